@@ -1,0 +1,1 @@
+"""The interventions: small immutable values that edit activations, parameters or gradients."""

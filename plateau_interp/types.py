@@ -1,0 +1,196 @@
+"""The words everything else is written in: axis names, `Batch`, and the protocols of the plug-ins.
+
+Axis words, the same in every shape of the package: ``batch`` sequences, ``pos`` token positions of a whole sequence,
+``query``/``key`` positions of the model's input (``pos - 1`` of them: the last token is only ever predicted), ``row``
+the query positions that predict the answer, ``answer`` the answer's own positions, ``head``, ``layer``, ``d_model``,
+``d_head``, ``d_vocab``.
+
+This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models and in
+`plateau_interp.training` for training.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "Defaults",
+    "HookedModel",
+    "Intervention",
+    "Levels",
+    "OptimizerSpec",
+    "Receipt",
+    "Task",
+    "answer_rows",
+]
+
+IGNORE = -100
+"""The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences and what the model should predict at each position.
+
+    ``labels[:, i]`` is the token that the output at position ``i`` should predict; `IGNORE` where nothing is scored.
+
+    Example:
+        >>> batch = Batch(torch.tensor([[3, 1, 4]]), torch.tensor([[1, 4]]))
+        >>> batch.inputs.shape
+        torch.Size([1, 2])
+    """
+
+    tokens: Int[Tensor, "batch pos"]
+    labels: Int[Tensor, "batch query"]
+
+    @property
+    def inputs(self) -> Int[Tensor, "batch query"]:
+        """What the model reads: every token but the last."""
+        return self.tokens[:, :-1]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Closed-form losses of a task in nats a scored position; None where no closed form is known."""
+
+    initial: float | None = None
+    plateau: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How a task is trained when nobody says otherwise (the paper's settings)."""
+
+    steps: int = 400
+    n_layers: int = 1
+    batch_size: int = 256
+    learning_rate: float = 1e-4
+    grad_clip: float | None = None
+
+
+class Task(Protocol):
+    """A distribution over token sequences with a known answer and the attention that solves it.
+
+    Write one as a frozen dataclass that inherits from this protocol, fill in the three properties and `sample`; all
+    else has a sensible default. Register it under the entry-point group ``plateau_interp.tasks``.
+    """
+
+    name: ClassVar[str]
+    defaults: ClassVar[Defaults] = Defaults()
+
+    @property
+    def d_vocab(self) -> int:
+        """Number of token ids, separators included."""
+        ...
+
+    @property
+    def n_pos(self) -> int:
+        """Tokens in a whole sequence: prompt and answer."""
+        ...
+
+    @property
+    def answer(self) -> slice:
+        """Positions of the answer in ``tokens``, with plain start and stop: ``tokens[:, task.answer]``."""
+        ...
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        """Draw ``n`` sequences, on the generator's device, from nothing but the generator."""
+        ...
+
+    @property
+    def levels(self) -> Levels:
+        """Closed-form initial, plateau and floor loss."""
+        return Levels()
+
+    @property
+    def partial_solution(self) -> tuple[int, ...]:
+        """Indices of the answers that a model on the plateau gets right; empty where unknown."""
+        return ()
+
+    def optimal_attention(self, batch: Batch) -> Sequence[Bool[Tensor, "batch query key"] | None]:
+        """For each layer the key positions the solution reads (a leading axis of 1 if the same for all), or None."""
+        return [None] * self.defaults.n_layers
+
+    def cosine_pairs(self) -> Bool[Tensor, "row row"]:
+        """Which pairs of answer rows (below the diagonal) the collapse measure averages over; default all."""
+        n_rows = self.answer.stop - self.answer.start
+        return torch.ones(n_rows, n_rows, dtype=torch.bool).tril(-1)
+
+    def loss(self, output: Float[Tensor, "batch query d_vocab"], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats over the scored positions."""
+        flat = rearrange(output, "batch query d_vocab -> (batch query) d_vocab")
+        return F.cross_entropy(flat, batch.labels.flatten(), ignore_index=IGNORE)
+
+    def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
+        """One short string a position, for views and tables."""
+        return [str(token) for token in tokens.tolist()]
+
+
+def answer_rows(task: Task) -> slice:
+    """The query positions whose outputs are the answer: one before each answer position.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> answer_rows(MovingWindowSum())
+        slice(16, 32, None)
+    """
+    return slice(task.answer.start - 1, task.answer.stop - 1)
+
+
+class HookedModel(Protocol):
+    """What the suite asks of a model: TransformerLens's hook API and a torch module's parameters."""
+
+    cfg: Any
+    training: bool
+
+    @property
+    def hook_dict(self) -> Mapping[str, Any]:
+        """Hook points by name."""
+        ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]: ...
+    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
+    def modules(self) -> Iterator[torch.nn.Module]: ...
+    def train(self, mode: bool = True) -> Any: ...
+
+
+class Receipt(Protocol):
+    """What an intervention did: how often it fired, how much it changed."""
+
+    fired: int
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """A small immutable value that edits activations, parameters or gradients at named places."""
+
+    def attach(self, model: HookedModel) -> AbstractContextManager[Receipt]:
+        """Act on the model while the context is open; restore it on exit, also on error."""
+        ...
+
+
+@runtime_checkable
+class OptimizerSpec(Protocol):
+    """The plain data of an optimiser; `build` makes the live one."""
+
+    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """A torch optimiser over the parameters."""
+        ...
+
+
+ActivationEdit = Callable[..., Tensor]
