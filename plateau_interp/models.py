@@ -101,9 +101,7 @@ class ToyBlock(TransformerBlock):
     ) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream after the block."""
         if self.cfg.use_attn_in or self.cfg.use_split_qkv_input:
-            return cast(
-                Tensor, super().forward(resid_pre, shortformer_pos_embed, past_kv_cache_entry, attention_mask)
-            )
+            return cast(Tensor, super().forward(resid_pre, shortformer_pos_embed, past_kv_cache_entry, attention_mask))
         resid_pre = self.hook_resid_pre(resid_pre)
         normalised = self.ln1(resid_pre)
         attn_out = self.attn(
@@ -225,7 +223,7 @@ def _initialise_(model: ToyTransformer, *, seed: int) -> None:
             kind = name.rsplit(".", 1)[-1]
             if kind.startswith("W_"):
                 std = residual_std if kind in ("W_O", "W_out") else INIT_STD
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32) * std)
 
 
 def _is_hooked(hook_point: Any) -> bool:
