@@ -9,7 +9,7 @@ This module holds no behaviour worth speaking of; look in `plateau_interp.models
 `plateau_interp.training` for training.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -31,6 +31,7 @@ __all__ = [
     "Receipt",
     "Task",
     "answer_rows",
+    "layer_targets",
 ]
 
 IGNORE = -100
@@ -150,6 +151,23 @@ def answer_rows(task: Task) -> slice:
     return slice(task.answer.start - 1, task.answer.stop - 1)
 
 
+def layer_targets(task: Task, batch: Batch, *, n_layers: int) -> list[Bool[Tensor, "#batch query key"] | None]:
+    """The task's optimal attention for a model of any depth: its maps belong to the last layers.
+
+    A one-map task on a two-layer model has its map in the second layer (as in the authors' code, which measures the
+    last layer); a model with fewer layers than maps has the last maps.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum()
+        >>> batch = task.sample(1, generator=torch.Generator())
+        >>> [target is None for target in layer_targets(task, batch, n_layers=2)]
+        [True, False]
+    """
+    maps = list(task.optimal_attention(batch))
+    return ([None] * n_layers + maps)[-n_layers:]
+
+
 class HookedModel(Protocol):
     """What the suite asks of a model: TransformerLens's hook API and a torch module's parameters."""
 
@@ -161,12 +179,25 @@ class HookedModel(Protocol):
         """Hook points by name."""
         ...
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
-    def hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]: ...
-    def parameters(self) -> Iterator[torch.nn.Parameter]: ...
-    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]: ...
-    def modules(self) -> Iterator[torch.nn.Module]: ...
-    def train(self, mode: bool = True) -> Any: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A forward pass: tokens to logits."""
+        ...
+
+    def hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
+        """Hooks for the length of a context."""
+        ...
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """As of a torch module."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """As of a torch module."""
+        ...
+
+    def modules(self) -> Iterator[torch.nn.Module]:
+        """As of a torch module."""
+        ...
 
 
 class Receipt(Protocol):
@@ -188,9 +219,6 @@ class Intervention(Protocol):
 class OptimizerSpec(Protocol):
     """The plain data of an optimiser; `build` makes the live one."""
 
-    def build(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        """A torch optimiser over the parameters."""
+    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
+        """A torch optimiser over named parameters, as ``model.named_parameters()`` gives them."""
         ...
-
-
-ActivationEdit = Callable[..., Tensor]

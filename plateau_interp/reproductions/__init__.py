@@ -1,0 +1,1 @@
+"""The papers that the suite rests on, reproduced claim by claim: experiments, pictures and claims as data."""

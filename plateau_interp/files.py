@@ -1,0 +1,28 @@
+"""Writing files whole or not at all."""
+
+import os
+from pathlib import Path
+
+__all__ = ["write_atomically"]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, now or after a crash, finds the old content or the new, never a part.
+
+    The content goes to a temporary file in the same folder, is forced to disk, and takes the name in one step. The
+    folder is made if it is missing.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written; the old content stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,160 @@
+"""Pure measures of tensors: attention progress, repetition, collapse, accuracy.
+
+Each function reduces only the axes it names and leaves the batch axis alone, so a caller chooses the spread: take
+``.mean()`` for the paper's number. For measuring a model while it trains use `plateau_interp.measuring.Meter`.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+__all__ = [
+    "attention_progress",
+    "effective_rank",
+    "mean_pairwise_cosine",
+    "pairwise_cosine",
+    "position_accuracy",
+    "repetition_frequency",
+    "sequence_entropy",
+    "token_accuracy",
+]
+
+COSINE_EPS = 1e-8
+ENTROPY_EPS = 1e-6
+
+
+def attention_progress(
+    pattern: Float[Tensor, "batch head row key"], target: Bool[Tensor, "#batch row key"]
+) -> Float[Tensor, " batch"]:
+    """Share of absolute attention that falls on the target positions (APM).
+
+    ``sum over heads and (row, key) in target of |A| / sum over heads, rows and keys of |A|``, one ratio a sequence; the
+    paper's number is the mean of these ratios, not the ratio of the means.
+
+    Args:
+        pattern: attention of the answer rows over all keys; signed for linear attention.
+        target: the positions that the solution reads (Omega).
+
+    Returns:
+        A share in [0, 1]; invariant to a scale of the pattern; NaN for a sequence whose pattern is all 0.
+
+    Source: arXiv 2506.13688, attention progress measure. The paper's text leaves open which rows its denominator
+    covers; like the authors' code, ours expects the answer rows alone.
+
+    Example:
+        >>> pattern = torch.tensor([[[[3.0, -1.0], [0.0, 4.0]]]])
+        >>> attention_progress(pattern, torch.eye(2, dtype=torch.bool)[None])
+        tensor([0.8750])
+    """
+    size = pattern.abs()
+    return (size * target[:, None]).sum(dim=(1, 2, 3)) / size.sum(dim=(1, 2, 3))
+
+
+def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
+    """How often a token equals the one before it.
+
+    ``1/(m-1) * sum over i of 1[y_i = y_{i+1}]``: 0 where neighbours always differ, 1 for a constant sequence, NaN for a
+    single token.
+
+    Source: arXiv 2506.13688, repetition frequency rho. Compare with the same number on the true answers.
+
+    Example:
+        >>> repetition_frequency(torch.tensor([[5, 5, 5, 2, 2]]))
+        tensor([0.7500])
+    """
+    return (tokens[:, 1:] == tokens[:, :-1]).float().mean(dim=1)
+
+
+def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch row row"]:
+    """Cosine similarity of every two rows' states, in [-1, 1]; 0 with a state that is all 0.
+
+    Source: arXiv 2506.13688, COS_{i,j}; norms are kept above 1e-8 as in `torch.cosine_similarity`.
+
+    Example:
+        >>> pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))[0, 0]
+        tensor([1., 1., 0.])
+    """
+    unit = F.normalize(states, dim=-1, eps=COSINE_EPS)
+    return unit @ unit.mT
+
+
+def mean_pairwise_cosine(
+    states: Float[Tensor, "batch row d_model"], pairs: Bool[Tensor, "row row"] | None = None
+) -> Float[Tensor, " batch"]:
+    """How far the hidden states of the rows point in one direction (representation collapse, COS).
+
+    The mean over the chosen pairs of their cosine similarity: 1 when all states are parallel, about 0 for unrelated
+    states of a wide model, NaN if no pair is chosen.
+
+    Args:
+        states: hidden states of the answer rows; the paper takes them after the final LayerNorm, with gain and bias.
+        pairs: the pairs to average over, by default every pair below the diagonal. Tasks say which pairs the paper
+            takes: `Task.cosine_pairs`.
+
+    Source: arXiv 2506.13688, average cosine similarity; for the moving-window sum without the first answer row.
+
+    Example:
+        >>> mean_pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))
+        tensor([0.3333])
+    """
+    if pairs is None:
+        n_rows = states.shape[1]
+        pairs = torch.ones(n_rows, n_rows, dtype=torch.bool, device=states.device).tril(-1)
+    weights = pairs.to(states)
+    return (pairwise_cosine(states) * weights).sum(dim=(1, 2)) / weights.sum()
+
+
+def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
+    """Share of the answer's tokens that are right, in [0, 1] (not: whether the whole answer is).
+
+    Example:
+        >>> token_accuracy(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]]))
+        tensor([0.7500])
+    """
+    return (answers == truth).float().mean(dim=1)
+
+
+def position_accuracy(
+    answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]
+) -> Float[Tensor, " answer"]:
+    """Share of sequences that are right at each answer position, in [0, 1]; reduces the batch.
+
+    Example:
+        >>> position_accuracy(torch.tensor([[1, 2], [1, 3]]), torch.tensor([[1, 2], [1, 2]]))
+        tensor([1.0000, 0.5000])
+    """
+    return (answers == truth).float().mean(dim=0)
+
+
+def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Float[Tensor, " batch"]:
+    """Entropy in nats of the tokens within one sequence: low when few distinct tokens are used.
+
+    ``sum over ids of p ln(1 / (p + 1e-6))`` with ``p`` the id's share of the sequence: about 0 (just below) for a
+    constant sequence, about ``ln m`` for m distinct tokens.
+
+    Source: arXiv 2506.13688, SeqEnt; the 1e-6 is the authors' code's.
+
+    Example:
+        >>> sequence_entropy(torch.tensor([[1, 1, 2, 2]]), d_vocab=3)
+        tensor([0.6931])
+    """
+    share = F.one_hot(tokens, d_vocab).float().mean(dim=1)
+    return (share * torch.log(1 / (share + ENTROPY_EPS))).sum(dim=1)
+
+
+def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, " batch"]:
+    """How many directions the states of a sequence use: ``exp`` of the entropy of their normalised singular values.
+
+    1 when all states are parallel, at most ``min(row, d_model)``; 1 for states that are all 0.
+
+    Source: Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
+
+    Example:
+        >>> effective_rank(torch.eye(3)[None])
+        tensor([3.])
+    """
+    singular = torch.linalg.svdvals(states)
+    share = singular / singular.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(singular.dtype).tiny)
+    entropy: Tensor = torch.special.entr(share).sum(dim=-1)
+    return entropy.exp()

@@ -1,0 +1,239 @@
+"""Finds the plateau and the drop in a table of metrics, and says what the model knew on the plateau.
+
+Works on any table with the columns that `plateau_interp.measuring.Meter` fills; needs no model and no run folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from plateau_interp.types import Task
+
+__all__ = ["Summary", "compare", "summarise"]
+
+SMOOTHING = 9
+"""Measured steps in the running median that takes the noise of single batches out of the loss."""
+SHELF_SHARE = 0.25
+"""The plateau's level is where this share of the steps before the drop lies closest together."""
+TOLERANCE = 0.02
+"""How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
+SOLVED = 0.95
+"""An answer position counts as right from this accuracy on."""
+ACCURACIES = (50, 95, 99)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a run; steps are training steps, losses nats a scored position, None where a thing was not seen.
+
+    The loss is smoothed by a running median over 9 measured steps before anything is read off it. *Fall* means the way
+    from the first loss to the task's closed-form floor, or to the lowest loss reached where no floor is known.
+    """
+
+    level: float
+    """Loss on the plateau: the median of the narrowest band of losses that holds a quarter of the steps made before
+    half of the fall is done (of all steps, if it never is)."""
+    level_expected: float | None
+    """The task's closed-form plateau."""
+    start: int
+    """First step at which the loss is within 2 % of the fall above `level`."""
+    end: int
+    """Last step before the drop at which the loss is within 2 % of the fall below `level`."""
+    drop_step: int | None
+    """First step at which the loss is below the middle between `level` and the floor (the lowest loss, where no floor
+    is known), once half of the fall is done."""
+    first_answer_step: int | None
+    """First step at which the first answer position is right in 95 % of the decoded sequences."""
+    steps_to: dict[int, int | None]
+    """Percent of token accuracy (50, 95, 99) to the first measured step that has it."""
+    samples_to: dict[int, int | None]
+    """The same in training sequences seen."""
+    partial_solution: tuple[int, ...]
+    """Answer positions that are right in 95 % of the sequences on the second half of the plateau."""
+    peak_cosine: float | None
+    peak_cosine_step: int | None
+    peak_repetition: float | None
+    peak_repetition_step: int | None
+    repetition_truth: float | None
+    """Repetition of the true answers, mean over the run."""
+    attention_progress_start: float | None
+    attention_progress_end: float | None
+    final_loss: float
+    """Mean loss of the last 10 measured steps."""
+    final_accuracy: float | None
+    floor: float | None
+    """The task's closed-form floor."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Labels and values as text, for a table."""
+        first_answers = _positions(self.partial_solution)
+        return [
+            ("Plateau level (nats)", f"{_number(self.level)} (closed form {_number(self.level_expected)})"),
+            ("Plateau from step to step", f"{self.start} to {self.end}"),
+            ("Answers right on the plateau", first_answers),
+            ("First answer right from step", _step(self.first_answer_step)),
+            ("Drop step", _step(self.drop_step)),
+            *((f"Steps to {percent} % accuracy", self._steps_and_samples(percent)) for percent in ACCURACIES),
+            ("Peak cosine", _peak(self.peak_cosine, self.peak_cosine_step)),
+            ("Peak repetition", f"{_peak(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
+            (
+                "Attention progress, start to end",
+                f"{_number(self.attention_progress_start, 3)} to {_number(self.attention_progress_end, 3)}",
+            ),
+            ("Final loss (nats)", f"{_number(self.final_loss)} (floor {_number(self.floor)})"),
+            ("Final accuracy", _number(self.final_accuracy, 3)),
+        ]
+
+    def _steps_and_samples(self, percent: int) -> str:
+        samples = self.samples_to[percent]
+        return _step(self.steps_to[percent]) + ("" if samples is None else f" ({samples:,} sequences)")
+
+    def _truth(self) -> str:
+        return "" if self.repetition_truth is None else f" (true answers {self.repetition_truth:.3f})"
+
+
+def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
+    """Read plateau, drop and the other numbers of a run off its metrics.
+
+    Args:
+        metrics: one row a measured step, in order; ``step`` and ``loss`` at least, other columns where measured.
+        task: for its closed-form levels.
+        batch_size: training sequences a step, to count samples.
+
+    Raises:
+        ValueError: for a table without rows.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> loss = [2.9] + [2.63] * 100 + [1.3] * 100
+        >>> table = pd.DataFrame({"step": range(201), "loss": loss})
+        >>> summarise(table, task=MovingWindowSum(), batch_size=256).drop_step
+        101
+    """
+    if metrics.empty:
+        raise ValueError("no step was measured yet: there is nothing to summarise")
+    levels = task.levels
+    steps = metrics["step"].to_numpy()
+    raw = metrics["loss"].to_numpy(dtype=float)
+    loss = pd.Series(raw).rolling(SMOOTHING, center=True, min_periods=1).median().to_numpy()
+    lowest = float(loss.min()) if levels.floor is None else levels.floor
+    level, start, end, drop = _shelf(loss, first=float(raw[0]), lowest=lowest)
+    accuracy = _column(metrics, "accuracy")
+    steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
+    cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
+    truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
+    return Summary(
+        level=level,
+        level_expected=levels.plateau,
+        start=int(steps[start]),
+        end=int(steps[end]),
+        drop_step=_at(steps, drop),
+        first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
+        steps_to=steps_to,
+        samples_to={percent: None if step is None else step * batch_size for percent, step in steps_to.items()},
+        partial_solution=_solved_between(metrics, start, end),
+        peak_cosine=_extreme(cosine),
+        peak_cosine_step=_at(steps, _where_extreme(cosine)),
+        peak_repetition=_extreme(repetition),
+        peak_repetition_step=_at(steps, _where_extreme(repetition)),
+        repetition_truth=None if truth is None else float(np.nanmean(truth)),
+        attention_progress_start=None if progress is None else float(progress[0]),
+        attention_progress_end=None if progress is None else float(progress[-1]),
+        final_loss=float(raw[-10:].mean()),
+        final_accuracy=None if accuracy is None else float(accuracy[-1]),
+        floor=levels.floor,
+    )
+
+
+def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
+    """One row a run; each number that is a step or a peak also as its difference from the first run's.
+
+    Columns: ``run``, ``drop_step``, ``steps_to_50`` …, ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and
+    for each of them ``…_change``.
+
+    Raises:
+        ValueError: for fewer than two runs.
+    """
+    if len(summaries) < 2:
+        raise ValueError(f"comparing needs at least two runs; got {len(summaries)}")
+    table = pd.DataFrame([_comparable(summary) for summary in summaries.values()]).astype(float)
+    changes = (table - table.iloc[0]).add_suffix("_change")
+    table = pd.concat([table, changes], axis=1)
+    table.insert(0, "run", list(summaries))
+    return table
+
+
+def _comparable(summary: Summary) -> dict[str, float | None]:
+    return {
+        "drop_step": summary.drop_step,
+        **{f"steps_to_{percent}": step for percent, step in summary.steps_to.items()},
+        **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},
+        "peak_cosine": summary.peak_cosine,
+        "peak_repetition": summary.peak_repetition,
+    }
+
+
+def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float, int, int, int | None]:
+    """Level, and the row indices of start, end and drop; see `Summary`."""
+    fall = first - lowest
+    below_half = np.flatnonzero(loss < first - fall / 2)
+    before = loss[: max(int(below_half[0]), 1)] if len(below_half) else loss
+    n_shelf = max(int(len(before) * SHELF_SHARE), 1)
+    ordered = np.sort(before)
+    narrowest = int(np.argmin(ordered[n_shelf - 1 :] - ordered[: len(ordered) - n_shelf + 1]))
+    level = float(np.median(ordered[narrowest : narrowest + n_shelf]))
+    dropped = np.flatnonzero(loss < (level + lowest) / 2)
+    drop = int(dropped[0]) if len(dropped) and len(below_half) else None
+    reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
+    left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
+    return level, int(reached[0]), int(left[-1]), drop
+
+
+def _solved_between(metrics: pd.DataFrame, start: int, end: int) -> tuple[int, ...]:
+    if end < start:
+        return ()
+    shelf = metrics.iloc[(start + end) // 2 : end + 1]
+    n_answers = sum(column.removeprefix("accuracy_").isdigit() for column in metrics.columns)
+    return tuple(index for index in range(n_answers) if shelf[f"accuracy_{index}"].mean() >= SOLVED)
+
+
+def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:
+    return metrics[name].to_numpy(dtype=float) if name in metrics else None
+
+
+def _first(steps: np.ndarray, values: np.ndarray | None, bound: float) -> int | None:
+    if values is None:
+        return None
+    reached = np.flatnonzero(values >= bound)
+    return int(steps[reached[0]]) if len(reached) else None
+
+
+def _at(steps: np.ndarray, index: int | None) -> int | None:
+    return None if index is None else int(steps[index])
+
+
+def _where_extreme(values: np.ndarray | None) -> int | None:
+    return None if values is None or np.isnan(values).all() else int(np.nanargmax(values))
+
+
+def _extreme(values: np.ndarray | None) -> float | None:
+    index = _where_extreme(values)
+    return None if index is None or values is None else float(values[index])
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
+def _step(value: int | None) -> str:
+    return "not reached" if value is None else str(value)
+
+
+def _peak(value: float | None, step: int | None) -> str:
+    return "not measured" if value is None else f"{value:.3f} at step {step}"
+
+
+def _positions(indices: tuple[int, ...]) -> str:
+    return ", ".join(f"y_{index + 1}" for index in indices) or "none"

@@ -1,0 +1,326 @@
+"""Recipes: the plain data that rebuilds a run, and the plug-ins that recipes name.
+
+A recipe is written as JSON (or YAML) and read back with every field checked. Tasks, interventions and optimisers
+appear under their entry-point names, so a third-party package's plug-ins work in recipes like ours do.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import torch
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from plateau_interp.measuring import Meter
+from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
+from plateau_interp.optimizers import Adam
+from plateau_interp.types import Intervention, OptimizerSpec, Task
+
+__all__ = ["MeasuringOptions", "ModelOptions", "Recipe", "RecipeError", "TrainingOptions", "decode", "encode", "plugin"]
+
+FORMAT = 1
+
+T = TypeVar("T")
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be: names the field's path and what was expected."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The arguments of `toy_model`; None means its default for the task."""
+
+    attention: AttentionKind = "linear"
+    n_layers: int | None = None
+    n_heads: int = 1
+    d_model: int = 256
+    d_mlp: int | None = None
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; None means the task's default."""
+
+    steps: int | None = None
+    batch_size: int | None = None
+    optimizer: OptimizerSpec | None = None
+    grad_clip: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasuringOptions:
+    """What the meter does: measure every so many steps, decode so many sequences."""
+
+    every: int = 1
+    n_sequences: int = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a run depends on, apart from the machine.
+
+    What a task has defaults for is filled in on construction, so a recipe says everything it does.
+
+    Args:
+        task: what to learn.
+        model: the arguments of `toy_model`.
+        training: steps, batch size, optimiser, clipping.
+        interventions: attached for the whole run, in this order; wrap them in `During` or `When` to schedule them.
+        measuring: what the `Meter` does.
+        checkpoint_every: steps between checkpoints.
+        seed: of the initial weights, the batches and the measuring, which use streams of their own.
+
+    Raises:
+        RecipeError: for a number that cannot be.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> Recipe(MovingWindowSum()).training.steps
+        400
+    """
+
+    task: Task
+    model: ModelOptions = field(default_factory=ModelOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    interventions: tuple[Intervention, ...] = ()
+    measuring: MeasuringOptions = field(default_factory=MeasuringOptions)
+    checkpoint_every: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        defaults = self.task.defaults
+        model, training = self.model, self.training
+        if model.n_layers is None:
+            model = dataclasses.replace(model, n_layers=defaults.n_layers)
+        training = TrainingOptions(
+            steps=defaults.steps if training.steps is None else training.steps,
+            batch_size=defaults.batch_size if training.batch_size is None else training.batch_size,
+            optimizer=Adam(learning_rate=defaults.learning_rate) if training.optimizer is None else training.optimizer,
+            grad_clip=defaults.grad_clip if training.grad_clip is None else training.grad_clip,
+        )
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "training", training)
+        for name, number in {
+            "training.steps": self.steps,
+            "training.batch_size": self.batch_size,
+            "measuring.every": self.measuring.every,
+            "measuring.n_sequences": self.measuring.n_sequences,
+            "checkpoint_every": self.checkpoint_every,
+        }.items():
+            if number < 1:
+                raise RecipeError(f"{name} must be at least 1; got {number}")
+
+    @property
+    def steps(self) -> int:
+        """Training steps, never None."""
+        assert self.training.steps is not None
+        return self.training.steps
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences a step, never None."""
+        assert self.training.batch_size is not None
+        return self.training.batch_size
+
+    @property
+    def optimizer(self) -> OptimizerSpec:
+        """The optimiser's plain data, never None."""
+        assert self.training.optimizer is not None
+        return self.training.optimizer
+
+    def build_model(self, *, device: str | torch.device = "cpu") -> ToyTransformer:
+        """The model at step 0."""
+        options = self.model
+        return toy_model(
+            self.task,
+            attention=options.attention,
+            n_layers=options.n_layers,
+            n_heads=options.n_heads,
+            d_model=options.d_model,
+            d_mlp=options.d_mlp,
+            seed=self.seed,
+            dtype=getattr(torch, options.dtype),
+            device=device,
+        )
+
+    def build_meter(self) -> Meter:
+        """The meter of the run."""
+        return Meter(self.task, every=self.measuring.every, n_sequences=self.measuring.n_sequences)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: strings, numbers, lists, dicts and None."""
+        return {"format": FORMAT, **_encode_fields(self)}
+
+    def to_json(self) -> str:
+        """Indented JSON, the same text for equal recipes."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Recipe":
+        """Read what `to_dict` wrote, or a person did; fields with defaults may be missing.
+
+        Raises:
+            RecipeError: naming the path of the first field that is unknown, missing or of the wrong type.
+        """
+        data = dict(data)
+        version = data.pop("format", FORMAT)
+        if version != FORMAT:
+            raise RecipeError(f"format: this version reads recipes of format {FORMAT}; got {version!r}")
+        return _decode_fields(Recipe, data, path="")
+
+    @staticmethod
+    def from_json(text: str) -> "Recipe":
+        """Read JSON text; see `from_dict`."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(f"not valid JSON: {error}") from None
+        return Recipe.from_dict(_expect_dict(data, path=""))
+
+    @staticmethod
+    def read(path: str | Path) -> "Recipe":
+        """Read a recipe from a ``.json``, ``.yaml`` or ``.yml`` file; see `from_dict`."""
+        path = Path(path)
+        text = path.read_text(encoding="utf-8")
+        if path.suffix not in (".yaml", ".yml"):
+            return Recipe.from_json(text)
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"not valid YAML: {error}") from None
+        return Recipe.from_dict(_expect_dict(data, path=""))
+
+
+@cache
+def plugins(kind: Literal["tasks", "hooks", "optimizers", "experiments"]) -> dict[str, Any]:
+    """Entry points of a kind by name, not yet loaded: ours and those of other installed packages, sorted by name."""
+    found = entry_points(group=f"plateau_interp.{kind}")
+    return {point.name: point for point in sorted(found, key=lambda point: point.name)}
+
+
+def plugin(kind: Literal["tasks", "hooks", "optimizers", "experiments"], name: str) -> Any:
+    """The class (or object) that is registered under a name.
+
+    Raises:
+        RecipeError: for a name nobody registered, with the nearest ones.
+
+    Example:
+        >>> plugin("tasks", "moving-window-sum")
+        <class 'plateau_interp.tasks.window.MovingWindowSum'>
+    """
+    known = plugins(kind)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise RecipeError(f"no {kind.removesuffix('s')} is called {name!r}: {hint}see `plateau list {kind}`")
+    return known[name].load()
+
+
+def encode(value: Any, *, path: str = "value") -> Any:
+    """Plain data of a plug-in, an option dataclass, or a value that is plain already.
+
+    Raises:
+        RecipeError: for a value that is not plain data, such as a tensor or a function.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [encode(item, path=f"{path}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(key): encode(item, path=f"{path}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        name = _plugin_name(type(value))
+        return {**({"name": name} if name else {}), **_encode_fields(value, path=path)}
+    raise RecipeError(f"{path}: a recipe holds plain data, not {type(value).__name__}")
+
+
+def decode(kind: Literal["tasks", "hooks", "optimizers", "experiments"], data: Any, *, path: str = "value") -> Any:
+    """The plug-in that `encode` made plain.
+
+    Raises:
+        RecipeError: naming the path of the field that does not fit.
+    """
+    data = dict(_expect_dict(data, path=path))
+    name = data.pop("name", None)
+    if not isinstance(name, str):
+        raise RecipeError(f"{path}.name: expected the name of one of `plateau list {kind}`; got {name!r}")
+    try:
+        cls = plugin(kind, name)
+    except RecipeError as error:
+        raise RecipeError(f"{path}.name: {error}") from None
+    return _decode_fields(cls, data, path=path)
+
+
+def _plugin_name(cls: type) -> str | None:
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    for kind in ("tasks", "hooks", "optimizers"):
+        for name, point in plugins(kind).items():
+            if point.value == target or (point.value.endswith(f":{cls.__qualname__}") and point.load() is cls):
+                return str(name)
+    return None
+
+
+def _encode_fields(value: Any, *, path: str = "") -> dict[str, Any]:
+    return {
+        item.name: encode(getattr(value, item.name), path=f"{path}.{item.name}".lstrip("."))
+        for item in dataclasses.fields(value)
+        if item.init
+    }
+
+
+def _decode_fields(cls: Callable[..., T], data: Mapping[str, Any], *, path: str) -> T:
+    known = {item.name: item for item in dataclasses.fields(cls) if item.init}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    for name in data:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise RecipeError(f"{_join(path, name)}: unknown field; {hint}")
+    for name, item in known.items():
+        if name not in data and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RecipeError(f"{_join(path, name)}: missing")
+    values = {name: _decode_value(hints[name], value, path=_join(path, name)) for name, value in data.items()}
+    try:
+        return cls(**values)
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
+    if hint is Task:
+        return decode("tasks", value, path=path)
+    if hint in (OptimizerSpec, OptimizerSpec | None):
+        return None if value is None else decode("optimizers", value, path=path)
+    if hint == tuple[Intervention, ...]:
+        if not isinstance(value, list):
+            raise RecipeError(f"{path}: expected a list of interventions; got {value!r}")
+        return tuple(decode("hooks", item, path=f"{path}[{index}]") for index, item in enumerate(value))
+    if isinstance(value, dict) and "name" in value:
+        return decode("hooks", value, path=path)
+    if dataclasses.is_dataclass(hint):
+        return _decode_fields(hint, _expect_dict(value, path=path), path=path)  # type: ignore[arg-type]
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {error.errors()[0]['msg']}; got {value!r}") from None
+
+
+def _expect_dict(data: Any, *, path: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{path or 'recipe'}: expected fields and values; got {data!r}")
+    return data
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

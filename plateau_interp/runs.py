@@ -1,0 +1,371 @@
+"""Run folders: train on disk, survive being killed, read back as a table and as models.
+
+```text
+RUN/recipe.json             what the run depends on
+RUN/environment.json        versions, threads and device that made it
+RUN/metrics.jsonl           one line a measured step, appended as it trains
+RUN/metrics.parquet         the same table, written when training ends
+RUN/checkpoints/<step>/     model.safetensors, optimizer.safetensors, state.json: the state after <step> updates
+RUN/report/                 what `plateau report` draws
+```
+
+Every file is written whole or not at all, nothing is pickled, and one process writes a folder at a time. A killed run
+goes on from its last checkpoint and comes out bit for bit as if it had not been killed (on the same machine, with the
+same number of threads). For training without a folder use `plateau_interp.training.train`.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from plateau_interp.files import write_atomically
+from plateau_interp.models import ToyTransformer
+from plateau_interp.plateaus import Summary, summarise
+from plateau_interp.recipes import Recipe, RecipeError
+from plateau_interp.training import Step, train
+from plateau_interp.types import Batch, Task
+
+__all__ = ["Run", "RunError"]
+
+FORMAT = 1
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used as asked; nothing was written."""
+
+
+class Run:
+    """A run folder.
+
+    Open one that exists with ``Run(path)``; make a new one, or go on with one of the same recipe, with `Run.create`.
+
+    Raises:
+        RunError: if the folder holds no run, a damaged one or one of a newer format.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> run = Run.create("runs/mws", Recipe(MovingWindowSum()))  # doctest: +SKIP
+        >>> for step in run.train():  # doctest: +SKIP
+        ...     print(step.loss)
+        >>> run.summary.drop_step  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise RunError(f"{self.path} is not a folder; `plateau train` makes a run")
+        if not (self.path / "recipe.json").is_file():
+            raise RunError(f"{self.path} holds no recipe.json: it is not a run folder")
+        try:
+            self.recipe = Recipe.from_json((self.path / "recipe.json").read_text(encoding="utf-8"))
+        except RecipeError as error:
+            raise RunError(f"{self.path / 'recipe.json'}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.recipe.task}, step {self.step} of {self.recipe.steps})"
+
+    @staticmethod
+    def create(path: str | Path, recipe: Recipe) -> "Run":
+        """A new run folder, or the one that is there if it has the same recipe.
+
+        A recipe that differs in nothing but a larger number of steps lengthens the run.
+
+        Raises:
+            RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; a run needs a folder")
+        text = recipe.to_json()
+        if (path / "recipe.json").exists():
+            run = Run(path)
+            if run.recipe.to_json() == text:
+                return run
+            if recipe.steps < run.recipe.steps or not _differ_in_steps_alone(run.recipe, recipe):
+                raise RunError(f"{path} holds the run of another recipe ({_difference(run.recipe, recipe)})")
+        elif path.is_dir() and any(child.name != LOCK for child in path.iterdir()):
+            raise RunError(f"{path} is not empty and holds no run")
+        path.mkdir(parents=True, exist_ok=True)
+        with _only_writer(path):
+            write_atomically(path / "recipe.json", text)
+        return Run(path)
+
+    @property
+    def task(self) -> Task:
+        """The recipe's task."""
+        return self.recipe.task
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Steps whose state is on disk, in order."""
+        folder = self.path / "checkpoints"
+        if not folder.is_dir():
+            return []
+        return sorted(int(child.name) for child in folder.iterdir() if child.name.isdigit())
+
+    @property
+    def step(self) -> int:
+        """The last step whose state is on disk; 0 for a run that has not begun."""
+        return max(self.checkpoints, default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the recipe was made."""
+        return self.step >= self.recipe.steps
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row a measured step; columns ``step``, ``samples``, ``loss`` and the meter's."""
+        return pd.DataFrame(self._rows())
+
+    @property
+    def summary(self) -> Summary:
+        """Where the plateau and the drop are, and the other numbers of the run."""
+        return summarise(self.metrics, task=self.task, batch_size=self.recipe.batch_size)
+
+    @cached_property
+    def example(self) -> Batch:
+        """A fixed batch of 64 sequences for pictures, in no training stream."""
+        return self.task.sample(64, generator=torch.Generator().manual_seed(0))
+
+    def model(self, step: int | None = None, *, device: str | torch.device = "cpu") -> ToyTransformer:
+        """The model as it was after ``step`` updates; by default the last checkpoint.
+
+        Raises:
+            RunError: if that step has no checkpoint (the message names the nearest), or a damaged one.
+        """
+        if not self.checkpoints:
+            raise RunError(f"{self.path} has no checkpoint yet")
+        step = self.step if step is None else step
+        if step not in self.checkpoints:
+            nearest = min(self.checkpoints, key=lambda other: abs(other - step))
+            raise RunError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
+        model = self.recipe.build_model(device=device)
+        self._load_weights(model, step)
+        return model
+
+    def train(self, *, device: str | torch.device = "cpu") -> Iterator[Step]:
+        """Train from the last checkpoint to the end and yield each `Step`; nothing is left to do for a finished run.
+
+        Rows and checkpoints are on disk when a step is yielded. Stopping early, in any way, loses no more than the
+        steps since the last checkpoint, and calling this again makes up for them exactly.
+
+        Raises:
+            RunError: if another process is writing here, a checkpoint or the metrics are damaged, or the loss or a
+                weight is not finite any more; the last good checkpoint stays.
+        """
+        with _only_writer(self.path):
+            if self.finished:
+                self._write_table()
+                return
+            model = self.recipe.build_model(device=device)
+            optimizer = self.recipe.optimizer.build(model.named_parameters())
+            latest = self._resume(model, optimizer)
+            start = self.step
+            if not self.checkpoints:
+                write_atomically(self.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
+                self._save(0, model, optimizer, latest={})
+            yield from self._train(model, optimizer, start=start, latest=latest)
+            self._write_table()
+
+    def _train(
+        self, model: ToyTransformer, optimizer: torch.optim.Optimizer, *, start: int, latest: Mapping[str, float]
+    ) -> Iterator[Step]:
+        recipe = self.recipe
+        steps = train(
+            model,
+            recipe.task,
+            steps=recipe.steps,
+            batch_size=recipe.batch_size,
+            optimizer=optimizer,
+            seed=recipe.seed,
+            interventions=recipe.interventions,
+            meter=recipe.build_meter(),
+            start=start,
+            latest=latest,
+            grad_clip=recipe.training.grad_clip,
+        )
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            for step in steps:
+                if not math.isfinite(step.loss):
+                    raise self._diverged(step.step, f"the loss is {step.loss}")
+                if step.metrics:
+                    row = {"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics}
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                reached = step.step + 1
+                if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
+                    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+                        raise self._diverged(reached, "a weight is not finite")
+                    os.fsync(file.fileno())
+                    self._save(reached, model, optimizer, latest={"loss": step.loss, **step.metrics})
+                yield step
+
+    def _diverged(self, step: int, what: str) -> RunError:
+        return RunError(f"{self.path}: training diverged at step {step}: {what}. Checkpoint {self.step} is kept")
+
+    def _save(
+        self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, *, latest: Mapping[str, float]
+    ) -> None:
+        """Write a checkpoint: the files in a folder beside its place, then the folder moved there in one go."""
+        folder = self.path / "checkpoints" / str(step)
+        temporary = folder.with_name(f".{step}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        tensors: dict[str, Tensor] = {}
+        scalars: dict[str, Any] = {}
+        for parameter, state in optimizer.state.items():
+            for key, value in state.items():
+                place = f"{names[id(parameter)]}/{key}"
+                if isinstance(value, Tensor):
+                    tensors[place] = value.detach().contiguous()
+                else:
+                    scalars[place] = value
+        state = {"format": FORMAT, "step": step, "latest": dict(latest), "optimizer": scalars}
+        write_atomically(temporary / "model.safetensors", safetensors.torch.save(_weights(model)))
+        write_atomically(temporary / "optimizer.safetensors", safetensors.torch.save(tensors))
+        write_atomically(temporary / "state.json", json.dumps(state, indent=2) + "\n")
+        temporary.rename(folder)
+
+    def _resume(self, model: ToyTransformer, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """Bring model, optimiser and metrics to the last checkpoint; return the numbers of the step before it."""
+        for leftover in (self.path / "checkpoints").glob(".*.tmp"):
+            shutil.rmtree(leftover)
+        rows = [row for row in self._rows() if row["step"] < self.step]
+        expected = len(range(0, self.step, self.recipe.measuring.every))
+        if len(rows) != expected:
+            raise RunError(
+                f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not {expected}"
+            )
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if not self.checkpoints:
+            return {}
+        folder = self.path / "checkpoints" / str(self.step)
+        state = self._read_state(folder)
+        self._load_weights(model, self.step)
+        parameters = dict(model.named_parameters())
+        tensors = _load_tensors(folder / "optimizer.safetensors")
+        for place, value in {**tensors, **state["optimizer"]}.items():
+            name, key = place.rsplit("/", 1)
+            parameter = parameters[name]
+            on_device = isinstance(value, Tensor) and value.shape == parameter.shape
+            optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
+        return {name: float(value) for name, value in state["latest"].items()}
+
+    def _read_state(self, folder: Path) -> dict[str, Any]:
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise _damaged(folder / "state.json", error) from None
+        if state.get("format", 0) > FORMAT:
+            raise RunError(
+                f"{folder} was written by a newer version (format {state['format']}, this one reads {FORMAT})"
+            )
+        return dict(state)
+
+    def _load_weights(self, model: ToyTransformer, step: int) -> None:
+        file = self.path / "checkpoints" / str(step) / "model.safetensors"
+        tensors = _load_tensors(file)
+        wanted = dict(model.named_parameters())
+        if tensors.keys() != wanted.keys():
+            raise RunError(f"{file} holds another model's weights: {sorted(tensors.keys() ^ wanted.keys())}")
+        with torch.no_grad():
+            for name, parameter in wanted.items():
+                if tensors[name].shape != parameter.shape:
+                    raise RunError(f"{file}: {name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
+                parameter.copy_(tensors[name])
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last line cut off by a kill does not count."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        lines = file.read_text(encoding="utf-8").split("\n")
+        try:
+            return [json.loads(line) for line in lines[:-1]]
+        except json.JSONDecodeError as error:
+            raise _damaged(file, error) from None
+
+    def _write_table(self) -> None:
+        table = self.metrics.to_parquet(index=False)
+        assert table is not None
+        write_atomically(self.path / "metrics.parquet", table)
+
+
+LOCK = ".lock"
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    lock = filelock.FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunError(f"another process is writing to {path}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _weights(model: ToyTransformer) -> dict[str, Tensor]:
+    # Parameters alone: TransformerLens's state dict also holds constant masks.
+    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+
+
+def _load_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> RunError:
+    remedy = f"; delete {file.parent} to go on from the checkpoint before" if file.parent.name.isdigit() else ""
+    return RunError(f"{file} is damaged: {error}{remedy}")
+
+
+def _environment(device: str | torch.device) -> dict[str, Any]:
+    packages = ("plateau-interp", "torch", "transformer-lens", "numpy")
+    return {
+        "packages": {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:
+    same_steps = dataclasses.replace(one.training, steps=other.steps)
+    return dataclasses.replace(one, training=same_steps).to_json() == other.to_json()
+
+
+def _difference(one: Recipe, other: Recipe) -> str:
+    """The first field in which two recipes differ, with both values."""
+
+    def flat(data: Any, path: str = "") -> dict[str, Any]:
+        if not isinstance(data, dict):
+            return {path: data}
+        return {p: v for key, value in data.items() for p, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
+
+    theirs, ours = flat(one.to_dict()), flat(other.to_dict())
+    path = next(path for path in {**theirs, **ours} if theirs.get(path) != ours.get(path))
+    return f"{path} is {theirs.get(path)!r} there and {ours.get(path)!r} here"

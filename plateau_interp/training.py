@@ -1,0 +1,171 @@
+"""Training as a generator: `train` yields a `Step` after each update, and the caller's loop body is the callback.
+
+Randomness is a function of (seed, stream, step): the batch of any step can be drawn again without the ones before it,
+which is what makes resuming and forking bit-exact. For runs on disk use `plateau_interp.runs`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plateau_interp.intervening import advance, intervening
+from plateau_interp.measuring import Meter
+from plateau_interp.optimizers import Adam
+from plateau_interp.types import Batch, HookedModel, Intervention, OptimizerSpec, Task
+
+__all__ = ["Step", "stream_generator", "train", "training_batch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What was seen in one training step.
+
+    The record of step t describes the model after t updates on the batch of step t. When it is yielded, update t has
+    been made: the model itself is then at step t + 1.
+
+    Reading `loss` or `metrics` waits for the device the first time; making a `Step` does not.
+    """
+
+    step: int
+    samples: int
+    """Training sequences seen so far, this step's included."""
+    loss_tensor: Float[Tensor, ""] = field(repr=False)
+    metric_tensors: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def loss(self) -> float:
+        """Training loss in nats a scored position."""
+        return self.loss_tensor.item()
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """What the meter measured at this step; empty without a meter, or between its steps."""
+        if not self.metric_tensors:
+            return {}
+        values = torch.stack([value.double() for value in self.metric_tensors.values()]).tolist()
+        return dict(zip(self.metric_tensors, values, strict=True))
+
+
+def train(
+    model: HookedModel,
+    task: Task,
+    *,
+    steps: int,
+    batch_size: int = 256,
+    optimizer: OptimizerSpec | torch.optim.Optimizer | None = None,
+    seed: int = 0,
+    interventions: tuple[Intervention, ...] = (),
+    meter: Meter | None = None,
+    start: int = 0,
+    latest: Mapping[str, float] | None = None,
+    grad_clip: float | None = None,
+) -> Iterator[Step]:
+    """Train on fresh sequences and yield a record after each update.
+
+    Between two records the caller may do anything: enter or leave `intervening`, save, stop. Measuring draws from a
+    random stream of its own and never changes the run.
+
+    Args:
+        model: changed in place; any HookedTransformer over the task's vocabulary.
+        task: where the sequences and the loss come from.
+        steps: train up to this step: ``steps - start`` records come.
+        batch_size: sequences a step.
+        optimizer: plain data such as `Adam`, built here; or a live PyTorch optimiser over the model's parameters, to
+            go on with its state. By default ``Adam()``, learning rate 1e-4.
+        seed: of the batches; the batch of step t depends on the seed and t alone.
+        interventions: attached, in this order, while the generator runs.
+        meter: what to measure; None measures nothing.
+        start: the step to go on from; the model must be the one of that step.
+        latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
+        grad_clip: largest norm of the whole gradient, None for no clipping.
+
+    Yields:
+        `Step` records of the steps ``start`` to ``steps - 1``.
+
+    Raises:
+        ValueError: at the first ``next``, for a number that cannot be or a meter of another task.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> [round(step.loss, 1) for step in train(toy_model(task, d_model=32), task, steps=2)]
+        [2.9, 2.9]
+    """
+    if not 0 <= start <= steps:
+        raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    if grad_clip is not None and not grad_clip > 0:
+        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
+    if meter is not None and meter.task != task:
+        raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
+    if optimizer is None:
+        optimizer = Adam()
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer.build(model.named_parameters())
+    device = next(model.parameters()).device
+    latest = {} if latest is None else latest
+    with ExitStack() as stack:
+        if interventions:
+            stack.enter_context(intervening(model, *interventions))
+        for step in range(start, steps):
+            advance(model, step=step, metrics=latest)
+            batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
+            measuring = meter is not None and meter.is_due(step)
+            optimizer.zero_grad(set_to_none=True)
+            if meter is not None and measuring:
+                with meter.watching(model):
+                    loss = task.loss(model(batch.inputs), batch)
+                generator = stream_generator(seed, "measuring", step, device)
+                metrics = meter.measure(model, batch, generator=generator)
+            else:
+                loss, metrics = task.loss(model(batch.inputs), batch), {}
+            torch.autograd.backward(loss)
+            if grad_clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+            optimizer.step()
+            record = Step(step, (step + 1) * batch_size, loss.detach(), metrics)
+            latest = LatestMetrics(record)
+            yield record
+
+
+class LatestMetrics(Mapping[str, float]):
+    """The numbers of a record under their names, read from the device when somebody asks."""
+
+    def __init__(self, record: Step) -> None:
+        self._record = record
+
+    def __getitem__(self, name: str) -> float:
+        return self._record.loss if name == "loss" else self._record.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("loss", *self._record.metric_tensors))
+
+    def __len__(self) -> int:
+        return 1 + len(self._record.metric_tensors)
+
+
+def training_batch(
+    task: Task, *, seed: int, step: int, batch_size: int = 256, device: str | torch.device = "cpu"
+) -> Batch:
+    """The batch that `train` uses at a step, whenever it is asked for.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> training_batch(MovingWindowSum(), seed=0, step=100).tokens.shape
+        torch.Size([256, 33])
+    """
+    return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
+
+
+def stream_generator(seed: int, stream: str, step: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator whose state is a function of seed, stream name and step; different streams share nothing."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
