@@ -50,6 +50,7 @@ def test_the_paper_s_example():
     assert text[:3] == ["3", "16", "5"]
     assert text[16] == "|"
     assert "|" not in text[:16] + text[17:]
+    assert MovingWindowSum(p=23).tokens_to_text(torch.tensor([17, 22, 23])) == ["17", "22", "|"]
 
 
 def test_a_window_of_three():
