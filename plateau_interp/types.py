@@ -183,8 +183,8 @@ class HookedModel(Protocol):
         """A forward pass: tokens to logits."""
         ...
 
-    def hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[Any]:
-        """Hooks for the length of a context."""
+    def hooks(self, fwd_hooks: Any = ..., bwd_hooks: Any = ...) -> AbstractContextManager[Any]:
+        """Hooks, as lists of pairs of name and function, for the length of a context."""
         ...
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
