@@ -8,11 +8,11 @@ unembedding, tanh-GELU, and attention without softmax. Everything a TransformerL
 
 import math
 import warnings
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import einsum, rearrange, reduce
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
@@ -61,8 +61,9 @@ class LinearAttention(Attention):
         pattern = self.hook_pattern(self.hook_attn_scores(scores))
         z = self.calculate_z_scores(v, pattern)
         if self.cfg.use_attn_result:
-            result = self.hook_result(torch.einsum("bqhe,hed->bqhd", z, self.W_O))
-            return result.sum(dim=2) + self.b_O
+            axes = "batch query head d_head, head d_head d_model -> batch query head d_model"
+            result: Tensor = self.hook_result(einsum(z, self.W_O, axes))
+            return reduce(result, "batch query head d_model -> batch query d_model", "sum") + self.b_O
         weight = rearrange(self.W_O, "head d_head d_model -> d_model (head d_head)")
         return F.linear(rearrange(z, "batch query head d_head -> batch query (head d_head)"), weight, self.b_O)
 
@@ -73,7 +74,7 @@ class FusedLayerNorm(LayerNorm):
     def forward(self, x: Float[Tensor, "batch pos *head d_model"]) -> Float[Tensor, "batch pos *head d_model"]:
         """Normalise the last axis, then gain and bias."""
         if _is_hooked(self.hook_scale) or _is_hooked(self.hook_normalized):
-            return cast(Tensor, super().forward(x))
+            return super().forward(x)
         return F.layer_norm(x, (self.length,), self.w, self.b, self.eps)
 
 
@@ -101,7 +102,7 @@ class ToyBlock(TransformerBlock):
     ) -> Float[Tensor, "batch pos d_model"]:
         """The residual stream after the block."""
         if self.cfg.use_attn_in or self.cfg.use_split_qkv_input:
-            return cast(Tensor, super().forward(resid_pre, shortformer_pos_embed, past_kv_cache_entry, attention_mask))
+            return super().forward(resid_pre, shortformer_pos_embed, past_kv_cache_entry, attention_mask)
         resid_pre = self.hook_resid_pre(resid_pre)
         normalised = self.ln1(resid_pre)
         attn_out = self.attn(
@@ -113,7 +114,8 @@ class ToyBlock(TransformerBlock):
         )
         resid_mid = self.hook_resid_mid(resid_pre + self.hook_attn_out(attn_out))
         mlp_in = self.hook_mlp_in(resid_mid.clone()) if self.cfg.use_hook_mlp_in else resid_mid
-        return cast(Tensor, self.hook_resid_post(resid_mid + self.apply_mlp(self.ln2(mlp_in))))
+        resid_post: Tensor = self.hook_resid_post(resid_mid + self.apply_mlp(self.ln2(mlp_in)))
+        return resid_post
 
 
 class ToyTransformer(HookedTransformer):
@@ -128,14 +130,14 @@ class ToyTransformer(HookedTransformer):
         self.task = task
         self.attention: AttentionKind = attention
         self.embed = IndexedEmbed(self.cfg)
-        self.blocks = torch.nn.ModuleList(ToyBlock(self.cfg, layer) for layer in range(self.cfg.n_layers))
-        for layer, block in enumerate(self.blocks):
+        for layer in range(self.cfg.n_layers):
+            self.blocks[layer] = block = ToyBlock(self.cfg, layer)
             if attention == "linear":
                 block.attn = LinearAttention(self.cfg, "global", layer)
             block.ln1, block.ln2 = FusedLayerNorm(self.cfg), FusedLayerNorm(self.cfg)
         self.ln_final = FusedLayerNorm(self.cfg)
         self.unembed.b_U.requires_grad_(False)  # the paper's head has no bias
-        self.setup()
+        self.setup()  # type: ignore[no-untyped-call]  # names the new hook points
 
 
 def toy_model(
@@ -212,7 +214,7 @@ def toy_model(
     )
     model = ToyTransformer(cfg, task=task, attention=attention)
     _initialise_(model, seed=seed)
-    return cast(ToyTransformer, torch.nn.Module.to(model, device))
+    return torch.nn.Module.to(model, device)
 
 
 def _initialise_(model: ToyTransformer, *, seed: int) -> None:
