@@ -1,0 +1,110 @@
+"""What the design promises about speed and size, as one table: ``make bench``, or ``python -m benchmarks WORD...``.
+
+Words choose the rows whose text contains one of them. The exit status is 1 if a bound is broken.
+"""
+
+import itertools
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from reference.gpt import copy_of
+
+from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
+from plateau_interp.decoding import greedy_answers
+from plateau_interp.measuring import Meter
+from plateau_interp.models import toy_model
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training import train, training_batch
+
+TASK = MovingWindowSum()
+BATCH = 256
+PLATEAU = str(Path(sys.executable).with_name("plateau"))
+
+
+def training_step(**options):
+    """Each call makes one default training step, from drawing the batch to the update."""
+    steps = train(toy_model(TASK), TASK, steps=10**6, batch_size=BATCH, **options)
+    return lambda: next(steps)
+
+
+def bare_matmuls():
+    """The matrix products of one training step and nothing else: forward, input gradient, weight gradient."""
+    model = toy_model(TASK)
+    n_rows, n_query, d_model, d_mlp = BATCH * (TASK.n_pos - 1), TASK.n_pos - 1, model.cfg.d_model, model.cfg.d_mlp
+    products = []
+    layers = [(d_model, d_model)] * 4 + [(d_model, d_mlp), (d_mlp, d_model), (d_model, TASK.d_vocab)]
+    for d_in, d_out in layers:
+        x, weight, gradient = torch.randn(n_rows, d_in), torch.randn(d_in, d_out), torch.randn(n_rows, d_out)
+        products += [(x, weight), (gradient, weight.T), (x.T, gradient)]
+    states, pattern = torch.randn(BATCH, n_query, d_model), torch.randn(BATCH, n_query, n_query)
+    scores_forward, z_forward = (states, states.mT), (pattern, states)
+    scores_backward, z_backward = [(pattern, states), (pattern.mT, states)], [(states, states.mT), (pattern.mT, states)]
+    products += [scores_forward, z_forward, *scores_backward, *z_backward]
+
+    def multiply():
+        for a, b in products:
+            torch.matmul(a, b)
+
+    return multiply
+
+
+def reference_step():
+    """The same training step of the plain GPT, with PyTorch's Adam."""
+    reference = copy_of(toy_model(TASK))
+    optimizer = torch.optim.Adam(reference.parameters(), lr=1e-4)
+    counter = itertools.count()
+
+    def step():
+        batch = training_batch(TASK, seed=0, step=next(counter), batch_size=BATCH)
+        optimizer.zero_grad()
+        reference.loss(batch.tokens).backward()
+        optimizer.step()
+
+    return step
+
+
+def decoding(*, cached):
+    model = toy_model(TASK)
+    tokens = training_batch(TASK, seed=0, step=0, batch_size=320).tokens
+    return lambda: greedy_answers(model, TASK, tokens, cached=cached)
+
+
+def imported_torch_modules():
+    code = "import sys, plateau_interp; print(sum(name.split('.')[0] == 'torch' for name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return Result(float(done.stdout), "torch modules in sys.modules")
+
+
+def memory_of_a_run():
+    with tempfile.TemporaryDirectory() as folder:
+        return peak_memory([PLATEAU, "train", TASK.name, "--out", str(Path(folder, "run"))])
+
+
+ROWS = [
+    Row("training step / its bare matmuls", 1.6, lambda: ratio(training_step(), bare_matmuls(), rounds=25)),
+    Row("training step / the same of a plain GPT", 0.65, lambda: ratio(training_step(), reference_step(), rounds=25)),
+    Row(
+        "measured training step / unmeasured",
+        1.3,
+        lambda: ratio(training_step(meter=Meter(TASK)), training_step(), rounds=25),
+    ),
+    Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
+    Row("plateau --help", 0.5, lambda: wall_time([PLATEAU, "--help"])),
+    Row("import plateau_interp loads torch", 0, imported_torch_modules),
+    Row("memory of the default run", 1.5, memory_of_a_run),
+]
+
+
+def main(words: list[str]) -> int:
+    rows = [row for row in ROWS if not words or any(word in row.what for word in words)]
+    if not rows:
+        sys.exit(f"no row contains {' or '.join(words)}; there are: " + "; ".join(row.what for row in ROWS))
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    return 0 if report(rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

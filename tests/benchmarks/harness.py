@@ -1,0 +1,95 @@
+"""Measure one side against the other in one process, and print what came out beside its bound.
+
+Ratios, because they hold on any machine; alternating, because a machine's speed drifts; medians, because others use it
+too.
+"""
+
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+Side = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A promise: ``measure`` gives a result that must not exceed the bound."""
+
+    what: str
+    bound: float
+    measure: Callable[[], "Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    value: float
+    details: str
+    unit: str = ""
+
+
+def ratio(side: Side, baseline: Side, *, rounds: int = 15) -> Result:
+    """The median over many rounds of side / baseline, each timed once a round, in alternating order."""
+    for warm_up in (side, baseline) * 2:
+        warm_up()
+    pairs = []
+    gc.disable()
+    try:
+        for index in range(rounds):
+            order = (side, baseline) if index % 2 == 0 else (baseline, side)
+            seconds = {one: _seconds(one) for one in order}
+            pairs.append((seconds[side], seconds[baseline]))
+    finally:
+        gc.enable()
+    ratios = [ours / theirs for ours, theirs in pairs]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    ours, theirs = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
+    return Result(middle, f"{ours:.1f} / {theirs:.1f} ms, {rounds} rounds, quartiles {low:.2f} to {high:.2f}")
+
+
+def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
+    """The median time of a command, in seconds."""
+    times = [_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(rounds + 1)]
+    return Result(statistics.median(times[1:]), f"{rounds} rounds, {min(times):.2f} to {max(times[1:]):.2f} s", " s")
+
+
+def peak_memory(command: Sequence[str]) -> Result:
+    """The largest resident memory of a command, in GiB.
+
+    A small process in between starts it: a process that is started inherits the peak of the one that starts it.
+    """
+    launcher = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", launcher, *command], check=True, capture_output=True, text=True)
+    kibibytes = int(done.stdout) / (1024 if sys.platform == "darwin" else 1)
+    return Result(kibibytes / 2**20, "peak resident", " GiB")
+
+
+def report(rows: Sequence[Row]) -> bool:
+    """Measure and print every row; whether all bounds hold."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    table = Table("what", "measured", "bound", "", "how")
+    good = True
+    for row in rows:
+        with console.status(row.what):
+            result = row.measure()
+        holds = result.value <= row.bound
+        good = good and holds
+        measured, bound = (f"{number:.3g}{result.unit}" for number in (result.value, row.bound))
+        table.add_row(row.what, measured, f"<= {bound}", "ok" if holds else "[red]BROKEN[/]", result.details)
+    console.print(table)
+    return good
+
+
+def _seconds(side: Side) -> float:
+    start = time.perf_counter()
+    side()
+    return time.perf_counter() - start
