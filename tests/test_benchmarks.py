@@ -1,0 +1,72 @@
+"""The benchmarks measure what they say; how fast the suite is, only ``make bench`` knows."""
+
+import sys
+import time
+
+import pytest
+import torch
+from benchmarks import __main__ as benchmarks
+from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
+from torch.utils.flop_counter import FlopCounterMode
+
+from plateau_interp.models import toy_model
+
+
+def test_bare_matmuls_do_the_arithmetic_of_a_training_step():
+    task = benchmarks.TASK
+    batch = task.sample(benchmarks.BATCH, generator=torch.Generator().manual_seed(0))
+    model = toy_model(task)
+    multiply = benchmarks.bare_matmuls()
+    with FlopCounterMode(display=False) as whole:
+        task.loss(model(batch.inputs), batch).backward()
+    with FlopCounterMode(display=False) as bare:
+        multiply()
+    assert bare.get_total_flops() == whole.get_total_flops()
+
+
+def test_ratio_compares_the_two_sides():
+    calls = []
+
+    def slow():
+        calls.append("slow")
+        time.sleep(0.03)
+
+    def fast():
+        calls.append("fast")
+        time.sleep(0.01)
+
+    result = ratio(slow, fast, rounds=4)
+    assert 2.0 < result.value < 3.5
+    assert calls[4:] == ["slow", "fast", "fast", "slow"] * 2
+
+
+def test_wall_time_is_in_seconds():
+    result = wall_time([sys.executable, "-c", "import time; time.sleep(0.2)"], rounds=3)
+    assert 0.2 < result.value < 2.0
+
+
+def test_peak_memory_is_the_command_s_own():
+    """Not that of this process, which has torch loaded; in GiB."""
+    assert peak_memory([sys.executable, "-c", "pass"]).value < 0.1
+    large = peak_memory([sys.executable, "-c", "b'x' * (300 * 2**20)"]).value
+    assert 300 / 1024 < large < 0.4
+
+
+@pytest.mark.parametrize(("value", "holds"), [(1.5, True), (1.51, False)])
+def test_report_says_whether_the_bounds_hold(capsys, value, holds):
+    rows = [Row("fine", 2.0, lambda: Result(1.0, "")), Row("close", 1.5, lambda: Result(value, "because", " s"))]
+    assert report(rows) is holds
+    out = capsys.readouterr().out
+    assert ("BROKEN" in out) is not holds
+    assert "because" in out
+
+
+def test_rows_are_chosen_by_words(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(benchmarks, "report", lambda rows: seen.append([row.what for row in rows]) or True)
+    assert benchmarks.main(["--help", "torch"]) == 0
+    assert seen == [["plateau --help", "import plateau_interp loads torch"]]
+    monkeypatch.setattr(benchmarks, "report", lambda rows: False)
+    assert benchmarks.main([]) == 1
+    with pytest.raises(SystemExit, match="no row contains nonsense"):
+        benchmarks.main(["nonsense"])
