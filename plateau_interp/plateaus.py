@@ -15,8 +15,10 @@ __all__ = ["Summary", "compare", "summarise"]
 
 SMOOTHING = 9
 """Measured steps in the running median that takes the noise of single batches out of the loss."""
-SHELF_SHARE = 0.25
-"""The plateau's level is where this share of the steps before the drop lies closest together."""
+BANDWIDTH = 0.01
+"""Width of the kernel in which the density of losses is taken, as a share of the fall."""
+SHELF_DENSITY = 0.25
+"""A peak of that density is a shelf from this share of the highest peak on."""
 TOLERANCE = 0.02
 """How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 SOLVED = 0.95
@@ -33,8 +35,9 @@ class Summary:
     """
 
     level: float
-    """Loss on the plateau: the median of the narrowest band of losses that holds a quarter of the steps made before
-    half of the fall is done (of all steps, if it never is)."""
+    """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it never
+    is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at least a
+    quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int
@@ -180,15 +183,20 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float, int
     fall = first - lowest
     below_half = np.flatnonzero(loss < first - fall / 2)
     before = loss[: max(int(below_half[0]), 1)] if len(below_half) else loss
-    n_shelf = max(int(len(before) * SHELF_SHARE), 1)
-    ordered = np.sort(before)
-    narrowest = int(np.argmin(ordered[n_shelf - 1 :] - ordered[: len(ordered) - n_shelf + 1]))
-    level = float(np.median(ordered[narrowest : narrowest + n_shelf]))
+    level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
     dropped = np.flatnonzero(loss < (level + lowest) / 2)
     drop = int(dropped[0]) if len(dropped) and len(below_half) else None
     reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
     left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
     return level, int(reached[0]), int(left[-1]), drop
+
+
+def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
+    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(4 * np.ptp(loss) / bandwidth)))
+    density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
+    padded = np.pad(density, 1)
+    is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())
+    return float(grid[np.flatnonzero(is_peak)[0]])
 
 
 def _solved_between(metrics: pd.DataFrame, start: int, end: int) -> tuple[int, ...]:

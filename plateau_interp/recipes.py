@@ -7,6 +7,7 @@ appear under their entry-point names, so a third-party package's plug-ins work i
 import dataclasses
 import difflib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -194,7 +195,7 @@ class Recipe:
         if path.suffix not in (".yaml", ".yml"):
             return Recipe.from_json(text)
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, Loader=_YamlLoader)
         except yaml.YAMLError as error:
             raise RecipeError(f"not valid YAML: {error}") from None
         return Recipe.from_dict(_expect_dict(data, path=""))
@@ -258,6 +259,15 @@ def decode(kind: Literal["tasks", "hooks", "optimizers", "experiments"], data: A
     except RecipeError as error:
         raise RecipeError(f"{path}.name: {error}") from None
     return _decode_fields(cls, data, path=path)
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``)."""
+
+
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), "-+0123456789"
+)
 
 
 def _plugin_name(cls: type) -> str | None:

@@ -5,7 +5,7 @@ RUN/recipe.json             what the run depends on
 RUN/environment.json        versions, threads and device that made it
 RUN/metrics.jsonl           one line a measured step, appended as it trains
 RUN/metrics.parquet         the same table, written when training ends
-RUN/checkpoints/<step>/     model.safetensors, optimizer.safetensors, state.json: the state after <step> updates
+RUN/checkpoints/<step>/     the state after <step> updates: model, optimizer and interventions.safetensors, state.json
 RUN/report/                 what `plateau report` draws
 ```
 
@@ -20,7 +20,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -35,11 +35,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from plateau_interp.files import write_atomically
+from plateau_interp.intervening import intervening, intervention_state, load_intervention_state
 from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
 from plateau_interp.recipes import Recipe, RecipeError
 from plateau_interp.training import Step, train
-from plateau_interp.types import Batch, Task
+from plateau_interp.types import Batch, Receipt, Task
 
 __all__ = ["Run", "RunError"]
 
@@ -171,57 +172,60 @@ class Run:
                 weight is not finite any more; the last good checkpoint stays.
         """
         with _only_writer(self.path):
-            if self.finished:
-                self._write_table()
-                return
-            model = self.recipe.build_model(device=device)
-            optimizer = self.recipe.optimizer.build(model.named_parameters())
-            latest = self._resume(model, optimizer)
+            if not self.finished:
+                yield from self._train(device)
+            self._write_table()
+
+    def _train(self, device: str | torch.device) -> Iterator[Step]:
+        recipe = self.recipe
+        model = recipe.build_model(device=device)
+        optimizer = recipe.optimizer.build(model.named_parameters())
+        # Attached before the state is loaded, because some interventions change weights on entry.
+        with intervening(model, *recipe.interventions) as receipts:
+            latest = self._resume(model, optimizer, receipts)
             start = self.step
             if not self.checkpoints:
                 write_atomically(self.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-                self._save(0, model, optimizer, latest={})
-            yield from self._train(model, optimizer, start=start, latest=latest)
-            self._write_table()
-
-    def _train(
-        self, model: ToyTransformer, optimizer: torch.optim.Optimizer, *, start: int, latest: Mapping[str, float]
-    ) -> Iterator[Step]:
-        recipe = self.recipe
-        steps = train(
-            model,
-            recipe.task,
-            steps=recipe.steps,
-            batch_size=recipe.batch_size,
-            optimizer=optimizer,
-            seed=recipe.seed,
-            interventions=recipe.interventions,
-            meter=recipe.build_meter(),
-            start=start,
-            latest=latest,
-            grad_clip=recipe.training.grad_clip,
-        )
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            for step in steps:
-                if not math.isfinite(step.loss):
-                    raise self._diverged(step.step, f"the loss is {step.loss}")
-                if step.metrics:
-                    row = {"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics}
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-                reached = step.step + 1
-                if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
-                    if not all(parameter.isfinite().all() for parameter in model.parameters()):
-                        raise self._diverged(reached, "a weight is not finite")
-                    os.fsync(file.fileno())
-                    self._save(reached, model, optimizer, latest={"loss": step.loss, **step.metrics})
-                yield step
+                self._save(0, model, optimizer, receipts, latest={})
+            steps = train(
+                model,
+                recipe.task,
+                steps=recipe.steps,
+                batch_size=recipe.batch_size,
+                optimizer=optimizer,
+                seed=recipe.seed,
+                meter=recipe.build_meter(),
+                start=start,
+                latest=latest,
+                grad_clip=recipe.training.grad_clip,
+            )
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                for step in steps:
+                    if not math.isfinite(step.loss):
+                        raise self._diverged(step.step, f"the loss is {step.loss}")
+                    if step.metrics:
+                        row = {"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics}
+                        file.write(json.dumps(row) + "\n")
+                        file.flush()
+                    reached = step.step + 1
+                    if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
+                        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+                            raise self._diverged(reached, "a weight is not finite")
+                        os.fsync(file.fileno())
+                        self._save(reached, model, optimizer, receipts, latest={"loss": step.loss, **step.metrics})
+                    yield step
 
     def _diverged(self, step: int, what: str) -> RunError:
         return RunError(f"{self.path}: training diverged at step {step}: {what}. Checkpoint {self.step} is kept")
 
     def _save(
-        self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, *, latest: Mapping[str, float]
+        self,
+        step: int,
+        model: ToyTransformer,
+        optimizer: torch.optim.Optimizer,
+        receipts: Sequence[Receipt],
+        *,
+        latest: Mapping[str, float],
     ) -> None:
         """Write a checkpoint: the files in a folder beside its place, then the folder moved there in one go."""
         folder = self.path / "checkpoints" / str(step)
@@ -241,10 +245,13 @@ class Run:
         state = {"format": FORMAT, "step": step, "latest": dict(latest), "optimizer": scalars}
         write_atomically(temporary / "model.safetensors", safetensors.torch.save(_weights(model)))
         write_atomically(temporary / "optimizer.safetensors", safetensors.torch.save(tensors))
+        write_atomically(temporary / "interventions.safetensors", safetensors.torch.save(intervention_state(receipts)))
         write_atomically(temporary / "state.json", json.dumps(state, indent=2) + "\n")
         temporary.rename(folder)
 
-    def _resume(self, model: ToyTransformer, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def _resume(
+        self, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
+    ) -> dict[str, float]:
         """Bring model, optimiser and metrics to the last checkpoint; return the numbers of the step before it."""
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
@@ -267,6 +274,7 @@ class Run:
             parameter = parameters[name]
             on_device = isinstance(value, Tensor) and value.shape == parameter.shape
             optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
+        load_intervention_state(receipts, _load_tensors(folder / "interventions.safetensors"))
         return {name: float(value) for name, value in state["latest"].items()}
 
     def _read_state(self, folder: Path) -> dict[str, Any]:

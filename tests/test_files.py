@@ -1,0 +1,26 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from plateau_interp.files import write_atomically
+
+
+def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "new" / "a.txt", "one")
+    write_atomically(tmp_path / "new" / "a.txt", b"two")
+    assert (tmp_path / "new" / "a.txt").read_text() == "two"
+    assert os.listdir(tmp_path / "new") == ["a.txt"]
+
+
+def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a.txt", "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]

@@ -1,0 +1,114 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from plateau_interp.plateaus import Summary, compare, summarise
+from plateau_interp.tasks import MovingWindowSum
+
+TASK = MovingWindowSum()
+
+
+def history(drop: int = 200, *, noise: float = 0.0, steps: int = 400) -> pd.DataFrame:
+    """Made-up metrics: a fast start, a shelf with y_1 right from step 80, a sudden drop, a slow tail."""
+    step = np.arange(steps)
+    shelf = 2.63 + 0.26 * np.exp(-step / 6) + 0.09 / (1 + np.exp((step - 80) / 3))
+    loss = 1.30 + (shelf - 1.30) / (1 + np.exp((step - drop) / 4))
+    loss = loss + noise * np.random.default_rng(0).standard_normal(steps)
+    solved = 1 / (1 + np.exp(-(step - drop) / 3))
+    table = pd.DataFrame({"step": step, "loss": loss, "accuracy": 0.06 + 0.94 * solved})
+    table["accuracy_0"] = np.where(step < 80, 0.06, 1.0)
+    for index in range(1, 16):
+        table[f"accuracy_{index}"] = 0.06 + 0.94 * solved
+    table["cosine"] = 0.96 * np.exp(-(((step - 120) / 60) ** 2))
+    table["repetition"] = 0.8 * np.exp(-(((step - 100) / 40) ** 2))
+    table["repetition_truth"] = 0.0583
+    table["attention_progress"] = np.linspace(0.08, 0.78, steps)
+    return table
+
+
+def summary_of(table: pd.DataFrame) -> Summary:
+    return summarise(table, task=TASK, batch_size=256)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.004])
+@pytest.mark.parametrize("drop", [150, 250])
+def test_plateau_and_drop_are_found(drop: int, noise: float) -> None:
+    summary = summary_of(history(drop, noise=noise))
+    assert summary.level == pytest.approx(2.63, abs=0.01)
+    assert summary.level_expected == TASK.levels.plateau
+    assert 70 <= summary.start <= 90
+    assert drop - 25 <= summary.end < drop
+    assert summary.drop_step == pytest.approx(drop, abs=2)
+    assert summary.partial_solution == (0,)
+    assert summary.first_answer_step == 80
+    assert summary.peak_cosine_step == 120
+    assert summary.peak_repetition_step == 100
+    assert (summary.attention_progress_start, summary.attention_progress_end) == (0.08, 0.78)
+    assert summary.final_loss == pytest.approx(1.30, abs=0.01)
+
+
+def test_a_constant_loss_is_its_own_plateau() -> None:
+    summary = summary_of(pd.DataFrame({"step": range(50), "loss": 2.9}))
+    assert (summary.level, summary.drop_step) == (2.9, None)
+
+
+def test_steps_and_samples_to_accuracies_are_the_first_measured_ones() -> None:
+    table = history()
+    table["accuracy"] = np.where(table.step < 205, 0.4, np.where(table.step < 210, 0.96, 1.0))
+    summary = summary_of(table)
+    assert summary.steps_to == {50: 205, 95: 205, 99: 210}
+    assert summary.samples_to == {50: 205 * 256, 95: 205 * 256, 99: 210 * 256}
+
+
+def test_sparse_measuring_gives_training_steps() -> None:
+    summary = summary_of(history().iloc[::10])
+    assert summary.drop_step == pytest.approx(200, abs=10)
+    assert summary.drop_step is not None
+    assert summary.drop_step % 10 == 0
+
+
+def test_a_run_that_is_still_on_the_plateau_has_no_drop() -> None:
+    summary = summary_of(history().iloc[:160])
+    assert summary.drop_step is None
+    assert summary.steps_to == {50: None, 95: None, 99: None}
+    assert summary.level == pytest.approx(2.63, abs=0.01)
+    assert summary.end == 159
+    assert dict(summary.rows())["Drop step"] == "not reached"
+
+
+def test_only_the_loss_is_needed() -> None:
+    summary = summary_of(history()[["step", "loss"]])
+    assert summary.drop_step == pytest.approx(200, abs=2)
+    assert summary.peak_cosine is None
+    assert summary.partial_solution == ()
+    assert dict(summary.rows())["Peak cosine"] == "not measured"
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no step was measured yet"):
+        summary_of(pd.DataFrame())
+
+
+def test_rows_name_every_number_with_its_closed_form() -> None:
+    rows = dict(summary_of(history()).rows())
+    assert rows["Plateau level (nats)"].endswith("(closed form 2.6277)")
+    assert rows["Final loss (nats)"].endswith("(floor 1.2997)")
+    assert rows["Answers right on the plateau"] == "y_1"
+    assert "true answers 0.058" in rows["Peak repetition"]
+
+
+def test_compare_counts_from_the_first_run() -> None:
+    table = compare({"base": summary_of(history(200)), "biased": summary_of(history(150))})
+    assert list(table["run"]) == ["base", "biased"]
+    assert list(table["drop_step_change"]) == pytest.approx([0, -50], abs=2)
+    assert table["samples_to_99_change"][1] == pytest.approx(-50 * 256, abs=2 * 256)
+
+
+def test_compare_keeps_what_was_not_reached_empty() -> None:
+    table = compare({"base": summary_of(history(200)), "cut": summary_of(history(200).iloc[:100])})
+    assert np.isnan(table["drop_step"][1])
+
+
+def test_compare_needs_two_runs() -> None:
+    with pytest.raises(ValueError, match="at least two runs; got 1"):
+        compare({"base": summary_of(history())})

@@ -1,0 +1,273 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from plateau_interp.optimizers import SGD
+from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs import Run, RunError
+from plateau_interp.tasks import MovingWindowSum
+
+RECIPE = Recipe(
+    MovingWindowSum(n=4, p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=25, batch_size=8),
+    measuring=MeasuringOptions(n_sequences=4),
+    checkpoint_every=10,
+)
+
+
+def finished(path: Path, recipe: Recipe = RECIPE) -> Run:
+    run = Run.create(path, recipe)
+    for _ in run.train():
+        pass
+    return run
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every byte that a run's numbers are made of."""
+    files = [path / "metrics.jsonl", *path.glob("checkpoints/*/*")]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    assert run.checkpoints == [0, 10, 20, 25]
+    assert run.finished
+    assert Recipe.read(run.path / "recipe.json") == RECIPE
+    table = pd.read_parquet(run.path / "metrics.parquet")
+    assert list(table["step"]) == list(range(25))
+    assert list(table["samples"]) == [8 * (step + 1) for step in range(25)]
+    assert {"loss", "accuracy", "accuracy_3", "attention_progress", "repetition", "cosine"} <= set(table.columns)
+    pd.testing.assert_frame_equal(table, run.metrics)
+    assert json.loads((run.path / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+    assert not list(run.path.rglob("*.tmp"))
+    weights = safetensors.torch.load_file(run.path / "checkpoints" / "25" / "model.safetensors")
+    assert set(weights) == {name for name, _ in run.model().named_parameters()}
+
+
+def test_models_are_those_of_their_steps(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    fresh, first, last = RECIPE.build_model(), run.model(0), run.model()
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), first.parameters(), strict=True))
+    assert not torch.equal(first.W_E, last.W_E)
+    loss = RECIPE.task.loss(run.model(20)(run.example.inputs), run.example)
+    assert loss.isfinite()
+
+
+def test_the_rows_are_those_of_a_run_without_folder(tmp_path: Path) -> None:
+    from plateau_interp.training import train
+
+    run = finished(tmp_path / "run")
+    steps = train(RECIPE.build_model(), RECIPE.task, steps=25, batch_size=8, meter=RECIPE.build_meter())
+    assert [{"loss": step.loss, **step.metrics} for step in steps] == run.metrics.drop(
+        columns=["step", "samples"]
+    ).to_dict("records")
+
+
+@pytest.mark.parametrize("optimizer", [None, SGD(learning_rate=0.1, momentum=0.9)])
+@pytest.mark.parametrize("stop_after", [1, 10, 13, 24])
+def test_stopping_and_going_on_is_bit_exact(tmp_path: Path, stop_after: int, optimizer: Any) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, optimizer=optimizer))
+    whole = finished(tmp_path / "whole", recipe)
+    steps = Run.create(tmp_path / "halves", recipe).train()
+    for _ in range(stop_after):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    halves = finished(tmp_path / "halves", recipe)
+    assert contents(halves.path) == contents(whole.path)
+
+
+def test_a_longer_recipe_goes_on_and_equals_the_long_run(tmp_path: Path) -> None:
+    longer = replace(RECIPE, training=replace(RECIPE.training, steps=40))
+    finished(tmp_path / "run")
+    assert finished(tmp_path / "run", longer).metrics.equals(finished(tmp_path / "long", longer).metrics)
+
+
+def test_sparse_measuring_resumes(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, measuring=MeasuringOptions(every=7, n_sequences=4))
+    steps = Run.create(tmp_path / "run", recipe).train()
+    for _ in range(12):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert list(finished(tmp_path / "run", recipe).metrics["step"]) == [0, 7, 14, 21]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    before = contents(run.path)
+    assert list(run.train()) == []
+    assert contents(run.path) == before
+
+
+TRAIN = [sys.executable, "-m", "plateau_interp.cli", "train", "moving-window-sum"]
+SIZES = {"n": 4, "p": 7, "d-model": 16, "steps": 300, "batch-size": 8, "checkpoint-every": 7, "n-sequences": 4}
+OPTIONS = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size))), "--no-report"]
+
+
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(tmp_path: Path) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [*TRAIN, *OPTIONS, "--seed", "3", "--out", str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    undisturbed = start("undisturbed")
+    output, _ = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, output.decode()
+
+    moments, metrics = random.Random(time.time_ns()), tmp_path / "killed" / "metrics.jsonl"
+    kills = 0
+    for wait_for in sorted(moments.sample(range(1, 290), 4)):
+        process = start("killed")
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= wait_for:
+                time.sleep(moments.random() * 0.01)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        process.communicate(timeout=60)
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 3, "the run was over before it could be killed: the test proves nothing"
+    assert not Run(tmp_path / "killed").finished
+    last = start("killed")
+    output, _ = last.communicate(timeout=120)
+    assert last.returncode == 0, output.decode()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    killed, whole = Run(tmp_path / "killed"), Run(tmp_path / "undisturbed")
+    pd.testing.assert_frame_equal(killed.metrics, whole.metrics, check_exact=True)
+
+
+def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "lo')
+    assert len(Run(run.path).metrics) == 25
+
+
+def test_another_recipe_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    for other, difference in (
+        (replace(RECIPE, seed=1), "seed is 0 there and 1 here"),
+        (replace(RECIPE, task=MovingWindowSum(n=5, p=7)), "task.n is 4 there and 5 here"),
+        (replace(RECIPE, training=replace(RECIPE.training, steps=5)), "training.steps is 25 there and 5 here"),
+    ):
+        with pytest.raises(RunError, match=f"holds the run of another recipe .{difference}"):
+            Run.create(run.path, other)
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_foreign_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("dear reader")
+    with pytest.raises(RunError, match=r"thesis is not empty and holds no run"):
+        Run.create(tmp_path / "thesis", RECIPE)
+    with pytest.raises(RunError, match=r"chapter.tex is a file; a run needs a folder"):
+        Run.create(tmp_path / "thesis" / "chapter.tex", RECIPE)
+    with pytest.raises(RunError, match=r"holds no recipe.json: it is not a run folder"):
+        Run(tmp_path / "thesis")
+    with pytest.raises(RunError, match=r"nowhere is not a folder"):
+        Run(tmp_path / "nowhere")
+    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def spoil(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(tmp_path: Path, name: str) -> None:
+    whole = finished(tmp_path / "whole")
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(20):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    spoil(run.path / "checkpoints" / "20" / name)
+    with pytest.raises(RunError, match=rf"20/{name} is damaged: .*; delete .*20 to go on from the checkpoint before"):
+        next(run.train())
+    shutil.rmtree(run.path / "checkpoints" / "20")
+    assert contents(finished(run.path).path) == contents(whole.path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    next(run.train())
+    state = run.path / "checkpoints" / "0" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
+    with pytest.raises(RunError, match=r"written by a newer version \(format 99, this one reads 1\)"):
+        next(run.train())
+    recipe = run.path / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(RunError, match="this version reads recipes of format 1; got 99"):
+        Run(run.path)
+
+
+def test_missing_rows_are_noticed(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(12):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    (run.path / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"metrics.jsonl has 0 rows before step 10, not 10"):
+        next(run.train())
+
+
+def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    with pytest.raises(RunError, match="has no checkpoint yet"):
+        run.model()
+    with pytest.raises(RunError, match="has no checkpoint of step 12; the nearest is 10"):
+        finished(run.path).model(12)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    next(steps)
+    with pytest.raises(RunError, match="another process is writing to"):
+        next(Run(run.path).train())
+    steps.close()  # type: ignore[attr-defined]
+    next(Run(run.path).train())
+
+
+def test_a_run_that_diverges_stops_there_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    training = TrainingOptions(steps=25, batch_size=8, optimizer=SGD(learning_rate=1e12))
+    run = Run.create(tmp_path / "run", replace(RECIPE, training=training, checkpoint_every=1))
+    with pytest.raises(RunError, match=r"training diverged at step \d+: .*\. Checkpoint \d+ is kept"):
+        for _ in run.train():
+            pass
+    assert all(parameter.isfinite().all() for parameter in run.model().parameters())
+    assert run.metrics["loss"].notna().all()
+
+
+def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = finished(tmp_path / "whole")
+    run = Run.create(tmp_path / "run", RECIPE)
+    fsync, calls = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] > 8:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        for _ in run.train():
+            pass
+    monkeypatch.undo()
+    assert contents(finished(run.path).path) == contents(whole.path)

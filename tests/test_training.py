@@ -1,0 +1,154 @@
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plateau_interp.measuring import Meter
+from plateau_interp.models import ToyTransformer, toy_model
+from plateau_interp.optimizers import SGD, Adam
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training import Step, stream_generator, train, training_batch
+
+TASK = MovingWindowSum(n=4, p=7)
+
+
+def tiny(**options: Any) -> ToyTransformer:
+    return toy_model(TASK, d_model=16, **options)
+
+
+def run(model: ToyTransformer, **options: Any) -> list[Step]:
+    return list(train(model, TASK, **{"steps": 6, "batch_size": 8, **options}))
+
+
+def same_weights(one: ToyTransformer, other: ToyTransformer) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_it_is_the_plain_loop() -> None:
+    by_hand, losses = tiny(), []
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-3, fused=True)
+    for step in range(6):
+        batch = training_batch(TASK, seed=5, step=step, batch_size=8)
+        loss = TASK.loss(by_hand(batch.tokens[:, :-1]), batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    model = tiny()
+    records = run(model, seed=5, optimizer=Adam(learning_rate=1e-3))
+    assert [record.loss for record in records] == losses
+    assert [record.step for record in records] == list(range(6))
+    assert [record.samples for record in records] == [8 * (step + 1) for step in range(6)]
+    assert same_weights(model, by_hand)
+
+
+def test_a_record_describes_the_model_before_its_update_and_the_model_is_one_step_on() -> None:
+    model = tiny()
+    for record in train(model, TASK, steps=3, batch_size=8, optimizer=SGD(learning_rate=0.5)):
+        earlier = tiny()
+        run(earlier, steps=record.step, optimizer=SGD(learning_rate=0.5))
+        batch = training_batch(TASK, seed=0, step=record.step, batch_size=8)
+        assert TASK.loss(earlier(batch.inputs), batch).item() == record.loss
+        run_on = tiny()
+        run(run_on, steps=record.step + 1, optimizer=SGD(learning_rate=0.5))
+        assert same_weights(model, run_on)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_measuring_changes_no_weight(every: int) -> None:
+    measured, unmeasured = tiny(), tiny()
+    records = run(measured, meter=Meter(TASK, every=every, n_sequences=4))
+    assert [record.loss for record in records] == [record.loss for record in run(unmeasured)]
+    assert same_weights(measured, unmeasured)
+    assert [bool(record.metrics) for record in records] == [step % every == 0 for step in range(6)]
+
+
+def test_going_on_with_the_live_optimizer_equals_never_stopping() -> None:
+    whole, halves = tiny(), tiny()
+    run(whole)
+    optimizer = Adam().build(halves.named_parameters())
+    run(halves, steps=4, optimizer=optimizer)
+    run(halves, start=4, optimizer=optimizer)
+    assert same_weights(whole, halves)
+
+
+def test_the_caller_may_stop_and_go_on() -> None:
+    model, whole = tiny(), tiny()
+    run(whole)
+    steps = train(model, TASK, steps=6, batch_size=8)
+    assert len(list(islice(steps, 3))) == 3
+    assert [record.step for record in steps] == [3, 4, 5]
+    assert same_weights(model, whole)
+
+
+def test_seeds_give_other_batches_and_steps_too() -> None:
+    first = training_batch(TASK, seed=0, step=0).tokens
+    assert torch.equal(first, training_batch(TASK, seed=0, step=0).tokens)
+    assert not torch.equal(first, training_batch(TASK, seed=1, step=0).tokens)
+    assert not torch.equal(first, training_batch(TASK, seed=0, step=1).tokens)
+
+
+def test_streams_share_nothing() -> None:
+    draws = {
+        (stream, seed, step): torch.randint(2**60, (1,), generator=stream_generator(seed, stream, step)).item()
+        for stream in ("training", "measuring")
+        for seed in range(5)
+        for step in range(50)
+    }
+    assert len(set(draws.values())) == len(draws)
+
+
+def test_global_randomness_is_left_alone() -> None:
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    run(tiny(), meter=Meter(TASK, n_sequences=4))
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_a_parameter_without_gradient_receives_no_update_at_all() -> None:
+    model = tiny()
+    optimizer = SGD(learning_rate=0.1, momentum=0.9).build(model.named_parameters())
+    run(model, steps=2, optimizer=optimizer)
+    frozen = model.blocks[0].attn.W_Q.detach().clone()
+    model.blocks[0].attn.W_Q.requires_grad_(False)
+    model.blocks[0].attn.W_Q.grad = None
+    run(model, start=2, optimizer=optimizer)
+    assert torch.equal(model.blocks[0].attn.W_Q, frozen)
+
+
+def test_clipping_bounds_the_first_sgd_update() -> None:
+    model, before = tiny(), tiny()
+    run(model, steps=1, optimizer=SGD(learning_rate=1.0), grad_clip=1e-3)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), before.parameters(), strict=True)])
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_step_is_read_when_asked() -> None:
+    record = Step(0, 8, torch.tensor(1.5), {"accuracy": torch.tensor(0.25), "cosine": torch.tensor(0.5)})
+    assert (record.loss, record.metrics) == (1.5, {"accuracy": 0.25, "cosine": 0.5})
+    assert Step(0, 8, torch.tensor(1.5)).metrics == {}
+
+
+def drain(steps: Iterator[Step]) -> None:
+    for _ in steps:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 3, "steps": 2}, "start must be between 0 and steps=2; got 3"),
+        ({"steps": -1}, "start must be between 0 and steps=-1; got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"grad_clip": 0.0}, "grad_clip must be positive; got 0.0"),
+        ({"meter": Meter(MovingWindowSum(n=5))}, "the meter is for another task"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tiny(), **options)
