@@ -203,7 +203,10 @@ class HookedModel(Protocol):
 class Receipt(Protocol):
     """What an intervention did: how often it fired, how much it changed."""
 
-    fired: int
+    @property
+    def fired(self) -> int:
+        """How often it acted."""
+        ...
 
 
 @runtime_checkable
