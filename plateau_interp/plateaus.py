@@ -35,9 +35,9 @@ class Summary:
     """
 
     level: float
-    """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it never
-    is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at least a
-    quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant."""
+    """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it
+    never is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at
+    least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int
