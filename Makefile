@@ -1,0 +1,52 @@
+# Two commands do everything on a machine with Python >= 3.11: `make run` and `make test`. Both make .venv first, once.
+
+PYTHON ?= python3
+WORKERS ?= 2
+RUN ?= runs/moving-window-sum
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUNNABLE := .venv/.runnable
+DEVELOPABLE := .venv/.developable
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench pin clean
+
+help: ## print this list
+	@awk -F ' *## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUNNABLE) ## train the moving-window-sum model, print where its plateau is, write the report (RUN=folder)
+	$(BIN)/plateau train moving-window-sum --seed 0 --out $(RUN)
+
+test: $(DEVELOPABLE) ## run the tests (WORKERS=2 processes; ARGS="-k name" and the like go to pytest)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+lint: $(DEVELOPABLE) ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEVELOPABLE) ## bring the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEVELOPABLE) ## measure what the design promises, as ratios
+	$(BIN)/python -m pytest tests/benchmarks -p no:xdist $(ARGS)
+
+pin: $(DEVELOPABLE) ## write the versions in .venv to constraints.txt
+	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## delete .venv and what tools left behind; run folders stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# Running needs no development tools, so the first `make run` does not wait for them.
+$(RUNNABLE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "plateau-interp needs Python 3.11 or newer, but " + sys.executable + " is " + sys.version.split()[0] + ": try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	@echo "Installing what plateau-interp needs into .venv (a minute or two, once)"
+	$(INSTALL) -e .
+	@touch $@
+
+$(DEVELOPABLE): $(RUNNABLE)
+	$(INSTALL) -e '.[dev]'
+	@touch $@

@@ -1,0 +1,154 @@
+"""The distribution: what is on disk is packaged, and an installed wheel works without the checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib.metadata import EntryPoint
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+SETTINGS = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+SETUPTOOLS = SETTINGS["tool"]["setuptools"]
+MAPPED = SETUPTOOLS["package-dir"]
+NOT_PACKAGED = {"__pycache__", ".mypy_cache"}
+
+# One process builds for all tests of this file.
+pytestmark = pytest.mark.xdist_group("packaging")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def folder_of(package: str) -> Path:
+    return PROJECT / MAPPED.get(package, package.replace(".", "/"))
+
+
+def files_on_disk() -> set[str]:
+    """Every file of every package, under the name it has when installed."""
+    return {
+        f"{package.replace('.', '/')}/{file.name}"
+        for package in SETUPTOOLS["packages"]
+        for file in folder_of(package).iterdir()
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory) -> Path:
+    """Sdist, and the wheel built from that sdist, of a copy of the working tree."""
+    copy = tmp_path_factory.mktemp("source") / "project"
+    leave_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(PROJECT, copy, symlinks=True, ignore=leave_out)
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", copy / "dist", copy, cwd=copy.parent)
+    return copy / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions) -> Path:
+    (file,) = distributions.glob("*.whl")
+    return file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """A new environment that holds our wheel and, by a path file, borrows the other packages of this one."""
+    home = tmp_path_factory.mktemp("installed")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    install = ("--no-deps", "--no-index", "--disable-pip-version-check", wheel)
+    run(sys.executable, "-m", "pip", "--python", python, "install", *install, cwd=home)
+    (site_packages,) = home.glob("lib/python*/site-packages")
+    # Path files of the borrowed folder are not read, so this environment's editable install stays out.
+    (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return home
+
+
+def test_the_package_list_is_the_folders_on_disk():
+    found = set()
+    for top, folder in {"plateau_interp": "plateau_interp", **MAPPED}.items():
+        for file in (PROJECT / folder).rglob("__init__.py"):
+            found.add(".".join((top, *file.parent.relative_to(PROJECT / folder).parts)))
+    assert sorted(SETUPTOOLS["packages"]) == sorted(found)
+
+
+@pytest.mark.parametrize(("package", "folder"), MAPPED.items())
+def test_a_committed_link_shows_the_mapped_folder_to_type_checkers(package, folder):
+    link = PROJECT / package.replace(".", "/")
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{folder}"
+    if (PROJECT / ".git").exists():
+        assert run("git", "ls-files", "--stage", link, cwd=PROJECT).startswith("120000 ")
+
+
+def test_the_wheel_holds_every_file_once_and_no_other(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert len(names) == len(set(names))
+    packaged = {name for name in names if ".dist-info/" not in name}
+    assert packaged == files_on_disk()
+    assert {PurePosixPath(name).parts[0] for name in packaged} == {"plateau_interp"}
+
+
+def test_the_sdist_holds_the_sources_where_they_are_in_the_project(distributions):
+    (file,) = distributions.glob("*.tar.gz")
+    with tarfile.open(file) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {
+        f"{folder_of(package).relative_to(PROJECT).as_posix()}/{file.name}"
+        for package in SETUPTOOLS["packages"]
+        for file in folder_of(package).iterdir()
+        if file.is_file()
+    }
+    assert wanted <= names
+    assert {"README.md", "LICENSE", "pyproject.toml"} <= names
+
+
+def test_the_installed_wheel_imports_its_own_packages(installed):
+    code = """
+        import plateau_interp.hooks, plateau_interp.tasks, plateau_interp.cli, importlib.util
+        print(plateau_interp.__file__, plateau_interp.hooks.__file__, plateau_interp.tasks.__file__)
+        print(importlib.util.find_spec("hooks"), importlib.util.find_spec("tasks"))
+        print(plateau_interp.tasks.MovingWindowSum(n=4).n_pos)
+    """
+    lines = run(installed / "bin" / "python", "-I", "-c", "if True:" + code, cwd=installed).splitlines()
+    assert all(Path(file).is_relative_to(installed) for file in lines[0].split())
+    assert lines[1] == "None None"
+    assert lines[2] == "9"
+
+
+def test_the_installed_command_answers(installed):
+    assert "plateau train" in run(installed / "bin" / "plateau", "--help", cwd=installed)
+    assert "moving-window-sum" in run(installed / "bin" / "plateau", "list", "tasks", cwd=installed)
+
+
+@pytest.mark.parametrize("group", SETTINGS["project"]["entry-points"])
+def test_entry_points_exist_and_are_called_as_they_call_themselves(group):
+    for name, value in SETTINGS["project"]["entry-points"][group].items():
+        plugin = EntryPoint(name, value, group).load()
+        assert getattr(plugin, "name", name) == name
+
+
+def test_every_dependency_is_pinned():
+    def canonical(requirement: str) -> str:
+        name = requirement
+        for sign in "<>=;[ ":
+            name = name.partition(sign)[0]
+        return name.lower().replace("_", "-")
+
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(len(line.split("==")) == 2 and "+" not in line and "@" not in line for line in pins)
+    required = [*SETTINGS["project"]["dependencies"], *SETTINGS["project"]["optional-dependencies"]["dev"]]
+    assert {canonical(requirement) for requirement in required} <= {canonical(pin) for pin in pins}
+    assert "torch==2.13.0" in pins
