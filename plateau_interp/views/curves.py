@@ -1,0 +1,476 @@
+"""Figures in the style of the papers: curves, accuracy and attention maps, collapse matrices, effects of edits.
+
+Pure functions from tables and arrays to a `matplotlib.figure.Figure`; `save_figure` writes PDF, SVG or PNG. pyplot and
+its global state are not used. For curves to zoom into use `plateau_interp.views.interactive`.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from plateau_interp.files import write_atomically
+from plateau_interp.types import Levels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Curves",
+    "Panel",
+    "Spread",
+    "cosine_figure",
+    "curves_figure",
+    "effect_figure",
+    "level_lines",
+    "panel",
+    "pattern_figure",
+    "position_figure",
+    "save_figure",
+    "spread",
+]
+
+Curves = pd.DataFrame | Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
+"""Metrics of one run; of several runs that differ in their seed; or of several named groups of such runs."""
+
+INK, MUTED, GRID = "#16181d", "#5f6673", "#dfe2e8"
+ACCENT, OTHER = "#0a5c9e", "#c2410c"
+COLOURS = (ACCENT, OTHER, "#7a6a00", "#7d3c98", "#0f766e", "#9d174d")
+FORMATS = ("pdf", "png", "svg")
+PANEL_SIZE = (4.7, 3.0)
+
+STYLE: dict[str, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "text.color": INK,
+    "axes.titlecolor": INK,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "image.interpolation": "nearest",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """How a column of the metrics is drawn: a title, the unit of its axis, and fixed limits where there are any."""
+
+    title: str
+    unit: str
+    limits: tuple[float, float] | None = None
+
+
+PANELS = {
+    "loss": Panel("Training loss", "nats a position"),
+    "accuracy": Panel("Accuracy of greedy answers", "share of answer tokens", (0, 1.03)),
+    "attention_progress": Panel("Attention progress", "share on target positions", (0, 1.03)),
+    "repetition": Panel("Repetition in the answers", "share of equal neighbours", (0, 1.03)),
+    "cosine": Panel("Similarity of hidden states", "mean pairwise cosine", (-0.05, 1.03)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Mean and standard deviation over the runs of a group, at each step that all of them measured."""
+
+    step: Float[np.ndarray, " step"]
+    mean: Float[np.ndarray, " step"]
+    deviation: Float[np.ndarray, " step"]
+    n_runs: int
+
+
+def panel(column: str) -> Panel:
+    """How to draw a column; one that the suite does not know is drawn under its own name."""
+    return PANELS.get(column, Panel(column.replace("_", " ").capitalize(), ""))
+
+
+def spread(curves: Curves, column: str) -> dict[str, Spread]:
+    """Mean and spread of a column for each group.
+
+    The deviation is the sample standard deviation (0 for one run).
+
+    Raises:
+        ValueError: if there is no run, or a run did not measure the column.
+
+    Example:
+        >>> runs = [pd.DataFrame({"step": [0, 1], "loss": [3.0, 1.0]}), pd.DataFrame({"step": [0, 1], "loss": [3.0, 2.0]})]
+        >>> spread(runs, "loss")[""].mean.tolist()
+        [3.0, 1.5]
+    """
+    spreads = {}
+    for name, runs in _grouped(curves).items():
+        for run in runs:
+            if not {"step", column} <= set(run.columns):
+                there = ", ".join(map(str, run.columns))
+                raise ValueError(f"the metrics have no column {column!r}; they have {there}")
+        joined = pd.concat([run.set_index("step")[column] for run in runs], axis=1, join="inner").sort_index()
+        values = joined.to_numpy(dtype=float)
+        deviation = values.std(axis=1, ddof=1) if len(runs) > 1 else np.zeros(len(values))
+        spreads[name] = Spread(joined.index.to_numpy(dtype=float), values.mean(axis=1), deviation, len(runs))
+    return spreads
+
+
+def level_lines(levels: Levels | None) -> list[tuple[str, float]]:
+    """The closed-form levels that are known, by name."""
+    if levels is None:
+        return []
+    named = (("initial", levels.initial), ("plateau", levels.plateau), ("floor", levels.floor))
+    return [(name, level) for name, level in named if level is not None]
+
+
+def curves_figure(
+    curves: Curves,
+    columns: Sequence[str] = ("loss", "accuracy"),
+    *,
+    levels: Levels | None = None,
+    drops: Sequence[int | None] = (),
+) -> "Figure":
+    """One panel a column, side by side: the mean over the runs of each group and one standard deviation around it.
+
+    Args:
+        curves: metrics of one run, of several seeds, or of named groups.
+        columns: what to draw; ``repetition`` also shows the repetition of the true answers.
+        levels: closed-form losses, drawn into the loss panel.
+        drops: steps of the drop, marked in each panel.
+
+    Raises:
+        ValueError: if there is no run, or a column was not measured.
+
+    Example:
+        >>> figure = curves_figure(pd.DataFrame({"step": [0, 1], "loss": [2.9, 1.3]}), ["loss"])
+        >>> figure.axes[0].get_title(loc="left")
+        'Training loss'
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not columns:
+        raise ValueError("columns is empty: there is nothing to draw")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PANEL_SIZE[0] * len(columns), PANEL_SIZE[1]), layout="constrained")
+        for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
+            _draw_curves(axes, curves, column)
+            if column == "loss":
+                _draw_levels(axes, level_lines(levels))
+            if column == "repetition":
+                _draw_truth(axes, curves)
+            _draw_drops(axes, drops)
+        return figure
+
+
+def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Figure":
+    """Accuracy of each answer position over the steps, as a heat map; the mean where there are several runs.
+
+    Raises:
+        ValueError: if no ``accuracy_0``, ``accuracy_1``, … was measured.
+
+    Example:
+        >>> metrics = pd.DataFrame({"step": [0, 1], "accuracy_0": [0.0, 1.0], "accuracy_1": [0.0, 0.5]})
+        >>> position_figure(metrics).axes[0].get_ylabel()
+        'answer position'
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    runs = [run for group in _grouped(curves).values() for run in group]
+    columns = [column for column in runs[0].columns if str(column).removeprefix("accuracy_").isdigit()]
+    if not columns:
+        raise ValueError("the metrics have no accuracy_0, accuracy_1, …: no accuracy of single positions was measured")
+    rows = [spread(runs, column)[""] for column in columns]
+    steps = rows[0].step
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=PANEL_SIZE, layout="constrained")
+        axes = figure.subplots()
+        half = (steps[-1] - steps[0]) / max(len(steps) - 1, 1) / 2 or 0.5
+        image = axes.imshow(
+            np.stack([row.mean for row in rows]),
+            cmap=_towards(ACCENT),
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            extent=(steps[0] - half, steps[-1] + half, len(rows) + 0.5, 0.5),
+        )
+        axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+        axes.set(title="Accuracy of each answer", xlabel="training step", ylabel="answer position")
+        _draw_drops(axes, drops)
+        _colour_bar(figure, image, axes, "share right")
+        return figure
+
+
+def pattern_figure(
+    patterns: Float[Tensor | np.ndarray, "map query key"],
+    titles: Sequence[str],
+    *,
+    targets: Bool[Tensor | np.ndarray, "query key"] | None = None,
+    label: str = "attention",
+) -> "Figure":
+    """Attention maps next to each other, with one colour scale from white at 0; target positions are outlined.
+
+    Args:
+        patterns: the maps; negative entries are drawn in a second colour.
+        titles: one a map.
+        targets: positions to outline.
+        label: what the colours mean.
+
+    Raises:
+        ValueError: for no map, a number of titles that differs from the number of maps, or values that are not finite.
+
+    Example:
+        >>> figure = pattern_figure(np.eye(3)[None], ["step 0"])
+        >>> figure.axes[0].get_title(loc="left")
+        'step 0'
+    """
+    return _maps(_array(patterns), titles, outlined=None if targets is None else _array(targets), label=label)
+
+
+def cosine_figure(
+    matrices: Float[Tensor | np.ndarray, "step row row"], steps: Sequence[int], *, label: str = "cosine"
+) -> "Figure":
+    """Collapse through time: at each step the mean cosine of each pair of answer rows.
+
+    Raises:
+        ValueError: for no matrix, a number of steps that differs, or values that are not finite.
+
+    Example:
+        >>> len(cosine_figure(np.ones((2, 4, 4)), [0, 100]).axes)
+        3
+    """
+    return _maps(_array(matrices), [f"step {step}" for step in steps], label=label, most=1.0, axes_name="answer row")
+
+
+def effect_figure(
+    effects: Float[Tensor | np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str = "",
+    label: str = "change of the loss (nats)",
+) -> "Figure":
+    """Effects of patching or ablation as a heat map with the numbers written in (up to 150 cells), white at 0.
+
+    Args:
+        effects: for example layers by heads, or layers by positions.
+        rows: names of the rows.
+        columns: names of the columns.
+        title: above the map.
+        label: what the numbers are.
+
+    Raises:
+        ValueError: for names that do not fit the shape, or values that are not finite.
+
+    Example:
+        >>> effect_figure(np.ones((1, 2)), rows=["layer 0"], columns=["head 0", "head 1"]).axes[0].texts[0].get_text()
+        '1.00'
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    values = _finite(_array(effects))
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(
+            f"effects of shape {values.shape} need as many names; got {len(rows)} rows, {len(columns)} columns"
+        )
+    most = float(np.abs(values).max(initial=0.0)) or 1.0
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        size = (1.9 + 0.52 * len(columns), 1.1 + 0.36 * len(rows))
+        figure = Figure(figsize=(max(size[0], 3.4), max(size[1], 1.9)), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(values, cmap=_diverging(), vmin=-most, vmax=most, aspect="auto")
+        turned = max(map(len, columns)) > 5
+        axes.set_xticks(range(len(columns)), columns, rotation=90 if turned else 0)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set_title(title)
+        if values.size <= 150:
+            for row, column in np.ndindex(values.shape):
+                colour = "white" if abs(values[row, column]) > 0.6 * most else INK
+                text = f"{values[row, column]:.2f}"
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        _colour_bar(figure, image, axes, label)
+        return figure
+
+
+def save_figure(figure: "Figure", path: str | Path) -> Path:
+    """Write a figure as PDF, SVG (vectors) or PNG (200 dots an inch), whole or not at all; returns the path.
+
+    Raises:
+        ValueError: for another ending.
+    """
+    path = Path(path)
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")
+    write_atomically(path, rendered(figure, kind))
+    return path
+
+
+def rendered(figure: "Figure", kind: str, *, background: str = "white") -> bytes:
+    """A figure as a file's content; the same figure gives the same bytes."""
+    import matplotlib
+
+    fixed = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    settings = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plateau-interp"}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format=kind, dpi=200, facecolor=background, metadata=fixed)
+    return buffer.getvalue()
+
+
+def _grouped(curves: Curves) -> dict[str, list[pd.DataFrame]]:
+    groups = curves if isinstance(curves, Mapping) else {"": curves}
+    listed = {name: [runs] if isinstance(runs, pd.DataFrame) else list(runs) for name, runs in groups.items()}
+    if not listed or not all(listed.values()):
+        raise ValueError("there is no run to draw")
+    if any(run.empty for runs in listed.values() for run in runs):
+        raise ValueError("a run has no measured step yet: there is nothing to draw")
+    return listed
+
+
+def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
+    look = panel(column)
+    groups = spread(curves, column)
+    for colour, (name, group) in zip(_cycled(len(groups)), groups.items()):
+        named = f"{name} (n = {group.n_runs})" if name and group.n_runs > 1 else name
+        axes.plot(group.step, group.mean, color=colour, label=named or None)
+        if group.n_runs > 1:
+            low, high = group.mean - group.deviation, group.mean + group.deviation
+            axes.fill_between(group.step, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.set(title=look.title, xlabel="training step", ylabel=look.unit)
+    axes.margins(x=0.01)
+    if look.limits:
+        axes.set_ylim(*look.limits)
+    if any(groups):
+        axes.legend(loc="best")
+
+
+def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]]) -> None:
+    for name, level in levels:
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+        axes.annotate(
+            f"{name} {level:.4f}",
+            (1, level),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8.5,
+            color=MUTED,
+        )
+
+
+def _draw_truth(axes: "Axes", curves: Curves) -> None:
+    runs = [run for group in _grouped(curves).values() for run in group]
+    if all("repetition_truth" in run for run in runs):
+        truth = float(np.mean([run["repetition_truth"].mean() for run in runs]))
+        axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 4), "textcoords": "offset points"}
+        axes.annotate(f"true answers {truth:.3f}", (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
+
+
+def _draw_drops(axes: "Axes", drops: Sequence[int | None]) -> None:
+    for drop in sorted({drop for drop in drops if drop is not None}):
+        axes.axvline(drop, color=OTHER, linewidth=1.2, alpha=0.9, zorder=1)
+    if len({drop for drop in drops if drop is not None}) == 1:
+        drop = next(drop for drop in drops if drop is not None)
+        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -1), "textcoords": "offset points"}
+        axes.annotate(f"drop, step {drop}", (drop, 1), va="top", fontsize=8.5, color=OTHER, **place)
+
+
+def _maps(
+    maps: Float[np.ndarray, "map query key"],
+    titles: Sequence[str],
+    *,
+    label: str,
+    outlined: Bool[np.ndarray, "query key"] | None = None,
+    most: float | None = None,
+    axes_name: str = "",
+) -> "Figure":
+    import matplotlib
+    from matplotlib.collections import PatchCollection
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import MaxNLocator
+
+    if maps.ndim != 3 or not len(maps) or not maps.shape[1]:
+        raise ValueError(f"maps are [map, query, key], at least one; got shape {maps.shape}")
+    if len(titles) != len(maps):
+        raise ValueError(f"{len(maps)} maps need {len(maps)} titles; got {len(titles)}")
+    most = float(np.abs(_finite(maps)).max()) or 1.0 if most is None else most
+    negative = bool((maps < 0).any())
+    with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
+        figure = Figure(figsize=(2.75 * len(maps) + 0.9, 3.1), layout="constrained")
+        panels = figure.subplots(1, len(maps), squeeze=False)[0]
+        for axes, values, title in zip(panels, maps, titles):
+            colours = _diverging() if negative else _towards(ACCENT)
+            image = axes.imshow(values, cmap=colours, vmin=-most if negative else 0.0, vmax=most)
+            if outlined is not None:
+                boxes = [Rectangle((key - 0.5, query - 0.5), 1, 1) for query, key in np.argwhere(outlined)]
+                axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=INK, linewidth=0.8))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+            axes.set_title(title)
+            axes.set_xlabel(axes_name or "key position")
+        panels[0].set_ylabel(axes_name or "query position")
+        _colour_bar(figure, image, list(panels), label)
+        return figure
+
+
+def _colour_bar(figure: "Figure", image: Any, axes: Any, label: str) -> None:
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=22)
+    bar.set_label(label, color=MUTED)
+    bar.outline.set_edgecolor(MUTED)  # type: ignore[operator]  # stubs take the outline for a property
+    bar.solids.set_rasterized(True)  # one small picture, not 256 rectangles in a vector file
+
+
+def _towards(colour: str) -> Any:
+    """From nothing to a colour: white on paper, the page's own ground in a dark report."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    return LinearSegmentedColormap.from_list("towards", [to_rgba(colour, 0.0), to_rgba(colour, 1.0)])
+
+
+def _diverging() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    ends = [to_rgba(OTHER, 1.0), to_rgba(OTHER, 0.0), to_rgba(ACCENT, 0.0), to_rgba(ACCENT, 1.0)]
+    return LinearSegmentedColormap.from_list("diverging", list(zip((0.0, 0.5, 0.5, 1.0), ends)))
+
+
+def _cycled(n: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(n)]
+
+
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("the values to draw must be finite; there is a NaN or an infinity among them")
+    return values

@@ -1,0 +1,77 @@
+"""Curves to zoom into and hover over: plotly figures of the same tables as in `plateau_interp.views.curves`, offline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plateau_interp.files import write_atomically
+from plateau_interp.types import Levels
+from plateau_interp.views.curves import COLOURS, MUTED, OTHER, Curves, level_lines, panel, spread
+
+if TYPE_CHECKING:
+    import plotly.graph_objects
+
+__all__ = ["interactive_curves", "save_interactive"]
+
+
+def interactive_curves(
+    curves: Curves,
+    columns: Sequence[str] = ("loss", "accuracy"),
+    *,
+    levels: Levels | None = None,
+    drops: Sequence[int | None] = (),
+) -> "plotly.graph_objects.Figure":
+    """One panel a column, one below the other with a common step axis; hovering shows all values of a step.
+
+    Args:
+        curves: metrics of one run, of several seeds, or of named groups.
+        columns: what to draw.
+        levels: closed-form losses, drawn into the loss panel.
+        drops: steps of the drop, marked in each panel.
+
+    Raises:
+        ValueError: if there is no run, or a column was not measured.
+
+    Example:
+        >>> import pandas as pd
+        >>> figure = interactive_curves(pd.DataFrame({"step": [0, 1], "loss": [2.9, 1.3]}), ["loss"])
+        >>> len(figure.data)
+        1
+    """
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    if not columns:
+        raise ValueError("columns is empty: there is nothing to draw")
+    titles = [panel(column).title for column in columns]
+    figure = make_subplots(rows=len(columns), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=titles)
+    for row, column in enumerate(columns, start=1):
+        for index, (name, group) in enumerate(spread(curves, column).items()):
+            colour = COLOURS[index % len(COLOURS)]
+            shown = {"legendgroup": name, "showlegend": bool(name) and row == 1, "name": name or column}
+            if group.n_runs > 1:
+                for bound, fill in ((group.mean - group.deviation, None), (group.mean + group.deviation, "tonexty")):
+                    band = {"mode": "lines", "line_width": 0, "hoverinfo": "skip", "showlegend": False}
+                    faint = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.2)"
+                    trace = go.Scatter(x=group.step, y=bound, fill=fill, fillcolor=faint, legendgroup=name, **band)
+                    figure.add_trace(trace, row=row, col=1)
+            trace = go.Scatter(x=group.step, y=group.mean, mode="lines", line_color=colour, **shown)
+            figure.add_trace(trace, row=row, col=1)
+        if column == "loss":
+            for name, level in level_lines(levels):
+                text = {"annotation_text": f"{name} {level:.4f}", "annotation_position": "top right"}
+                figure.add_hline(level, line_dash="dot", line_color=MUTED, row=row, col=1, **text)
+        figure.update_yaxes(title_text=panel(column).unit, row=row, col=1)
+    for drop in {drop for drop in drops if drop is not None}:
+        figure.add_vline(drop, line_color=OTHER, line_width=1)
+    figure.update_xaxes(title_text="training step", row=len(columns), col=1)
+    figure.update_layout(template="plotly_white", hovermode="x unified", height=300 * len(columns) + 60)
+    return figure
+
+
+def save_interactive(figure: "plotly.graph_objects.Figure", path: str | Path) -> Path:
+    """Write an interactive figure as one HTML file (about 5 MB: plotly travels with it) that works with no network."""
+    path = Path(path)
+    content = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    write_atomically(path, content)
+    return path

@@ -1,0 +1,202 @@
+"""Pages that hold attention views: one copy of the JavaScript, no network, all text escaped.
+
+Used by `plateau_interp.views.attention` and the report; call those. The emitter is our own because CircuitsVis's asks
+the internet whether it is online each time a view is shown, puts a copy of its 1.3 MB into each view, and lets a token
+that holds ``</script>`` break out of it.
+"""
+
+import importlib.util
+import json
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+
+from plateau_interp.files import write_atomically
+
+__all__ = ["Page", "bundle", "document", "script_json", "side_by_side"]
+
+HERE = Path(__file__).parent
+
+CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+"""The browser itself refuses any request from a saved page."""
+
+PAGE_STYLE = """
+:root { color-scheme: light dark; }
+body { margin: 0; padding: clamp(16px, 3vw, 40px); background: #fff; color: #16181d; }
+@media (prefers-color-scheme: dark) { body { background: #10131a; color: #e8eaf0; } }
+"""
+
+
+class Embeddable(Protocol):
+    """What a page can hold: the plain data of a view and a picture for where no script runs."""
+
+    def spec(self) -> dict[str, Any]:
+        """The data that attention.js draws."""
+        ...
+
+    def still(self) -> str:
+        """A small picture as HTML."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """Views on one page, side by side where there is room; show it in a notebook or `save` it.
+
+    Args:
+        views: attention views, in reading order.
+        title: of the saved page.
+        linked: move the views that have steps together, and give all of them the same colour scale.
+
+    Raises:
+        ValueError: for a page without views.
+
+    Example:
+        >>> import torch
+        >>> from plateau_interp.views import attention_view
+        >>> page = Page([attention_view(torch.eye(3)[None]), attention_view(torch.ones(1, 3, 3))])
+        >>> page.html.count("CircuitsVis=(()")
+        1
+    """
+
+    views: Sequence[Embeddable] = field(repr=False)
+    title: str = "Attention"
+    linked: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            raise ValueError("a page needs at least one view; got none")
+
+    @property
+    def html(self) -> str:
+        """The whole page: one file that works with no network."""
+        return document(bundle() + self.fragment("view"), title=self.title)
+
+    def fragment(self, name: str) -> str:
+        """The views alone, for a page that holds `bundle` already; ``name`` must be unique on that page."""
+        specs = [view.spec() for view in self.views]
+        if self.linked and len(specs) > 1:
+            _link(specs, name)
+        parts = [_place(spec, view.still(), f"{name}-{n}") for n, (spec, view) in enumerate(zip(specs, self.views))]
+        return "".join(parts) if len(parts) == 1 else f'<div class="pv-pair">{"".join(parts)}</div>'
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page as one HTML file, whole or not at all; returns its path."""
+        path = Path(path)
+        write_atomically(path, self.html)
+        return path
+
+    def _repr_html_(self) -> str:
+        return _notebook_bundle() + self.fragment(f"view-{secrets.token_hex(4)}")
+
+
+def side_by_side(*views: Embeddable, title: str = "Attention") -> Page:
+    """Views next to each other, with one slider and one colour scale: a run and its fork, or two checkpoints.
+
+    Example:
+        >>> import torch
+        >>> from plateau_interp.views import attention_view
+        >>> side_by_side(attention_view(torch.eye(3)[None]), attention_view(torch.ones(1, 3, 3))).title
+        'Attention'
+    """
+    return Page(views, title=title)
+
+
+def document(body: str, *, title: str, style: str = "") -> str:
+    """A whole HTML page around a body that is HTML already; ``title`` is text."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{PAGE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
+    )
+
+
+@cache
+def bundle() -> str:
+    """CircuitsVis, our front end and its style, as HTML for one place on a page (1.3 MB).
+
+    Raises:
+        ModuleNotFoundError: if circuitsvis is not installed.
+    """
+    spec = importlib.util.find_spec("circuitsvis")  # importing it would import torch and more
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("attention views need circuitsvis: pip install circuitsvis")
+    library = (Path(spec.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
+    # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
+    library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
+    front = (HERE / "attention.js").read_text(encoding="utf-8")
+    style = (HERE / "attention.css").read_text(encoding="utf-8")
+    # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.
+    library = f"(function(define){{{library.partition('//# sourceMappingURL')[0]};window.CircuitsVis=CircuitsVis}})();"
+    return f"<style>{style}</style><script>{library}</script><script>{front}</script>"
+
+
+def script_json(data: object) -> str:
+    """JSON that is safe inside a script element: nothing in it can close the element.
+
+    Example:
+        >>> print(script_json("</script>"))
+        "\\u003c/script>"
+    """
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _place(spec: dict[str, Any], still: str, name: str) -> str:
+    return (
+        f'<div class="pv" data-plateau-view="{name}">{still}</div>'
+        f"<script>(window.plateauViews=window.plateauViews||[]).push({script_json({**spec, 'id': name})})</script>"
+    )
+
+
+def _link(specs: list[dict[str, Any]], group: str) -> None:
+    for spec in specs:
+        spec["group"] = group
+    for readings in zip(*(spec["readings"] for spec in specs)):
+        shared = max(reading["range"] for reading in readings)
+        negative = any(reading["negative"] for reading in readings)
+        for reading in readings:
+            reading.update(range=shared, negative=negative)
+
+
+@dataclass
+class _Carrier:
+    """The notebook cell whose output holds the bundle, and the execution of it that emitted it."""
+
+    cell: str | None = None
+    execution: int | None = None
+
+
+_CARRIER = _Carrier()
+
+
+def _notebook_bundle() -> str:
+    """The bundle, unless an output of this kernel's notebook holds it already.
+
+    Running the carrying cell again replaces its output, so that execution carries the bundle anew. Colab shows each
+    output in a frame of its own, and outside a notebook nothing is known of a page: there each view is complete.
+    """
+    place = _executing_cell()
+    if place is None or "google.colab" in sys.modules:
+        return bundle()
+    cell, execution = place
+    again = cell is not None and cell == _CARRIER.cell and execution != _CARRIER.execution
+    if _CARRIER.execution is not None and not again:
+        return ""
+    _CARRIER.cell, _CARRIER.execution = cell, execution
+    return bundle()
+
+
+def _executing_cell() -> tuple[str | None, int] | None:
+    """Id of the running notebook cell (None if the front end sends none) and its execution count; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    header = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    return header.get("metadata", {}).get("cellId"), int(shell.execution_count)
