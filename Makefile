@@ -29,8 +29,8 @@ format: $(DEVELOPABLE) ## bring the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(DEVELOPABLE) ## measure what the design promises, as ratios
-	$(BIN)/python -m pytest tests/benchmarks -p no:xdist $(ARGS)
+bench: $(DEVELOPABLE) ## measure what the design promises, as ratios (ARGS="decoding" chooses rows)
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
 pin: $(DEVELOPABLE) ## write the versions in .venv to constraints.txt
 	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.new

@@ -14,6 +14,7 @@ from reference.gpt import copy_of
 
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from plateau_interp.decoding import greedy_answers
+from plateau_interp.hooks.attention import BiasAttention, FixAttention, MaskAttention
 from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum
@@ -66,6 +67,16 @@ def reference_step():
     return step
 
 
+FIVE_INTERVENTIONS = (
+    BiasAttention(factor=10.0),
+    BiasAttention(factor=0.5, rows=[16]),
+    MaskAttention(keys=[3]),
+    MaskAttention(keys=[15]),
+    FixAttention(rows=[20]),
+)
+"""None cuts the gradient of all queries and keys: a step that has less to do would look cheap."""
+
+
 def decoding(*, cached):
     model = toy_model(TASK)
     tokens = training_batch(TASK, seed=0, step=0, batch_size=320).tokens
@@ -90,6 +101,11 @@ ROWS = [
         "measured training step / unmeasured",
         1.3,
         lambda: ratio(training_step(meter=Meter(TASK)), training_step(), rounds=25),
+    ),
+    Row(
+        "five interventions attached / none",
+        1.05,
+        lambda: ratio(training_step(interventions=FIVE_INTERVENTIONS), training_step(), rounds=41),
     ),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
     Row("plateau --help", 0.5, lambda: wall_time([PLATEAU, "--help"])),
