@@ -24,7 +24,17 @@ from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
 from plateau_interp.optimizers import Adam
 from plateau_interp.types import Intervention, OptimizerSpec, Task
 
-__all__ = ["MeasuringOptions", "ModelOptions", "Recipe", "RecipeError", "TrainingOptions", "decode", "encode", "plugin"]
+__all__ = [
+    "Fork",
+    "MeasuringOptions",
+    "ModelOptions",
+    "Recipe",
+    "RecipeError",
+    "TrainingOptions",
+    "decode",
+    "encode",
+    "plugin",
+]
 
 FORMAT = 1
 
@@ -66,6 +76,14 @@ class MeasuringOptions:
 
 
 @dataclass(frozen=True)
+class Fork:
+    """Where a forked run comes from: the parent's recipe and the step at which the fork leaves it."""
+
+    parent: "Recipe"
+    step: int
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that a run depends on, apart from the machine.
 
@@ -79,6 +97,7 @@ class Recipe:
         measuring: what the `Meter` does.
         checkpoint_every: steps between checkpoints.
         seed: of the initial weights, the batches and the measuring, which use streams of their own.
+        fork_of: for a run that goes on from another's step; `plateau_interp.runs.Run.fork` fills it in.
 
     Raises:
         RecipeError: for a number that cannot be.
@@ -96,6 +115,7 @@ class Recipe:
     measuring: MeasuringOptions = field(default_factory=MeasuringOptions)
     checkpoint_every: int = 20
     seed: int = 0
+    fork_of: Fork | None = None
 
     def __post_init__(self) -> None:
         defaults = self.task.defaults
@@ -318,6 +338,8 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
         return tuple(decode("hooks", item, path=f"{path}[{index}]") for index, item in enumerate(value))
     if isinstance(value, dict) and "name" in value:
         return decode("hooks", value, path=path)
+    if hint == Fork | None:
+        hint = None if value is None else Fork
     if dataclasses.is_dataclass(hint):
         return _decode_fields(hint, _expect_dict(value, path=path), path=path)  # type: ignore[arg-type]
     try:

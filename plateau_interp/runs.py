@@ -38,9 +38,9 @@ from plateau_interp.files import write_atomically
 from plateau_interp.intervening import intervening, intervention_state, load_intervention_state
 from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
-from plateau_interp.recipes import Recipe, RecipeError
+from plateau_interp.recipes import Fork, Recipe, RecipeError
 from plateau_interp.training import Step, train
-from plateau_interp.types import Batch, Receipt, Task
+from plateau_interp.types import Batch, Intervention, Receipt, Task
 
 __all__ = ["Run", "RunError"]
 
@@ -176,6 +176,92 @@ class Run:
                 yield from self._train(device)
             self._write_table()
 
+    def fork(
+        self,
+        *,
+        at: int,
+        interventions: Sequence[Intervention] | None = None,
+        steps: int | None = None,
+        out: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "Run":
+        """A run that goes on from this one's step, on the very batches this one saw, with other interventions.
+
+        A fork with the same interventions comes out bit for bit as its parent. Where the step has no checkpoint, the
+        parent is trained again from the one before. The fork's metrics begin with its parent's. Call `train` on it.
+
+        Args:
+            at: the step to leave at; what the parent did before is kept.
+            interventions: instead of the parent's; None keeps those.
+            steps: train the fork up to this step, by default the parent's last.
+            out: the fork's folder, by default ``RUN-from-AT`` beside this one; an unfinished fork of the same recipe
+                is taken up again.
+            device: where to train again what has no checkpoint.
+
+        Raises:
+            RunError: if the run has not reached the step, or the folder holds something else.
+
+        Example:
+            >>> from plateau_interp.hooks import FixAttention
+            >>> fork = Run("runs/mws").fork(at=50, interventions=[FixAttention()])  # doctest: +SKIP
+            >>> for step in fork.train():  # doctest: +SKIP
+            ...     print(step.loss)
+        """
+        if not 0 <= at <= self.step:
+            raise RunError(f"{self.path} can be forked at steps 0 to {self.step}; got {at}")
+        recipe = dataclasses.replace(
+            self.recipe,
+            interventions=self.recipe.interventions if interventions is None else tuple(interventions),
+            training=self.recipe.training if steps is None else dataclasses.replace(self.recipe.training, steps=steps),
+            fork_of=Fork(self.recipe, at),
+        )
+        if recipe.steps < at:
+            raise RunError(f"a fork at step {at} cannot end at step {recipe.steps}")
+        fork = Run.create(self.path.with_name(f"{self.path.name}-from-{at}") if out is None else out, recipe)
+        with _only_writer(fork.path):
+            if not fork.checkpoints:
+                self._bequeath(fork, at, device=device)
+        return fork
+
+    def _bequeath(self, fork: "Run", at: int, *, device: str | torch.device) -> None:
+        """Give a fresh fork the rows before a step and the state at it."""
+        recipe = self.recipe
+        model = recipe.build_model(device=device)
+        optimizer = recipe.optimizer.build(model.named_parameters())
+        with intervening(model, *recipe.interventions) as receipts:
+            nearest = max(step for step in self.checkpoints if step <= at)
+            latest = self._load(nearest, model, optimizer, receipts)
+            for step in self._steps(model, optimizer, start=nearest, stop=at, latest=latest):
+                latest = {"loss": step.loss, **step.metrics}
+            rows = [row for row in self._rows() if row["step"] < at]
+            write_atomically(fork.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
+            heirs = receipts if fork.recipe.interventions is recipe.interventions else ()
+            fork._save(at, model, optimizer, heirs, latest=latest)
+
+    def _steps(
+        self,
+        model: ToyTransformer,
+        optimizer: torch.optim.Optimizer,
+        *,
+        start: int,
+        stop: int,
+        latest: Mapping[str, float],
+    ) -> Iterator[Step]:
+        recipe = self.recipe
+        return train(
+            model,
+            recipe.task,
+            steps=stop,
+            batch_size=recipe.batch_size,
+            optimizer=optimizer,
+            seed=recipe.seed,
+            meter=recipe.build_meter(),
+            start=start,
+            latest=latest,
+            grad_clip=recipe.training.grad_clip,
+        )
+
     def _train(self, device: str | torch.device) -> Iterator[Step]:
         recipe = self.recipe
         model = recipe.build_model(device=device)
@@ -185,20 +271,11 @@ class Run:
             latest = self._resume(model, optimizer, receipts)
             start = self.step
             if not self.checkpoints:
+                if recipe.fork_of is not None:
+                    raise RunError(f"{self.path}: the fork was not finished; make it again with the same command")
                 write_atomically(self.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
                 self._save(0, model, optimizer, receipts, latest={})
-            steps = train(
-                model,
-                recipe.task,
-                steps=recipe.steps,
-                batch_size=recipe.batch_size,
-                optimizer=optimizer,
-                seed=recipe.seed,
-                meter=recipe.build_meter(),
-                start=start,
-                latest=latest,
-                grad_clip=recipe.training.grad_clip,
-            )
+            steps = self._steps(model, optimizer, start=start, stop=recipe.steps, latest=latest)
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 for step in steps:
                     if not math.isfinite(step.loss):
@@ -252,7 +329,7 @@ class Run:
     def _resume(
         self, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
     ) -> dict[str, float]:
-        """Bring model, optimiser and metrics to the last checkpoint; return the numbers of the step before it."""
+        """Bring everything, the metrics too, to the last checkpoint; return the numbers of the step before it."""
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
         rows = [row for row in self._rows() if row["step"] < self.step]
@@ -262,11 +339,15 @@ class Run:
                 f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not {expected}"
             )
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        if not self.checkpoints:
-            return {}
-        folder = self.path / "checkpoints" / str(self.step)
+        return self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
+
+    def _load(
+        self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
+    ) -> dict[str, float]:
+        """Bring everything to a checkpoint; return the numbers of the step before it."""
+        folder = self.path / "checkpoints" / str(step)
         state = self._read_state(folder)
-        self._load_weights(model, self.step)
+        self._load_weights(model, step)
         parameters = dict(model.named_parameters())
         tensors = _load_tensors(folder / "optimizer.safetensors")
         for place, value in {**tensors, **state["optimizer"]}.items():

@@ -271,3 +271,43 @@ def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: p
             pass
     monkeypatch.undo()
     assert contents(finished(run.path).path) == contents(whole.path)
+
+
+@pytest.mark.parametrize("at", [0, 7, 10, 25])
+def test_a_fork_without_interventions_is_its_parent_bit_for_bit(tmp_path: Path, at: int) -> None:
+    parent = finished(tmp_path / "parent")
+    fork = parent.fork(at=at, out=tmp_path / "fork")
+    assert fork.checkpoints == [at]
+    for _ in fork.train():
+        pass
+    assert fork.recipe.fork_of is not None
+    assert fork.recipe.fork_of.step == at
+    mine, theirs = contents(fork.path), contents(parent.path)
+    del mine[f"checkpoints/{at}/state.json"]
+    for name, content in mine.items():
+        if name in theirs:
+            assert content == theirs[name], name
+    assert mine["checkpoints/25/model.safetensors"] == theirs["checkpoints/25/model.safetensors"]
+    assert mine["metrics.jsonl"] == theirs["metrics.jsonl"]
+
+
+def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    steps = parent.fork(at=7).train()
+    for _ in range(8):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    for _ in parent.fork(at=7).train():
+        pass
+    assert Run(tmp_path / "parent-from-7").finished
+    assert Run(tmp_path / "parent-from-7").metrics.equals(parent.metrics)
+
+
+def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):
+        parent.fork(at=26)
+    with pytest.raises(RunError, match="a fork at step 20 cannot end at step 10"):
+        parent.fork(at=20, steps=10)
+    with pytest.raises(RunError, match="holds the run of another recipe"):
+        parent.fork(at=20, out=parent.path)
