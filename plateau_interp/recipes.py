@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -22,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from plateau_interp.measuring import Meter
 from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
 from plateau_interp.optimizers import Adam
+from plateau_interp.plugins import PluginError, PluginKind, plugin, plugins
 from plateau_interp.types import Intervention, OptimizerSpec, Task
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "TrainingOptions",
     "decode",
     "encode",
-    "plugin",
 ]
 
 FORMAT = 1
@@ -47,7 +45,16 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The arguments of `toy_model`; None means its default for the task."""
+    """The arguments of `toy_model`; None means its default for the task.
+
+    Args:
+        attention: without softmax (the paper's) or with.
+        n_layers: blocks.
+        n_heads: attention heads a layer.
+        d_model: width of the residual stream.
+        d_mlp: width of the MLP, by default 4 d_model.
+        dtype: of parameters and activations.
+    """
 
     attention: AttentionKind = "linear"
     n_layers: int | None = None
@@ -59,7 +66,14 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; None means the task's default."""
+    """How to train; None means the task's default.
+
+    Args:
+        steps: updates to make.
+        batch_size: fresh sequences a step.
+        optimizer: one of `plateau list optimizers`, with its fields.
+        grad_clip: largest norm of the whole gradient, None for no clipping.
+    """
 
     steps: int | None = None
     batch_size: int | None = None
@@ -69,7 +83,12 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class MeasuringOptions:
-    """What the meter does: measure every so many steps, decode so many sequences."""
+    """What the meter does.
+
+    Args:
+        every: steps from one measurement to the next.
+        n_sequences: sequences to decode for accuracy and repetition.
+    """
 
     every: int = 1
     n_sequences: int = 64
@@ -221,31 +240,6 @@ class Recipe:
         return Recipe.from_dict(_expect_dict(data, path=""))
 
 
-@cache
-def plugins(kind: Literal["tasks", "hooks", "optimizers", "experiments"]) -> dict[str, Any]:
-    """Entry points of a kind by name, not yet loaded: ours and those of other installed packages, sorted by name."""
-    found = entry_points(group=f"plateau_interp.{kind}")
-    return {point.name: point for point in sorted(found, key=lambda point: point.name)}
-
-
-def plugin(kind: Literal["tasks", "hooks", "optimizers", "experiments"], name: str) -> Any:
-    """The class (or object) that is registered under a name.
-
-    Raises:
-        RecipeError: for a name nobody registered, with the nearest ones.
-
-    Example:
-        >>> plugin("tasks", "moving-window-sum")
-        <class 'plateau_interp.tasks.window.MovingWindowSum'>
-    """
-    known = plugins(kind)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RecipeError(f"no {kind.removesuffix('s')} is called {name!r}: {hint}see `plateau list {kind}`")
-    return known[name].load()
-
-
 def encode(value: Any, *, path: str = "value") -> Any:
     """Plain data of a plug-in, an option dataclass, or a value that is plain already.
 
@@ -264,7 +258,7 @@ def encode(value: Any, *, path: str = "value") -> Any:
     raise RecipeError(f"{path}: a recipe holds plain data, not {type(value).__name__}")
 
 
-def decode(kind: Literal["tasks", "hooks", "optimizers", "experiments"], data: Any, *, path: str = "value") -> Any:
+def decode(kind: PluginKind, data: Any, *, path: str = "value") -> Any:
     """The plug-in that `encode` made plain.
 
     Raises:
@@ -276,7 +270,7 @@ def decode(kind: Literal["tasks", "hooks", "optimizers", "experiments"], data: A
         raise RecipeError(f"{path}.name: expected the name of one of `plateau list {kind}`; got {name!r}")
     try:
         cls = plugin(kind, name)
-    except RecipeError as error:
+    except PluginError as error:
         raise RecipeError(f"{path}.name: {error}") from None
     return _decode_fields(cls, data, path=path)
 

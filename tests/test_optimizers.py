@@ -3,7 +3,7 @@ import torch
 
 from plateau_interp.models import toy_model
 from plateau_interp.optimizers import SGD, Adam, AdamW
-from plateau_interp.recipes import plugin
+from plateau_interp.plugins import plugin
 from plateau_interp.tasks import MovingWindowSum
 
 

@@ -14,8 +14,6 @@ from plateau_interp.recipes import (
     RecipeError,
     TrainingOptions,
     encode,
-    plugin,
-    plugins,
 )
 from plateau_interp.tasks import MovingWindowSum
 
@@ -107,8 +105,3 @@ def test_what_is_not_plain_data_is_refused_with_its_path() -> None:
 
     with pytest.raises(RecipeError, match=r"^value.source: a recipe holds plain data, not Tensor$"):
         encode(Holder(torch.zeros(1)))
-
-
-def test_plugins_are_found_by_name() -> None:
-    assert "moving-window-sum" in plugins("tasks")
-    assert plugin("tasks", "moving-window-sum") is MovingWindowSum
