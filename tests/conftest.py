@@ -4,7 +4,7 @@ import os
 
 # Before torch is imported, and inherited by subprocesses: tiny models gain nothing from threads, and two processes with
 # two threads each on two cores wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
