@@ -295,9 +295,7 @@ def _of_run(
         note += "The interventions of the run are not applied. "
     return _checked(
         AttentionView(
-            title=f"Attention through training, layer {layer}"
-            if len(chosen_steps) > 1
-            else f"Attention, layer {layer}",
+            title=_title(run, layer, through_training=len(chosen_steps) > 1),
             note=note + "Rows are queries, columns keys.",
             heads=tuple(f"head {head}" for head in chosen),
             readings=tuple(readings),
@@ -416,6 +414,11 @@ def _curve(run: AttentionSource) -> dict[str, Any] | None:
         "loss": [round(float(loss), 4) for loss in thinned["loss"]],
         "levels": [[name, round(level, 4)] for name, level in named if level is not None],
     }
+
+
+def _named(run: AttentionSource) -> str:
+    path = getattr(run, "path", None)
+    return f"{path.name}: " if isinstance(path, Path) else ""
 
 
 def _listed(steps: Sequence[int]) -> str:

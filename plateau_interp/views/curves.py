@@ -46,7 +46,7 @@ COLOURS = (ACCENT, OTHER, "#7a6a00", "#7d3c98", "#0f766e", "#9d174d")
 FORMATS = ("pdf", "png", "svg")
 PANEL_SIZE = (4.7, 3.0)
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
@@ -119,7 +119,7 @@ def spread(curves: Curves, column: str) -> dict[str, Spread]:
         ValueError: if there is no run, or a run did not measure the column.
 
     Example:
-        >>> runs = [pd.DataFrame({"step": [0, 1], "loss": [3.0, 1.0]}), pd.DataFrame({"step": [0, 1], "loss": [3.0, 2.0]})]
+        >>> runs = [pd.DataFrame({"step": [0, 1], "loss": [3.0, end]}) for end in (1.0, 2.0)]
         >>> spread(runs, "loss")[""].mean.tolist()
         [3.0, 1.5]
     """
@@ -174,7 +174,7 @@ def curves_figure(
         raise ValueError("columns is empty: there is nothing to draw")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PANEL_SIZE[0] * len(columns), PANEL_SIZE[1]), layout="constrained")
-        for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns):
+        for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
             _draw_curves(axes, curves, column)
             if column == "loss":
                 _draw_levels(axes, level_lines(levels))
@@ -219,7 +219,7 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Fig
         )
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set(title="Accuracy of each answer", xlabel="training step", ylabel="answer position")
-        _draw_drops(axes, drops)
+        _draw_drops(axes, drops, named=False)  # words would lie on the map
         _colour_bar(figure, image, axes, "share right")
         return figure
 
@@ -230,6 +230,7 @@ def pattern_figure(
     *,
     targets: Bool[Tensor | np.ndarray, "query key"] | None = None,
     label: str = "attention",
+    limit: float | None = None,
 ) -> "Figure":
     """Attention maps next to each other, with one colour scale from white at 0; target positions are outlined.
 
@@ -238,6 +239,7 @@ def pattern_figure(
         titles: one a map.
         targets: positions to outline.
         label: what the colours mean.
+        limit: the value of the strongest colour; by default the largest magnitude there is.
 
     Raises:
         ValueError: for no map, a number of titles that differs from the number of maps, or values that are not finite.
@@ -247,7 +249,8 @@ def pattern_figure(
         >>> figure.axes[0].get_title(loc="left")
         'step 0'
     """
-    return _maps(_array(patterns), titles, outlined=None if targets is None else _array(targets), label=label)
+    outlined = None if targets is None else _array(targets)
+    return _maps(_array(patterns), titles, outlined=outlined, label=label, most=limit)
 
 
 def cosine_figure(
@@ -335,7 +338,7 @@ def rendered(figure: "Figure", kind: str, *, background: str = "white") -> bytes
     import matplotlib
 
     fixed = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
-    settings = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plateau-interp"}
+    settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plateau-interp"}
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format=kind, dpi=200, facecolor=background, metadata=fixed)
@@ -355,7 +358,7 @@ def _grouped(curves: Curves) -> dict[str, list[pd.DataFrame]]:
 def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     look = panel(column)
     groups = spread(curves, column)
-    for colour, (name, group) in zip(_cycled(len(groups)), groups.items()):
+    for colour, (name, group) in zip(_cycled(len(groups)), groups.items(), strict=True):
         named = f"{name} (n = {group.n_runs})" if name and group.n_runs > 1 else name
         axes.plot(group.step, group.mean, color=colour, label=named or None)
         if group.n_runs > 1:
@@ -389,17 +392,18 @@ def _draw_truth(axes: "Axes", curves: Curves) -> None:
     if all("repetition_truth" in run for run in runs):
         truth = float(np.mean([run["repetition_truth"].mean() for run in runs]))
         axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-        place = {"xycoords": ("axes fraction", "data"), "xytext": (0, 4), "textcoords": "offset points"}
+        place: Any = {"xycoords": ("axes fraction", "data"), "xytext": (0, 9), "textcoords": "offset points"}
         axes.annotate(f"true answers {truth:.3f}", (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
 
 
-def _draw_drops(axes: "Axes", drops: Sequence[int | None]) -> None:
-    for drop in sorted({drop for drop in drops if drop is not None}):
+def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, named: bool = True) -> None:
+    marked = sorted({drop for drop in drops if drop is not None})
+    for drop in marked:
         axes.axvline(drop, color=OTHER, linewidth=1.2, alpha=0.9, zorder=1)
-    if len({drop for drop in drops if drop is not None}) == 1:
-        drop = next(drop for drop in drops if drop is not None)
-        place = {"xycoords": ("data", "axes fraction"), "xytext": (4, -1), "textcoords": "offset points"}
-        axes.annotate(f"drop, step {drop}", (drop, 1), va="top", fontsize=8.5, color=OTHER, **place)
+    if named and len(marked) == 1:
+        drop = marked[0]
+        place: Any = {"xycoords": ("data", "axes fraction"), "xytext": (5, 0), "textcoords": "offset points"}
+        axes.annotate(f"drop, step {drop}", (drop, 0.5), va="center", fontsize=8.5, color=OTHER, **place)
 
 
 def _maps(
@@ -426,7 +430,7 @@ def _maps(
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
         figure = Figure(figsize=(2.75 * len(maps) + 0.9, 3.1), layout="constrained")
         panels = figure.subplots(1, len(maps), squeeze=False)[0]
-        for axes, values, title in zip(panels, maps, titles):
+        for axes, values, title in zip(panels, maps, titles, strict=True):
             colours = _diverging() if negative else _towards(ACCENT)
             image = axes.imshow(values, cmap=colours, vmin=-most if negative else 0.0, vmax=most)
             if outlined is not None:
@@ -444,8 +448,8 @@ def _maps(
 def _colour_bar(figure: "Figure", image: Any, axes: Any, label: str) -> None:
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=22)
     bar.set_label(label, color=MUTED)
-    bar.outline.set_edgecolor(MUTED)  # type: ignore[operator]  # stubs take the outline for a property
-    bar.solids.set_rasterized(True)  # one small picture, not 256 rectangles in a vector file
+    if bar.solids is not None:
+        bar.solids.set_rasterized(True)  # one small picture, not 256 rectangles in a vector file
 
 
 def _towards(colour: str) -> Any:
@@ -459,7 +463,7 @@ def _diverging() -> Any:
     from matplotlib.colors import LinearSegmentedColormap, to_rgba
 
     ends = [to_rgba(OTHER, 1.0), to_rgba(OTHER, 0.0), to_rgba(ACCENT, 0.0), to_rgba(ACCENT, 1.0)]
-    return LinearSegmentedColormap.from_list("diverging", list(zip((0.0, 0.5, 0.5, 1.0), ends)))
+    return LinearSegmentedColormap.from_list("diverging", list(zip((0.0, 0.5, 0.5, 1.0), ends, strict=True)))
 
 
 def _cycled(n: int) -> list[str]:

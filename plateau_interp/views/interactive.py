@@ -1,4 +1,4 @@
-"""Curves to zoom into and hover over: plotly figures of the same tables as in `plateau_interp.views.curves`, offline."""
+"""Curves to zoom into and hover over, offline: plotly figures of what `plateau_interp.views.curves` draws."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -82,7 +82,10 @@ class Page:
         specs = [view.spec() for view in self.views]
         if self.linked and len(specs) > 1:
             _link(specs, name)
-        parts = [_place(spec, view.still(), f"{name}-{n}") for n, (spec, view) in enumerate(zip(specs, self.views))]
+        parts = [
+            _place(spec, view.still(), f"{name}-{n}")
+            for n, (spec, view) in enumerate(zip(specs, self.views, strict=True))
+        ]
         return "".join(parts) if len(parts) == 1 else f'<div class="pv-pair">{"".join(parts)}</div>'
 
     def save(self, path: str | Path) -> Path:
@@ -138,11 +141,11 @@ def bundle() -> str:
 
 
 def script_json(data: object) -> str:
-    """JSON that is safe inside a script element: nothing in it can close the element.
+    r"""JSON that is safe inside a script element: nothing in it can close the element.
 
     Example:
         >>> print(script_json("</script>"))
-        "\\u003c/script>"
+        "\u003c/script>"
     """
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
@@ -157,7 +160,7 @@ def _place(spec: dict[str, Any], still: str, name: str) -> str:
 def _link(specs: list[dict[str, Any]], group: str) -> None:
     for spec in specs:
         spec["group"] = group
-    for readings in zip(*(spec["readings"] for spec in specs)):
+    for readings in zip(*(spec["readings"] for spec in specs), strict=False):
         shared = max(reading["range"] for reading in readings)
         negative = any(reading["negative"] for reading in readings)
         for reading in readings:

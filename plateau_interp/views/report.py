@@ -1,0 +1,411 @@
+"""Reports: one page about one or several runs, with what was measured in words, figures and a table.
+
+The page is one file that needs no network; each figure is also a PNG beside it. `plateau report` calls `write_report`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from plateau_interp.files import write_atomically
+from plateau_interp.plateaus import Summary
+from plateau_interp.views.attention import MAX_VALUES, AttentionView, attention_view
+from plateau_interp.views.curves import (
+    ACCENT,
+    GRID,
+    INK,
+    MUTED,
+    OTHER,
+    Curves,
+    curves_figure,
+    pattern_figure,
+    position_figure,
+    rendered,
+)
+from plateau_interp.views.page import Page, bundle, document
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from plateau_interp.runs import Run
+
+__all__ = ["write_report"]
+
+HERE = Path(__file__).parent
+OVERLAID = 6
+"""More runs than this are drawn as mean and spread over seeds, not as single curves."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure on the page."""
+
+    name: str
+    svg: str
+    caption: str
+
+
+def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> Path:
+    """Write the report of a run, or of several runs together.
+
+    Args:
+        runs: one run with at least one measured step, or several; they should be of one task.
+        out: the folder to write to; by default ``report/`` in the run's own folder. Needed for several runs.
+
+    Returns:
+        Path of ``index.html``. Beside it lies a PNG of each figure.
+
+    Raises:
+        ValueError: if a run has no measured step yet, there is no run, or ``out`` is missing for several runs.
+
+    Example:
+        >>> from plateau_interp import Run
+        >>> write_report(Run("runs/mws"))  # doctest: +SKIP
+        PosixPath('runs/mws/report/index.html')
+    """
+    listed = list(runs) if isinstance(runs, Sequence) else [runs]
+    if not listed:
+        raise ValueError("there is no run to report")
+    if out is None and len(listed) > 1:
+        raise ValueError("a report of several runs needs a folder of its own: give out=...")
+    for run in listed:
+        if run.metrics.empty:
+            raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
+    folder = listed[0].path / "report" if out is None else Path(out)
+    content, pictures = _compose(listed)
+    for name, picture in pictures.items():
+        write_atomically(folder / f"{name}.png", picture)
+    index = folder / "index.html"
+    write_atomically(index, content)
+    return index
+
+
+def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
+    """The page, and the PNGs by name."""
+    import jinja2
+
+    names = _names(runs)
+    summaries = [run.summary for run in runs]
+    pictures: dict[str, bytes] = {}
+    figures = []
+    for name, figure, caption in _curve_figures(runs, names, summaries):
+        pictures[name] = rendered(figure, "png")
+        figures.append(Shown(name, _inline(figure, name), caption))
+    attention = _attention(runs, names, summaries, pictures)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    title = f"{_task(runs)}: {', '.join(names)}"
+    body = environment.get_template("report.html.jinja").render(
+        task=_task(runs),
+        names=names,
+        headline=_headline(runs, summaries),
+        lede=_lede(runs, summaries),
+        facts=_facts(runs, summaries),
+        figures=figures,
+        attention=attention,
+        table=_table(summaries),
+        recipes=[(name, run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
+        setting=_setting(runs[0]),
+    )
+    style = (HERE / "report.css").read_text(encoding="utf-8")
+    return document((bundle() if attention else "") + body, title=title, style=style), pictures
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+
+def _names(runs: "list[Run]") -> list[str]:
+    short = [run.path.resolve().name for run in runs]
+    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+
+
+def _task(runs: "list[Run]") -> str:
+    return " and ".join(dict.fromkeys(run.task.name.replace("-", " ") for run in runs))
+
+
+def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
+    dropped = [summary.drop_step for summary in summaries if summary.drop_step is not None]
+    if len(summaries) > 1:
+        if not dropped:
+            return f"None of the {len(summaries)} runs dropped."
+        who = f"All {len(summaries)}" if len(dropped) == len(summaries) else f"{len(dropped)} of {len(summaries)}"
+        when = (
+            f"at step {dropped[0]}"
+            if min(dropped) == max(dropped)
+            else f"between steps {min(dropped)} and {max(dropped)}"
+        )
+        return f"{who} runs dropped, {when}."
+    summary = summaries[0]
+    last = int(runs[0].metrics["step"].iloc[-1])
+    if summary.drop_step is None:
+        return f"No drop in {last + 1} steps: the loss is {summary.final_loss:.2f} nats."
+    length = summary.end - summary.start
+    if length < 1:
+        return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
+    return (
+        f"The loss sat at {summary.level:.2f} nats for {length} steps, then dropped at step {summary.drop_step} "
+        f"and ended at {summary.final_loss:.2f}."
+    )
+
+
+def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
+    if len(summaries) > 1:
+        levels = [summary.level for summary in summaries]
+        return f"Plateau levels between {min(levels):.4f} and {max(levels):.4f} nats. " + _closed_form(summaries[0])
+    summary, run = summaries[0], runs[0]
+    n_answers = run.task.answer.stop - run.task.answer.start
+    sentences = [_closed_form(summary)]
+    if summary.drop_step is not None and summary.end > summary.start and "accuracy_0" in run.metrics:
+        n_right = len(summary.partial_solution)
+        sentences.append(f"On the plateau {n_right} of {n_answers} answers {'was' if n_right == 1 else 'were'} right.")
+    if summary.peak_cosine is not None:
+        sentences.append(f"The hidden states of different answers came as close as cosine {summary.peak_cosine:.2f}.")
+    if summary.attention_progress_start is not None and summary.attention_progress_end is not None:
+        start, end = summary.attention_progress_start, summary.attention_progress_end
+        sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _closed_form(summary: Summary) -> str:
+    if summary.level_expected is None:
+        return "No closed form of the plateau is known for this task."
+    return f"The closed form of the plateau is {summary.level_expected:.4f} nats."
+
+
+def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, str]]:
+    """Label, number and remark of the large numbers at the top."""
+    first = summaries[0]
+    drops = [summary.drop_step for summary in summaries]
+    samples = [None if drop is None else drop * run.recipe.batch_size for drop, run in zip(drops, runs, strict=True)]
+    one = len(summaries) == 1
+    return [
+        ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", first.level_expected)),
+        (
+            "On the plateau",
+            _range([max(s.end - s.start, 0) for s in summaries], "{:.0f}", " steps"),
+            f"step {first.start} to {first.end}" if one else "from arriving to leaving",
+        ),
+        (
+            "Drop",
+            _range(drops, "{:.0f}", before="step "),
+            f"after {samples[0]:,} sequences" if one and samples[0] is not None else "half of the way to the floor",
+        ),
+        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", first.floor)),
+    ]
+
+
+def _range(values: Sequence[float | None], form: str, after: str = "", before: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    texts = list(dict.fromkeys((form.format(min(known)), form.format(max(known)))))
+    return f"{before}{' to '.join(texts)}{after}"
+
+
+def _known(name: str, value: float | None) -> str:
+    return f"{name} unknown" if value is None else f"{name} {value:.4f}"
+
+
+def _table(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
+    columns = [dict(summary.rows()) for summary in summaries]
+    return [(label, [column[label] for column in columns]) for label in columns[0]]
+
+
+def _setting(run: "Run") -> str:
+    recipe = run.recipe
+    optimizer = type(recipe.optimizer).__name__
+    rate = getattr(recipe.optimizer, "learning_rate", None)
+    layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
+    heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
+    return (
+        f"{recipe.model.attention.capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
+        f"{optimizer}{'' if rate is None else f' at learning rate {rate:g}'}, "
+        f"{recipe.batch_size} new sequences a step, {recipe.steps} steps, seed {recipe.seed}."
+    )
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]) -> "list[tuple[str, Figure, str]]":
+    """Name, figure and caption of each panel that was measured."""
+    curves = _curves(runs, names)
+    drops = [summary.drop_step for summary in summaries]
+    measured = set.intersection(*(set(run.metrics.columns) for run in runs))
+    one = summaries[0] if len(summaries) == 1 else None
+    how = "" if one or len(runs) <= OVERLAID else " Line: mean over seeds; band: one standard deviation."
+    captions = {
+        "loss": _caption_loss(one) + how,
+        "accuracy": _caption_accuracy(one) + how,
+        "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
+        + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads.")
+        + how,
+        "cosine": "Mean cosine between the final hidden states of different answers. Near 1 the model says the same "
+        "at each position: its representations have collapsed." + how,
+        "repetition": "Share of neighbouring answers that are equal, in greedy decoding; dotted: in the true answers."
+        + how,
+    }
+    levels = runs[0].task.levels
+    shown = [
+        (column, curves_figure(curves, [column], levels=levels, drops=drops), caption)
+        for column, caption in captions.items()
+        if column in measured
+    ]
+    if "accuracy_0" in measured:
+        many = "" if one else f" Mean of {len(runs)} runs."
+        caption = f"Each row is an answer position; a strong colour means right. Vertical line: the drop.{many}"
+        shown.append(("positions", position_figure([run.metrics for run in runs], drops=drops), caption))
+    return shown
+
+
+def _curves(runs: "list[Run]", names: list[str]) -> Curves:
+    if len(runs) == 1:
+        return runs[0].metrics
+    if len(runs) <= OVERLAID:
+        return {name: run.metrics for name, run in zip(names, runs, strict=True)}
+    groups: dict[str, list[int]] = {}
+    for index, run in enumerate(runs):
+        groups.setdefault(dataclasses.replace(run.recipe, seed=0).to_json(), []).append(index)
+    labels = {key: names[members[0]] + (" and others" if len(members) > 1 else "") for key, members in groups.items()}
+    return {labels[key]: [runs[index].metrics for index in members] for key, members in groups.items()}
+
+
+def _caption_loss(summary: Summary | None) -> str:
+    if summary is None:
+        return "Training loss; dotted: the closed-form levels. Vertical lines: the drops."
+    distance = (
+        ""
+        if summary.level_expected is None
+        else f", {abs(summary.level - summary.level_expected):.3f} from its closed form"
+    )
+    where = f"The plateau's median is {summary.level:.3f} nats{distance}."
+    return f"Training loss of fresh batches; dotted: the closed-form levels. {where}"
+
+
+def _caption_accuracy(summary: Summary | None) -> str:
+    text = "Share of answer tokens that are right when the model writes the whole answer by itself."
+    if summary is None or summary.steps_to.get(95) is None:
+        return text
+    return f"{text} 95 % from step {summary.steps_to[95]}."
+
+
+def _rises_first(runs: "list[Run]", summaries: list[Summary]) -> bool:
+    """Whether in each run attention progress has done half of its way before the drop."""
+    for run, summary in zip(runs, summaries, strict=True):
+        if summary.drop_step is None or "attention_progress" not in run.metrics:
+            return False
+        progress = run.metrics["attention_progress"].to_numpy()
+        at_drop = progress[run.metrics["step"].to_numpy() <= summary.drop_step][-1]
+        if progress[-1] <= progress[0] or at_drop < (progress[0] + progress[-1]) / 2:
+            return False
+    return True
+
+
+def _inline(figure: "Figure", name: str) -> str:
+    """A figure as SVG for the page: it takes the page's colours and type, so it fits a light and a dark ground."""
+    text = rendered(figure, "svg", background="none").decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
+    for start in ('id="', "url(#", 'href="#'):
+        text = text.replace(start, f"{start}{name}-")
+    for colour, variable in ((INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other")):
+        text = text.replace(colour, f"var(--{variable})")
+    return re.sub(r"font: ([^;\"]*?)[\d.]+px [^;\"]*", _page_font, text)
+
+
+def _page_font(match: re.Match[str]) -> str:
+    size = re.search(r"[\d.]+px", match.group(0))
+    assert size is not None
+    return f"font: {match.group(1)}{size.group(0)} var(--sans)"
+
+
+# ---- attention -----------------------------------------------------------------------------------------------------
+
+
+def _attention(
+    runs: "list[Run]", names: list[str], summaries: list[Summary], pictures: dict[str, bytes]
+) -> list[dict[str, Any]]:
+    """For each layer: still maps of the first run before, at and after the drop, and the view through training."""
+    sections = []
+    shown = [run for run in runs if run.checkpoints][:2]
+    if not shown:
+        return []
+    run, summary = shown[0], summaries[runs.index(shown[0])]
+    for layer in range(run.recipe.model.n_layers or 1):
+        moments = _moments(run, summary)
+        views = [attention_view(each, layer=layer, steps=_affordable(each, list(moments), layer)) for each in shown]
+        stills, name = _stills(views[0], moments, layer), f"attention-{layer}"
+        pictures[name] = rendered(stills[0], "png")
+        sections.append(
+            {
+                "layer": layer,
+                "of": names[runs.index(run)] if len(runs) > 1 else "",
+                "stills": [_inline(figure, f"{name}-{index}") for index, figure in enumerate(stills[1:])],
+                "picture": f"{name}.png",
+                "caption": _caption_stills(views[0], moments),
+                "view": Page(views).fragment(name),
+            }
+        )
+    return sections
+
+
+def _moments(run: "Run", summary: Summary) -> dict[int, str]:
+    """Checkpoints before, at and after the drop; first, middle and last where there is no drop."""
+    steps = run.checkpoints
+    last = steps[-1]
+    if summary.drop_step is None or summary.drop_step > last:
+        return {step: f"step {step}" for step in sorted({steps[0], steps[len(steps) // 2], last})}
+    wanted = (
+        (last, "after the drop"),
+        ((summary.start + max(summary.end, summary.start)) // 2, "on the plateau"),
+        (summary.drop_step, "at the drop"),
+    )
+    nearest = {min(steps, key=lambda other: abs(other - step)): f"{where}" for step, where in wanted}
+    return {step: f"step {step}, {nearest[step]}" for step in sorted(nearest)}
+
+
+def _affordable(run: "Run", wanted: list[int], layer: int) -> list[int]:
+    """As many checkpoints, evenly spaced, as fit into one view; those that are wanted are always among them."""
+    one = attention_view(run, layer=layer)
+    n_values = sum(reading.values.size for reading in one.readings)
+    n_steps = max(MAX_VALUES // n_values - len(wanted), 1)
+    steps = run.checkpoints
+    spaced = {steps[round(at)] for at in np.linspace(0, len(steps) - 1, min(n_steps, len(steps)))}
+    return sorted(spaced | (set(wanted) & set(steps)))
+
+
+def _stills(view: AttentionView, moments: dict[int, str], layer: int) -> "list[Figure]":
+    """One figure of all moments, then one of each."""
+    reading = view.readings[0]
+    assert view.steps is not None
+    maps = np.stack([reading.values[view.steps.index(step)].mean(axis=0) for step in moments])
+    titles, label = list(moments.values()), "share of attention"
+    most = float(maps.max()) or 1.0
+    groups = [(maps, titles), *(([each], [title]) for each, title in zip(maps, titles, strict=True))]
+    return [
+        pattern_figure(np.asarray(some), some_titles, targets=reading.targets, label=label, limit=most)
+        for some, some_titles in groups
+    ]
+
+
+def _caption_stills(view: AttentionView, moments: dict[int, str]) -> str:
+    """What is seen: how much of the attention lies on the outlined cells at each moment."""
+    reading = view.readings[0]
+    heads = "" if len(view.heads) == 1 else f" Mean of {len(view.heads)} heads."
+    basis = f"Share of each query's attention, mean of 64 sequences.{heads}"
+    if reading.targets is None or view.steps is None:
+        return basis
+    rows = reading.targets.any(axis=1)
+    maps = [reading.values[view.steps.index(step)].mean(axis=0) for step in moments]
+    shares = [float((each * reading.targets)[rows].sum() / rows.sum()) for each in maps]
+    path = ", ".join(f"{share:.2f} at step {step}" for share, step in zip(shares, moments, strict=True))
+    return f"{basis} Outlined: what the solution reads; an answer row gives it a share of {path}."
