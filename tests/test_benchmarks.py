@@ -61,6 +61,14 @@ def test_report_says_whether_the_bounds_hold(capsys, value, holds):
     assert "because" in out
 
 
+def test_a_command_that_fails_breaks_its_bound(capsys):
+    failing = [sys.executable, "-c", "raise SystemExit('no such verb')"]
+    assert not report([Row("fails", 1e9, lambda: wall_time(failing)), Row("fine", 1.0, lambda: Result(1.0, ""))])
+    out = capsys.readouterr().out
+    assert "no such verb" in out
+    assert "fine" in out
+
+
 def test_rows_are_chosen_by_words(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(benchmarks, "report", lambda rows: seen.append([row.what for row in rows]) or True)

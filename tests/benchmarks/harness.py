@@ -5,6 +5,7 @@ too.
 """
 
 import gc
+import math
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 Side = Callable[[], object]
@@ -55,7 +57,9 @@ def ratio(side: Side, baseline: Side, *, rounds: int = 15) -> Result:
 
 def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
     """The median time of a command, in seconds."""
-    times = [_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(rounds + 1)]
+    times = [
+        _seconds(lambda: subprocess.run(command, check=True, capture_output=True, text=True)) for _ in range(rounds + 1)
+    ]
     return Result(statistics.median(times[1:]), f"{rounds} rounds, {min(times):.2f} to {max(times[1:]):.2f} s", " s")
 
 
@@ -65,7 +69,7 @@ def peak_memory(command: Sequence[str]) -> Result:
     A small process in between starts it: a process that is started inherits the peak of the one that starts it.
     """
     launcher = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, capture_output=True); "
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     done = subprocess.run([sys.executable, "-c", launcher, *command], check=True, capture_output=True, text=True)
@@ -74,13 +78,16 @@ def peak_memory(command: Sequence[str]) -> Result:
 
 
 def report(rows: Sequence[Row]) -> bool:
-    """Measure and print every row; whether all bounds hold."""
+    """Measure and print every row; whether all bounds hold. A command that fails breaks its bound."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table("what", "measured", "bound", "", "how")
     good = True
     for row in rows:
-        with console.status(row.what):
-            result = row.measure()
+        try:
+            with console.status(row.what):
+                result = row.measure()
+        except subprocess.CalledProcessError as error:
+            result = Result(math.nan, escape(f"{error}\n{error.stderr}"))
         holds = result.value <= row.bound
         good = good and holds
         measured, bound = (f"{number:.3g}{result.unit}" for number in (result.value, row.bound))
