@@ -1,5 +1,13 @@
 """The interventions: small immutable values that edit activations, parameters or gradients."""
 
+from plateau_interp.hooks.activations import (
+    AblateActivation,
+    AddDirection,
+    PatchActivation,
+    ScaleActivation,
+    patch_by_head,
+    patch_by_position,
+)
 from plateau_interp.hooks.attention import (
     AblateHeads,
     BiasAttention,
@@ -8,5 +16,29 @@ from plateau_interp.hooks.attention import (
     MixAttention,
     PatchAttention,
 )
+from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, ScaleGradient
+from plateau_interp.hooks.schedule import During, When
+from plateau_interp.hooks.weights import FreezeWeights, TransplantWeights, transplant_weights_
 
-__all__ = ["AblateHeads", "BiasAttention", "FixAttention", "MaskAttention", "MixAttention", "PatchAttention"]
+__all__ = [
+    "AblateActivation",
+    "AblateHeads",
+    "AddDirection",
+    "AmplifySlowGradient",
+    "BiasAttention",
+    "ClipGradient",
+    "During",
+    "FixAttention",
+    "FreezeWeights",
+    "MaskAttention",
+    "MixAttention",
+    "PatchActivation",
+    "PatchAttention",
+    "ScaleActivation",
+    "ScaleGradient",
+    "TransplantWeights",
+    "When",
+    "patch_by_head",
+    "patch_by_position",
+    "transplant_weights_",
+]

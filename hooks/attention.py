@@ -11,16 +11,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plateau_interp.hooks.sources import Source, open_source, reading_patterns
+from plateau_interp.hooks.sources import Source, check_batch, reading_source
 from plateau_interp.hooks.targets import (
     MapFunction,
     MapReader,
+    check_map,
     crop,
     mapped_layers,
     reading_maps,
@@ -390,12 +392,12 @@ class PatchAttention:
         """Act on the model while the context is open."""
         points = self.sites(model)
         chosen = selection(model, heads=self.heads, rows=self.rows)
-        with reading_patterns(open_source(self.source), model, points) as read:
+        with reading_source(self.source, model, points, check=partial(_check_patch, model)) as read:
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
-                patch = crop(read(hook.name, act), act).to(act)
                 n_query, n_key = act.shape[-2:]
-                return torch.where(chosen[..., n_key - n_query : n_key, :].to(act.device), patch, act)
+                patch = crop(check_batch(read(hook.name, len(act), n_key), act), act)
+                return torch.where(chosen[..., n_key - n_query : n_key, :].to(act.device), patch.to(act), act)
 
             with editing(model, self, dict.fromkeys(points, edit)) as receipt:
                 yield receipt
@@ -443,6 +445,15 @@ class MixAttention:
             receipt = DialledReceipt(inner, needs="fractions")
             receipt.turn(self.weight)
             yield receipt
+
+
+def _check_patch(model: HookedModel, patch: Tensor) -> None:
+    if not 2 <= patch.ndim <= 4 or (patch.ndim > 2 and patch.shape[-3] not in (1, model.cfg.n_heads)):
+        raise ValueError(
+            f"a patch must be [query, key], [head, query, key] or [batch, head, query, key] with {model.cfg.n_heads} "
+            f"heads; got {tuple(patch.shape)}"
+        )
+    check_map(patch, model, what="the source")
 
 
 def _attention_points(model: HookedModel, layers: tuple[int, ...], point: str = "hook_pattern") -> tuple[str, ...]:

@@ -7,14 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.targets import check_map, reading_tokens
+from plateau_interp.hooks.targets import reading_tokens
 from plateau_interp.resolving import nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["Source", "open_source", "reading_patterns"]
+__all__ = ["ActivationReader", "Source", "check_batch", "open_source", "reading_source"]
 
 Source = str | Tensor | Mapping[str, Tensor] | HookedModel
-"""A run (``"RUN"`` for its last step, ``"RUN@STEP"``), a tensor, tensors by name, or a model."""
+"""A run (``"RUN"`` for its last checkpoint, ``"RUN@STEP"`` for another), a tensor, tensors by name, or a model."""
+
+ActivationReader = Callable[[str, int, int], Tensor]
+"""``read(hook point, batch, length)``: the source's activation for the ``length`` positions up to the running ones."""
 
 
 def open_source(source: Source) -> Any:
@@ -36,63 +39,72 @@ def open_source(source: Source) -> Any:
 
 
 @contextmanager
-def reading_patterns(
-    source: Any, model: HookedModel, points: tuple[str, ...]
-) -> Iterator[Callable[[str, Tensor], Tensor]]:
-    """A function from hook point and pattern to the source's whole pattern ``[batch|1, head|1, pos, pos]``."""
-    if isinstance(source, Tensor):
-        source = dict.fromkeys(points, source)
-    if not callable(source):
-        kept = {point: _check_patch(source, point, model) for point in points}
+def reading_source(
+    source: Source, model: HookedModel, points: tuple[str, ...], *, check: Callable[[Tensor], None]
+) -> Iterator[ActivationReader]:
+    """Read a source's activations at hook points, for whatever forward of ``model`` is running.
 
-        def read_kept(name: str, act: Tensor) -> Tensor:
-            patch = kept[name]
-            if len(patch) not in (1, len(act)):
-                raise ValueError(f"the source has {len(patch)} sequences, but the forward has {len(act)}")
-            return patch
+    A model as source is run, without gradients, on the tokens that ``model`` reads; anything else is read and checked
+    once, here.
 
-        yield read_kept
+    Raises:
+        ValueError: if the source lacks a hook point, or is a model with other heads or another vocabulary.
+    """
+    opened = open_source(source)
+    if callable(opened):
+        with _running_along(opened, model, points) as reader:
+            yield reader
         return
-    _check_alike(source, model, points)
-    last = max(int(point.split(".")[1]) for point in points)
-    patterns: dict[str, Tensor] = {}
-    seen = 0
+    if not isinstance(opened, Tensor):
+        for point in points:
+            if point not in opened:
+                raise ValueError(f"the source has no {point}; {nearest(point, list(opened))}")
+    fixed = {point: (opened if isinstance(opened, Tensor) else opened[point]).detach() for point in points}
+    for tensor in fixed.values():
+        check(tensor)
 
-    def keep(act: Tensor, *, hook: Any) -> None:
-        patterns[hook.name] = act.detach()
+    def read(name: str, batch: int, length: int) -> Tensor:
+        return fixed[name]
 
-    with reading_tokens(model) as prefix:
-
-        def read_run(name: str, act: Tensor) -> Tensor:
-            nonlocal seen
-            if seen != prefix.forwards:
-                tokens = prefix.tokens(act)
-                with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
-                    source(tokens.to(next(source.parameters()).device), stop_at_layer=last + 1)
-                seen = prefix.forwards
-            return patterns[name]
-
-        yield read_run
+    yield read
 
 
-def _check_patch(source: Mapping[str, Tensor], point: str, model: HookedModel) -> Tensor:
-    """The pattern for a hook point, with batch and head axes."""
-    if point not in source:
-        raise ValueError(f"the source has no {point}; {nearest(point, list(source))}")
-    patch = source[point].detach()
-    if not 2 <= patch.ndim <= 4 or (patch.ndim > 2 and patch.shape[-3] not in (1, model.cfg.n_heads)):
-        raise ValueError(
-            f"a patch must be [query, key], [head, query, key] or [batch, head, query, key] with {model.cfg.n_heads} "
-            f"heads; got {tuple(patch.shape)}"
-        )
-    check_map(patch, model, what=f"the patch for {point}")
-    return patch.reshape(*(1,) * (4 - patch.ndim), *patch.shape)
+def check_batch(patch: Tensor, act: Tensor) -> Tensor:
+    """The patch, if it holds one sequence (or none in particular) or as many as the activation.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if patch.ndim == act.ndim and len(patch) not in (1, len(act)):
+        raise ValueError(f"the source has {len(patch)} sequences, but the forward has {len(act)}")
+    return patch
 
 
-def _check_alike(source: Any, model: HookedModel, points: tuple[str, ...]) -> None:
+@contextmanager
+def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> Iterator[ActivationReader]:
     if source is model:
         raise ValueError("the source is the model itself; for another input give a cache of it")
     missing = [point for point in points if point not in source.hook_dict]
     if missing or source.cfg.n_heads != model.cfg.n_heads or source.cfg.d_vocab != model.cfg.d_vocab:
         mine, its = ((m.cfg.n_layers, m.cfg.n_heads, m.cfg.d_vocab) for m in (model, source))
         raise ValueError(f"layers, heads and vocabulary must fit: the model has {mine}, the source {its}")
+    layers = [int(point.split(".")[1]) if point.startswith("blocks.") else None for point in points]
+    last = None if None in layers else max(layer for layer in layers if layer is not None) + 1
+    seen: dict[str, Tensor] = {}
+    forward = 0
+
+    def keep(act: Tensor, *, hook: Any) -> None:
+        seen[hook.name] = act.detach()
+
+    with reading_tokens(model) as prefix:
+
+        def read(name: str, batch: int, length: int) -> Tensor:
+            nonlocal forward
+            if forward != prefix.forwards:
+                tokens = prefix.tokens(batch, length).to(next(source.parameters()).device)
+                with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
+                    source(tokens, stop_at_layer=last)
+                forward = prefix.forwards
+            return seen[name]
+
+        yield read

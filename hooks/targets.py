@@ -175,13 +175,12 @@ class Prefix:
         self._new = inputs[0]
         self.forwards += 1
 
-    def tokens(self, pattern: Tensor) -> Int[Tensor, "batch key"]:
-        """The tokens that the keys of a pattern stand for.
+    def tokens(self, batch: int, key: int) -> Int[Tensor, "batch key"]:
+        """The tokens of the running forward and those before it, by their expected number.
 
         Raises:
             ValueError: if they were not seen: a cache that was filled elsewhere, or a forward from embeddings.
         """
-        batch, key = pattern.shape[0], pattern.shape[-1]
         if self._new is not None:
             cached = key - self._new.shape[1]
             if cached == 0:
@@ -193,8 +192,8 @@ class Prefix:
             self._new = None
         if self._all is None or self._all.shape != (batch, key):
             raise ValueError(
-                f"the target positions depend on {key} tokens that were not all seen; attach the intervention before "
-                "the cache is filled, and run the model from tokens"
+                f"the intervention depends on {key} tokens that were not all seen: attach it before the cache is "
+                "filled, and run the model from tokens"
             )
         return self._all
 
@@ -260,7 +259,7 @@ def _computer(
         function = targets
 
         def compute(layer: int, pattern: Tensor) -> Tensor:
-            target = function(prefix.tokens(pattern), layer)
+            target = function(prefix.tokens(len(pattern), pattern.shape[-1]), layer)
             check_map(target, model, what=f"targets(tokens, layer={layer})")
             return target
 
@@ -270,7 +269,7 @@ def _computer(
 
     def compute_all(layer: int, pattern: Tensor) -> Tensor:
         nonlocal latest
-        tokens = prefix.tokens(pattern)
+        tokens = prefix.tokens(len(pattern), pattern.shape[-1])
         if latest[0] != prefix.forwards:
             # Answers that are not there yet: no row may depend on what comes after it, so any token will do.
             padded = F.pad(tokens[:, : task.n_pos], (0, max(task.n_pos - tokens.shape[1], 0)))

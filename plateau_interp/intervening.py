@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from torch import Tensor
+
 from plateau_interp.receipts import (
     ActivationEdit,
     EditReceipt,
@@ -24,6 +26,7 @@ __all__ = [
     "InterventionWarning",
     "advance",
     "editing",
+    "hooking",
     "intervening",
     "intervention_state",
     "listening",
@@ -133,18 +136,36 @@ def editing(
         The receipt.
     """
     receipt = EditReceipt(intervention, tuple(edits))
-    attached: list[tuple[Any, Any]] = []
-    try:
-        for name, edit in edits.items():
-            point = model.hook_dict[name]
-            # Not model.hooks(): it counts context levels and cleans up those of others if contexts close out of order.
-            point.add_hook(receipt.wrap(edit))
-            attached.append((point, point.fwd_hooks[-1]))
+    with hooking(model, {name: receipt.wrap(edit) for name, edit in edits.items()}) as receipt.lost:
         yield receipt
+
+
+@contextmanager
+def hooking(model: HookedModel, functions: Mapping[str, Callable[..., Tensor | None]]) -> Iterator[list[str]]:
+    """Keep hook functions at hook points while the context is open, and notice if somebody takes them away.
+
+    For what `editing` does not cover. Unlike ``model.hooks()``, which removes whatever was added at its own depth, such
+    contexts may close in any order, as those of a generator and its caller do.
+
+    Args:
+        model: any HookedTransformer.
+        functions: ``function(act, *, hook)`` of each hook point, by full name.
+
+    Yields:
+        A list to which the exit adds the hook points whose hook is gone.
+    """
+    attached: list[tuple[Any, Any]] = []
+    lost: list[str] = []
+    try:
+        for name, function in functions.items():
+            point = model.hook_dict[name]
+            point.add_hook(function)
+            attached.append((point, point.fwd_hooks[-1]))
+        yield lost
     finally:
         for point, handle in attached:
             others = [kept for kept in point.fwd_hooks if kept is not handle]
             if len(others) == len(point.fwd_hooks):
-                receipt.lost = (*receipt.lost, point.name)
+                lost.append(point.name)
             point.fwd_hooks = others
             handle.hook.remove()

@@ -39,6 +39,7 @@ class InterventionReceipt:
         fired: how often it acted.
         strength: 0 is off, 1 is the whole effect; what lies between is up to the intervention.
         idle: whether a schedule has kept it off all the time; that it never fired is then no surprise.
+        lost: hook points from which somebody else removed the hook; known on exit.
     """
 
     intervention: Intervention = field(repr=False)
@@ -46,6 +47,7 @@ class InterventionReceipt:
     fired: int = 0
     strength: float = 1.0
     idle: bool = False
+    lost: Sequence[str] = ()
 
     @property
     def gradual(self) -> bool:
@@ -57,10 +59,17 @@ class InterventionReceipt:
         self.strength = strength
 
     def complaints(self) -> list[str]:
-        """Why the intervention was not what it seems."""
-        if self.fired or self.idle:
-            return []
-        return [f"never fired: nothing reached {listed(self.sites)} while it was on"]
+        """Why the intervention was not what it seems: it never fired, its hooks are gone."""
+        found = []
+        if not (self.fired or self.idle):
+            found.append(f"never fired: nothing reached {listed(self.sites)} while it was on")
+        if self.lost:
+            found.append(f"lost its hooks at {listed(self.lost)}, perhaps to a stray model.reset_hooks()")
+        return found
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.intervention!r} fired {self.fired} times at {listed(self.sites)}"
 
 
 @dataclass(eq=False)
@@ -69,12 +78,8 @@ class EditReceipt(InterventionReceipt):
 
     ``fired`` counts edited tensors: one a forward and hook point, more where a hook point fires more often. A strength
     between 0 and 1 gives ``act + strength * (edit(act) - act)``.
-
-    Attributes:
-        lost: hook points from which somebody else removed the hook; known on exit.
     """
 
-    lost: tuple[str, ...] = ()
     _squares: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _touched: dict[tuple[str, torch.Size], list[Any]] = field(default_factory=dict, repr=False)
 
@@ -106,16 +111,11 @@ class EditReceipt(InterventionReceipt):
         """Root-mean-square size of the change over the changed entries of all firings (infinite ones left out)."""
         return math.sqrt(sum(float(square) for square in self._squares.values()) / max(self.entries, 1))
 
-    def complaints(self) -> list[str]:
-        """That it never fired, that its hooks are gone."""
-        lost = [f"lost its hooks at {listed(self.lost)}, perhaps to a stray model.reset_hooks()"] if self.lost else []
-        return [*super().complaints(), *lost]
-
     def describe(self) -> str:
         """One line for people."""
         return (
-            f"{self.intervention!r} fired {self.fired} times at {listed(self.sites)}: {self.rows} rows, "
-            f"{self.heads} heads, {self.entries} entries, root-mean-square change {self.change:.3g}"
+            f"{super().describe()}: {self.rows} rows, {self.heads} heads, {self.entries} entries, "
+            f"root-mean-square change {self.change:.3g}"
         )
 
     def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
@@ -183,6 +183,15 @@ class DialledReceipt:
         """How often the wrapped intervention acted."""
         return int(self.receipt.fired)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the wrapped intervention was kept off all the time."""
+        return bool(self.receipt.idle)
+
+    @idle.setter
+    def idle(self, idle: bool) -> None:
+        self.receipt.idle = idle
+
     def turn(self, own: float) -> None:
         """Set the wrapper's own strength."""
         self._own = own
@@ -228,7 +237,10 @@ def load_intervention_state(receipts: Sequence[Receipt], state: Mapping[str, Ten
         raise ValueError(f"the state remembers interventions {strangers}, which these do not: {list(receipts)}")
     for index, receipt in remembering.items():
         own = {key.split(".", 1)[1]: value for key, value in state.items() if key.split(".", 1)[0] == index}
-        receipt.load_state(own)
+        try:
+            receipt.load_state(own)
+        except KeyError as missing:
+            raise ValueError(f"the state of intervention {index}, {receipt!r}, does not fit: {missing}") from None
 
 
 def _count_touched(name: str, changed: Tensor) -> tuple[Tensor | int, Tensor | int, Tensor]:

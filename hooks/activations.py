@@ -1,0 +1,452 @@
+"""Interventions on activations at any hook point: patch, ablate, scale, add a direction; and activation patching.
+
+For attention patterns use `plateau_interp.hooks.attention`: scores and patterns have rules of their own and are refused
+here. Positions count from the start of the sequence also when a key/value cache is in use.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, reading_source
+from plateau_interp.intervening import editing, intervening
+from plateau_interp.receipts import ActivationEdit, EditReceipt
+from plateau_interp.resolving import resolve_hook_points, resolve_indices
+from plateau_interp.types import HookedModel
+
+__all__ = [
+    "AblateActivation",
+    "AddDirection",
+    "PatchActivation",
+    "ScaleActivation",
+    "patch_by_head",
+    "patch_by_position",
+]
+
+Ablation = Literal["zero", "mean", "resample"]
+
+QUERY_HEAD_POINTS = ("hook_q", "hook_z", "hook_result", "hook_rot_q", "hook_q_input")
+KEY_HEAD_POINTS = ("hook_k", "hook_v", "hook_rot_k", "hook_k_input", "hook_v_input")
+
+
+@dataclass(frozen=True, eq=False)
+class _PlacedEdit(ABC):
+    """An edit at hook points, at all positions and heads or at some."""
+
+    at: str | Sequence[str]
+    positions: Sequence[int] | None = field(default=None, kw_only=True)
+    heads: Sequence[int] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("at", "positions", "heads"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if value is None or isinstance(value, str) else tuple(value))
+
+    @abstractmethod
+    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+        """An edit of whole activations ``[batch, pos, ...]``; contexts it needs go on the stack."""
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The hook points it would act at."""
+        points = resolve_hook_points(model, self.at)
+        for point in points:
+            if point.endswith(("hook_pattern", "hook_attn_scores")):
+                raise ValueError(f"{point} holds attention: use the edits of plateau_interp.hooks.attention there")
+            if self.heads is not None:
+                resolve_indices("head", self.heads, _head_count(model, point))
+        if self.positions is not None:
+            resolve_indices("position", self.positions, model.cfg.n_ctx)
+        return points
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
+        """Act on the model while the context is open."""
+        points = self.sites(model)
+        with ExitStack() as stack:
+            offset = stack.enter_context(_counting_positions(model))
+            edit = self.bind(model, points, offset, stack)
+
+            def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
+                edited = edit(act, hook=hook)
+                chosen = self._chosen(act, 0 if hook.name.endswith("hook_rot_k") else offset.cached)
+                return edited if chosen is None else torch.where(chosen, edited, act)
+
+            yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit_chosen)))
+
+    def _chosen(self, act: Tensor, cached: int) -> Tensor | None:
+        """A mask ``[1, pos, 1, ...]`` of what is meant, None for everything; ``cached`` positions went before."""
+        chosen = None
+        if self.positions is not None:
+            here = [position - cached for position in self.positions if 0 <= position - cached < act.shape[1]]
+            chosen = _one_hot(here, act, axis=1)
+        if self.heads is not None:
+            heads = _one_hot(self.heads, act, axis=2)
+            chosen = heads if chosen is None else chosen & heads
+        return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _FormulaEdit(_PlacedEdit):
+    """An edit that needs nothing but the activation."""
+
+    @abstractmethod
+    def edit(self, act: Tensor) -> Tensor:
+        """The formula."""
+
+    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+        """The formula as a hook function."""
+        return lambda act, *, hook: self.edit(act)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchActivation(_PlacedEdit):
+    """Replace activations by those of another input, model or run: ``where(chosen, source, act)``.
+
+    A model as source (or a run, by name) is run on the very tokens of the forward it patches; a cache or tensor holds
+    the activations of some input once and for all. No gradient flows through what is replaced.
+
+    Args:
+        at: hook point or points; a ``*`` stands for anything.
+        source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
+            tensor; or a tensor ``[pos, ...]`` or ``[batch, pos, ...]`` for every hook point.
+        positions: which; by default all.
+        heads: which, at hook points with a head axis; by default all.
+
+    Raises:
+        ValueError: on entry, for a hook point, position or head that does not exist; in a forward, if the source is
+            shorter or of another batch size.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum()
+        >>> model = toy_model(task, d_model=32)
+        >>> clean, corrupted = (task.sample(4, generator=torch.Generator().manual_seed(s)).inputs for s in (0, 1))
+        >>> logits, cache = model.run_with_cache(clean)
+        >>> with intervening(model, PatchActivation("blocks.0.hook_resid_post", cache)):
+        ...     torch.allclose(model(corrupted), logits, atol=1e-6)
+        True
+    """
+
+    source: Source = field(repr=False)
+
+    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+        """An edit that takes the source's activations of the running positions."""
+        read: ActivationReader = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
+
+        def edit(act: Tensor, *, hook: Any) -> Tensor:
+            start = 0 if hook.name.endswith("hook_rot_k") else offset.cached
+            stop = start + act.shape[1]
+            patch = check_batch(read(hook.name, len(act), stop), act)
+            patch = patch if patch.ndim == act.ndim else patch[None]
+            if patch.shape[1] < stop or patch.shape[2:] != act.shape[2:]:
+                raise ValueError(f"at {hook.name} the source is {tuple(patch.shape)}, the forward {tuple(act.shape)}")
+            return patch[:, start:stop].to(act).expand_as(act)
+
+        return edit
+
+
+@dataclass(frozen=True, eq=False)
+class AblateActivation(_FormulaEdit):
+    """Take information out of activations.
+
+    "zero": 0. "mean": the mean over the batch, which keeps what depends on position alone. "resample": the activation
+    of another sequence of the batch, the one ``1 + seed % (batch - 1)`` further on. Zero stops the gradient; mean and
+    resample send it to the sequences they took from.
+
+    Args:
+        at: hook point or points; a ``*`` stands for anything.
+        by: "zero", "mean" or "resample".
+        seed: of "resample".
+        positions: which; by default all.
+        heads: which, at hook points with a head axis; by default all.
+
+    Raises:
+        ValueError: on entry, for a hook point, position or head that does not exist; in a forward, for "resample" with
+            a single sequence.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model, tokens = toy_model(MovingWindowSum(), d_model=32), torch.zeros(2, 5, dtype=torch.long)
+        >>> with intervening(model, AblateActivation("blocks.0.hook_mlp_out", positions=[3])) as (receipt,):
+        ...     out = model.run_with_cache(tokens)[1]["mlp_out", 0]
+        >>> (out == 0).all(dim=-1)[0].tolist()
+        [False, False, False, True, False]
+    """
+
+    by: Ablation = "zero"
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.by not in get_args(Ablation):
+            raise ValueError(f"by must be one of {', '.join(get_args(Ablation))}; got {self.by!r}")
+
+    def edit(self, act: Tensor) -> Tensor:
+        """What is left."""
+        if self.by == "zero":
+            return torch.zeros_like(act)
+        if self.by == "mean":
+            return act.mean(dim=0, keepdim=True).expand_as(act)
+        if len(act) < 2:
+            raise ValueError("resampling needs at least 2 sequences in the batch; got 1")
+        return act.roll(-(1 + self.seed % (len(act) - 1)), dims=0)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleActivation(_FormulaEdit):
+    """Multiply activations: ``factor * act``; factor 1 changes nothing, bit for bit. The gradient is scaled too.
+
+    Args:
+        at: hook point or points; a ``*`` stands for anything.
+        factor: what to multiply with.
+        positions: which; by default all.
+        heads: which, at hook points with a head axis; by default all.
+
+    Raises:
+        ValueError: for a factor that is not finite; on entry, for a hook point, position or head that does not exist.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), n_heads=4, d_model=32)
+        >>> with intervening(model, ScaleActivation("blocks.0.attn.hook_z", 0.5, heads=[1])):
+        ...     model(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 18])
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.factor):
+            raise ValueError(f"factor must be finite; got {self.factor}")
+
+    def edit(self, act: Tensor) -> Tensor:
+        """``factor * act``."""
+        return self.factor * act
+
+
+@dataclass(frozen=True, eq=False)
+class AddDirection(_FormulaEdit):
+    """Add a vector: ``act + scale * direction``. The gradient passes unchanged.
+
+    Args:
+        at: hook point or points; a ``*`` stands for anything.
+        direction: of the activation's last axis, or its last two (a direction for each head); used as it is, not
+            normalised.
+        scale: what to multiply it with; 0 changes nothing.
+        positions: which; by default all.
+        heads: which, at hook points with a head axis; by default all.
+
+    Raises:
+        ValueError: for a direction or scale that is not finite; on entry, for a hook point, position or head that does
+            not exist; in a forward, if the direction does not fit.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, AddDirection("blocks.0.hook_resid_pre", torch.ones(32), scale=3.0)) as (receipt,):
+        ...     logits = model(torch.zeros(2, 5, dtype=torch.long))
+        >>> round(receipt.change, 3)
+        3.0
+    """
+
+    direction: Tensor = field(repr=False)
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_finite(self.direction)
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale must be finite; got {self.scale}")
+
+    def edit(self, act: Tensor) -> Tensor:
+        """``act + scale * direction``."""
+        if self.direction.shape != act.shape[act.ndim - self.direction.ndim :] or self.direction.ndim > act.ndim - 2:
+            raise ValueError(f"a direction of {tuple(self.direction.shape)} does not fit {tuple(act.shape)}")
+        return act + self.scale * self.direction.detach().to(act)
+
+
+Metric = Callable[[Tensor], Tensor | float]
+
+
+def patch_by_position(
+    model: HookedModel,
+    metric: Metric,
+    *,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    at: str = "hook_resid_pre",
+) -> Float[Tensor, "layer pos"]:
+    """Activation patching: how much each layer's activation at each position restores.
+
+    In a run on the corrupted input one activation is replaced by that of the clean run. The value is the share of the
+    metric's difference that comes back, ``(patched - corrupted) / (clean - corrupted)``: 0 for no effect, 1 for the
+    clean run's metric; outside 0 to 1 where a patch does harm or more than restore.
+
+    Args:
+        model: any HookedTransformer, under whatever interventions are attached.
+        metric: from logits ``[batch, pos, d_vocab]`` to a number, such as a mean logit difference.
+        clean: tokens of the run to take from.
+        corrupted: tokens of the run to patch, of the same shape.
+        at: hook point within each block.
+
+    Returns:
+        The share restored, ready for a heat map.
+
+    Raises:
+        ValueError: if the shapes differ, the metric does not, or there is no such hook point.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> model = toy_model(task, n_layers=2, d_model=32)
+        >>> clean, corrupted = (task.sample(4, generator=torch.Generator().manual_seed(s)).inputs for s in (0, 1))
+        >>> patch_by_position(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
+        torch.Size([2, 8])
+    """
+    places = [{"positions": (position,)} for position in range(clean.shape[1])]
+    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
+
+
+def patch_by_head(
+    model: HookedModel,
+    metric: Metric,
+    *,
+    clean: Int[Tensor, "batch pos"],
+    corrupted: Int[Tensor, "batch pos"],
+    at: str = "attn.hook_z",
+) -> Float[Tensor, "layer head"]:
+    """Activation patching: how much each head of each layer restores; see `patch_by_position`.
+
+    Args:
+        model: any HookedTransformer, under whatever interventions are attached.
+        metric: from logits ``[batch, pos, d_vocab]`` to a number.
+        clean: tokens of the run to take from.
+        corrupted: tokens of the run to patch, of the same shape.
+        at: hook point within each block, with a head axis.
+
+    Returns:
+        The share restored, ready for a heat map.
+
+    Raises:
+        ValueError: if the shapes differ, the metric does not, or there is no such hook point.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> model = toy_model(task, n_heads=4, d_model=32)
+        >>> clean, corrupted = (task.sample(4, generator=torch.Generator().manual_seed(s)).inputs for s in (0, 1))
+        >>> patch_by_head(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
+        torch.Size([1, 4])
+    """
+    places = [{"heads": (head,)} for head in range(_head_count(model, f"blocks.0.{at}"))]
+    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
+
+
+@torch.no_grad()
+def _patch_each(
+    model: HookedModel,
+    metric: Metric,
+    *,
+    clean: Tensor,
+    corrupted: Tensor,
+    at: str,
+    places: Sequence[Mapping[str, Any]],
+) -> Tensor:
+    if clean.shape != corrupted.shape:
+        raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
+    points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
+    cache: dict[str, Tensor] = {}
+
+    def keep(act: Tensor, *, hook: Any) -> None:
+        cache[hook.name] = act
+
+    with model.hooks(fwd_hooks=[(point, keep) for point in points]):
+        best = torch.as_tensor(metric(model(clean)))
+    worst = torch.as_tensor(metric(model(corrupted)))
+    if best == worst:
+        raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
+
+    def patched(point: str, place: Mapping[str, Any]) -> Tensor:
+        with intervening(model, PatchActivation(point, cache[point], **place)):
+            return torch.as_tensor(metric(model(corrupted)))
+
+    values = torch.stack([patched(point, place) for point in points for place in places])
+    return rearrange((values - worst) / (best - worst), "(layer place) -> layer place", layer=len(points))
+
+
+class _Offset:
+    """How many positions the key/value cache of the running forward holds."""
+
+    def __init__(self) -> None:
+        self.cached = 0
+        self._announced: int | None = None
+
+    def announce(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """The model is called; ``run_with_hooks`` and the like skip this."""
+        cache = kwargs.get("past_kv_cache")
+        self._announced = 0 if cache is None else int(cache[0].past_keys.shape[1])
+
+    def embed(self, module: Any, args: Any) -> None:
+        """Tokens are embedded, before any block knows of the cache."""
+        self.cached, self._announced = self._announced or 0, None
+
+    def enter_block(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """A block begins; its own cache does not hold the new positions yet."""
+        entry = kwargs.get("past_kv_cache_entry")
+        self.cached = 0 if entry is None else int(entry.past_keys.shape[1])
+
+
+@contextmanager
+def _counting_positions(model: HookedModel) -> Iterator[_Offset]:
+    """Follow how many positions went before those of the running forward."""
+    offset, module = _Offset(), model
+    handles = [
+        module.register_forward_pre_hook(offset.announce, with_kwargs=True),  # type: ignore[attr-defined]
+        module.embed.register_forward_pre_hook(offset.embed),  # type: ignore[attr-defined]
+        *(block.register_forward_pre_hook(offset.enter_block, with_kwargs=True) for block in module.blocks),  # type: ignore[attr-defined]
+    ]
+    try:
+        yield offset
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _head_count(model: HookedModel, point: str) -> int:
+    kind = point.rsplit(".", 1)[-1]
+    if kind in KEY_HEAD_POINTS:
+        return int(model.cfg.n_key_value_heads or model.cfg.n_heads)
+    if kind in QUERY_HEAD_POINTS:
+        return int(model.cfg.n_heads)
+    raise ValueError(
+        f"{point} has no head axis; those with one end in {', '.join(QUERY_HEAD_POINTS + KEY_HEAD_POINTS)}"
+    )
+
+
+def _one_hot(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:
+    """A Bool mask over one axis, with size 1 along the others."""
+    shape = [1] * act.ndim
+    shape[axis] = act.shape[axis]
+    mask = torch.zeros(act.shape[axis], dtype=torch.bool, device=act.device)
+    mask[list(indices)] = True
+    return mask.reshape(shape)
+
+
+def _check_finite(tensor: Tensor) -> None:
+    if not tensor.isfinite().all():
+        raise ValueError("the tensor holds NaN or infinite entries")

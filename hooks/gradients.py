@@ -1,0 +1,290 @@
+"""Interventions on gradients: scale them, clip them, amplify their slow part.
+
+They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.hooks.weights`) or of
+activations (``at``, hook points), each time one is computed: one backward pass a step is assumed where that matters.
+They act before `train` clips the whole gradient. An activation's gradient belongs to its forward: what was run inside
+the context is edited also if the backward pass comes after it.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plateau_interp.hooks.weights import Where, parameters_where
+from plateau_interp.intervening import hooking
+from plateau_interp.receipts import InterventionReceipt
+from plateau_interp.resolving import resolve_hook_points
+from plateau_interp.types import HookedModel
+
+__all__ = ["AmplifySlowGradient", "ClipGradient", "ScaleGradient"]
+
+GradientEdit = Callable[[Tensor, str], Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _GradientEdit(ABC):
+    """An edit of gradients, of parameters or of activations."""
+
+    where: Where | None = None
+    at: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.where is not None and self.at is not None:
+            raise ValueError("give where (parameters) or at (hook points), not both")
+        if self.at is not None and not isinstance(self.at, str):
+            object.__setattr__(self, "at", tuple(self.at))
+
+    @abstractmethod
+    def edit(self, gradient: Tensor) -> Tensor:
+        """The formula."""
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The parameters or hook points whose gradients it would edit."""
+        return tuple(_parameters(model, self.where)) if self.at is None else resolve_hook_points(model, self.at)
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["GradientReceipt"]:
+        """Act on the model's gradients while the context is open."""
+        receipt = GradientReceipt(self, self.sites(model))
+        edit = receipt.wrap(lambda gradient, name: self.edit(gradient))
+        if self.at is None:
+            with _editing_parameters(_parameters(model, self.where), edit):
+                yield receipt
+        else:
+            with hooking(model, dict.fromkeys(receipt.sites, _backward_edit(edit))) as receipt.lost:
+                yield receipt
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleGradient(_GradientEdit):
+    """Multiply gradients by a factor: ``factor * g``.
+
+    Args:
+        factor: 1 changes nothing, 0 stops the gradient (an optimiser with momentum or weight decay still moves the
+            parameter: use `FreezeWeights` to keep it).
+        where: parameters; by default all that are trained.
+        at: hook points, instead of parameters; a ``*`` stands for anything.
+
+    Raises:
+        ValueError: for a factor that is not finite; on entry, for a name that means nothing.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, ScaleGradient(0.0, where="mlp")):
+        ...     model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+        >>> model.blocks[0].mlp.W_in.grad.abs().max().item()
+        0.0
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not math.isfinite(self.factor):
+            raise ValueError(f"factor must be finite; got {self.factor}")
+
+    def edit(self, gradient: Tensor) -> Tensor:
+        """``factor * g``."""
+        return self.factor * gradient
+
+
+@dataclass(frozen=True, eq=False)
+class ClipGradient(_GradientEdit):
+    """Shorten gradients that are too long, each tensor by itself: ``g * min(1, max_norm / |g|)``.
+
+    ``|g|`` is the Euclidean norm of one parameter's gradient, or of an activation's over the whole batch. To clip the
+    norm of all gradients together use the ``grad_clip`` of `plateau_interp.train`.
+
+    Args:
+        max_norm: the longest a gradient may be.
+        where: parameters; by default all that are trained.
+        at: hook points, instead of parameters; a ``*`` stands for anything.
+
+    Raises:
+        ValueError: for a norm that is not positive; on entry, for a name that means nothing.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, ClipGradient(1e-3, where="mlp")):
+        ...     model(torch.zeros(1, 4, dtype=torch.long)).square().sum().backward()
+        >>> model.blocks[0].mlp.W_in.grad.norm().item() <= 1.001e-3
+        True
+    """
+
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.max_norm > 0 and math.isfinite(self.max_norm)):
+            raise ValueError(f"max_norm must be positive and finite; got {self.max_norm}")
+
+    def edit(self, gradient: Tensor) -> Tensor:
+        """``g * min(1, max_norm / |g|)``."""
+        shrink: Tensor = self.max_norm / torch.linalg.vector_norm(gradient)  # norm 0: inf, clamped to 1
+        return gradient * shrink.clamp(max=1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class AmplifySlowGradient:
+    """Add the slowly varying part of each parameter's gradient to it (Grokfast-EMA).
+
+    ``m <- decay * m + (1 - decay) * g``, with ``m = g`` at first; the optimiser gets ``g + gain * m``. A schedule's
+    strength multiplies ``gain``; while it is 0, m stands still.
+
+    Args:
+        decay: of the moving average, from 0 to below 1.
+        gain: how much of it is added; 0 changes nothing.
+        where: parameters; by default all that are trained.
+
+    Raises:
+        ValueError: for a number that cannot be; on entry, for a name that means nothing.
+
+    Source: Lee et al., Grokfast, arXiv 2405.20233; defaults of the authors' code.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, AmplifySlowGradient(gain=2.0)) as (receipt,):
+        ...     model(torch.zeros(1, 4, dtype=torch.long)).sum().backward()
+        >>> receipt.fired == len(receipt.sites)
+        True
+    """
+
+    decay: float = 0.98
+    gain: float = 2.0
+    where: Where | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be at least 0 and below 1; got {self.decay}")
+        if not math.isfinite(self.gain):
+            raise ValueError(f"gain must be finite; got {self.gain}")
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The parameters whose gradients it would edit."""
+        return tuple(_parameters(model, self.where))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["SlowGradientReceipt"]:
+        """Act on the model's gradients while the context is open."""
+        receipt = SlowGradientReceipt(self, self.sites(model))
+
+        def amplify(gradient: Tensor, name: str) -> Tensor:
+            slow = receipt.averages.get(name)
+            if slow is None:
+                slow = receipt.averages[name] = gradient.clone()
+            else:
+                slow.lerp_(gradient, 1 - self.decay)
+            return gradient + self.gain * slow
+
+        with _editing_parameters(_parameters(model, self.where), receipt.wrap(amplify)):
+            yield receipt
+
+
+@dataclass(eq=False)
+class GradientReceipt(InterventionReceipt):
+    """What an edit did to gradients; ``fired`` counts gradients, one a tensor and backward pass.
+
+    A strength between 0 and 1 gives ``g + strength * (edit(g) - g)``.
+
+    Attributes:
+        entries: gradient entries seen, over all firings.
+    """
+
+    entries: int = 0
+    _squares: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def change(self) -> float:
+        """Root-mean-square size of the change over all entries of all firings. Reading it waits for the device."""
+        return math.sqrt(sum(float(square) for square in self._squares.values()) / max(self.entries, 1))
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{super().describe()}: {self.entries} entries, root-mean-square change {self.change:.3g}"
+
+    def wrap(self, edit: GradientEdit) -> Callable[[Tensor, str], Tensor | None]:
+        """The edit, obeying the dial and counted here."""
+
+        @torch.no_grad()
+        def apply(gradient: Tensor, name: str) -> Tensor | None:
+            if self.strength == 0.0:
+                return None
+            edited = edit(gradient, name)
+            if self.strength != 1.0:
+                edited = torch.lerp(gradient, edited, self.strength)
+            self.fired += 1
+            self.entries += gradient.numel()
+            square = torch.linalg.vector_norm(edited - gradient).square()
+            self._squares[name] = self._squares[name] + square if name in self._squares else square
+            return edited
+
+        return apply
+
+
+@dataclass(eq=False)
+class SlowGradientReceipt(GradientReceipt):
+    """A `GradientReceipt` with the moving averages, by parameter name."""
+
+    averages: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """The moving averages."""
+        return dict(self.averages)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.averages = {name: average.clone() for name, average in state.items()}
+
+
+def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.Parameter]:
+    """What ``where`` means; for None every parameter that is trained."""
+    if where is not None:
+        return parameters_where(model, where)
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@contextmanager
+def _editing_parameters(
+    parameters: Mapping[str, torch.nn.Parameter], edit: Callable[[Tensor, str], Tensor | None]
+) -> Iterator[None]:
+    """Edit each parameter's gradient as it is computed."""
+    with ExitStack() as stack:
+        for name, parameter in parameters.items():
+            requires_grad = parameter.requires_grad
+            parameter.requires_grad_(True)  # torch takes no hook otherwise; it stays through a freeze and its release
+            handle = parameter.register_hook(_named(edit, name))  # type: ignore[no-untyped-call]
+            parameter.requires_grad_(requires_grad)
+            stack.callback(handle.remove)
+        yield
+
+
+def _named(edit: Callable[[Tensor, str], Tensor | None], name: str) -> Callable[[Tensor], Tensor | None]:
+    return lambda gradient: edit(gradient, name)
+
+
+def _backward_edit(edit: Callable[[Tensor, str], Tensor | None]) -> Callable[..., Tensor | None]:
+    """A forward hook that leaves values alone and edits their gradient when it comes.
+
+    A TransformerLens backward hook would be slower, and would have to be there when the forward is made all the same.
+    """
+
+    def hook_function(act: Tensor, *, hook: Any) -> Tensor | None:
+        if not act.requires_grad:
+            return None
+        seen = act.view_as(act)
+        seen.register_hook(_named(edit, hook.name))  # type: ignore[no-untyped-call]
+        return seen
+
+    return hook_function

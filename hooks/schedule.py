@@ -1,0 +1,248 @@
+"""Schedules: wrappers that say at which training steps an intervention acts.
+
+The wrapped intervention is attached all the time; the schedule turns it up and down when
+`plateau_interp.intervening.advance` says which step begins. Outside training the step is the last one the model was
+told, or 0.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from plateau_interp.intervening import listening
+from plateau_interp.receipts import DialledReceipt
+from plateau_interp.types import HookedModel, Intervention, Receipt
+
+__all__ = ["Condition", "During", "When"]
+
+Condition = str | Callable[[Mapping[str, float]], bool]
+"""``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), or a function of the latest metrics."""
+
+COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*")
+
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<": lambda value, bound: value < bound,
+    "<=": lambda value, bound: value <= bound,
+    ">": lambda value, bound: value > bound,
+    ">=": lambda value, bound: value >= bound,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class During:
+    """Let an intervention act at some steps only.
+
+    It acts at steps ``start <= t < stop`` with ``(t - start) % every == 0``. With a ramp its strength grows in equal
+    parts: ``min(1, (t - start + 1) / ramp)``, so it is whole at step ``start + ramp - 1``.
+
+    Args:
+        intervention: any that can be switched.
+        start: first step.
+        stop: the step at which it no longer acts; None for never.
+        every: acts at the first of so many steps.
+        ramp: steps until the whole strength; 0 and 1 mean at once.
+
+    Raises:
+        ValueError: for numbers that cannot be; on entry, for a ramp on an intervention that is only on or off.
+
+    Example:
+        >>> from plateau_interp.hooks import BiasAttention
+        >>> late = During(BiasAttention(factor=10.0), start=50)
+        >>> [late.strength(step) for step in (49, 50)]
+        [0.0, 1.0]
+    """
+
+    intervention: Intervention
+    start: int = field(default=0, kw_only=True)
+    stop: int | None = field(default=None, kw_only=True)
+    every: int = field(default=1, kw_only=True)
+    ramp: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise ValueError(f"start must be at least 0; got {self.start}")
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError(f"stop must be after start={self.start}; got {self.stop}")
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1; got {self.every}")
+        _check_ramp(self.ramp)
+
+    def strength(self, step: int) -> float:
+        """How much it acts at a step, from 0 to 1."""
+        if step < self.start or (self.stop is not None and step >= self.stop) or (step - self.start) % self.every:
+            return 0.0
+        return _ramped(step - self.start, self.ramp)
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """Where the wrapped intervention would act."""
+        return tuple(getattr(self.intervention, "sites", lambda model: ())(model))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["ScheduleReceipt"]:
+        """Act on the model while the context is open and the step is right."""
+
+        def tell(step: int, metrics: Mapping[str, float]) -> None:
+            receipt.tell(self.strength(step))
+
+        # Listening first: an outer schedule has to speak before the one it wraps.
+        with listening(model, tell) as step, self.intervention.attach(model) as inner:
+            receipt = ScheduleReceipt(inner, ramp=self.ramp)
+            receipt.turn(self.strength(step))
+            yield receipt
+
+
+@dataclass(frozen=True, eq=False)
+class When:
+    """Let an intervention act when the latest metrics say so.
+
+    It acts at steps where all that is given agrees: ``condition`` holds now, ``since`` has held at this step or before,
+    and ``until`` has not held at any step since then. The metrics are those of the step before, so nothing holds at
+    step 0; a metric that is not measured at every step keeps its latest verdict. Conditions are judged only when
+    training tells a step. A ramp counts from the step at which it last began to act.
+
+    Args:
+        intervention: any that can be switched.
+        condition: acts while this holds.
+        since: begins, for good, when this first holds.
+        until: ends, for good, when this first holds.
+        ramp: steps until the whole strength; 0 and 1 mean at once.
+
+    Raises:
+        ValueError: if no condition is given or one cannot be read; on entry, for a ramp on an intervention that is
+            only on or off.
+
+    Example:
+        >>> from plateau_interp.hooks import BiasAttention
+        >>> When(BiasAttention(factor=10.0), until="attention_progress > 0.5").until
+        'attention_progress > 0.5'
+    """
+
+    intervention: Intervention
+    condition: Condition | None = None
+    since: Condition | None = field(default=None, kw_only=True)
+    until: Condition | None = field(default=None, kw_only=True)
+    ramp: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        given = [condition for condition in (self.condition, self.since, self.until) if condition is not None]
+        if not given:
+            raise ValueError("give at least one of condition, since and until")
+        for condition in given:
+            _read_condition(condition)
+        _check_ramp(self.ramp)
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """Where the wrapped intervention would act."""
+        return tuple(getattr(self.intervention, "sites", lambda model: ())(model))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["WhenReceipt"]:
+        """Act on the model while the context is open and the conditions hold."""
+
+        def hear(step: int, metrics: Mapping[str, float]) -> None:
+            receipt.hear(step, metrics)
+
+        with listening(model, hear), self.intervention.attach(model) as inner:
+            receipt = WhenReceipt(inner, self)
+            receipt.turn(0.0)
+            yield receipt
+
+
+class ScheduleReceipt(DialledReceipt):
+    """The wrapped intervention's receipt, and at how many steps the schedule let it act."""
+
+    def __init__(self, receipt: Receipt, *, ramp: int) -> None:
+        super().__init__(receipt, needs="fractions" if ramp > 1 else "switch")
+        self.active_steps = 0
+        self.idle = True
+
+    def tell(self, strength: float) -> None:
+        """A training step begins at which the schedule asks for this strength."""
+        self.turn(strength)
+        if self.receipt.strength > 0:
+            self.active_steps += 1
+            self.idle = False
+
+
+class WhenReceipt(ScheduleReceipt):
+    """A `ScheduleReceipt` that remembers which conditions have held."""
+
+    def __init__(self, receipt: Receipt, schedule: When) -> None:
+        super().__init__(receipt, ramp=schedule.ramp)
+        self.schedule = schedule
+        self._holds = schedule.condition is None
+        self._begun = schedule.since is None
+        self._ended = False
+        self._on_since = -1
+        self._offered: set[str] = set()
+        self._unmeasured: set[str] = set()
+
+    def hear(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A training step begins; judge the conditions."""
+        self._offered |= set(metrics)
+        self._holds = self._judge(self.schedule.condition, metrics, otherwise=self._holds)
+        self._begun = self._begun or self._judge(self.schedule.since, metrics, otherwise=False)
+        self._ended = self._ended or (self._begun and self._judge(self.schedule.until, metrics, otherwise=False))
+        if not (self._holds and self._begun and not self._ended):
+            self._on_since = -1
+            self.tell(0.0)
+            return
+        if self._on_since < 0:
+            self._on_since = step
+        self.tell(_ramped(step - self._on_since, self.schedule.ramp))
+
+    def complaints(self) -> list[str]:
+        """The wrapped intervention's, and metrics that nobody measured."""
+        never = sorted(self._unmeasured - self._offered)
+        if not (never and self._offered):
+            return list(self.receipt.complaints())
+        told = f"waited for {', '.join(never)}, which nobody measured; measured were {', '.join(sorted(self._offered))}"
+        return [*self.receipt.complaints(), told]
+
+    def state(self) -> dict[str, Tensor]:
+        """What held so far, and what the wrapped intervention remembers."""
+        own = torch.tensor([self._holds, self._begun, self._ended, self._on_since], dtype=torch.int64)
+        inner = self.receipt.state() if hasattr(self.receipt, "state") else {}
+        return {"when": own, **{f"inner.{name}": value for name, value in inner.items()}}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        holds, begun, ended, self._on_since = (int(value) for value in state["when"])
+        self._holds, self._begun, self._ended = bool(holds), bool(begun), bool(ended)
+        if hasattr(self.receipt, "load_state"):
+            inner = {name: value for name, value in state.items() if name.startswith("inner.")}
+            self.receipt.load_state({name.removeprefix("inner."): value for name, value in inner.items()})
+
+    def _judge(self, condition: Condition | None, metrics: Mapping[str, float], *, otherwise: bool) -> bool:
+        """Whether a condition holds; ``otherwise`` where there is none or its metric was not measured this time."""
+        if condition is None or not metrics:
+            return otherwise
+        try:
+            return bool(_read_condition(condition)(metrics))
+        except KeyError as missing:
+            self._unmeasured.add(str(missing.args[0]))
+            return otherwise
+
+
+def _read_condition(condition: Condition) -> Callable[[Mapping[str, float]], bool]:
+    if callable(condition):
+        return condition
+    match = COMPARISON.fullmatch(condition)
+    if match is None:
+        raise ValueError(f"expected a condition such as 'attention_progress > 0.5'; got {condition!r}")
+    metric, sign, bound = match.groups()
+    return lambda metrics: COMPARE[sign](metrics[metric], float(bound))
+
+
+def _check_ramp(ramp: int) -> None:
+    if ramp < 0:
+        raise ValueError(f"ramp must be at least 0; got {ramp}")
+
+
+def _ramped(steps_on: int, ramp: int) -> float:
+    """1/ramp, 2/ramp, … 1; 1 at once without a ramp."""
+    return min(1.0, (steps_on + 1) / ramp) if ramp else 1.0
