@@ -416,9 +416,10 @@ def _curve(run: AttentionSource) -> dict[str, Any] | None:
     }
 
 
-def _named(run: AttentionSource) -> str:
+def _title(run: AttentionSource, layer: int, *, through_training: bool) -> str:
     path = getattr(run, "path", None)
-    return f"{path.name}: " if isinstance(path, Path) else ""
+    name = f"{path.name}: attention" if isinstance(path, Path) else "Attention"
+    return f"{name}{' through training' if through_training else ''}, layer {layer}"
 
 
 def _listed(steps: Sequence[int]) -> str:

@@ -342,7 +342,11 @@ def _attention(
     run, summary = shown[0], summaries[runs.index(shown[0])]
     for layer in range(run.recipe.model.n_layers or 1):
         moments = _moments(run, summary)
-        views = [attention_view(each, layer=layer, steps=_affordable(each, list(moments), layer)) for each in shown]
+        views = [
+            attention_view(each, layer=layer, steps=_affordable(each, list(moments), layer))
+            for each in shown
+            if (each.recipe.model.n_layers or 1) > layer
+        ]
         stills, name = _stills(views[0], moments, layer), f"attention-{layer}"
         pictures[name] = rendered(stills[0], "png")
         sections.append(
