@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from plateau_interp.measuring import Meter
 from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
@@ -337,9 +338,25 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _decode_fields(hint, _expect_dict(value, path=path), path=path)  # type: ignore[arg-type]
     try:
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return TypeAdapter(_plain_part(hint)).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise RecipeError(f"{path}: {error.errors()[0]['msg']}; got {value!r}") from None
+    except PydanticSchemaGenerationError:
+        raise RecipeError(f"{path}: no plain data can be a {getattr(hint, '__name__', hint)}") from None
+
+
+def _plain_part(hint: Any) -> Any:
+    """Of a union, the members that plain data can be: tensors, functions and models are for scripts alone."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    return Union[tuple(member for member in get_args(hint) if _is_plain(member))]  # noqa: UP007  # a computed union
+
+
+def _is_plain(hint: Any) -> bool:
+    origin = get_origin(hint)
+    if origin is None or origin is Literal:
+        return origin is Literal or hint in (None, NoneType, bool, int, float, str, Ellipsis)
+    return origin is not Callable and all(_is_plain(member) for member in get_args(hint))
 
 
 def _expect_dict(data: Any, *, path: str) -> Mapping[str, Any]:
