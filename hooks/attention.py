@@ -159,8 +159,9 @@ class FixAttention(_TargetedEdit):
     """Set attention rows to the target positions.
 
     Rows that have targets become ``total * target / targets.sum(key)``, so with a Bool map each of n targets gets
-    ``total / n``, with a Float map its share; other rows stay as the model makes them. Queries and keys get no gradient
-    from the rows that are set, values do.
+    ``total / n``, with a Float map its share; other rows stay as the model makes them. The gradient into queries and
+    keys is 0 through the rows that are set (to keep an optimiser with momentum from moving them, add `FreezeWeights`);
+    values get theirs.
 
     Args:
         total: the sum of each row that is set; 1 as in softmax attention.
@@ -282,8 +283,8 @@ class AblateHeads:
 
     "zero": the pattern is 0, so the head writes only its bias. "uniform": each row reads all positions it may read with
     equal weight, ``1 / (row + 1)`` under causal attention. "mean": the pattern is its mean over the batch, so what
-    depends on position stays and what depends on the data goes. Zero and uniform give queries and keys of these heads
-    no gradient, mean does.
+    depends on position stays and what depends on the data goes. With zero and uniform the gradient into these heads'
+    queries and keys is 0, with mean it is not.
 
     Args:
         heads: which, in each of the layers; for different heads in different layers use several.
@@ -349,7 +350,8 @@ class PatchAttention:
 
     ``where(chosen, source, pattern)``. A model as source (or a run, by name) is run on the very tokens of the forward
     it patches, without gradients, up to the last layer that is needed; a cache or tensor holds the patterns of some
-    input once and for all. Queries and keys get no gradient from the rows that are patched, values do.
+    input once and for all. The gradient into queries and keys is 0 through the rows that are patched; values get
+    theirs.
 
     Args:
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
@@ -444,6 +446,7 @@ class MixAttention:
         with self.towards.attach(model) as inner:
             receipt = DialledReceipt(inner, needs="fractions")
             receipt.turn(self.weight)
+            receipt.idle = self.weight == 0
             yield receipt
 
 

@@ -1,8 +1,8 @@
 """Where patches and transplants come from: another model, a step of a run, a cache, a tensor."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,9 +11,17 @@ from plateau_interp.hooks.targets import reading_tokens
 from plateau_interp.resolving import nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["ActivationReader", "Source", "check_batch", "open_source", "reading_source"]
+__all__ = ["ActivationReader", "NamedTensors", "Source", "check_batch", "open_source", "reading_source"]
 
-Source = str | Tensor | Mapping[str, Tensor] | HookedModel
+
+class NamedTensors(Protocol):
+    """Tensors by name: a dict, or TransformerLens's `ActivationCache`."""
+
+    def __getitem__(self, name: str, /) -> Tensor: ...
+    def __iter__(self) -> Iterator[str]: ...
+
+
+Source = str | Tensor | NamedTensors | HookedModel
 """A run (``"RUN"`` for its last checkpoint, ``"RUN@STEP"`` for another), a tensor, tensors by name, or a model."""
 
 ActivationReader = Callable[[str, int, int], Tensor]

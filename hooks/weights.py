@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -338,9 +338,9 @@ def _may_lack(cfg: Any, part: str) -> bool:
 def _source_values(source: Source, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The source's tensors for some parameters, as they are now."""
     opened = open_source(source)
-    tensors = dict(cast(HookedModel, opened).named_parameters()) if callable(opened) else opened
-    if not isinstance(tensors, Mapping):
-        raise ValueError(f"expected a model, a run or tensors by parameter name; got {type(source).__name__}")
+    if isinstance(opened, Tensor):
+        raise ValueError("expected a model, a run or tensors by parameter name; got a tensor")
+    tensors = dict(opened.named_parameters()) if callable(opened) else opened
     for name, parameter in parameters.items():
         if name not in tensors:
             raise ValueError(f"the source has no parameter {name}; {nearest(name, list(tensors))}")
