@@ -5,6 +5,7 @@
 // tokens are CircuitsVis's AttentionPattern; larger ones, where its chart takes seconds (13 s at 512), and the small
 // pictures of the heads are painted with the same colours.
 (() => {
+  if (window.plateauViews && !Array.isArray(window.plateauViews)) return; // this page has it already
   const CIRCUITSVIS_TOKENS = 128;
   const POSITIVE = "#0a5c9e";
   const NEGATIVE = "#c2410c";
@@ -136,6 +137,7 @@
 
     const drawMap = (values, most) => {
       const n = size();
+      if (!n) return;
       const kind = n <= CIRCUITSVIS_TOKENS && typeof CircuitsVis !== "undefined" ? circuitsVisMap : paintedMap;
       if (kind !== drawnWith) {
         const fresh = html("div", { className: "pv-fill" });
@@ -250,7 +252,7 @@
 
     // -- controls --
     const choice = (name, options, change) => {
-      const select = html("select", { onchange: () => { change(select.selectedIndex); update(); } },
+      const select = html("select", { ariaLabel: name, onchange: () => { change(select.selectedIndex); update(); } },
         ...options.map((text) => html("option", {}, text)));
       side.append(html("label", { className: "pv-field" }, html("span", {}, name), select));
       return select;

@@ -180,7 +180,7 @@ def curves_figure(
                 _draw_levels(axes, level_lines(levels))
             if column == "repetition":
                 _draw_truth(axes, curves)
-            _draw_drops(axes, drops)
+            _draw_drops(axes, drops, colour=OTHER if len(_grouped(curves)) == 1 else MUTED)
         return figure
 
 
@@ -396,14 +396,14 @@ def _draw_truth(axes: "Axes", curves: Curves) -> None:
         axes.annotate(f"true answers {truth:.3f}", (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
 
 
-def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, named: bool = True) -> None:
+def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str = OTHER, named: bool = True) -> None:
     marked = sorted({drop for drop in drops if drop is not None})
     for drop in marked:
-        axes.axvline(drop, color=OTHER, linewidth=1.2, alpha=0.9, zorder=1)
+        axes.axvline(drop, color=colour, linewidth=1.2, alpha=0.9, zorder=1)
     if named and len(marked) == 1:
         drop = marked[0]
         place: Any = {"xycoords": ("data", "axes fraction"), "xytext": (5, 0), "textcoords": "offset points"}
-        axes.annotate(f"drop, step {drop}", (drop, 0.5), va="center", fontsize=8.5, color=OTHER, **place)
+        axes.annotate(f"drop, step {drop}", (drop, 0.5), va="center", fontsize=8.5, color=colour, **place)
 
 
 def _maps(

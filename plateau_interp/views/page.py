@@ -136,7 +136,8 @@ def bundle() -> str:
     front = (HERE / "attention.js").read_text(encoding="utf-8")
     style = (HERE / "attention.css").read_text(encoding="utf-8")
     # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.
-    library = f"(function(define){{{library.partition('//# sourceMappingURL')[0]};window.CircuitsVis=CircuitsVis}})();"
+    library = library.partition("//# sourceMappingURL")[0]
+    library = f"window.CircuitsVis||(function(define){{{library};window.CircuitsVis=CircuitsVis}})();"
     return f"<style>{style}</style><script>{library}</script><script>{front}</script>"
 
 

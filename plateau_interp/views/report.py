@@ -110,8 +110,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         figures=figures,
         attention=attention,
         table=_table(summaries),
-        recipes=[(name, run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
-        setting=_setting(runs[0]),
+        recipes=[(name, _setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
     )
     style = (HERE / "report.css").read_text(encoding="utf-8")
     return document((bundle() if attention else "") + body, title=title, style=style), pictures
@@ -134,7 +133,8 @@ def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
     if len(summaries) > 1:
         if not dropped:
             return f"None of the {len(summaries)} runs dropped."
-        who = f"All {len(summaries)}" if len(dropped) == len(summaries) else f"{len(dropped)} of {len(summaries)}"
+        everyone = "Both" if len(summaries) == 2 else f"All {len(summaries)}"
+        who = everyone if len(dropped) == len(summaries) else f"{len(dropped)} of {len(summaries)}"
         when = (
             f"at step {dropped[0]}"
             if min(dropped) == max(dropped)
@@ -156,8 +156,8 @@ def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
 
 def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     if len(summaries) > 1:
-        levels = [summary.level for summary in summaries]
-        return f"Plateau levels between {min(levels):.4f} and {max(levels):.4f} nats. " + _closed_form(summaries[0])
+        levels = _range([summary.level for summary in summaries], "{:.4f}")
+        return f"The loss on the plateau was {levels} nats. {_closed_form(summaries[0])}"
     summary, run = summaries[0], runs[0]
     n_answers = run.task.answer.stop - run.task.answer.start
     sentences = [_closed_form(summary)]
@@ -319,13 +319,7 @@ def _inline(figure: "Figure", name: str) -> str:
         text = text.replace(start, f"{start}{name}-")
     for colour, variable in ((INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other")):
         text = text.replace(colour, f"var(--{variable})")
-    return re.sub(r"font: ([^;\"]*?)[\d.]+px [^;\"]*", _page_font, text)
-
-
-def _page_font(match: re.Match[str]) -> str:
-    size = re.search(r"[\d.]+px", match.group(0))
-    assert size is not None
-    return f"font: {match.group(1)}{size.group(0)} var(--sans)"
+    return re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,384 @@
+"""Attention views: what is in them, what they refuse, and what a notebook or a saved page holds."""
+
+import base64
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from typecheck import unchecked
+
+from plateau_interp.models import toy_model
+from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs import Run
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.types import answer_rows
+from plateau_interp.views import attention, page
+from plateau_interp.views.attention import MAX_VALUES, attention_view, captured_patterns
+from plateau_interp.views.page import Page, bundle, script_json, side_by_side
+
+LIBRARY = "CircuitsVis=(()"
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    task = MovingWindowSum(n=4, p=5)
+    recipe = Recipe(
+        task, ModelOptions(d_model=16, n_heads=2), TrainingOptions(steps=6, batch_size=8), checkpoint_every=2
+    )
+    run = Run.create(tmp_path_factory.mktemp("runs") / "tiny", recipe)
+    for _step in run.train():
+        pass
+    return run
+
+
+class Altered:
+    """A run of which one thing is different."""
+
+    def __init__(self, run, *, metrics=None, interventions=()):
+        self.run, self._metrics = run, run.metrics if metrics is None else metrics
+        self.recipe = SimpleNamespace(interventions=interventions)
+
+    @property
+    def task(self):
+        return self.run.task
+
+    @property
+    def checkpoints(self):
+        return self.run.checkpoints
+
+    @property
+    def metrics(self):
+        return self._metrics
+
+    def model(self, step=None):
+        return self.run.model(step)
+
+
+def pattern(heads=2, size=4, seed=0):
+    return torch.randn(heads, size, size, generator=torch.Generator().manual_seed(seed)).tril()
+
+
+def decoded(spec):
+    kind = {16: "<i2", 32: "<i4"}[spec["bits"]]
+    return np.frombuffer(base64.b64decode(spec["data"]), kind) / 10.0 ** spec["decimals"]
+
+
+def specs(html):
+    """The specs that a page hands to the front end."""
+    return [json.loads(found) for found in re.findall(r"\|\|\[\]\)\.push\((.*?)\)</script>", html)]
+
+
+def test_values_survive_to_four_decimals():
+    values = pattern()
+    spec = attention_view(values).readings[0].spec()
+    assert np.abs(decoded(spec) - values.numpy().ravel()).max() <= 0.5e-4
+    assert spec["range"] == pytest.approx(values.abs().max().item(), abs=1e-4)
+    assert spec["negative"]
+
+
+def test_small_and_large_values_keep_their_digits():
+    small, large = pattern() * 1e-6, pattern() * 1e4
+    for values in (small, large):
+        spec = attention_view(values).readings[0].spec()
+        assert np.allclose(decoded(spec), values.numpy().ravel(), rtol=1e-2, atol=1e-3 * values.abs().max().item())
+    assert attention_view(large).readings[0].spec()["bits"] == 32
+
+
+def test_future_attention_is_shown_and_only_then():
+    causal = pattern()
+    assert not attention_view(causal).readings[0].spec()["upper"]
+    leaking = causal.clone()
+    leaking[1, 0, 3] = 1e-7
+    assert attention_view(leaking).readings[0].spec()["upper"]
+
+
+def test_layer_and_heads_are_chosen():
+    layers = torch.stack([pattern(seed=1), pattern(heads=2, seed=2)])
+    view = attention_view(layers, layer=1, heads=[1])
+    assert view.heads == ("head 1",)
+    assert torch.equal(torch.from_numpy(view.readings[0].values[0, 0]).float(), layers[1, 1])
+    assert attention_view(pattern(), heads=0).heads == ("head 0",)
+
+
+def test_tokens_default_to_positions():
+    assert attention_view(pattern(size=3)).readings[0].tokens == ("0", "1", "2")
+    assert attention_view(pattern(size=2), tokens=["a", "b"]).readings[0].tokens == ("a", "b")
+
+
+@pytest.mark.parametrize("size", [0, 1, 512])
+def test_any_length_from_none_to_512(size):
+    html = attention_view(pattern(heads=1, size=size)).html
+    assert len(specs(html)[0]["readings"][0]["tokens"]) == size
+
+
+def test_a_view_of_twelve_heads_is_small():
+    assert len(attention_view(pattern(heads=12, size=64)).html.encode()) < 2.5e6
+
+
+def test_hostile_tokens_and_names_stay_text():
+    view = attention_view(pattern(size=2), tokens=[HOSTILE, "<!--<script>"])
+    html = Page([view, view], title=HOSTILE).html
+    assert HOSTILE not in html
+    assert html.count("</script>") == html.count("<script>") == 4  # library, front end and one a view
+    assert "<!--" not in html
+    assert specs(html)[0]["readings"][0]["tokens"] == [HOSTILE, "<!--<script>"]
+
+
+def test_script_json_cannot_close_a_script():
+    assert json.loads(script_json(HOSTILE)) == HOSTILE
+    assert "<" not in script_json([HOSTILE, {"<": 1}])
+
+
+def test_one_copy_of_the_library_however_many_views():
+    html = side_by_side(*[attention_view(pattern(seed=seed)) for seed in range(5)]).html
+    assert html.count(LIBRARY) == 1
+    assert len(specs(html)) == 5
+    assert len({spec["id"] for spec in specs(html)}) == 5
+
+
+def test_a_saved_page_forbids_every_request(tmp_path):
+    path = attention_view(pattern()).save(tmp_path / "folder" / "view.html")
+    text = path.read_text(encoding="utf-8")
+    assert "default-src 'none'" in text
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!data:)", text)
+
+
+def test_side_by_side_shares_the_scale():
+    first, second = specs(side_by_side(attention_view(pattern()), attention_view(3 * pattern().abs())).html)
+    assert first["group"] == second["group"]
+    assert first["readings"][0]["range"] == second["readings"][0]["range"]
+    assert second["readings"][0]["negative"]  # so that one colour means one number on both
+
+
+def test_a_page_needs_a_view():
+    with pytest.raises(ValueError, match="at least one view"):
+        Page([])
+
+
+@pytest.mark.parametrize(
+    ("source", "arguments", "message"),
+    [
+        (torch.zeros(3, 3), {}, r"\[head, query, key\] or \[layer, head, query, key\]; got shape \(3, 3\)"),
+        (torch.zeros(2, 3, 4), {}, r"as many queries as keys; got shape \(2, 3, 4\)"),
+        (torch.zeros(0, 3, 3), {}, "no head to show"),
+        (torch.full((1, 2, 2), float("nan")), {}, "head 0, query 0, key 0 is nan"),
+        (torch.tensor([[[0.0, 0.0], [float("-inf"), 0.0]]]), {}, "head 0, query 1, key 0 is -inf"),
+        (torch.full((1, 2, 2), 1e9), {}, "raw scores"),
+        (pattern(), {"tokens": ["a"]}, "4 positions needs 4 tokens; got 1"),
+        (pattern(), {"layer": 1}, r"layer=1 needs a pattern \[layer, head, query, key\]"),
+        (pattern()[None], {"layer": 1}, "layer 1 does not exist; there are layers 0 to 0"),
+        (pattern(), {"heads": [2]}, "head 2 does not exist; there are heads 0 to 1"),
+        (pattern(), {"heads": []}, "heads is empty"),
+        (pattern(), {"steps": [0]}, "steps needs a run"),
+        (torch.zeros(2, 512, 512), {}, r"524,288 attention values are too many .* choose heads"),
+        ({"blocks.0.hook_q": 1}, {}, "patterns there: none"),
+        (3, {}, "A source is a run, a cache or a tensor"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(source, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        attention_view(source, **arguments)
+
+
+def test_the_cap_lets_one_head_of_512_tokens_through():
+    assert MAX_VALUES >= 512**2
+
+
+def test_a_cache_shows_its_first_sequence():
+    model = toy_model(MovingWindowSum(n=4), d_model=16, n_heads=2, n_layers=2)
+    _, cache = model.run_with_cache(torch.randint(1, 5, (3, 6), generator=torch.Generator().manual_seed(0)))
+    view = attention_view(cache, layer=1)
+    expected = cache["blocks.1.attn.hook_pattern"][0].numpy()
+    assert np.array_equal(view.readings[0].values[0], expected.astype(float))
+    assert "First of 3" in view.note
+    with pytest.raises(ValueError, match=r"no blocks.2.attn.hook_pattern in a ActivationCache; .*blocks.1"):
+        attention_view(cache, layer=2)
+
+
+def test_captured_patterns_see_hooks_and_leave_none():
+    model = toy_model(MovingWindowSum(n=4), d_model=16)
+    tokens = torch.ones(2, 5, dtype=torch.long)
+    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda pattern, hook: torch.zeros_like(pattern))]):
+        assert not captured_patterns(model, tokens).any()
+    assert captured_patterns(model, tokens).any()
+    assert not model.hook_dict["blocks.0.attn.hook_pattern"].fwd_hooks
+
+
+def test_a_run_shows_its_last_checkpoint(run):
+    view = attention_view(run)
+    assert view.steps == (6,)
+    assert view.curve is None
+    assert view.heads == ("head 0", "head 1")
+
+
+def test_a_run_shows_the_mean_share_and_one_sequence(run):
+    view = attention_view(run, steps=[0, 4], heads=[1])
+    share, one = view.readings
+    batch = run.task.sample(64, generator=torch.Generator().manual_seed(0))
+    raw = captured_patterns(run.model(4), batch.inputs)[:, 1]
+    by_hand = torch.zeros_like(raw[0])
+    for sequence in raw:
+        for query in range(len(by_hand)):
+            by_hand[query] += sequence[query].abs() / sequence[query].abs().sum() / len(raw)
+    assert np.allclose(share.values[1, 0], by_hand.numpy(), atol=1e-5)
+    assert np.array_equal(one.values[1, 0], raw[0].double().numpy())
+    assert one.tokens == tuple(run.task.tokens_to_text(batch.inputs[0]))
+    target = run.task.optimal_attention(batch)[0]
+    assert target is not None
+    assert np.array_equal(share.targets, target[0].numpy())
+    rows = answer_rows(run.task)
+    assert not share.targets[: rows.start].any()
+    assert "64" in share.name
+
+
+def test_a_run_with_steps_has_its_loss_beside_it(run):
+    curve = attention_view(run, steps=run.checkpoints).curve
+    assert curve["step"] == run.metrics["step"].tolist()
+    assert curve["loss"] == pytest.approx(run.metrics["loss"].tolist(), abs=1e-4)
+    assert [name for name, _level in curve["levels"]] == ["plateau", "floor"]
+
+
+def test_a_long_curve_is_thinned(run):
+    long = Altered(run, metrics=run.metrics.iloc[[0] * 5000])
+    assert len(attention_view(long, steps=[0, 2]).curve["step"]) <= 500
+
+
+def test_tokens_of_a_run_are_one_input(run):
+    tokens = torch.tensor([1, 2, 3, 4, 5, 1, 3, 0])
+    view = attention_view(run, tokens=tokens)
+    assert view.readings[0].tokens == tuple(run.task.tokens_to_text(tokens))
+    assert len(view.readings) == 1
+    whole = torch.tensor([1, 2, 3, 4, 5, 1, 3, 0, 2])
+    assert attention_view(run, tokens=whole).readings[0].targets.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": [3]}, "no checkpoint of step 3; the nearest is 2"),
+        ({"steps": []}, "steps is empty"),
+        ({"layer": 1}, "layer 1 does not exist"),
+        ({"heads": 2}, "head 2 does not exist"),
+        ({"tokens": ["a"]}, "token ids of one input"),
+        ({"tokens": torch.tensor([99])}, "between 0 and 5; got"),
+        ({"tokens": torch.ones(40, dtype=torch.long)}, "1 to 9 ids"),
+    ],
+)
+def test_what_a_run_does_not_have_is_refused(run, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        attention_view(run, **arguments)
+
+
+def test_a_run_without_checkpoints_is_refused(tmp_path):
+    run = Run.create(tmp_path / "new", Recipe(MovingWindowSum()))
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        attention_view(run)
+
+
+def test_relative_to_a_step_subtracts_it(run):
+    view = attention_view(run, steps=[0, 6])
+    change = view.relative_to(0)
+    assert not change.readings[0].values[0].any()
+    assert np.array_equal(change.readings[0].values[1], np.subtract(*view.readings[0].values[::-1]))
+    assert change.title.endswith("change since step 0")
+    with pytest.raises(ValueError, match="no step 5; it has 0, 6"):
+        view.relative_to(5)
+
+
+def test_interventions_that_are_not_applied_are_named(run):
+    assert "not applied" in attention_view(Altered(run, interventions=("x",))).note
+    assert "not applied" not in attention_view(run).note
+
+
+def test_where_no_script_runs_there_is_a_picture():
+    html = attention_view(pattern(size=2), tokens=[HOSTILE, "b"]).still()
+    assert 'src="data:image/png;base64,' in html
+    assert "no tokens" in attention_view(pattern(size=0)).still()
+
+
+def test_the_bundle_is_circuitsvis_and_asks_nobody():
+    text = bundle()
+    assert LIBRARY in text
+    assert text.count("</script>") == 2
+    assert "unpkg.com" not in text
+    assert "sourceMappingURL" not in text
+
+
+# ---- in notebooks --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """A kernel whose running cell the test sets: a list of cell id and execution count."""
+    place = ["a", 1]
+    monkeypatch.setattr(page, "_executing_cell", lambda: tuple(place))
+    monkeypatch.setattr(page, "_CARRIER", page._Carrier())
+    return place
+
+
+def test_ten_views_in_a_notebook_add_the_library_once(notebook):
+    outputs = []
+    for count in range(1, 11):
+        notebook[:] = [f"cell {count}", count]
+        outputs.append(attention_view(pattern())._repr_html_())
+    assert [LIBRARY in output for output in outputs] == [True] + [False] * 9
+    assert all("data-plateau-view" in output for output in outputs)
+
+
+def test_running_the_carrying_cell_again_carries_the_library_again(notebook):
+    view = attention_view(pattern())
+    assert LIBRARY in view._repr_html_()
+    assert LIBRARY not in view._repr_html_()  # the same output holds it already
+    notebook[:] = ["b", 2]
+    assert LIBRARY not in view._repr_html_()
+    notebook[:] = ["a", 3]
+    assert LIBRARY in view._repr_html_()
+
+
+def test_a_front_end_without_cell_ids_gets_the_library_once(notebook):
+    notebook[:] = [None, 1]
+    view = attention_view(pattern())
+    assert LIBRARY in view._repr_html_()
+    notebook[:] = [None, 2]
+    assert LIBRARY not in view._repr_html_()
+
+
+def test_in_colab_each_output_is_complete(notebook, monkeypatch):
+    monkeypatch.setitem(page.sys.modules, "google.colab", SimpleNamespace())
+    view = attention_view(pattern())
+    assert LIBRARY in view._repr_html_()
+    assert LIBRARY in view._repr_html_()
+
+
+def test_outside_a_notebook_each_view_is_complete():
+    view = attention_view(pattern())
+    assert LIBRARY in view._repr_html_()
+    assert LIBRARY in view._repr_html_()
+
+
+def test_the_same_view_shown_twice_has_two_places(notebook):
+    view = attention_view(pattern())
+    first, second = (re.findall(r'data-plateau-view="([^"]+)"', view._repr_html_()) for _ in range(2))
+    assert first != second
+
+
+def test_a_real_kernel_adds_the_library_once():
+    import nbformat
+    from nbclient import NotebookClient
+
+    show = "attention_view(torch.eye(3)[None])"
+    sources = ["import torch\nfrom plateau_interp.views import attention_view", *[show] * 10]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    shown = [cell.outputs[0].data["text/html"] for cell in notebook.cells[1:]]
+    assert sum(output.count(LIBRARY) for output in shown) == 1
+    assert LIBRARY in shown[0]
+
+
+def test_an_unknown_source_is_refused_also_without_type_checks():
+    with pytest.raises(ValueError, match=r"no blocks\.0\.attn\.hook_pattern in a NoneType"):
+        unchecked(attention.attention_view)(None)

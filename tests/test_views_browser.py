@@ -1,0 +1,366 @@
+"""Pages in a real browser with the network switched off: what is drawn, and what happens on clicks and moves.
+
+Needs Debian's Chromium and playwright's Python package; skipped, with the command that installs them, where one is
+missing. Each test fails on a console message, an error on the page or a request for anything but the page itself.
+"""
+
+import importlib.util
+import shutil
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from plateau_interp.models import toy_model
+from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs import Run
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.views import page as views_page
+from plateau_interp.views.attention import attention_view
+from plateau_interp.views.page import bundle, document, side_by_side
+from plateau_interp.views.report import write_report
+
+CHROMIUM = shutil.which("chromium")
+INSTALL = "apt-get install chromium && pip install playwright"
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason=f"no chromium: {INSTALL}"),
+    pytest.mark.skipif(importlib.util.find_spec("playwright") is None, reason=f"no playwright: {INSTALL}"),
+]
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+WHITE, BLUE, RED, MASKED = (255, 255, 255), (10, 92, 158), (194, 65, 12), (238, 240, 244)
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+MINUS = "\N{MINUS SIGN}"
+DESKTOP, PHONE = (1280, 800), (390, 844)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a file, wait until its views are drawn; at the end of the test, nothing may have gone wrong or out."""
+    contexts, problems, requests = [], [], []
+
+    def open_page(path, *, size=DESKTOP, scheme="light", drawn=True):
+        width, height = size
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, offline=True, has_touch=size == PHONE
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda message: problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (problems.append("dialog"), dialog.dismiss()))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.resolve().as_uri())
+        if drawn:
+            wait_until_drawn(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("data:", "file:///"))] == []
+    assert len([url for url in requests if url.startswith("file:")]) == len(contexts)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    task = MovingWindowSum(n=4, p=5)
+    recipe = Recipe(
+        task, ModelOptions(d_model=16), TrainingOptions(steps=40, batch_size=32), checkpoint_every=10, seed=1
+    )
+    run = Run.create(tmp_path_factory.mktemp("runs") / "tiny", recipe)
+    for _step in run.train():
+        pass
+    return run
+
+
+def wait_until_drawn(page):
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('[data-plateau-view]')].every(view => {
+             const canvas = view.querySelector('.pv-cells canvas');
+             if (!canvas || !canvas.width) return false;
+             const copy = document.createElement('canvas');
+             copy.width = copy.height = 1;
+             const context = copy.getContext('2d', { willReadFrequently: true });
+             context.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
+             return context.getImageData(0, 0, 1, 1).data[3] > 0;
+           })"""
+    )
+
+
+def pixel(page, query, key, *, n, canvas=".pv-cells canvas"):
+    """Colour at the middle of a cell."""
+    return tuple(
+        page.locator(canvas).first.evaluate(
+            """(canvas, [query, key, n]) => {
+                 const at = (position, length) => Math.floor((position + 0.5) / n * length);
+                 const copy = document.createElement('canvas'); // reading the page's own canvas draws a warning
+                 copy.width = copy.height = 1;
+                 const context = copy.getContext('2d', { willReadFrequently: true });
+                 context.drawImage(canvas, -at(key, canvas.width), -at(query, canvas.height));
+                 return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+               }""",
+            [query, key, n],
+        )
+    )
+
+
+def until_pixel(page, query, key, colour, *, n):
+    """Wait for React to have drawn, at most two seconds."""
+    for _ in range(40):
+        if pixel(page, query, key, n=n) == colour:
+            return
+        page.wait_for_timeout(50)
+    assert pixel(page, query, key, n=n) == colour
+
+
+def point_at(page, query, key, *, n):
+    box = page.locator(".pv-cells").first.bounding_box()
+    page.mouse.move(box["x"] + (key + 0.5) / n * box["width"], box["y"] + (query + 0.5) / n * box["height"])
+
+
+def slide(page, index, nth=0):
+    page.locator("input[type=range]").nth(nth).fill(str(index))
+
+
+def heads(n_heads=12, size=64):
+    """Head h has its one entry, 1, at query h + 1, key 0, and head 0 also -1 at (3, 2)."""
+    pattern = torch.zeros(n_heads, size, size)
+    for head in range(n_heads):
+        pattern[head, head + 1, 0] = 1.0
+    if size > 3:
+        pattern[0, 3, 2] = -1.0
+    return pattern
+
+
+def test_known_cells_have_their_colours(visit, tmp_path):
+    page = visit(attention_view(heads(1, 8)).save(tmp_path / "view.html"))
+    assert pixel(page, 1, 0, n=8) == BLUE
+    assert pixel(page, 3, 2, n=8) == RED
+    assert pixel(page, 5, 1, n=8) == WHITE
+    assert pixel(page, 0, 7, n=8) == MASKED
+    assert page.locator(".pv-legend").inner_text().split() == [f"{MINUS}1", "+1"]
+
+
+def test_half_of_the_range_is_not_its_whole(visit, tmp_path):
+    pattern = torch.tensor([[[4.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
+    page = visit(attention_view(pattern).save(tmp_path / "view.html"))
+    assert pixel(page, 0, 0, n=3) == BLUE
+    half = pixel(page, 1, 0, n=3)
+    assert all(end < middle < 255 for end, middle in zip(BLUE, half, strict=True))
+    assert page.locator(".pv-legend").inner_text().split() == ["0", "4"]
+
+
+def test_attention_to_the_future_is_drawn(visit, tmp_path):
+    pattern = torch.zeros(1, 4, 4)
+    pattern[0, 0, 3] = 0.5
+    page = visit(attention_view(pattern).save(tmp_path / "view.html"))
+    assert pixel(page, 0, 3, n=4) == BLUE
+    assert pixel(page, 0, 2, n=4) == WHITE
+
+
+def test_twelve_heads_open_quickly_and_answer_clicks(visit, tmp_path):
+    path = attention_view(heads()).save(tmp_path / "view.html")
+    assert path.stat().st_size < 2.5e6
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        page = visit(path)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 2.0
+    assert page.locator(".pv-head").count() == 12
+    assert "head 0" in page.locator(".pv-title").inner_text()
+    page.get_by_role("button", name="head 7", exact=True).click()
+    assert "head 7" in page.locator(".pv-title").inner_text()
+    until_pixel(page, 8, 0, BLUE, n=64)
+    assert pixel(page, 1, 0, n=64) == WHITE
+    assert page.locator(".pv-head[aria-pressed=true]").inner_text() == "head 7"
+
+
+def test_the_small_pictures_have_the_colours_of_the_large_one(visit, tmp_path):
+    pattern = torch.linspace(-1, 1, 64).reshape(1, 8, 8).repeat(2, 1, 1)
+    page = visit(attention_view(pattern).save(tmp_path / "view.html"))
+    for query, key in ((0, 0), (2, 3), (5, 1), (7, 7)):
+        large, small = pixel(page, query, key, n=8), pixel(page, query, key, n=8, canvas=".pv-head canvas")
+        assert max(abs(one - other) for one, other in zip(large, small, strict=True)) <= 3
+
+
+def test_hovering_names_the_cell(visit, tmp_path):
+    tokens = ["the", "cat", "sat", " on", "", "a\n", "mat", "."]
+    page = visit(attention_view(heads(1, 8), tokens=tokens).save(tmp_path / "view.html"))
+    readout = page.locator(".pv-readout")
+    assert readout.inner_text() == "Hover or tap a cell."
+    point_at(page, 3, 2, n=8)
+    assert readout.inner_text() == f"query 3 “ on” ← key 2 “sat”: {MINUS}1"
+    point_at(page, 1, 0, n=8)
+    assert readout.inner_text() == "query 1 “cat” ← key 0 “the”: +1"
+    assert page.locator(".pv-overlay .pv-on").all_text_contents() == ["the", "cat"]
+    page.mouse.move(1, 1)
+    assert readout.inner_text() == "Hover or tap a cell."
+
+
+def test_hostile_tokens_are_text(visit, tmp_path):
+    path = attention_view(heads(2, 4), tokens=[HOSTILE, "<b>", "&amp;", "x"]).save(tmp_path / "view.html")
+    page = visit(path)
+    point_at(page, 1, 0, n=4)
+    assert HOSTILE in page.locator(".pv-readout").inner_text()
+    assert page.locator("img").count() == 0
+    assert page.locator("b").count() == 0
+    assert "&amp;" in page.locator(".pv-overlay").text_content()
+
+
+def test_one_token_and_none(visit, tmp_path):
+    page = visit(attention_view(torch.ones(1, 1, 1)).save(tmp_path / "one.html"))
+    assert pixel(page, 0, 0, n=1) == BLUE
+    page = visit(attention_view(torch.ones(1, 0, 0)).save(tmp_path / "none.html"), drawn=False)
+    page.get_by_text("No tokens.").wait_for()
+
+
+def test_512_tokens(visit, tmp_path):
+    begin = time.perf_counter()
+    pattern = torch.zeros(1, 512, 512)
+    pattern[0, 300, 100] = 1.0
+    page = visit(attention_view(pattern).save(tmp_path / "view.html"))
+    assert time.perf_counter() - begin < 10
+    assert pixel(page, 300, 100, n=512) == BLUE
+    assert pixel(page, 301, 100, n=512) == WHITE
+
+
+def test_the_slider_moves_through_training(visit, run, tmp_path):
+    view = attention_view(run, steps=run.checkpoints)
+    page = visit(view.save(tmp_path / "view.html"))
+    title, marker = page.locator(".pv-title"), page.locator(".pv-marker")
+    assert title.inner_text() == "tiny: attention through training, layer 0 · step 40"
+    assert page.locator(".pv-target").count() == int(view.readings[0].targets.sum())
+    places = []
+    for index, step in enumerate(run.checkpoints):
+        slide(page, index)
+        assert title.inner_text().endswith(f"step {step}")
+        places.append(float(marker.get_attribute("cx")))
+        point_at(page, 5, 1, n=8)
+        value = view.readings[0].values[index, 0, 5, 1]
+        shown = page.locator(".pv-readout").inner_text()
+        assert float(shown.split(": ")[1].split()[0].replace(MINUS, "-")) == pytest.approx(value, abs=1e-4)
+    assert places == sorted(set(places))
+
+
+class Long:
+    """A run of 21 checkpoints that cost nothing."""
+
+    task, checkpoints = MovingWindowSum(), list(range(0, 401, 20))
+    metrics = pd.DataFrame({"step": range(400), "loss": [2.6] * 200 + [1.3] * 200})
+
+    def model(self, step=None):
+        return toy_model(self.task, d_model=16, seed=step)
+
+
+def test_a_slider_view_of_21_checkpoints_is_small_and_quick(visit, tmp_path):
+    path = attention_view(Long(), steps=Long.checkpoints).save(tmp_path / "view.html")
+    assert path.stat().st_size < 2.5e6
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        visit(path)
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 2.0
+
+
+def test_play_runs_to_the_end(visit, run, tmp_path):
+    page = visit(attention_view(run, steps=[0, 10, 20]).save(tmp_path / "view.html"))
+    page.get_by_role("button", name="play").click()
+    assert page.locator(".pv-title").inner_text().endswith("step 0")
+    page.get_by_role("button", name="pause").wait_for()
+    page.locator(".pv-title", has_text="step 20").wait_for()
+    page.get_by_role("button", name="play").wait_for()
+
+
+def test_a_click_on_the_loss_curve_goes_there(visit, run, tmp_path):
+    page = visit(attention_view(run, steps=run.checkpoints).save(tmp_path / "view.html"))
+    box = page.locator(".pv-curve").bounding_box()
+    page.mouse.click(box["x"] + 40, box["y"] + 60)
+    assert page.locator(".pv-title").inner_text().endswith("step 0")
+
+
+def test_the_difference_of_two_steps(visit, run, tmp_path):
+    view = attention_view(run, steps=[0, 40])
+    page = visit(view.save(tmp_path / "view.html"))
+    page.get_by_label("Compare with").select_option("step 0")
+    assert "change since step 0" in page.locator(".pv-legend").inner_text()
+    point_at(page, 5, 1, n=8)
+    change = view.readings[0].values[1, 0, 5, 1] - view.readings[0].values[0, 0, 5, 1]
+    shown = float(page.locator(".pv-readout").inner_text().split(": ")[1].split()[0].replace(MINUS, "-"))
+    assert shown == pytest.approx(change, abs=2e-4)
+    slide(page, 0)
+    until_pixel(page, 5, 1, WHITE, n=8)
+
+
+def test_one_sequence_shows_its_tokens(visit, run, tmp_path):
+    view = attention_view(run, steps=[0, 40])
+    page = visit(view.save(tmp_path / "view.html"))
+    page.get_by_label("Show", exact=True).select_option(index=1)
+    point_at(page, 4, 0, n=8)
+    assert page.locator(".pv-readout").inner_text().startswith("query 4 “|” ← key 0")
+    assert page.locator(".pv-legend").inner_text().startswith(MINUS)
+
+
+def test_two_runs_move_together(visit, run, tmp_path):
+    view = attention_view(run, steps=run.checkpoints)
+    page = visit(side_by_side(view, view).save(tmp_path / "pair.html"))
+    slide(page, 1, nth=1)
+    assert [text.split("· ")[1] for text in page.locator(".pv-title").all_inner_texts()] == ["step 10", "step 10"]
+
+
+def test_a_cell_of_a_notebook_may_come_before_the_library(visit, tmp_path):
+    """JupyterLab draws the cells that are in sight first."""
+    view = views_page.Page([attention_view(heads(1, 8))]).fragment("early")
+    path = tmp_path / "notebook.html"
+    path.write_text(document(view + bundle() + bundle(), title="notebook"), encoding="utf-8")
+    page = visit(path)
+    assert pixel(page, 1, 0, n=8) == BLUE
+    assert page.locator(".pv-still").count() == 0
+
+
+def test_without_the_library_there_is_a_still_picture(visit, tmp_path):
+    path = tmp_path / "orphan.html"
+    fragment = views_page.Page([attention_view(heads(1, 8))]).fragment("orphan")
+    path.write_text(document(fragment, title="notebook"), encoding="utf-8")
+    page = visit(path, drawn=False)
+    assert page.locator(".pv-still").evaluate("picture => picture.naturalWidth") == 8
+    assert "restart the kernel" in page.locator("body").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_report_fits_its_window(visit, run, tmp_path, size, scheme):
+    index = write_report(run, tmp_path / "report")
+    page = visit(index, size=size, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.locator("h1").inner_text().startswith(("The loss", "No drop"))
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 19, 26)")
+    assert page.locator("table th").first.inner_text() == "Plateau level (nats)"
+    for plot in page.locator(".grid .plot svg").all():
+        assert plot.bounding_box()["width"] > 300
+    slide(page, 0)
+    assert page.locator(".pv-title").inner_text().endswith("step 0")

@@ -1,0 +1,192 @@
+"""Figures: what is drawn where, read back from the figures themselves."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from plateau_interp.types import Levels
+from plateau_interp.views.curves import (
+    cosine_figure,
+    curves_figure,
+    effect_figure,
+    pattern_figure,
+    position_figure,
+    save_figure,
+    spread,
+)
+from plateau_interp.views.interactive import interactive_curves, save_interactive
+
+LEVELS = Levels(initial=2.89, plateau=2.63, floor=1.3)
+
+
+def metrics(shift=0.0, n_steps=40):
+    steps = np.arange(n_steps)
+    loss = np.where(steps < n_steps // 2, 2.63, 1.3) + shift
+    table = {"step": steps, "loss": loss, "accuracy": (steps >= n_steps // 2) * 1.0, "repetition": 0.3 + shift}
+    return pd.DataFrame({**table, "repetition_truth": 0.06, "accuracy_0": 1.0, "accuracy_1": table["accuracy"]})
+
+
+def lines(axes):
+    """The curves, without the straight marks (levels and drops)."""
+    return [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+
+
+def words(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_one_run_is_drawn_as_measured():
+    table = metrics()
+    left, right = curves_figure(table, levels=LEVELS, drops=[20]).axes
+    assert lines(left)[0].get_ydata() == pytest.approx(table["loss"])
+    assert lines(right)[0].get_ydata() == pytest.approx(table["accuracy"])
+    assert {"initial 2.8900", "plateau 2.6300", "floor 1.3000", "drop, step 20"} == set(words(left))
+    assert words(right) == ["drop, step 20"]
+
+
+def test_levels_stand_at_their_height():
+    axes = curves_figure(metrics(), ["loss"], levels=Levels(floor=1.3)).axes[0]
+    straight = [line for line in axes.get_lines() if len(line.get_xdata()) == 2]
+    assert [line.get_ydata()[0] for line in straight] == [1.3]
+
+
+def test_several_seeds_are_a_mean_and_a_band():
+    runs = [metrics(shift) for shift in (0.0, 0.1, 0.5)]
+    axes = curves_figure({"linear": runs, "softmax": metrics(1.0)}, ["loss"]).axes[0]
+    mean, single = lines(axes)
+    by_hand = np.stack([run["loss"] for run in runs])
+    assert mean.get_ydata() == pytest.approx(by_hand.mean(axis=0))
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx((by_hand.mean(axis=0) + by_hand.std(axis=0, ddof=1)).max())
+    assert len(axes.collections) == 1  # a single run has no spread
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear (n = 3)", "softmax"]
+    assert mean.get_color() != single.get_color()
+
+
+def test_seeds_are_averaged_where_all_were_measured():
+    short = metrics().iloc[:10]
+    joined = spread([metrics(), short], "loss")[""]
+    assert joined.step.tolist() == list(range(10))
+    assert joined.n_runs == 2
+
+
+def test_repetition_is_drawn_beside_the_truth():
+    axes = curves_figure(metrics(), ["repetition"]).axes[0]
+    assert words(axes) == ["true answers 0.060"]
+
+
+def test_several_drops_are_marked_without_words():
+    axes = curves_figure(metrics(), ["loss"], drops=[10, None, 12, 12]).axes[0]
+    assert sorted(line.get_xdata()[0] for line in axes.get_lines() if len(line.get_xdata()) == 2) == [10, 12]
+    assert words(axes) == []
+
+
+def test_positions_are_rows_from_the_top():
+    table = metrics()
+    image = position_figure([table, table.assign(accuracy_1=0.0)]).axes[0].get_images()[0]
+    shown = np.asarray(image.get_array())
+    assert shown[0] == pytest.approx(1.0)
+    assert shown[1] == pytest.approx(table["accuracy"] / 2)
+    assert image.get_clim() == (0, 1)
+    left, right, bottom, top = image.get_extent()
+    assert (left, right) == (-0.5, 39.5)
+    assert top < bottom
+
+
+def test_maps_share_one_scale_and_show_signs():
+    maps = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-4.0, 0.0], [0.0, 0.0]]])
+    target = torch.eye(2, dtype=torch.bool)
+    figure = pattern_figure(maps, ["before", "after"], targets=target)
+    images = [axes.get_images()[0] for axes in figure.axes[:2]]
+    assert [image.get_clim() for image in images] == [(-4, 4), (-4, 4)]
+    red, blue = images[1].to_rgba(np.array([-4.0, 4.0]))
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    boxes = figure.axes[0].collections[0].get_paths()
+    assert [box.vertices.min(axis=0).tolist() for box in boxes] == [[-0.5, -0.5], [0.5, 0.5]]
+
+
+def test_maps_without_signs_begin_at_zero():
+    image = pattern_figure(np.eye(2)[None], ["x"], limit=2.0).axes[0].get_images()[0]
+    assert image.get_clim() == (0, 2)
+    assert image.to_rgba(np.array([0.0]))[0, 3] == 0  # nothing is drawn where there is nothing
+
+
+def test_collapse_is_shown_from_zero_to_one():
+    figure = cosine_figure(torch.full((2, 3, 3), 0.5), [0, 100])
+    assert [axes.get_title(loc="left") for axes in figure.axes[:2]] == ["step 0", "step 100"]
+    assert figure.axes[0].get_images()[0].get_clim() == (0, 1)
+
+
+def test_effects_carry_their_numbers():
+    axes = effect_figure(np.array([[0.5, -2.0]]), rows=["layer 0"], columns=["a", "b"], title="Ablation").axes[0]
+    assert words(axes) == ["0.50", "-2.00"]
+    assert axes.get_images()[0].get_clim() == (-2, 2)
+    assert not effect_figure(np.zeros((20, 10)), rows=["r"] * 20, columns=["c"] * 10).axes[0].texts
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: curves_figure([]), "no run to draw"),
+        (lambda: curves_figure({"a": []}), "no run to draw"),
+        (lambda: curves_figure(metrics(), []), "columns is empty"),
+        (lambda: interactive_curves(metrics(), []), "columns is empty"),
+        (lambda: curves_figure(metrics(), ["cosine"]), "no column 'cosine'; they have step, loss"),
+        (lambda: curves_figure(metrics().iloc[:0]), "no measured step yet"),
+        (lambda: position_figure(metrics()[["step", "loss", "accuracy"]]), "no accuracy_0"),
+        (lambda: pattern_figure(np.zeros((0, 2, 2)), []), r"at least one; got shape \(0, 2, 2\)"),
+        (lambda: pattern_figure(np.zeros((2, 2, 2)), ["a"]), "2 maps need 2 titles; got 1"),
+        (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"]), "must be finite"),
+        (lambda: effect_figure(np.zeros((2, 2)), rows=["a"], columns=["b", "c"]), "got 1 rows, 2 columns"),
+        (lambda: save_figure(curves_figure(metrics()), "figure.gif"), "pdf, png, svg; got 'figure.gif'"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("pdf", b"%PDF"), ("png", b"\x89PNG"), ("svg", b"<?xml")])
+def test_figures_are_saved_whole_and_the_same_each_time(tmp_path, kind, magic):
+    first = save_figure(curves_figure(metrics(), levels=LEVELS), tmp_path / f"one.{kind}").read_bytes()
+    second = save_figure(curves_figure(metrics(), levels=LEVELS), tmp_path / f"two.{kind}").read_bytes()
+    assert first.startswith(magic)
+    assert first == second
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"one.{kind}", f"two.{kind}"]
+
+
+def test_curves_in_a_pdf_are_vectors(tmp_path):
+    content = save_figure(curves_figure(metrics(), ["loss"]), tmp_path / "figure.pdf").read_bytes()
+    assert b"/Subtype /Image" not in content
+
+
+def test_interactive_curves_hold_the_same_numbers(tmp_path):
+    runs = [metrics(0.0), metrics(0.2)]
+    figure = interactive_curves({"linear": runs}, ["loss", "accuracy"], levels=LEVELS, drops=[20])
+    drawn = [trace for trace in figure.data if trace.showlegend is not False or trace.name]
+    mean = next(trace for trace in drawn if trace.name == "linear")
+    assert mean.y == pytest.approx(np.mean([run["loss"] for run in runs], axis=0))
+    assert {note.text for note in figure.layout.annotations} >= {"plateau 2.6300", "Training loss"}
+    text = save_interactive(figure, tmp_path / "curves.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script[^>]+src=", text)
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    save = curves_figure(metrics())
+    assert save is not None
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_importing_the_views_loads_no_drawing_library():
+    code = "import sys, plateau_interp.views; print([name for name in sys.modules if name in ('matplotlib', 'plotly')])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"

@@ -1,0 +1,206 @@
+"""Reports: the words, the numbers and the files."""
+
+import re
+from html import unescape
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from plateau_interp.plateaus import summarise
+from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs import Run
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.views import report
+from plateau_interp.views.report import write_report
+
+TASK = MovingWindowSum(n=4, p=5)
+
+
+def train(path, *, seed=0, steps=6, n_layers=1):
+    options = ModelOptions(d_model=16, n_layers=n_layers)
+    recipe = Recipe(TASK, options, TrainingOptions(steps=steps, batch_size=8), checkpoint_every=2, seed=seed)
+    run = Run.create(path, recipe)
+    for _step in run.train():
+        pass
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def html(run):
+    return write_report(run).read_text(encoding="utf-8")
+
+
+class Dropped:
+    """A run with the metrics of a plateau and a drop, such as no tiny model has in six steps."""
+
+    def __init__(self, run, *, drop=200, n_steps=400, early=True):
+        steps = np.arange(n_steps)
+        after = 1 / (1 + np.exp(-(steps - drop + 0.5) / 6))
+        progress = 1 / (1 + np.exp(-(steps - drop + (40 if early else -40)) / 10))
+        loss = 2.63 + 0.26 * np.exp(-steps / 4) - 1.32 * after
+        columns = {"step": steps, "samples": steps * 256, "loss": loss, "accuracy": after, "accuracy_0": 1.0}
+        columns |= {f"accuracy_{index}": after for index in range(1, 16)}
+        columns |= {"repetition": 0.5 - 0.44 * after, "repetition_truth": 0.06}
+        columns |= {"attention_progress": 0.1 + 0.7 * progress, "cosine": 0.95 * (1 - after)}
+        self.metrics, self.task, self.recipe = pd.DataFrame(columns), MovingWindowSum(), Recipe(MovingWindowSum())
+        self.path, self.checkpoints = run.path, []
+
+    @property
+    def summary(self):
+        return summarise(self.metrics, task=self.task, batch_size=256)
+
+
+def text_of(html):
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<(script|style|svg).*?</\1>|<[^>]+>", " ", html, flags=re.DOTALL)))
+
+
+def test_a_report_is_one_page_and_its_pictures(run):
+    index = write_report(run)
+    assert index == run.path / "report" / "index.html"
+    names = sorted(path.name for path in index.parent.iterdir())
+    measured = ["accuracy", "attention-0", "attention_progress", "cosine", "loss", "positions", "repetition"]
+    assert names == sorted([*(f"{name}.png" for name in measured), "index.html"])
+    for path in index.parent.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_needs_no_network(html):
+    assert "default-src 'none'" in html
+    assert html.count("CircuitsVis=(()") == 1
+    markup = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    links = re.findall(r'(?:src|href)="([^"]+)"', markup)
+    assert links
+    assert all(re.match(r"data:|#|[\w-]+\.png$", link) for link in links)
+    assert "url(http" not in markup
+    assert "@import" not in markup
+
+
+def test_the_same_run_gives_the_same_report(run, tmp_path):
+    first = write_report(run, tmp_path / "a")
+    second = write_report(run, tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_every_number_of_the_summary_is_in_the_table(run, html):
+    text = text_of(html)
+    for label, value in run.summary.rows():
+        assert f"{label} {value}" in text
+
+
+def test_ids_on_the_page_are_unique(html):
+    html = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    found = re.findall(r'\sid="([^"]+)"', html)
+    assert found
+    assert len(found) == len(set(found))
+
+
+def test_figures_take_the_colours_of_the_page(html):
+    drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert "var(--accent)" in drawn
+    assert "var(--ink)" in drawn
+    for colour in (report.INK, report.MUTED, report.GRID, report.ACCENT):
+        assert colour not in drawn
+    assert "DejaVu" not in drawn
+
+
+def test_names_are_escaped(tmp_path):
+    run = train(tmp_path / "<img src=x onerror=alert(1)>", steps=2)
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "<img src=x" not in html
+    assert "<img src=x onerror=alert(1)>" in text_of(html)
+
+
+def test_each_layer_has_its_maps(tmp_path):
+    run = train(tmp_path / "deep", steps=2, n_layers=2)
+    index = write_report(run)
+    assert (index.parent / "attention-1.png").exists()
+    text = text_of(index.read_text(encoding="utf-8"))
+    assert "Attention, layer 0" in text
+    assert "Attention, layer 1" in text
+
+
+def test_the_headline_says_what_was_measured(run):
+    dropped = Dropped(run)
+    headline = report._headline([dropped], [dropped.summary])
+    summary = dropped.summary
+    length = summary.end - summary.start
+    assert headline == f"The loss sat at 2.63 nats for {length} steps, then dropped at step 200 and ended at 1.31."
+    assert "1 of 16 answers was right" in report._lede([dropped], [summary])
+
+
+def test_the_headline_without_a_drop(run):
+    flat = Dropped(run, drop=1000)
+    assert report._headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
+    assert ("Drop", "none") in [fact[:2] for fact in report._facts([flat], [flat.summary])]
+
+
+def test_the_headline_of_several_runs(run):
+    runs = [Dropped(run, drop=drop) for drop in (150, 200, 1000)]
+    summaries = [each.summary for each in runs]
+    assert report._headline(runs, summaries) == "2 of 3 runs dropped, between steps 150 and 200."
+    assert report._headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
+    assert report._headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
+    assert report._headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_comes_first_is_claimed_only_where_it_did(run, early):
+    dropped = Dropped(run, early=early)
+    captions = {name: caption for name, _figure, caption in report._curve_figures([dropped], ["x"], [dropped.summary])}
+    assert ("before the drop" in captions["attention_progress"]) == early
+
+
+def test_several_runs_lie_over_each_other(run, tmp_path):
+    other = train(tmp_path / "other", seed=1)
+    index = write_report([run, other], tmp_path / "both")
+    text = text_of(index.read_text(encoding="utf-8"))
+    assert "tiny" in text
+    assert "other" in text
+    for each in (run, other):
+        assert dict(each.summary.rows())["Final loss (nats)"] in text
+    assert index.read_text(encoding="utf-8").count("data-plateau-view=") == 2 + 1  # and once in the front end
+
+
+def test_many_seeds_become_mean_and_spread(run):
+    runs = [Dropped(run, drop=190 + seed) for seed in range(7)]
+    curves = report._curves(runs, [f"seed {seed}" for seed in range(7)])
+    assert list(curves) == ["seed 0 and others"]
+    assert len(curves["seed 0 and others"]) == 7
+
+
+def test_equal_names_are_told_apart_by_their_folders(tmp_path):
+    one, two = (train(tmp_path / folder / "run", steps=2) for folder in ("a", "b"))
+    assert report._names([one, two]) == [str(one.path), str(two.path)]
+
+
+def test_a_report_of_a_run_that_goes_on(run, tmp_path):
+    """A report may be asked for while a run is young: no checkpoint yet, one row."""
+    young = Dropped(run, n_steps=1)
+    text = text_of(write_report(young, tmp_path / "young").read_text(encoding="utf-8"))
+    assert "No drop in 1 steps" in text
+
+
+def test_what_cannot_be_reported_is_refused(run, tmp_path):
+    empty = Run.create(tmp_path / "empty", Recipe(TASK))
+    with pytest.raises(ValueError, match="empty has no measured step yet"):
+        write_report(empty)
+    assert not (empty.path / "report").exists()
+    with pytest.raises(ValueError, match="no run to report"):
+        write_report([])
+    with pytest.raises(ValueError, match="give out="):
+        write_report([run, run])
+
+
+def test_moments_are_checkpoints_around_the_drop(run):
+    dropped = Dropped(run)
+    dropped.checkpoints = list(range(0, 401, 20))
+    moments = report._moments(dropped, dropped.summary)
+    assert list(moments.values()) == ["step 100, on the plateau", "step 200, at the drop", "step 400, after the drop"]
+    dropped.checkpoints = [0, 20, 40]
+    assert list(report._moments(dropped, dropped.summary)) == [0, 20, 40]
