@@ -43,7 +43,7 @@ def plugin(kind: PluginKind, name: str) -> Any:
     """
     known = plugins(kind)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, known, n=1) or [other for other in known if name and name in other]
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise PluginError(f"no {kind.removesuffix('s')} is called {name!r}: {hint}see `plateau list {kind}`")
     return known[name].load()

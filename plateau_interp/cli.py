@@ -1,0 +1,344 @@
+"""The command `plateau`: train, fork, compare, report and list, each a dataclass that tyro turns into a parser.
+
+torch and TransformerLens take seconds to load, so imports stand inside the functions that need them: help and mistakes
+are answered at once. In Python use `plateau_interp.runs.Run`, which does the work.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from inspect import getdoc
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from tyro.conf import Positional, arg
+
+from plateau_interp.options import (
+    Device,
+    Interventions,
+    Json,
+    Out,
+    UsageError,
+    check_buildable,
+    headline,
+    parse,
+    read_plugin,
+    read_training,
+)
+from plateau_interp.plugins import PluginKind, plugin, plugins
+
+if TYPE_CHECKING:
+    from plateau_interp.runs import Run
+    from plateau_interp.training import Step
+
+__all__ = ["main"]
+
+MISTAKE, INTERRUPTED = 2, 130
+PLAIN_SECONDS = 5.0
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+
+EXAMPLES = """For example:
+  plateau train moving-window-sum --seed 0 --out runs/mws
+  plateau fork runs/mws --at 50 --interventions fix-attention --out runs/fixed
+  plateau compare runs/mws runs/fixed
+  plateau list tasks
+
+`plateau VERB --help` says more."""
+
+Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN …]", help="Run folders.")]
+
+
+class Verb(Protocol):
+    """What a verb's dataclass can do once its fields are read."""
+
+    def run(self) -> None:
+        """Do the work; a mistake of the user's is a ValueError or OSError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a task, print where its plateau and drop are, and write a report.
+
+    The options depend on the task: `plateau train TASK --help` lists them, the task's own sizes first. In place of a
+    task's name a recipe file (.json, .yaml) may stand; options given with it override it.
+
+    For example:
+      plateau train moving-window-sum --seed 0 --out runs/mws
+      plateau train moving-window-sum --n 8 --d-model 64 --steps 200 --out runs/small
+      plateau train moving-window-sum --optimizer adamw:weight_decay=0.1 --out runs/adamw
+      plateau train runs/mws/recipe.json --seed 1 --out runs/mws-1
+    """
+
+    task: Annotated[Positional[str], arg(metavar="TASK", help="One of `plateau list tasks`, or a recipe file.")]
+    out: Out
+    device: Device = "cpu"
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Go on from a step of a run, on the very batches it saw, with other interventions.
+
+    Without --interventions the parent's stay; with none after it nothing acts.
+
+    For example:
+      plateau fork runs/mws --at 50 --interventions fix-attention --out runs/fixed
+      plateau fork runs/mws --at 100 --interventions bias-attention:factor=10 ablate-heads:heads=[0] --out runs/both
+    """
+
+    parent: Annotated[Positional[Path], arg(metavar="RUN", help="The folder of the run to leave.")]
+    at: Annotated[int, arg(help="The step to leave it at.")]
+    out: Out
+    interventions: Interventions = None
+    steps: Annotated[int | None, arg(help="Train up to this step; by default as far as the parent.")] = None
+    device: Device = "cpu"
+    json: Json = False
+
+    def run(self) -> None:
+        """Train the fork."""
+        from plateau_interp.runs import Run
+
+        texts = self.interventions
+        parent = Run(self.parent)
+        kept = parent.recipe.interventions
+        interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
+        check_buildable(dataclasses.replace(parent.recipe, interventions=interventions), device=self.device)
+        fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
+        _finish(fork, device=self.device, as_json=self.json)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Set the plateaus and drops of runs side by side; changes are from the first run.
+
+    For example:
+      plateau compare runs/mws runs/fixed
+      plateau compare runs/* --json
+    """
+
+    runs: Positional[Runs]
+    json: Json = False
+
+    def run(self) -> None:
+        """Print one column a run."""
+        from plateau_interp.plateaus import compare
+        from plateau_interp.runs import Run
+
+        table = compare({str(path): Run(path).summary for path in self.runs})
+        if self.json:
+            _print_json(json.loads(table.to_json(orient="records")))
+            return
+        first, *others = table.to_dict(orient="records")
+        names = [str(name) for name in first if f"{name}_change" in first]
+        rows = [
+            [name.replace("_", " "), _told(first[name]), *(_told(run[name], run[f"{name}_change"]) for run in others)]
+            for name in names
+        ]
+        _print_table(["", *table["run"]], rows)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write each run's report (again): RUN/report/index.html, one page that works offline, and pictures beside it.
+
+    For example:
+      plateau report runs/mws
+      plateau report runs/mws runs/fixed --out reports/fixing
+    """
+
+    runs: Positional[Runs]
+    out: Annotated[Path | None, arg(metavar="DIR", help="One report of all the runs together, in this folder.")] = None
+    json: Json = False
+
+    def run(self) -> None:
+        """Print each report's path."""
+        from plateau_interp.runs import Run
+        from plateau_interp.views.report import write_report
+
+        if not self.runs:
+            raise UsageError("which run? plateau report RUN [RUN …]")
+        runs = [Run(path) for path in self.runs]
+        reports = [str(write_report(run)) for run in runs] if self.out is None else [str(write_report(runs, self.out))]
+        if self.json:
+            _print_json(reports)
+        else:
+            _print("\n".join(reports))
+
+
+@dataclass(frozen=True)
+class List:
+    """List the plug-ins that can be named on the command line and in recipes, whichever package they come from.
+
+    For example:
+      plateau list tasks
+      plateau list optimizers --json
+    """
+
+    kind: Positional[PluginKind]
+    json: Json = False
+
+    def run(self) -> None:
+        """Print name, first line of the documentation, and package."""
+        rows = [
+            {"name": name, "summary": _summary(self.kind, name), "package": point.dist.name if point.dist else ""}
+            for name, point in plugins(self.kind).items()
+        ]
+        if self.json:
+            _print_json(rows)
+        elif rows:
+            _print_table(["name", "what it is", "package"], [list(row.values()) for row in rows])
+        else:
+            _complain(f"no installed package has {self.kind}")
+
+
+VERBS: dict[str, type[Any]] = {"train": Train, "fork": Fork, "compare": Compare, "report": Report, "list": List}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+
+    Args:
+        argv: the words after ``plateau``, by default those of this process.
+
+    A mistake is told in one line on stderr. ``python -X dev -m plateau_interp.cli`` shows where it was found instead.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words[:1] in (["-h"], ["--help"]):
+            _print(_help())
+        elif words[:1] == ["train"] and words[1:] and not words[1].startswith("-"):
+            recipe, options = read_training(words[1], words[2:])
+            from plateau_interp.runs import Run
+
+            _finish(Run.create(options.out, recipe), device=options.device, as_json=options.json)
+        else:
+            _read_verb(words).run()
+        sys.stdout.flush()  # here, where a reader that has gone is understood
+    except KeyboardInterrupt as interrupt:
+        again = f"; go on with: plateau {shlex.join(words)}" if interrupt.args else ""
+        _complain(f"stopped {interrupt}".rstrip() + again)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`plateau list tasks | head -1`): say nothing, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError) as error:
+        if sys.flags.dev_mode:
+            raise
+        _complain(" ".join(str(error).split()))
+        return MISTAKE
+    return 0
+
+
+def _read_verb(words: list[str]) -> Verb:
+    verb = words[0] if words else ""
+    if verb not in VERBS:
+        found = f"no verb is called {verb!r}" if verb else "no verb was given"
+        raise UsageError(f"{found}: it is one of {', '.join(VERBS)}; see `plateau --help`")
+    if verb == "train" and not {"-h", "--help"} & {*words}:
+        raise UsageError("the task comes first: plateau train TASK [options]; see `plateau list tasks`")
+    return cast(Verb, parse(VERBS[verb], words[1:], prog=f"plateau {verb}", description=getdoc(VERBS[verb])))
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<8} {headline(kind)}" for name, kind in VERBS.items())
+    return (
+        f"usage: plateau VERB [options]\n\nWatch, and change, how Transformers learn.\n\nverbs:\n{verbs}\n\n{EXAMPLES}"
+    )
+
+
+def _finish(run: "Run", *, device: str, as_json: bool) -> None:
+    """Train what is left of a run, then tell what came out: summary, report."""
+    from plateau_interp.views.report import write_report
+
+    with _showing_progress(run) as show:
+        for step in run.train(device=device):
+            show(step)
+    report = write_report(run)
+    if as_json:
+        summary = dataclasses.asdict(run.summary)
+        _print_json({"run": str(run.path), "steps": run.step, "summary": summary, "report": str(report)})
+        return
+    _print_table([str(run.path), run.task.name], run.summary.rows())
+    _print(f"Report: {report}")
+
+
+@contextlib.contextmanager
+def _showing_progress(run: "Run") -> Iterator[Callable[["Step"], None]]:
+    """A bar on stderr with loss, accuracy and time left; a line every few seconds where stderr is no terminal."""
+    console = Console(stderr=True)
+    accuracy = "-"
+    last_line = begin = time.monotonic()
+    start, total = run.step, run.recipe.steps
+    reached = start
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+    line = bar.add_task(run.task.name, total=total, completed=start, told="")
+
+    def show(step: "Step") -> None:
+        nonlocal accuracy, last_line, reached
+        reached = step.step + 1
+        if "accuracy" in step.metrics:
+            accuracy = f"{step.metrics['accuracy']:.3f}"
+        told = f"loss {step.loss:.4f}  accuracy {accuracy}"
+        bar.update(line, completed=reached, told=told)
+        now = time.monotonic()
+        if not console.is_terminal and (now - last_line >= PLAIN_SECONDS or reached == total):
+            left = (now - begin) / (reached - start) * (total - reached)
+            _complain(f"step {reached}/{total}  {told}  {left:.0f} s left")
+            last_line = now
+
+    try:
+        with bar:
+            yield show
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"at step {reached}; the steps since checkpoint {run.step} will be made again"
+        ) from None
+
+
+def _summary(kind: PluginKind, name: str) -> str:
+    try:
+        return headline(plugin(kind, name))
+    except Exception as error:  # a broken package must not hide the others
+        return f"cannot be loaded: {type(error).__name__}: {error}"
+
+
+def _told(value: float, change: float | None = None) -> str:
+    if value != value:
+        return "not reached"
+    return f"{value:g}" if change is None or change != change else f"{value:g} ({change:+g})"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_json(data: Any) -> None:
+    _print(json.dumps(data, indent=2))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"plateau: {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,257 @@
+"""Reads the words of a command line: options, plug-ins as ``NAME:FIELD=VALUE,…``, a recipe from a task's fields.
+
+Loads torch and TransformerLens only where a recipe or a plug-in is really made. For recipes in files use
+`plateau_interp.recipes`.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
+
+from plateau_interp.plugins import PluginKind, plugin
+
+if TYPE_CHECKING:
+    from plateau_interp.recipes import Recipe
+
+__all__ = [
+    "Device",
+    "Interventions",
+    "Json",
+    "Out",
+    "UsageError",
+    "check_buildable",
+    "headline",
+    "parse",
+    "read_plugin",
+    "read_training",
+    "write_plugin",
+]
+
+T = TypeVar("T")
+
+Out = Annotated[
+    Path, arg(metavar="DIR", help="The run's folder; the same command goes on with a run that was stopped.")
+]
+Device = Annotated[str, arg(help="Where to train: cpu, cuda, …")]
+Json = Annotated[bool, arg(help="Print JSON instead of tables.")]
+Interventions = Annotated[
+    tuple[str, ...] | None,
+    arg(
+        metavar="[NAME[:FIELD=VALUE,…] …]",
+        help="What acts, in this order, as in `bias-attention:factor=10,layers=[0] freeze-weights:where=mlp`.",
+    ),
+]
+
+
+class UsageError(ValueError):
+    """The command line itself is at fault."""
+
+
+def parse(
+    kind: type[T],
+    words: Sequence[str],
+    *,
+    prog: str,
+    description: str | None = None,
+    registry: tyro.constructors.ConstructorRegistry | None = None,
+) -> T:
+    """The dataclass that the words fill in; ``--help`` prints and exits.
+
+    Raises:
+        UsageError: for words that do not fit; tyro's box with the reason, made one line.
+    """
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(
+                kind, args=words, prog=prog, description=description, registry=registry, config=(FlagCreatePairsOff,)
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(f"{_one_line(told.getvalue())}; see `{prog} --help`") from None
+
+
+def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
+    """What to train, from a task's name (or a recipe file's) and the options that follow from its fields.
+
+    Returns:
+        The recipe, and an object with the options that are in no recipe: ``out``, ``device``, ``json``.
+
+    Raises:
+        ValueError: for an unknown name, option or value, and for what no model can be built from.
+
+    Example:
+        >>> recipe, options = read_training("moving-window-sum", ["--k", "3", "--steps", "10", "--out", "runs/k3"])
+        >>> recipe.task.k, recipe.steps, str(options.out)
+        (3, 10, 'runs/k3')
+    """
+    from plateau_interp.recipes import Recipe
+
+    known = _known_recipe(name)
+    chosen = [item.name for item in dataclasses.fields(Recipe) if item.name != "fork_of"]
+    options = parse(
+        _options_of(known, chosen),
+        words,
+        prog=f"plateau train {name}",
+        description=f"{headline(type(known.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
+        registry=_plugin_registry(),
+    )
+    interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
+    recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
+    check_buildable(recipe, device=options.device)
+    return recipe, options
+
+
+def check_buildable(recipe: "Recipe", *, device: str) -> None:
+    """Build the model and attach the interventions, so that what cannot be is refused before there is a folder.
+
+    Raises:
+        ValueError: for sizes, hook points, heads and the like that cannot be, and for a device that is not there.
+    """
+    from plateau_interp.intervening import InterventionWarning, intervening
+
+    _check_device(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
+        with intervening(recipe.build_model(), *recipe.interventions):
+            recipe.build_meter()
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that this machine or this torch does not have.
+
+    Raises:
+        UsageError: with torch's reason.
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def _known_recipe(name: str) -> "Recipe":
+    from plateau_interp.recipes import Recipe
+
+    if Path(name).suffix in (".json", ".yaml", ".yml"):
+        return dataclasses.replace(Recipe.read(name), fork_of=None)
+    return Recipe(plugin("tasks", name)())
+
+
+def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
+    """A dataclass of the recipe's fields with its values as defaults, flat: ``--steps``, not ``--training.steps``."""
+    hints = get_type_hints(type(recipe))
+    defaults = {name: getattr(recipe, name) for name in chosen}
+    defaults["interventions"] = tuple(map(write_plugin, recipe.interventions))
+    parts = {name: value for name, value in defaults.items() if dataclasses.is_dataclass(value)}
+    taken = {"out", "device", "json", *chosen}
+    annotated: dict[str, Any] = {"interventions": Interventions}
+    for name, part in sorted(parts.items(), key=lambda item: item[0] == "task"):
+        names = {item.name for item in dataclasses.fields(part)}
+        # A third party's task may have a field called `steps`: its options keep their prefix, as in `--task.steps`.
+        annotated[name] = type(part) if names & taken else Annotated[type(part), OmitArgPrefixes]
+        taken |= names
+    return dataclasses.make_dataclass(
+        "Options",
+        [
+            ("out", Out),
+            *((name, annotated.get(name, hints[name]), defaults[name]) for name in chosen),
+            ("device", Device, "cpu"),
+            ("json", Json, False),
+        ],
+        namespace={"__doc__": type(recipe).__doc__},
+        frozen=True,
+    )
+
+
+def _plugin_registry() -> tyro.constructors.ConstructorRegistry:
+    """Reads optimisers, and tasks inside tasks, as ``NAME:FIELD=VALUE,…``."""
+    from plateau_interp.types import OptimizerSpec, Task
+
+    kinds: dict[Any, PluginKind] = {
+        OptimizerSpec: "optimizers",
+        OptimizerSpec | None: "optimizers",
+        Task: "tasks",
+    }
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+        if info.type not in kinds:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="NAME[:FIELD=VALUE,…]",
+            instance_from_str=lambda texts: read_plugin(kinds[info.type], texts[0]),
+            is_instance=lambda value: dataclasses.is_dataclass(value),
+            str_from_instance=lambda value: [write_plugin(value)],
+        )
+
+    return registry
+
+
+def read_plugin(kind: PluginKind, text: str) -> Any:
+    """The plug-in that a word names; values are JSON, or plain text where they are not.
+
+    Raises:
+        ValueError: for an unknown plug-in or field, a value of the wrong type, or a word of another form.
+
+    Example:
+        >>> read_plugin("optimizers", "sgd:learning_rate=0.5,momentum=0.9")
+        SGD(learning_rate=0.5, momentum=0.9)
+    """
+    from plateau_interp.recipes import decode
+
+    name, _, rest = text.partition(":")
+    plugin(kind, name)
+    data: dict[str, Any] = {"name": name}
+    for assignment in re.split(r",(?=[\w-]+=)", rest) if rest else []:
+        field, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r}: expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,…")
+        try:
+            data[field.replace("-", "_")] = json.loads(value)
+        except json.JSONDecodeError:
+            data[field.replace("-", "_")] = value
+    return decode(kind, data, path=name)
+
+
+def write_plugin(value: Any) -> str:
+    """The word that `read_plugin` reads as this value.
+
+    Example:
+        >>> from plateau_interp.optimizers import SGD
+        >>> write_plugin(SGD(momentum=0.9))
+        'sgd:learning_rate=0.1,momentum=0.9'
+    """
+    from plateau_interp.recipes import encode
+
+    fields = encode(value)
+    name = fields.pop("name")
+    return f"{name}:{','.join(f'{field}={json.dumps(content)}' for field, content in fields.items())}"
+
+
+def _one_line(drawn: str) -> str:
+    """The first part of a box that tyro drew, less the explanations in it, and the option it would rather have seen."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", drawn)
+    rows = [row.strip(" │|") for row in plain.splitlines()[1:] if not re.match("[│|] {9}", row)]
+    text = " ".join(takewhile(lambda row: set(row) - set("─-"), rows)).removesuffix(".")
+    wanted = [after for row, after in pairwise(rows) if row.startswith("Perhaps you meant")]
+    return f"{text}; did you mean {wanted[0].split()[0]}?" if wanted else text
+
+
+def headline(kind: type) -> str:
+    """The first line of a docstring."""
+    return (kind.__doc__ or "").strip().partition("\n")[0]
