@@ -22,7 +22,7 @@ __all__ = ["Condition", "During", "When"]
 Condition = str | Callable[[Mapping[str, float]], bool]
 """``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), or a function of the latest metrics."""
 
-COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*")
+COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": lambda value, bound: value < bound,

@@ -1,0 +1,278 @@
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from hook_cases import TASK, activation, assert_untouched, pattern_name, tokens_for, toy
+
+from plateau_interp.hooks import (
+    AmplifySlowGradient,
+    BiasAttention,
+    During,
+    FixAttention,
+    FreezeWeights,
+    MixAttention,
+    ScaleGradient,
+    When,
+)
+from plateau_interp.intervening import (
+    InterventionWarning,
+    advance,
+    intervening,
+    intervention_state,
+    load_intervention_state,
+)
+from plateau_interp.measuring import Meter
+from plateau_interp.optimizers import Adam
+from plateau_interp.training import train
+from plateau_interp.types import Intervention
+
+
+def strengths(
+    schedule: Intervention, steps: range, metrics: Mapping[int, Mapping[str, float]] | None = None
+) -> list[float]:
+    """The strength at each step, as the attached edit has it; fires once a step."""
+    model, found = toy(), []
+    with intervening(model, schedule) as (receipt,):
+        for step in steps:
+            advance(model, step=step, metrics=(metrics or {}).get(step, {}))
+            model(tokens_for(model))
+            found.append(receipt.strength)
+    assert_untouched(model)
+    return found
+
+
+def test_during_acts_from_start_until_before_stop() -> None:
+    assert strengths(During(BiasAttention(), start=2, stop=5), range(7)) == [0, 0, 1, 1, 1, 0, 0]
+    assert strengths(During(BiasAttention(), start=1, every=3), range(8)) == [0, 1, 0, 0, 1, 0, 0, 1]
+    assert strengths(During(BiasAttention()), range(2)) == [1, 1]
+
+
+def test_a_ramp_grows_in_equal_parts() -> None:
+    assert strengths(During(FixAttention(), start=1, stop=6, ramp=4), range(7)) == [0, 0.25, 0.5, 0.75, 1, 1, 0]
+    assert strengths(During(FixAttention(), ramp=1), range(2)) == [1, 1]
+
+
+def test_what_a_ramp_does_to_a_pattern() -> None:
+    model = toy()
+    tokens, name = tokens_for(model), pattern_name(0)
+    before = activation(model, tokens, name)
+    with intervening(model, FixAttention()):
+        fixed = activation(model, tokens, name)
+    with intervening(model, During(FixAttention(), ramp=4)):
+        for step, share in enumerate((0.25, 0.5, 0.75, 1.0, 1.0)):
+            advance(model, step=step, metrics={})
+            torch.testing.assert_close(activation(model, tokens, name), before + share * (fixed - before))
+    assert_untouched(model)
+
+
+def test_an_inactive_schedule_changes_no_bit() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    plain = model(tokens)
+    with intervening(model, During(BiasAttention(), start=5), When(FixAttention(), "loss < 1")) as receipts:
+        advance(model, step=4, metrics={"loss": 2.0})
+        assert torch.equal(model(tokens), plain)
+        assert [receipt.fired for receipt in receipts] == [0, 0]
+
+
+def test_entering_in_the_middle_of_training_takes_the_step_last_told() -> None:
+    model = toy()
+    schedule = During(BiasAttention(), start=2, stop=4)
+    steps = train(model, TASK, steps=6, batch_size=4)
+    seen = []
+    for _ in steps:
+        with intervening(model, schedule) as (receipt,):
+            model(tokens_for(model))
+        seen.append(receipt.fired)
+    assert seen == [0, 0, 1, 1, 0, 0]
+
+
+def test_figure_43_is_one_line_each() -> None:
+    """Until its start a scheduled bias is no bias, from then on it is one."""
+    losses = {}
+    for start in (None, 2, 4):
+        interventions = () if start is None else (During(BiasAttention(factor=10.0), start=start),)
+        model = toy(attention="linear")
+        records = train(model, TASK, steps=6, batch_size=4, optimizer=Adam(1e-2), interventions=interventions)
+        losses[start] = [record.loss for record in records]
+    for start in (2, 4):
+        same = [loss == plain for loss, plain in zip(losses[start], losses[None], strict=True)]
+        assert same == [True] * start + [False] * (6 - start)
+
+
+def test_when_acts_while_its_condition_holds() -> None:
+    metrics = {step: {"cosine": value} for step, value in enumerate([0.2, 0.9, 0.4, 0.8])}
+    assert strengths(When(BiasAttention(), "cosine > 0.5"), range(4), metrics) == [0, 1, 0, 1]
+    assert strengths(When(BiasAttention(), lambda now: now["cosine"] < 0.5), range(4), metrics) == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("sign", "expected"), [("<", [1, 0, 0]), ("<=", [1, 1, 0]), (">", [0, 0, 1]), (">=", [0, 1, 1])]
+)
+def test_the_four_comparisons(sign: str, expected: list[int]) -> None:
+    metrics = {step: {"a_1": value} for step, value in enumerate([-1.5e-1, 2e-1, 0.3])}
+    assert strengths(When(BiasAttention(), f"a_1 {sign} 2e-1"), range(3), metrics) == expected
+
+
+def test_since_and_until_hold_for_good() -> None:
+    metrics = {step: {"loss": value} for step, value in enumerate([3.0, 2.0, 3.0, 1.0, 3.0, 2.0])}
+    assert strengths(When(BiasAttention(), since="loss < 2.5"), range(6), metrics) == [0, 1, 1, 1, 1, 1]
+    assert strengths(When(BiasAttention(), until="loss < 1.5"), range(6), metrics) == [1, 1, 1, 0, 0, 0]
+    both = When(BiasAttention(), since="loss < 2.5", until="loss > 2.5")
+    assert strengths(both, range(6), metrics) == [0, 1, 0, 0, 0, 0], "what holds before the beginning does not end it"
+
+
+def test_a_ramp_of_when_counts_from_the_latest_beginning() -> None:
+    metrics = {step: {"loss": value} for step, value in enumerate([1, 1, 1, 9, 1, 1])}
+    assert strengths(When(BiasAttention(), "loss < 2", ramp=2), range(6), metrics) == [0.5, 1, 1, 0, 0.5, 1]
+
+
+def test_nothing_holds_before_the_first_measurement_and_verdicts_stay_between_two() -> None:
+    metrics = {1: {"loss": 3.0, "cosine": 0.9}, 2: {"loss": 3.0}, 3: {"loss": 3.0, "cosine": 0.1}, 4: {"loss": 3.0}}
+    assert strengths(When(BiasAttention(), "cosine > 0.5"), range(5), metrics) == [0, 1, 1, 0, 0]
+
+
+def test_when_reads_what_a_meter_measured_in_training() -> None:
+    model = toy(attention="linear")
+    until = When(FixAttention(), until="attention_progress > 0.9")
+    meter = Meter(TASK, every=2, n_sequences=2)
+    with intervening(model, until) as (receipt,):
+        progress = [s.metrics.get("attention_progress") for s in train(model, TASK, steps=6, batch_size=4, meter=meter)]
+    assert progress[0] == pytest.approx(1.0), "fixed at first"
+    assert progress[2] is not None
+    assert progress[2] < 0.9, "and ended by what step 0 measured"
+    assert receipt.active_steps == 1
+
+
+def test_a_condition_on_what_nobody_measures_is_reported() -> None:
+    model = toy()
+    message = "waited for atention, which nobody measured; measured were loss"
+    with pytest.warns(InterventionWarning, match=message), intervening(model, When(BiasAttention(), "atention > 0.5")):
+        advance(model, step=1, metrics={"loss": 1.0})
+
+
+def test_a_schedule_that_never_began_is_not_reported_and_one_that_met_nothing_is() -> None:
+    model = toy()
+    with intervening(model, During(BiasAttention(), start=5)):
+        advance(model, step=0, metrics={})
+        model(tokens_for(model))
+    with pytest.warns(InterventionWarning, match="never fired"), intervening(model, During(BiasAttention(), start=5)):
+        advance(model, step=5, metrics={})
+
+
+def test_schedules_and_mixes_wrap_each_other() -> None:
+    inner = When(MixAttention(0.5, FixAttention()), "loss < 2", ramp=2)
+    metrics = {step: {"loss": value} for step, value in enumerate([1, 1, 1, 1, 9])}
+    assert strengths(During(inner, start=1), range(5), metrics) == [0, 0.5, 0.5, 0.5, 0]
+    assert strengths(During(During(BiasAttention(), start=1), stop=3), range(5)) == [0, 1, 1, 0, 0]
+
+
+def test_an_outer_schedule_speaks_first() -> None:
+    """The inner one starts as the outer stops: it must not act in between, not even for a moment."""
+    model = toy()
+    schedule = During(During(FreezeWeights("mlp"), start=3), stop=3)
+    with intervening(model, schedule) as (receipt,):
+        before = receipt.fired
+        for step in range(5):
+            advance(model, step=step, metrics={})
+        assert receipt.fired == before
+        assert receipt.active_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: During(BiasAttention(), start=-1), "start must be at least 0; got -1"),
+        (lambda: During(BiasAttention(), start=5, stop=5), "stop must be after start=5; got 5"),
+        (lambda: During(BiasAttention(), every=0), "every must be at least 1; got 0"),
+        (lambda: During(BiasAttention(), ramp=-2), "ramp must be at least 0; got -2"),
+        (lambda: When(BiasAttention()), "at least one of condition, since and until"),
+        (lambda: When(BiasAttention(), "loss"), "expected a condition such as 'attention_progress > 0.5'; got 'loss'"),
+        (lambda: When(BiasAttention(), since="loss == 2"), "expected a condition"),
+        (lambda: When(BiasAttention(), until="loss > 1.2.3"), "expected a condition"),
+    ],
+)
+def test_bad_schedules_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("intervention", "message"),
+    [
+        (During(FreezeWeights("mlp"), ramp=4), r"FreezeWeights\(where='mlp'\) is on or off"),
+        (MixAttention(0.5, FreezeWeights("mlp")), "is on or off"),
+        (During(BiasAttention(at="scores"), ramp=4), "is on or off"),
+        (During(When(BiasAttention(layers=[4]), "loss < 1")), "there is no layer 4"),
+    ],
+)
+def test_what_cannot_be_scheduled_is_refused_on_entry(intervention: Intervention, message: str) -> None:
+    model = toy(attention="softmax")
+    with pytest.raises(ValueError, match=message), intervening(model, intervention):
+        pass
+    assert_untouched(model)
+    advance(model, step=0, metrics={})  # no listener is left that would act on a detached receipt
+
+
+def test_a_foreign_intervention_without_a_dial_is_refused() -> None:
+    class Foreign:
+        def attach(self, model: Any) -> Any:
+            return nullcontext(type("Receipt", (), {"fired": 1})())
+
+    model = toy()
+    with intervening(model, Foreign()):
+        pass
+    with pytest.raises(ValueError, match=r"has no dial\(\)"), intervening(model, During(Foreign())):
+        pass
+
+
+def test_state_lets_a_schedule_go_on_where_it_was() -> None:
+    schedules = (
+        When(BiasAttention(), "loss < 2", since="loss < 1", until="loss > 8", ramp=4),
+        During(AmplifySlowGradient(where="mlp"), start=1),
+    )
+    values = [3.0, 0.5, 1.5, 1.5, 1.5, 1.5, 9.0, 0.5]
+
+    def step_on(model: Any, receipts: Any, step: int) -> float:
+        advance(model, step=step, metrics={"loss": values[step]})
+        model(tokens_for(model, seed=step)).square().mean().backward()
+        return receipts[0].strength
+
+    model = toy()
+    with intervening(model, *schedules) as receipts:
+        whole = [step_on(model, receipts, step) for step in range(8)]
+        averages = intervention_state(receipts)
+    assert whole == [0, 0.25, 0.5, 0.75, 1, 1, 0, 0]
+    for stop in range(1, 8):
+        model = toy()
+        with intervening(model, *schedules) as receipts:
+            first = [step_on(model, receipts, step) for step in range(stop)]
+            state = {name: value.clone() for name, value in intervention_state(receipts).items()}
+        again = toy()
+        for parameter, earlier in zip(again.parameters(), model.parameters(), strict=True):
+            parameter.grad = None if earlier.grad is None else earlier.grad.clone()
+        with intervening(again, *schedules) as receipts:
+            load_intervention_state(receipts, state)
+            assert first + [step_on(again, receipts, step) for step in range(stop, 8)] == whole
+            resumed = intervention_state(receipts)
+        assert resumed.keys() == averages.keys()
+        assert all(torch.equal(resumed[name], averages[name]) for name in averages)
+
+
+def test_state_of_other_interventions_is_refused() -> None:
+    model = toy()
+    with intervening(model, When(BiasAttention(), "loss < 2")) as receipts:
+        state = intervention_state(receipts)
+        advance(model, step=0, metrics={"loss": 1.0})
+        model(tokens_for(model))
+    with intervening(model, BiasAttention()) as receipts:
+        model(tokens_for(model))
+        with pytest.raises(ValueError, match=r"remembers interventions \['0'\]"):
+            load_intervention_state(receipts, state)
+    with (
+        intervening(model, When(ScaleGradient(2.0), "loss < 2")) as receipts,
+        pytest.raises(ValueError, match="does not fit: 'when'"),
+    ):
+        load_intervention_state(receipts, {})

@@ -1,0 +1,328 @@
+import fnmatch
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hook_cases import TASK, assert_untouched, gpt_neox, tokens_for, toy
+from torch import Tensor
+
+from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, transplant_weights_
+from plateau_interp.hooks.weights import parameters_where
+from plateau_interp.intervening import (
+    InterventionWarning,
+    advance,
+    intervening,
+    intervention_state,
+    load_intervention_state,
+)
+from plateau_interp.training import train
+
+SHEET = {
+    # figure 5: the copied and frozen groups, the authors' names in TransformerLens's
+    "attention map": ["*.attn.?_Q", "*.attn.?_K", "embed.W_E", "pos_embed.W_pos", "*.ln1.?"],
+    "attention": ["*.attn.?_[QKVO]", "embed.W_E", "pos_embed.W_pos", "*.ln1.?"],
+    "mlp": ["*.mlp.?_in", "*.mlp.?_out", "*.ln2.?", "ln_final.?", "unembed.?_U"],
+    "embeddings": ["embed.W_E", "pos_embed.W_pos", "unembed.?_U", "ln_final.?"],
+}
+
+OPTIMIZERS = {
+    "sgd with momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.5),
+}
+
+
+def weights(model: Any) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def steps(model: Any, optimizer: torch.optim.Optimizer, n: int, *, set_to_none: bool = True) -> Iterator[int]:
+    """A training loop that somebody else wrote."""
+    for step in range(n):
+        batch = TASK.sample(4, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad(set_to_none=set_to_none)
+        TASK.loss(model(batch.inputs), batch).backward()
+        optimizer.step()
+        yield step
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+@pytest.mark.parametrize("group", SHEET)
+def test_the_groups_are_those_of_the_sheet(group: str, attention: str, n_layers: int) -> None:
+    model = toy(attention=attention, n_layers=n_layers, n_heads=4)
+    names = [name for name, _ in model.named_parameters()]
+    expected = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in SHEET[group])]
+    assert list(parameters_where(model, group)) == expected
+    assert all(any(fnmatch.fnmatch(name, pattern) for name in names) for pattern in SHEET[group])
+
+
+def test_groups_on_a_rotary_model() -> None:
+    model = gpt_neox()
+    assert "pos_embed.W_pos" not in parameters_where(model, "embeddings")
+    assert set(parameters_where(model, "attention map")) == {
+        "embed.W_E",
+        *(f"blocks.{i}.{name}" for i in (0, 1) for name in ("attn.W_Q", "attn.b_Q", "attn.W_K", "attn.b_K")),
+        *(f"blocks.{i}.ln1.{name}" for i in (0, 1) for name in "wb"),
+    }
+
+
+def test_patterns_and_functions_of_the_name() -> None:
+    model = toy(n_layers=2)
+    assert list(parameters_where(model, "blocks.1.mlp.W_in")) == ["blocks.1.mlp.W_in"]
+    assert list(parameters_where(model, "blocks.1.ln?.w")) == ["blocks.1.ln1.w", "blocks.1.ln2.w"]
+    assert list(parameters_where(model, lambda name: name.endswith("W_E"))) == ["embed.W_E"]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("atention map", "'atention map' means no parameter of the model; the nearest are attention map, attention"),
+        ("blocks.0.attn.q", "'blocks.0.attn.q' means no parameter of the model; the nearest are blocks.0.attn."),
+        (lambda name: "attn.q" in name, "means no parameter of the model; there are embed.W_E, pos_embed.W_pos"),
+    ],
+)
+def test_what_matches_nothing_is_an_error_that_shows_names(where: Any, message: str) -> None:
+    model = toy()
+    for intervention in (FreezeWeights(where), TransplantWeights(toy(seed=8), where)):
+        with pytest.raises(ValueError, match=message), intervening(model, intervention):
+            pass
+    assert_untouched(model)
+
+
+def test_a_group_that_would_silently_match_less_is_an_error() -> None:
+    """The sheet's trap: a rule that finds embeddings and norms, and no queries."""
+    model = toy(n_layers=2)
+    attn = model.blocks[1].attn
+    attn.lower_case_q, attn.other_b = attn.W_Q, attn.b_Q
+    del attn.W_Q, attn.b_Q
+    for group in ("attention map", "attention"):
+        with pytest.raises(
+            ValueError, match=f"group '{group}' needs queries, but the model has none in layer 1; it has "
+        ):
+            parameters_where(model, group)
+    assert parameters_where(model, "mlp")
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("start", [0, 3])
+def test_frozen_means_frozen_to_the_bit(optimizer: str, set_to_none: bool, start: int) -> None:
+    model = toy(attention="linear")
+    live = OPTIMIZERS[optimizer](model.parameters())
+    frozen = set(parameters_where(model, "attention"))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    history = [weights(model)]
+    loop = steps(model, live, 9, set_to_none=set_to_none)
+    for _ in range(start):
+        next(loop)
+        history.append(weights(model))
+    with intervening(model, FreezeWeights("attention")) as (receipt,):
+        for _ in range(start, start + 3):
+            next(loop)
+            history.append(weights(model))
+            assert moved(history[-2], history[-1]) == trained - frozen
+    assert_untouched(model)
+    for _ in loop:
+        history.append(weights(model))
+        assert moved(history[-2], history[-1]) == trained, "released parameters are trained again"
+    assert len(history) == 10
+    assert set(receipt.sites) == frozen
+    assert receipt.fired == 1
+    assert receipt.entries == sum(history[0][name].numel() for name in frozen)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_freeze_leaves_no_mark_on_the_others(optimizer: str) -> None:
+    """They are trained as if the frozen ones were constants: the same as in a loop without those in the optimiser."""
+    by_hand, model = toy(), toy()
+    for name, parameter in by_hand.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and name not in parameters_where(model, "mlp"))
+    live = OPTIMIZERS[optimizer]([p for p in by_hand.parameters() if p.requires_grad])
+    assert list(steps(by_hand, live, 4)) == [0, 1, 2, 3]
+    with intervening(model, FreezeWeights("mlp")):
+        assert list(steps(model, OPTIMIZERS[optimizer](model.parameters()), 4)) == [0, 1, 2, 3]
+    assert not moved(weights(by_hand), weights(model))
+
+
+def test_freezing_under_a_schedule_in_train() -> None:
+    model = toy()
+    history = [weights(model)]
+    freeze = During(FreezeWeights("embeddings"), start=2, stop=4)
+    for _ in train(model, TASK, steps=6, batch_size=4, interventions=(freeze,)):
+        history.append(weights(model))
+    still = ["embed.W_E" not in moved(*pair) for pair in pairwise(history)]
+    assert still == [False, False, True, True, False, False]
+    assert_untouched(model)
+
+
+def test_freezes_may_overlap_and_end_in_any_order() -> None:
+    model = toy()
+    one, other = ExitStack(), ExitStack()
+    one.enter_context(intervening(model, FreezeWeights("attention")))
+    other.enter_context(intervening(model, FreezeWeights("embeddings")))
+    one.close()
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == set(parameters_where(model, "embeddings"))
+    other.close()
+    assert_untouched(model)
+
+
+def test_what_was_frozen_before_stays_so() -> None:
+    model = toy()
+    model.blocks[0].mlp.b_in.requires_grad_(False)
+    with intervening(model, FreezeWeights("mlp")):
+        pass
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["blocks.0.mlp.b_in", "unembed.b_U"]
+
+
+def test_an_exception_releases() -> None:
+    model = toy()
+    try:
+        with intervening(model, FreezeWeights("mlp"), TransplantWeights(toy(seed=8), "attention")):
+            raise KeyError
+    except KeyError:
+        pass
+    assert_untouched(model)
+    assert not moved(weights(toy()), weights(model))
+
+
+def test_somebody_who_thaws_is_reported() -> None:
+    model = toy()
+    with (
+        pytest.warns(InterventionWarning, match="did not hold embed.W_E"),
+        intervening(model, FreezeWeights("embed.W_E")),
+    ):
+        model.embed.W_E.requires_grad_(True)
+
+
+@pytest.mark.parametrize("group", SHEET)
+def test_a_transplant_copies_the_group_and_nothing_else_and_puts_it_back(group: str) -> None:
+    model, other = toy(n_layers=2), toy(n_layers=2, seed=8)
+    before = weights(model)
+    for source in (other, weights(other)):
+        with intervening(model, TransplantWeights(source, group)) as (receipt,):
+            inside = weights(model)
+            model(tokens_for(model))
+        assert set(receipt.sites) == set(parameters_where(model, group))
+        for name, value in inside.items():
+            assert torch.equal(value, weights(other)[name] if name in receipt.sites else before[name]), name
+        assert receipt.fired == 1
+        assert not moved(before, weights(model))
+
+
+def test_everything_transplanted_is_the_other_model() -> None:
+    model, other = toy(n_heads=4), toy(n_heads=4, seed=8)
+    with intervening(model, TransplantWeights(other, "*")):
+        assert torch.equal(model(tokens_for(model)), other(tokens_for(model)))
+
+
+def test_transplant_and_freeze_is_figure_5() -> None:
+    model, other = toy(), toy(seed=8)
+    group = (TransplantWeights(other, "attention map"), FreezeWeights("attention map"))
+    names = set(parameters_where(model, "attention map"))
+    before = weights(model)
+    for _ in train(model, TASK, steps=3, batch_size=4, interventions=group):
+        now = weights(model)
+        assert all(torch.equal(now[name], weights(other)[name]) for name in names)
+        assert moved(before, now) >= {"blocks.0.attn.W_V", "blocks.0.mlp.W_in", "unembed.W_U"}
+    assert not moved(before, weights(model)) & names, "restored, and without a warning: nothing was trained there"
+
+
+def test_training_that_is_undone_is_reported() -> None:
+    model = toy()
+    before = weights(model)
+    with pytest.warns(InterventionWarning, match="undid training of blocks.0.mlp.W_in"):
+        for _ in train(model, TASK, steps=2, batch_size=4, interventions=(TransplantWeights(toy(seed=8), "*.W_in"),)):
+            pass
+    assert "blocks.0.mlp.W_in" not in moved(before, weights(model))
+
+
+def test_a_transplant_for_good() -> None:
+    model, other = toy(), toy(seed=8)
+    before = weights(model)
+    names = transplant_weights_(model, other, where="mlp")
+    assert set(names) == set(parameters_where(model, "mlp"))
+    assert moved(before, weights(model)) == set(names)
+    transplant_weights_(model, before, where="*")
+    assert not moved(before, weights(model))
+
+
+def test_the_source_is_read_on_entry() -> None:
+    model, other = toy(), toy(seed=8)
+    value = weights(other)["embed.W_E"]
+    with intervening(model, During(TransplantWeights(other, "embed.W_E"), start=1)):
+        with torch.no_grad():
+            other.embed.W_E.zero_()
+        advance(model, step=0, metrics={})
+        assert not torch.equal(model.embed.W_E, value)
+        advance(model, step=1, metrics={})
+        assert torch.equal(model.embed.W_E, value)
+        assert not model.embed.W_E.is_set_to(other.embed.W_E)
+
+
+def test_a_source_of_another_dtype_is_converted() -> None:
+    model = toy(dtype=torch.float64)
+    with intervening(model, TransplantWeights(toy(seed=8), "mlp")):
+        assert model.W_in.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"embed.W": torch.zeros(1)}, "the source has no parameter embed.W_E; the nearest is embed.W"),
+        ({"embed.W_E": torch.zeros(3, 16)}, r"embed.W_E has shape \(8, 16\) in the model, but \(3, 16\) in the source"),
+        (torch.zeros(8, 16), "expected a model, a run or tensors by parameter name; got a tensor"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(source: Any, message: str) -> None:
+    model = toy()
+    before = weights(model)
+    with pytest.raises(ValueError, match=message), intervening(model, TransplantWeights(source, "embed.W_E")):
+        pass
+    assert not moved(before, weights(model))
+
+
+def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again() -> None:
+    """Transplant at step 2, train on, stop after step 4, go on: the same weights as without the stop."""
+    other = toy(seed=8)
+    plan = (During(TransplantWeights(other, "mlp"), start=2),)
+
+    def run(model: Any, start: int, stop: int, state: dict[str, Tensor] | None) -> tuple[dict[str, Tensor], Any]:
+        stack = ExitStack()
+        receipts = stack.enter_context(intervening(model, *plan))
+        if state is not None:
+            model.load_state_dict(state["model"])  # type: ignore[arg-type]
+            load_intervention_state(receipts, state["interventions"])  # type: ignore[arg-type]
+        for _ in train(
+            model, TASK, steps=stop, start=start, batch_size=4, optimizer=torch.optim.SGD(model.parameters(), 0.1)
+        ):
+            pass
+        inside = {
+            "model": {k: v.clone() for k, v in model.state_dict().items()},
+            "interventions": intervention_state(receipts),
+        }
+        with pytest.warns(InterventionWarning, match="undid training"):
+            stack.close()
+        return inside, model
+
+    whole, model = run(toy(), 0, 6, None)
+    half, _ = run(toy(), 0, 4, None)
+    rest, resumed = run(toy(), 4, 6, half)
+    assert not moved(whole["model"], rest["model"])
+    assert not moved(weights(model), weights(resumed)), "what is put back on exit is that of step 2"
+
+
+def test_weights_and_activations_compose() -> None:
+    model, other = toy(attention="linear"), toy(attention="linear", seed=8)
+    with intervening(other, BiasAttention()):
+        expected = other(tokens_for(model))
+    with intervening(model, TransplantWeights(other, "*"), BiasAttention()):
+        assert torch.equal(model(tokens_for(model)), expected)
