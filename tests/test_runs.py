@@ -114,7 +114,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
 
 TRAIN = [sys.executable, "-m", "plateau_interp.cli", "train", "moving-window-sum"]
 SIZES = {"n": 4, "p": 7, "d-model": 16, "steps": 300, "batch-size": 8, "checkpoint-every": 7, "n-sequences": 4}
-OPTIONS = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size))), "--no-report"]
+OPTIONS = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size)))]
 
 
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(tmp_path: Path) -> None:
