@@ -111,6 +111,13 @@ def test_maps_share_one_scale_and_show_signs():
     assert [box.vertices.min(axis=0).tolist() for box in boxes] == [[-0.5, -0.5], [0.5, 0.5]]
 
 
+def test_maps_of_some_rows_keep_their_positions():
+    axes = pattern_figure(np.eye(4)[None, 2:], ["x"], targets=np.eye(4, dtype=bool)[2:], first_query=2).axes[0]
+    assert axes.get_images()[0].get_extent() == [-0.5, 3.5, 3.5, 1.5]
+    boxes = axes.collections[0].get_paths()
+    assert [box.vertices.min(axis=0).tolist() for box in boxes] == [[1.5, 1.5], [2.5, 2.5]]
+
+
 def test_maps_without_signs_begin_at_zero():
     image = pattern_figure(np.eye(2)[None], ["x"], limit=2.0).axes[0].get_images()[0]
     assert image.get_clim() == (0, 2)

@@ -231,6 +231,7 @@ def pattern_figure(
     targets: Bool[Tensor | np.ndarray, "query key"] | None = None,
     label: str = "attention",
     limit: float | None = None,
+    first_query: int = 0,
 ) -> "Figure":
     """Attention maps next to each other, with one colour scale from white at 0; target positions are outlined.
 
@@ -240,6 +241,7 @@ def pattern_figure(
         targets: positions to outline.
         label: what the colours mean.
         limit: the value of the strongest colour; by default the largest magnitude there is.
+        first_query: position of the first row, for maps of the answer rows alone.
 
     Raises:
         ValueError: for no map, a number of titles that differs from the number of maps, or values that are not finite.
@@ -250,7 +252,8 @@ def pattern_figure(
         'step 0'
     """
     outlined = None if targets is None else _array(targets)
-    return _maps(_array(patterns), titles, outlined=outlined, label=label, most=limit)
+    maps = _array(patterns)
+    return _maps(maps, titles, outlined=outlined, label=label, most=limit, first_query=first_query)
 
 
 def cosine_figure(
@@ -414,6 +417,7 @@ def _maps(
     outlined: Bool[np.ndarray, "query key"] | None = None,
     most: float | None = None,
     axes_name: str = "",
+    first_query: int = 0,
 ) -> "Figure":
     import matplotlib
     from matplotlib.collections import PatchCollection
@@ -421,20 +425,25 @@ def _maps(
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator
 
-    if maps.ndim != 3 or not len(maps) or not maps.shape[1]:
+    if maps.ndim != 3 or not len(maps) or not maps[0].size:
         raise ValueError(f"maps are [map, query, key], at least one; got shape {maps.shape}")
     if len(titles) != len(maps):
         raise ValueError(f"{len(maps)} maps need {len(maps)} titles; got {len(titles)}")
     most = float(np.abs(_finite(maps)).max()) or 1.0 if most is None else most
     negative = bool((maps < 0).any())
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
-        figure = Figure(figsize=(2.75 * len(maps) + 0.9, 3.1), layout="constrained")
+        n_queries, n_keys = maps.shape[1:]
+        height = 1.05 + 2.05 * min(n_queries / n_keys, 2)
+        figure = Figure(figsize=(2.75 * len(maps) + 0.9, height), layout="constrained")
+        extent = (-0.5, n_keys - 0.5, first_query + n_queries - 0.5, first_query - 0.5)
         panels = figure.subplots(1, len(maps), squeeze=False)[0]
         for axes, values, title in zip(panels, maps, titles, strict=True):
             colours = _diverging() if negative else _towards(ACCENT)
-            image = axes.imshow(values, cmap=colours, vmin=-most if negative else 0.0, vmax=most)
+            image = axes.imshow(values, cmap=colours, vmin=-most if negative else 0.0, vmax=most, extent=extent)
             if outlined is not None:
-                boxes = [Rectangle((key - 0.5, query - 0.5), 1, 1) for query, key in np.argwhere(outlined)]
+                boxes = [
+                    Rectangle((key - 0.5, first_query + query - 0.5), 1, 1) for query, key in np.argwhere(outlined)
+                ]
                 axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=INK, linewidth=0.8))
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))

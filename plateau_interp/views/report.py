@@ -14,6 +14,7 @@ import numpy as np
 
 from plateau_interp.files import write_atomically
 from plateau_interp.plateaus import Summary
+from plateau_interp.types import answer_rows
 from plateau_interp.views.attention import MAX_VALUES, AttentionView, attention_view
 from plateau_interp.views.curves import (
     ACCENT,
@@ -341,7 +342,7 @@ def _attention(
             for each in shown
             if (each.recipe.model.n_layers or 1) > layer
         ]
-        stills, name = _stills(views[0], moments, layer), f"attention-{layer}"
+        stills, name = _stills(views[0], moments, answer_rows(run.task)), f"attention-{layer}"
         pictures[name] = rendered(stills[0], "png")
         sections.append(
             {
@@ -381,16 +382,17 @@ def _affordable(run: "Run", wanted: list[int], layer: int) -> list[int]:
     return sorted(spaced | (set(wanted) & set(steps)))
 
 
-def _stills(view: AttentionView, moments: dict[int, str], layer: int) -> "list[Figure]":
-    """One figure of all moments, then one of each."""
+def _stills(view: AttentionView, moments: dict[int, str], rows: slice) -> "list[Figure]":
+    """One figure of all moments, then one of each; the answer rows alone, as a first query can read nothing else."""
     reading = view.readings[0]
     assert view.steps is not None
-    maps = np.stack([reading.values[view.steps.index(step)].mean(axis=0) for step in moments])
+    maps = np.stack([reading.values[view.steps.index(step)].mean(axis=0)[rows] for step in moments])
+    targets = None if reading.targets is None else reading.targets[rows]
     titles, label = list(moments.values()), "share of attention"
     most = float(maps.max()) or 1.0
-    groups = [(maps, titles), *(([each], [title]) for each, title in zip(maps, titles, strict=True))]
+    groups = [(maps, titles), *((each[None], [title]) for each, title in zip(maps, titles, strict=True))]
     return [
-        pattern_figure(np.asarray(some), some_titles, targets=reading.targets, label=label, limit=most)
+        pattern_figure(some, some_titles, targets=targets, label=label, limit=most, first_query=rows.start)
         for some, some_titles in groups
     ]
 
@@ -399,11 +401,11 @@ def _caption_stills(view: AttentionView, moments: dict[int, str]) -> str:
     """What is seen: how much of the attention lies on the outlined cells at each moment."""
     reading = view.readings[0]
     heads = "" if len(view.heads) == 1 else f" Mean of {len(view.heads)} heads."
-    basis = f"Share of each query's attention, mean of 64 sequences.{heads}"
+    basis = f"Share of each answer row's attention, mean of 64 sequences.{heads}"
     if reading.targets is None or view.steps is None:
         return basis
     rows = reading.targets.any(axis=1)
     maps = [reading.values[view.steps.index(step)].mean(axis=0) for step in moments]
     shares = [float((each * reading.targets)[rows].sum() / rows.sum()) for each in maps]
     path = ", ".join(f"{share:.2f} at step {step}" for share, step in zip(shares, moments, strict=True))
-    return f"{basis} Outlined: what the solution reads; an answer row gives it a share of {path}."
+    return f"{basis} Outlined: what the solution reads; it gets a share of {path}."
