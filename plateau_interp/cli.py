@@ -55,7 +55,7 @@ EXAMPLES = """For example:
 
 `plateau VERB --help` says more."""
 
-Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN …]", help="Run folders.")]
+Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN ...]", help="Run folders.")]
 
 
 class Verb(Protocol):
@@ -167,7 +167,7 @@ class Report:
         from plateau_interp.views.report import write_report
 
         if not self.runs:
-            raise UsageError("which run? plateau report RUN [RUN …]")
+            raise UsageError("which run? plateau report RUN [RUN ...]")
         runs = [Run(path) for path in self.runs]
         reports = [str(write_report(run)) for run in runs] if self.out is None else [str(write_report(runs, self.out))]
         if self.json:

@@ -1,4 +1,4 @@
-"""Reads the words of a command line: options, plug-ins as ``NAME:FIELD=VALUE,…``, a recipe from a task's fields.
+"""Reads the words of a command line: options, plug-ins as ``NAME:FIELD=VALUE,...``, a recipe from a task's fields.
 
 Loads torch and TransformerLens only where a recipe or a plug-in is really made. For recipes in files use
 `plateau_interp.recipes`.
@@ -11,7 +11,7 @@ import json
 import re
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from itertools import dropwhile, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
@@ -42,12 +42,12 @@ T = TypeVar("T")
 Out = Annotated[
     Path, arg(metavar="DIR", help="The run's folder; the same command goes on with a run that was stopped.")
 ]
-Device = Annotated[str, arg(help="Where to train: cpu, cuda, …")]
+Device = Annotated[str, arg(help="Where to train: cpu, cuda, ...")]
 Json = Annotated[bool, arg(help="Print JSON instead of tables.")]
 Interventions = Annotated[
     tuple[str, ...] | None,
     arg(
-        metavar="[NAME[:FIELD=VALUE,…] …]",
+        metavar="[NAME[:FIELD=VALUE,...] ...]",
         help="What acts, in this order, as in `bias-attention:factor=10,layers=[0] freeze-weights:where=mlp`.",
     ),
 ]
@@ -177,7 +177,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
 
 
 def _plugin_registry() -> tyro.constructors.ConstructorRegistry:
-    """Reads optimisers, and tasks inside tasks, as ``NAME:FIELD=VALUE,…``."""
+    """Reads optimisers, and tasks inside tasks, as ``NAME:FIELD=VALUE,...``."""
     from plateau_interp.types import OptimizerSpec, Task
 
     kinds: dict[Any, PluginKind] = {
@@ -193,7 +193,7 @@ def _plugin_registry() -> tyro.constructors.ConstructorRegistry:
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
-            metavar="NAME[:FIELD=VALUE,…]",
+            metavar="NAME[:FIELD=VALUE,...]",
             instance_from_str=lambda texts: read_plugin(kinds[info.type], texts[0]),
             is_instance=lambda value: dataclasses.is_dataclass(value),
             str_from_instance=lambda value: [write_plugin(value)],
@@ -220,7 +220,7 @@ def read_plugin(kind: PluginKind, text: str) -> Any:
     for assignment in re.split(r",(?=[\w-]+=)", rest) if rest else []:
         field, equals, value = assignment.partition("=")
         if not equals:
-            raise UsageError(f"{text!r}: expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,…")
+            raise UsageError(f"{text!r}: expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,...")
         try:
             data[field.replace("-", "_")] = json.loads(value)
         except json.JSONDecodeError:
@@ -246,10 +246,15 @@ def write_plugin(value: Any) -> str:
 def _one_line(drawn: str) -> str:
     """The first part of a box that tyro drew, less the explanations in it, and the option it would rather have seen."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", drawn)
-    rows = [row.strip(" │|") for row in plain.splitlines()[1:] if not re.match("[│|] {9}", row)]
-    text = " ".join(takewhile(lambda row: set(row) - set("─-"), rows)).removesuffix(".")
+    lines = [line[2:].strip("│ ") for line in plain.splitlines()[1:] if line[2:10].strip()]
+    rows = list(dropwhile(_is_rule, lines))
+    text = " ".join(takewhile(lambda row: not _is_rule(row), rows)).removesuffix(".")
     wanted = [after for row, after in pairwise(rows) if row.startswith("Perhaps you meant")]
     return f"{text}; did you mean {wanted[0].split()[0]}?" if wanted else text
+
+
+def _is_rule(row: str) -> bool:
+    return not row.strip("─-╰╯")
 
 
 def headline(kind: type) -> str:

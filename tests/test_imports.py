@@ -113,14 +113,16 @@ def test_only_models_names_a_model_class():
     assert using == {f"{NAME}.models"}
 
 
-def test_only_views_import_circuitsvis():
-    using = {
-        module
-        for module, tree in MODULES.items()
-        if any(name.split(".")[0] == "circuitsvis" for name, _ in imported(tree))
-    }
+def test_only_views_use_circuitsvis():
+    """Whether they import it or look up where it is installed."""
+
+    def used(tree: ast.AST) -> set[str]:
+        texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        return {name.split(".")[0] for name, _ in imported(tree)} | texts
+
+    using = {module for module, tree in MODULES.items() if "circuitsvis" in used(tree)}
     assert using
-    assert all(module.startswith(f"{NAME}.views") for module in using)
+    assert all(module.startswith(f"{NAME}.views.") for module in using)
 
 
 def test_importing_the_root_loads_nothing_heavy():

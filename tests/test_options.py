@@ -1,0 +1,114 @@
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from plateau_interp import options
+from plateau_interp.hooks import BiasAttention, During, FreezeWeights
+from plateau_interp.optimizers import SGD, Adam
+from plateau_interp.options import UsageError, read_plugin, read_training, write_plugin
+from plateau_interp.recipes import Recipe
+from plateau_interp.tasks import MovingWindowSum
+
+
+def test_without_options_the_recipe_is_the_default_one():
+    recipe, chosen = read_training("moving-window-sum", ["--out", "somewhere"])
+    assert recipe == Recipe(MovingWindowSum())
+    assert (str(chosen.out), chosen.device, chosen.json) == ("somewhere", "cpu", False)
+
+
+def test_every_field_of_a_recipe_has_an_option(capsys):
+    with pytest.raises(SystemExit):
+        read_training("moving-window-sum", ["--help"])
+    told = set(re.findall(r"--([a-z][a-z-]*)", capsys.readouterr().out))
+    recipe = Recipe(MovingWindowSum())
+    parts = [recipe.task, recipe.model, recipe.training, recipe.measuring]
+    fields = {item.name for part in parts for item in dataclasses.fields(part)}
+    assert {name.replace("_", "-") for name in fields | {"checkpoint_every", "seed", "interventions"}} <= told
+
+
+def test_a_task_with_a_field_of_a_common_name_keeps_a_prefix(monkeypatch):
+    @dataclass(frozen=True)
+    class Walk(MovingWindowSum):
+        """A third party's task."""
+
+        steps: int = 3
+        name: ClassVar[str] = "walk"
+
+    monkeypatch.setattr(options, "plugin", lambda kind, name: Walk)
+    words = ["--task.steps", "5", "--task.n", "8", "--steps", "7", "--d-model", "16", "--out", "x"]
+    recipe, _ = read_training("walk", words)
+    assert recipe.task == Walk(n=8, steps=5)
+    assert recipe.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "value"),
+    [
+        ("optimizers", "adam", Adam()),
+        ("optimizers", "sgd:learning_rate=1e-3,momentum=0.9", SGD(learning_rate=1e-3, momentum=0.9)),
+        ("optimizers", "sgd:learning-rate=1", SGD(learning_rate=1)),
+        ("tasks", "moving-window-sum:n=8,high=null", MovingWindowSum(n=8)),
+    ],
+)
+def test_words_are_read_as_plugins(kind, word, value):
+    assert read_plugin(kind, word) == value
+
+
+def test_values_are_lists_text_and_other_plugins():
+    bias = read_plugin("hooks", "bias-attention:layers=[0,1],factor=2")
+    assert (bias.layers, bias.factor) == ((0, 1), 2)
+    assert read_plugin("hooks", "freeze-weights:where=attention map").where == "attention map"
+    during = read_plugin("hooks", 'during:intervention={"name": "bias-attention", "factor": 3},start=5')
+    assert isinstance(during.intervention, BiasAttention)
+    assert (during.intervention.factor, during.start) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("optimizers", SGD(momentum=0.5)),
+        ("hooks", BiasAttention(factor=2.0, layers=[0])),
+        ("hooks", During(FreezeWeights("mlp"), start=3)),
+    ],
+)
+def test_what_is_written_is_read_as_the_same(kind, value):
+    word = write_plugin(value)
+    assert write_plugin(read_plugin(kind, word)) == word
+    assert repr(read_plugin(kind, word)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("sgd:momentum", "'sgd:momentum': expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,..."),
+        ("sgd:momentun=1", "sgd.momentun: unknown field; did you mean 'momentum'?"),
+        ("sgd:momentum=much", "sgd.momentum: "),
+        ("sgd:learning_rate=-1", "sgd: learning_rate must be a positive number; got -1"),
+        ("sgdd", "no optimizer is called 'sgdd': did you mean 'sgd'? see `plateau list optimizers`"),
+    ],
+)
+def test_words_that_do_not_fit(word, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        read_plugin("optimizers", word)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
+    @dataclass
+    class Words:
+        """Some words."""
+
+        size: int
+        """How many of them there are, told at such length that the explanation takes more than a single line here."""
+
+    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", encoding == "utf-8")
+    for words, line in [
+        ([], "Missing from words: --size INT; see `words --help`"),
+        (["--size", "1", "--sizes", "2"], "Unrecognized options: --sizes, 2; did you mean --size?; see `words --help`"),
+    ]:
+        with pytest.raises(UsageError) as caught:
+            options.parse(Words, words, prog="words")
+        assert str(caught.value) == line
