@@ -241,7 +241,7 @@ class SlowGradientReceipt(GradientReceipt):
 
     def state(self) -> dict[str, Tensor]:
         """The moving averages."""
-        return dict(self.averages)
+        return {name: average.contiguous() for name, average in self.averages.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""

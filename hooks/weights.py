@@ -67,6 +67,9 @@ GROUPS = {
 _frozen: WeakKeyDictionary[Any, dict[str, list[Any]]] = WeakKeyDictionary()
 """By model and parameter name: how many freezes hold it, and its requires_grad before the first."""
 
+_transplanted: WeakKeyDictionary[Any, dict[str, list["TransplantReceipt"]]] = WeakKeyDictionary()
+"""By model and parameter name: the transplants that hold it, the latest last."""
+
 
 def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
     """The parameters that a group, a name pattern or a function of the name means.
@@ -227,7 +230,7 @@ class TransplantWeights:
         """Replace while the context is open."""
         parameters = parameters_where(model, self.where)
         values = _source_values(self.source, parameters)
-        receipt = TransplantReceipt(self, tuple(parameters), parameters=parameters, values=values)
+        receipt = TransplantReceipt(self, tuple(parameters), parameters=parameters, values=values, model=model)
         receipt.dial(1.0)
         try:
             yield receipt
@@ -241,6 +244,7 @@ class TransplantReceipt(InterventionReceipt):
 
     parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
     values: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+    model: Any = field(default=None, repr=False)
     strength: float = 0.0
     undone: set[str] = field(default_factory=set)
     _found: dict[str, Tensor] = field(default_factory=dict, repr=False)
@@ -260,13 +264,10 @@ class TransplantReceipt(InterventionReceipt):
         self.strength = strength
         if strength > 0 and not self._found:
             self.fired += 1
-            self._found = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+            self._hold({name: parameter.detach().clone() for name, parameter in self.parameters.items()})
             _copy_(self.parameters, self.values)
         elif strength == 0 and self._found:
-            moved = (name for name, parameter in self.parameters.items() if not parameter.equal(self.values[name]))
-            self.undone.update(moved)
-            _copy_(self.parameters, self._found)
-            self._found = {}
+            self._release()
 
     def complaints(self) -> list[str]:
         """Training that was undone."""
@@ -281,8 +282,34 @@ class TransplantReceipt(InterventionReceipt):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave: the model holds the transplant, or what training made of it, already."""
-        self._found = {name: value.to(self.parameters[name]) for name, value in state.items()}
+        for name in self._found:
+            self._let_go(name)
+        self._hold({name: value.to(self.parameters[name]) for name, value in state.items()})
         self.strength = 1.0 if self._found else 0.0
+
+    def _hold(self, found: dict[str, Tensor]) -> None:
+        self._found = found
+        for name in found:
+            _transplanted.setdefault(self.model, {}).setdefault(name, []).append(self)
+
+    def _release(self) -> None:
+        """Put the old values back; under a later transplant of the same parameter, leave them to that one."""
+        for name, found in self._found.items():
+            later, parameter = self._let_go(name), self.parameters[name]
+            if later is not None:
+                later._found[name] = found
+                continue
+            if not parameter.equal(self.values[name]):
+                self.undone.add(name)
+            _copy_({name: parameter}, {name: found})
+        self._found = {}
+
+    def _let_go(self, name: str) -> "TransplantReceipt | None":
+        """No longer hold a parameter; gives the next later transplant that does."""
+        holders = _transplanted[self.model][name]
+        place = next(i for i, holder in enumerate(holders) if holder is self)
+        del holders[place]
+        return holders[place] if place < len(holders) else None
 
 
 def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 import fnmatch
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -158,7 +158,7 @@ def test_freezing_under_a_schedule_in_train() -> None:
     freeze = During(FreezeWeights("embeddings"), start=2, stop=4)
     for _ in train(model, TASK, steps=6, batch_size=4, interventions=(freeze,)):
         history.append(weights(model))
-    still = ["embed.W_E" not in moved(*pair) for pair in pairwise(history)]
+    still = ["embed.W_E" not in moved(*pair) for pair in itertools.pairwise(history)]
     assert still == [False, False, True, True, False, False]
     assert_untouched(model)
 
@@ -290,34 +290,48 @@ def test_a_source_that_does_not_fit_is_refused(source: Any, message: str) -> Non
     assert not moved(before, weights(model))
 
 
-def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again() -> None:
-    """Transplant at step 2, train on, stop after step 4, go on: the same weights as without the stop."""
-    other = toy(seed=8)
-    plan = (During(TransplantWeights(other, "mlp"), start=2),)
+@pytest.mark.parametrize("first", [0, 2])
+def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again(first: int) -> None:
+    """Transplant at a step, train on, stop after step 4, go on: the same weights as without the stop."""
+    transplant = TransplantWeights(toy(seed=8), "mlp")
+    plan = During(transplant, start=first) if first else transplant
 
-    def run(model: Any, start: int, stop: int, state: dict[str, Tensor] | None) -> tuple[dict[str, Tensor], Any]:
-        stack = ExitStack()
-        receipts = stack.enter_context(intervening(model, *plan))
-        if state is not None:
-            model.load_state_dict(state["model"])  # type: ignore[arg-type]
-            load_intervention_state(receipts, state["interventions"])  # type: ignore[arg-type]
-        for _ in train(
-            model, TASK, steps=stop, start=start, batch_size=4, optimizer=torch.optim.SGD(model.parameters(), 0.1)
-        ):
-            pass
-        inside = {
-            "model": {k: v.clone() for k, v in model.state_dict().items()},
-            "interventions": intervention_state(receipts),
-        }
+    def run(start: int, stop: int, saved: tuple[Any, Any] | None) -> tuple[Any, Any, dict[str, Tensor]]:
+        model, stack = toy(), ExitStack()
+        receipts = stack.enter_context(intervening(model, plan))
+        if saved is not None:
+            model.load_state_dict(saved[0])
+            load_intervention_state(receipts, saved[1])
+        live = torch.optim.SGD(model.parameters(), 0.1)
+        assert len(list(train(model, TASK, steps=stop, start=start, batch_size=4, optimizer=live))) == stop - start
+        inside = {name: value.clone() for name, value in model.state_dict().items()}
+        state = intervention_state(receipts)
         with pytest.warns(InterventionWarning, match="undid training"):
             stack.close()
-        return inside, model
+        return inside, state, weights(model)
 
-    whole, model = run(toy(), 0, 6, None)
-    half, _ = run(toy(), 0, 4, None)
-    rest, resumed = run(toy(), 4, 6, half)
-    assert not moved(whole["model"], rest["model"])
-    assert not moved(weights(model), weights(resumed)), "what is put back on exit is that of step 2"
+    whole, _, left = run(0, 6, None)
+    rest, _, left_resumed = run(4, 6, run(0, 4, None)[:2])
+    assert not moved(whole, rest)
+    assert not moved(left, left_resumed), "what is put back on exit is what was there before the transplant"
+
+
+def test_transplants_may_overlap_and_end_in_any_order() -> None:
+    for order in itertools.permutations(range(3)):
+        model, others = toy(), [toy(seed=seed) for seed in (7, 8, 9)]
+        before = weights(model)
+        groups = ["attention map", "*", "embeddings"]
+        contexts = [ExitStack() for _ in others]
+        for context, other, group in zip(contexts, others, groups, strict=True):
+            context.enter_context(intervening(model, TransplantWeights(other, group)))
+        left = [0, 1, 2]
+        for which in order:
+            contexts[which].close()
+            left.remove(which)
+            for name, value in weights(model).items():
+                holders = [i for i in left if name in parameters_where(model, groups[i])]
+                expected = weights(others[holders[-1]])[name] if holders else before[name]
+                assert torch.equal(value, expected), (order, which, name)
 
 
 def test_weights_and_activations_compose() -> None:
