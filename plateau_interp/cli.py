@@ -49,7 +49,7 @@ PLAIN_SECONDS = 5.0
 
 EXAMPLES = """For example:
   plateau train moving-window-sum --seed 0 --out runs/mws
-  plateau fork runs/mws --at 50 --interventions fix-attention --out runs/fixed
+  plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
   plateau compare runs/mws runs/fixed
   plateau list tasks
 
@@ -90,11 +90,11 @@ class Train:
 class Fork:
     """Go on from a step of a run, on the very batches it saw, with other interventions.
 
-    Without --interventions the parent's stay; with none after it nothing acts.
+    Without --hook the parent's stay; with none after it nothing acts.
 
     For example:
-      plateau fork runs/mws --at 50 --interventions fix-attention --out runs/fixed
-      plateau fork runs/mws --at 100 --interventions bias-attention:factor=10 ablate-heads:heads=[0] --out runs/both
+      plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
+      plateau fork runs/mws --at 100 --hook bias-attention:factor=10 ablate-heads:heads=[0] --out runs/both
     """
 
     parent: Annotated[Positional[Path], arg(metavar="RUN", help="The folder of the run to leave.")]
@@ -120,24 +120,30 @@ class Fork:
 
 @dataclass(frozen=True)
 class Compare:
-    """Set the plateaus and drops of runs side by side; changes are from the first run.
+    """Set the plateaus and drops of runs side by side, and their curves in one page; changes are from the first run.
 
     For example:
       plateau compare runs/mws runs/fixed
-      plateau compare runs/* --json
+      plateau compare runs/* --out reports/all --json
     """
 
     runs: Positional[Runs]
+    out: Annotated[
+        Path | None, arg(metavar="DIR", help="Where the page goes; by default into the first run's report folder.")
+    ] = None
     json: Json = False
 
     def run(self) -> None:
-        """Print one column a run."""
+        """Print one column a run, and the path of the page."""
         from plateau_interp.plateaus import compare
         from plateau_interp.runs import Run
+        from plateau_interp.views.report import write_report
 
-        table = compare({str(path): Run(path).summary for path in self.runs})
+        runs = [Run(path) for path in self.runs]
+        table = compare({str(run.path): run.summary for run in runs})
+        page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
         if self.json:
-            _print_json(json.loads(table.to_json(orient="records")))
+            _print_json({"runs": json.loads(table.to_json(orient="records")), "report": str(page)})
             return
         first, *others = table.to_dict(orient="records")
         names = [str(name) for name in first if f"{name}_change" in first]
@@ -146,6 +152,7 @@ class Compare:
             for name in names
         ]
         _print_table(["", *table["run"]], rows)
+        _print(f"Report: {page}")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ Json = Annotated[bool, arg(help="Print JSON instead of tables.")]
 Interventions = Annotated[
     tuple[str, ...] | None,
     arg(
+        name="hook",
+        aliases=["--interventions"],
         metavar="[NAME[:FIELD=VALUE,...] ...]",
         help="What acts, in this order, as in `bias-attention:factor=10,layers=[0] freeze-weights:where=mlp`.",
     ),

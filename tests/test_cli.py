@@ -84,11 +84,11 @@ def test_help(words, capsys, snapshot):
             "n_heads must divide d_model; got n_heads=4 and d_model=30",
         ),
         (
-            "train moving-window-sum --out @out --interventions ablate-heads:heads=[3]",
+            "train moving-window-sum --out @out --hook ablate-heads:heads=[3]",
             "there is no head 3: the model has 0 to 0; the nearest is 0",
         ),
         (
-            "train moving-window-sum --out @out --interventions bias-atention:factor=10",
+            "train moving-window-sum --out @out --hook bias-atention:factor=10",
             "no hook is called 'bias-atention': did you mean 'bias-attention'? see `plateau list hooks`",
         ),
         ("train moving-window-sum --out @out --device nowhere", "device 'nowhere' cannot be used here: "),
@@ -98,7 +98,7 @@ def test_help(words, capsys, snapshot):
         ("report @out", "@out is not a folder; `plateau train` makes a run"),
         ("compare @run", "comparing needs at least two runs; got 1"),
         ("fork @run --at 7 --out @out", "@run can be forked at steps 0 to 6; got 7"),
-        ("fork @run --at 3 --out @out --interventions ablate-heads:heads=[3]", "there is no head 3: "),
+        ("fork @run --at 3 --out @out --hook ablate-heads:heads=[3]", "there is no head 3: "),
         ("train moving-window-sum --out @run", "@run holds the run of another recipe (task.n is 4 there and 16 here)"),
         ("list taks", "invalid choice 'taks' for argument 'kind'. Expected one of ('tasks', 'hooks', 'optimizers', "),
         ("list tasks --jsn", "Unrecognized options: --jsn; did you mean --json?; see `plateau list --help`"),
@@ -136,7 +136,7 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "train moving-window-sum --n 5 --k 3 --p 11 --attention softmax --n-layers 2 --n-heads 2 --d-model 16 "
         "--dtype float64 --steps 2 --batch-size 3 --optimizer adamw:weight_decay=0.2 --grad-clip 1.5 --every 2 "
         f"--n-sequences 4 --checkpoint-every 1 --seed 7 --out {tmp_path / 'run'} "
-        "--interventions bias-attention:factor=2.5,layers=[1] freeze-weights:where=mlp"
+        "--hook bias-attention:factor=2.5,layers=[1] freeze-weights:where=mlp"
     )
     assert plateau(words) == 0
     recipe = Run(tmp_path / "run").recipe.to_dict()
@@ -190,7 +190,7 @@ def test_the_same_command_again_tells_the_same(run, capsys):
 
 def test_training_from_a_recipe_file_overridden_by_options(run, tmp_path, capsys):
     out = tmp_path / "again"
-    assert plateau(f"train {run / 'recipe.json'} --seed 5 --interventions fix-attention --out {out} --json") == 0
+    assert plateau(f"train {run / 'recipe.json'} --seed 5 --hook fix-attention --out {out} --json") == 0
     recipe, parent = Run(out).recipe, Run(run).recipe
     assert (recipe.task, recipe.model, recipe.training) == (parent.task, parent.model, parent.training)
     assert recipe.seed == 5
@@ -210,7 +210,7 @@ def test_json_is_all_there_is_on_stdout(run, capsys):
 
 def test_forking_and_comparing(run, tmp_path, capsys):
     fork, copy = tmp_path / "fork", tmp_path / "copy"
-    assert plateau(f"fork {run} --at 3 --interventions fix-attention --out {fork}") == 0
+    assert plateau(f"fork {run} --at 3 --hook fix-attention --out {fork}") == 0
     assert plateau(f"fork {run} --at 3 --out {copy}") == 0
     assert [type(x).__name__ for x in Run(fork).recipe.interventions] == ["FixAttention"]
     losses, forked, copied = (list(Run(folder).metrics["loss"]) for folder in (run, fork, copy))
@@ -220,12 +220,16 @@ def test_forking_and_comparing(run, tmp_path, capsys):
 
     capsys.readouterr()
     assert plateau(f"compare {run} {fork} --json") == 0
-    table = json.loads(capsys.readouterr().out)
+    told = json.loads(capsys.readouterr().out)
+    table = told["runs"]
+    assert told["report"] == str(run / "report" / "compared" / "index.html")
+    assert (run / "report" / "compared" / "loss.png").exists()
     assert [row["run"] for row in table] == [str(run), str(fork)]
     assert table[1]["peak_cosine_change"] == pytest.approx(table[1]["peak_cosine"] - table[0]["peak_cosine"])
 
-    assert plateau(f"compare {run} {fork}") == 0
+    assert plateau(f"compare {run} {fork} --out {tmp_path / 'page'}") == 0
     told = capsys.readouterr().out
+    assert (tmp_path / "page" / "index.html").exists()
     assert f"{table[1]['peak_cosine']:g} ({table[1]['peak_cosine_change']:+g})" in told
     assert "not reached" in told
 

@@ -26,7 +26,7 @@ def test_every_field_of_a_recipe_has_an_option(capsys):
     recipe = Recipe(MovingWindowSum())
     parts = [recipe.task, recipe.model, recipe.training, recipe.measuring]
     fields = {item.name for part in parts for item in dataclasses.fields(part)}
-    assert {name.replace("_", "-") for name in fields | {"checkpoint_every", "seed", "interventions"}} <= told
+    assert {name.replace("_", "-") for name in fields | {"checkpoint_every", "seed", "hook"}} <= told
 
 
 def test_a_task_with_a_field_of_a_common_name_keeps_a_prefix(monkeypatch):
