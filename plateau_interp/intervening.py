@@ -5,11 +5,12 @@ An intervention is anything with ``attach(model)``, a context manager that yield
 `plateau_interp.hooks`. To only look at activations, use TransformerLens's ``run_with_cache``: it needs nothing of this.
 """
 
+import atexit
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from torch import Tensor
 
@@ -37,10 +38,21 @@ Listener = Callable[[int, Mapping[str, float]], None]
 
 _listeners: WeakKeyDictionary[Any, list[Listener]] = WeakKeyDictionary()
 _steps: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_open: WeakSet[ExitStack] = WeakSet()
 
 
 class InterventionWarning(UserWarning):
     """An intervention did not do what it was attached for."""
+
+
+@atexit.register
+def _close() -> None:
+    """Leave contexts that are still open, such as that of a training generator nobody finished.
+
+    Otherwise they are left when the interpreter is half gone, which prints tracebacks.
+    """
+    for stack in tuple(_open):
+        stack.close()
 
 
 @contextmanager
@@ -82,6 +94,7 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         if isinstance(intervention, type) or not isinstance(intervention, Intervention):
             raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {intervention!r}")
     with ExitStack() as stack:
+        _open.add(stack)
         receipts = tuple(stack.enter_context(intervention.attach(model)) for intervention in interventions)
         yield receipts
     for intervention, receipt in zip(interventions, receipts, strict=True):
@@ -167,5 +180,5 @@ def hooking(model: HookedModel, functions: Mapping[str, Callable[..., Tensor | N
             others = [kept for kept in point.fwd_hooks if kept is not handle]
             if len(others) == len(point.fwd_hooks):
                 lost.append(point.name)
-            point.fwd_hooks = others
+            point.fwd_hooks[:] = others
             handle.hook.remove()

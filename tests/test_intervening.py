@@ -1,5 +1,7 @@
 import copy
 import gc
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -291,8 +293,9 @@ def test_listeners_hear_every_step_in_order_of_entry() -> None:
             assert step == 7
             advance(model, step=8, metrics={})
         advance(other, step=1, metrics={})
-    advance(model, step=9, metrics={})
-    assert heard == [("a", 7, {"loss": 1.0}), ("a", 8, {}), ("b", 8, {})]
+        advance(model, step=9, metrics={})
+    advance(model, step=10, metrics={})
+    assert heard == [("a", 7, {"loss": 1.0}), ("a", 8, {}), ("b", 8, {}), ("a", 9, {})]
 
 
 def test_training_tells_every_step_before_its_forward() -> None:
@@ -313,6 +316,20 @@ def test_a_model_that_was_told_steps_can_be_collected() -> None:
     del model
     gc.collect()
     assert ghost() is None
+
+
+def test_a_script_that_ends_in_the_middle_of_training_ends_quietly() -> None:
+    code = """if True:
+        from plateau_interp import hooks, toy_model, train
+        from plateau_interp.tasks import MovingWindowSum
+        task = MovingWindowSum(n=4)
+        model, other = (toy_model(task, d_model=16) for _ in range(2))
+        interventions = (hooks.BiasAttention(), hooks.TransplantWeights(other, "mlp"), hooks.PatchAttention(other))
+        steps = train(model, task, steps=9, batch_size=4, interventions=interventions)
+        print(next(steps).step)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_hooking_says_what_was_lost() -> None:
