@@ -1,5 +1,10 @@
 """The tasks: distributions over token sequences, each with the attention that solves it."""
 
-from plateau_interp.tasks.window import MovingWindowSum
+from plateau_interp.tasks.window import (
+    MovingWindowDifference,
+    MovingWindowProduct,
+    MovingWindowQuotient,
+    MovingWindowSum,
+)
 
-__all__ = ["MovingWindowSum"]
+__all__ = ["MovingWindowDifference", "MovingWindowProduct", "MovingWindowQuotient", "MovingWindowSum"]

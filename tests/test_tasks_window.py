@@ -1,25 +1,28 @@
-"""plateau_interp.tasks.window against plain loops, enumeration and the paper's worked example."""
+"""plateau_interp.tasks.window against plain loops, enumeration and the worked examples of both papers."""
 
-import math
-import random
 import re
-from importlib.metadata import entry_points
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.tasks import (
-    conditional_entropy,
-    every_window_sequence,
-    marginal_entropy,
-    moving_window_sum,
-    moving_window_targets,
-)
+from reference.tasks import moving_window, moving_window_targets
 
-from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.types import answer_rows
+from plateau_interp.tasks import MovingWindowDifference, MovingWindowProduct, MovingWindowQuotient, MovingWindowSum
+from plateau_interp.types import IGNORE, answer_rows
+
+FAMILY = {
+    "sum": MovingWindowSum,
+    "difference": MovingWindowDifference,
+    "product": MovingWindowProduct,
+    "quotient": MovingWindowQuotient,
+}
+EDGES = st.sampled_from(["copy", "partial"])
+
+
+def operation(task: MovingWindowSum) -> str:
+    (found,) = [name for name, kind in FAMILY.items() if type(task) is kind]
+    return found
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -27,16 +30,25 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @st.composite
-def any_task(draw: st.DrawFn) -> MovingWindowSum:
+def any_task(draw: st.DrawFn, operations: tuple[str, ...] = ("sum", "difference", "product")) -> MovingWindowSum:
     n, p, low = draw(st.integers(1, 9)), draw(st.integers(2, 20)), draw(st.integers(0, 6))
     highs = st.integers(low, low + 25)
-    return MovingWindowSum(
+    return FAMILY[draw(st.sampled_from(operations))](
         n=n,
         k=draw(st.integers(1, n)),
         p=p,
         low=low,
         high=draw(highs if low >= p else st.none() | highs),
+        edge=draw(EDGES),
     )
+
+
+@st.composite
+def any_quotient(draw: st.DrawFn) -> MovingWindowQuotient:
+    n, p = draw(st.integers(1, 9)), draw(st.sampled_from([2, 3, 5, 7, 11, 13, 17, 19, 25, 35]))
+    low = draw(st.integers(1, 4 if p > 4 else 1)) + p * draw(st.integers(0, 2))
+    high = low + draw(st.integers(0, 3 if low % p == 1 and p > 4 else 0))
+    return MovingWindowQuotient(n=n, k=draw(st.integers(1, n)), p=p, low=low, high=high, edge=draw(EDGES))
 
 
 def test_the_paper_s_example():
@@ -44,7 +56,7 @@ def test_the_paper_s_example():
     answers = [3, 2, 4, 14, 10, 13, 2, 14, 4, 16, 12, 9, 3, 12, 2, 0]
     task = MovingWindowSum()
     assert task.solve(torch.tensor([numbers])).tolist() == [answers]
-    assert moving_window_sum(numbers, k=2, p=17) == answers
+    assert moving_window(numbers, operation="sum", k=2, p=17, edge="copy") == answers
     assert (task.separator, task.d_vocab, task.n_pos) == (17, 18, 33)
     text = task.tokens_to_text(torch.tensor([*numbers, 17, *answers]))
     assert text[:3] == ["3", "16", "5"]
@@ -53,23 +65,51 @@ def test_the_paper_s_example():
     assert MovingWindowSum(p=23).tokens_to_text(torch.tensor([17, 22, 23])) == ["17", "22", "|"]
 
 
-def test_a_window_of_three():
-    numbers = [3, 16, 5, 9, 1, 12]
-    assert MovingWindowSum(n=6, k=3).solve(torch.tensor([numbers])).tolist() == [[3, 16, 7, 13, 15, 5]]
+@pytest.mark.parametrize(
+    ("name", "answers"),
+    [
+        ("sum", [3, 2, 6, 8, 13, 0, 10, 14, 6, 16, 10, 2, 15, 10, 16, 8]),
+        ("difference", [3, 4, 9, 6, 6, 7, 0, 13, 12, 12, 11, 14, 7, 15, 13, 12]),
+        ("product", [3, 14, 10, 7, 12, 9, 8, 11, 7, 11, 16, 3, 10, 7, 9, 14]),
+        ("quotient", [3, 11, 10, 5, 12, 16, 1, 12, 11, 5, 4, 12, 5, 10, 13, 10]),
+    ],
+)
+def test_the_second_paper_s_examples(name, answers):
+    numbers = [3, 16, 7, 1, 12, 5, 5, 9, 14, 2, 8, 11, 4, 6, 10, 15]
+    assert FAMILY[name]().solve(torch.tensor([numbers])).tolist() == [answers]
+    assert moving_window(numbers, operation=name, k=2, p=17, edge="partial") == answers
 
 
-@given(any_task(), st.integers(0, 2**32))
+@pytest.mark.parametrize(
+    ("task", "numbers", "answers"),
+    [
+        (MovingWindowSum(n=4, k=3, edge="partial"), [12, 9, 1, 3], [12, 4, 5, 13]),
+        (MovingWindowProduct(n=4, k=3), [13, 6, 8, 2], [13, 10, 12, 11]),
+        (MovingWindowDifference(n=4, k=3), [1, 9, 14, 11], [1, 9, 12, 1]),
+        (MovingWindowDifference(n=4, k=4), [1, 9, 14, 11], [1, 9, 12, 1]),
+        (MovingWindowQuotient(n=4, k=3), [10, 2, 9, 2], [10, 7, 3, 2]),
+        (MovingWindowSum(n=6, k=3), [3, 16, 5, 9, 1, 12], [3, 16, 7, 13, 15, 5]),
+        (MovingWindowProduct(n=4, k=3, edge="copy"), [13, 6, 8, 2], [13, 6, 12, 11]),
+        # 16^15 is beyond what the published float32 product keeps: (-1)^15 = -1 mod 17
+        (MovingWindowProduct(n=15, k=15), [16] * 15, [16, 1] * 7 + [16]),
+    ],
+    ids=str,
+)
+def test_longer_windows(task, numbers, answers):
+    assert task.solve(torch.tensor([numbers])).tolist() == [answers]
+
+
+@given(any_task() | any_quotient(), st.integers(0, 2**32))
 def test_samples_are_what_plain_loops_say(task, seed):
-    batch = task.sample(5, generator=generator(seed))
+    batch = task.sample(20, generator=generator(seed))
     assert batch.tokens.dtype == torch.int64
-    assert batch.tokens.shape == (5, task.n_pos)
-    assert torch.equal(batch.labels, batch.tokens[:, 1:])
+    assert batch.tokens.shape == (20, task.n_pos)
     highest = task.p - 1 if task.high is None else task.high
     for sequence in batch.tokens.tolist():
         numbers, separator, answers = sequence[: task.n], sequence[task.n], sequence[task.n + 1 :]
         assert all(task.low <= number <= highest for number in numbers)
         assert separator == task.separator
-        assert answers == moving_window_sum(numbers, k=task.k, p=task.p)
+        assert answers == moving_window(numbers, operation=operation(task), k=task.k, p=task.p, edge=task.edge)
         assert sequence[task.answer] == answers
 
 
@@ -80,38 +120,27 @@ def test_the_separator_is_the_last_id_and_no_number(task):
     assert answer_rows(task) == slice(task.n, 2 * task.n)
 
 
-def test_inputs_are_uniform_and_independent():
-    task = MovingWindowSum(n=3, p=5, low=2, high=6)
-    numbers = task.sample(50_000, generator=generator()).tokens[:, :3]
-    triples, counts = numbers.unique(dim=0, return_counts=True)
-    assert len(triples) == 5**3
-    expected = 50_000 / 5**3
-    chi_squared = ((counts - expected) ** 2 / expected).sum().item()
-    assert chi_squared < 124 + 5 * math.sqrt(2 * 124)  # 124 degrees of freedom: mean 124, variance 248
+def test_the_sum_scores_the_sequence_the_others_their_answers():
+    batch = MovingWindowSum().sample(2, generator=generator())
+    assert torch.equal(batch.labels, batch.tokens[:, 1:])
+    for kind in (MovingWindowDifference, MovingWindowProduct, MovingWindowQuotient):
+        batch = kind().sample(2, generator=generator())
+        assert (batch.labels[:, :16] == IGNORE).all()
+        assert torch.equal(batch.labels[:, 16:], batch.tokens[:, 17:])
 
 
-def test_the_generator_alone_decides():
-    task = MovingWindowSum()
-    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    first = task.sample(4, generator=generator(1))
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert str(np.random.get_state()) == str(numpy_state)
-    assert random.getstate() == python_state
-    torch.rand(3)
-    assert torch.equal(task.sample(4, generator=generator(1)).tokens, first.tokens)
-    assert not torch.equal(task.sample(4, generator=generator(2)).tokens, first.tokens)
-    one = generator(1)
-    task.sample(4, generator=one)
-    assert not torch.equal(task.sample(4, generator=one).tokens, first.tokens)
+def test_all_four_draw_the_same_inputs():
+    drawn = [kind().sample(8, generator=generator(3)).tokens[:, :16] for kind in FAMILY.values()]
+    assert all(torch.equal(numbers, drawn[0]) for numbers in drawn)
 
 
-@given(any_task())
+@given(any_task() | any_quotient())
 def test_optimal_attention_is_the_window(task):
     batch = task.sample(2, generator=generator())
     (target,) = task.optimal_attention(batch)
     assert target.shape == (1, 2 * task.n, 2 * task.n)
-    assert target.dtype == torch.bool
-    assert {tuple(pair) for pair in target[0].nonzero().tolist()} == moving_window_targets(n=task.n, k=task.k)
+    expected = moving_window_targets(n=task.n, k=task.k, edge=task.edge)
+    assert {tuple(pair) for pair in target[0].nonzero().tolist()} == expected
 
 
 def test_optimal_attention_of_the_defaults():
@@ -123,7 +152,7 @@ def test_optimal_attention_of_the_defaults():
     assert not target[0, :16].any()
 
 
-@given(any_task(), st.integers(0, 2**32))
+@given(any_task(operations=("sum", "difference")), st.integers(0, 2**32))
 def test_an_answer_depends_on_exactly_its_targets(task, seed):
     (target,) = task.optimal_attention(task.sample(1, generator=generator()))
     numbers = task.sample(1, generator=generator(seed)).tokens[:, : task.n]
@@ -137,71 +166,37 @@ def test_an_answer_depends_on_exactly_its_targets(task, seed):
 
 def test_cosine_pairs_leave_the_first_row_out():
     pairs = MovingWindowSum().cosine_pairs()
-    assert pairs.sum() == 105
     assert {tuple(pair) for pair in pairs.nonzero().tolist()} == {(i, j) for i in range(16) for j in range(1, i)}
 
 
-def test_the_paper_s_levels():
-    levels = MovingWindowSum().levels
-    assert levels.initial == pytest.approx(2.8904, abs=1e-4)
-    assert levels.plateau == pytest.approx(2.6277, abs=1e-4)
-    assert levels.floor == pytest.approx(1.2997, abs=1e-4)
-    assert MovingWindowSum().partial_solution == (0,)
-
-
 @pytest.mark.parametrize(
-    "task",
+    ("task", "initial", "plateau", "floor"),
     [
-        MovingWindowSum(n=4, k=2, p=5),
-        MovingWindowSum(n=4, k=3, p=4),
-        MovingWindowSum(n=5, k=5, p=3, low=0, high=2),
-        MovingWindowSum(n=4, k=2, p=3, low=1, high=6),
-        MovingWindowSum(n=4, k=1, p=5),
-        MovingWindowSum(n=3, k=2, p=4, low=5, high=9),
-        MovingWindowSum(n=3, k=2, p=7, low=2, high=2),
+        (MovingWindowSum(), 2.8904, 2.6277, 1.2997),
+        (MovingWindowSum(scored="answer"), 2.8904, 2.6560, 0),
+        (MovingWindowDifference(), 2.8904, 2.6560, 0),
+        (MovingWindowDifference(scored="sequence"), 2.8904, 2.6277, 1.2997),
+        (MovingWindowProduct(), 2.8904, 2.5993, 0),
+        (MovingWindowQuotient(), 2.8904, 2.5993, 0),
     ],
     ids=str,
 )
-def test_levels_by_enumeration(task):
-    sequences = every_window_sequence(
-        n=task.n, k=task.k, p=task.p, low=task.low, high=task.largest, separator=task.separator
-    )
-    scored = range(1, task.n_pos)
-    solved = {task.answer.start + i for i in task.partial_solution}
-    best = [conditional_entropy(sequences, position) for position in scored]
-    plateau = [
-        marginal_entropy(sequences, position)
-        if position >= task.answer.start and position not in solved
-        else conditional_entropy(sequences, position)
-        for position in scored
-    ]
-    assert task.levels.floor == pytest.approx(sum(best) / len(best), abs=1e-9)
-    if task.k == 1:
-        assert task.levels.plateau is None
-    else:
-        assert task.levels.plateau == pytest.approx(sum(plateau) / len(plateau), abs=1e-9)
-    assert task.levels.initial == pytest.approx(math.log(task.d_vocab))
+def test_the_papers_levels(task, initial, plateau, floor):
+    levels = task.levels
+    assert levels.initial == pytest.approx(initial, abs=1e-4)
+    assert levels.plateau == pytest.approx(plateau, abs=1e-4)
+    assert levels.floor == pytest.approx(floor, abs=1e-4)
+    assert task.partial_solution == (0,)
 
 
-@pytest.mark.parametrize("task", [MovingWindowSum(), MovingWindowSum(n=8, k=3, p=11, low=0, high=25)], ids=str)
-def test_levels_by_monte_carlo(task):
-    """The loss of predictors that know just so much, on drawn sequences."""
-    batch = task.sample(20_000, generator=generator())
-    answers = range(task.n, 2 * task.n)
-    frequency = torch.stack([(batch.labels == token).double().mean(dim=0) for token in range(task.d_vocab)], dim=-1)
-    truth = torch.nn.functional.one_hot(batch.labels, task.d_vocab).double()
-    knows = {"initial": [], "plateau": [task.n + i for i in task.partial_solution], "floor": answers}
-    for level, positions in knows.items():
-        probability = frequency.expand_as(truth).clone()
-        if level == "initial":
-            probability[:] = 1 / task.d_vocab
-        for position in positions:
-            probability[:, position] = truth[:, position]
-        loss = task.loss(probability.clamp_min(1e-30).log(), batch)
-        assert loss.item() == pytest.approx(getattr(task.levels, level), abs=2e-3), level
+def test_what_is_right_on_the_plateau_is_a_copy():
+    assert MovingWindowSum(k=4).partial_solution == (0, 1, 2)
+    assert MovingWindowSum(k=4, edge="partial").partial_solution == (0,)
+    assert MovingWindowSum(k=1).partial_solution == MovingWindowProduct(k=1).partial_solution == ()
+    assert MovingWindowSum(k=1).levels.plateau is None
 
 
-@given(any_task())
+@given(any_task() | any_quotient())
 def test_levels_are_ordered(task):
     levels = task.levels
     assert 0 <= levels.floor <= levels.initial
@@ -209,12 +204,7 @@ def test_levels_are_ordered(task):
         assert levels.floor <= levels.plateau <= levels.initial + 1e-9
 
 
-def test_found_by_its_entry_point():
-    (point,) = entry_points(group="plateau_interp.tasks", name="moving-window-sum")
-    assert point.load() is MovingWindowSum
-    assert MovingWindowSum.name == point.name
-
-
+@pytest.mark.parametrize("kind", FAMILY.values())
 @pytest.mark.parametrize(
     ("sizes", "text"),
     [
@@ -227,6 +217,19 @@ def test_found_by_its_entry_point():
         ({"low": 20}, "high must be at least low=20; got 16"),
     ],
 )
-def test_bad_sizes_are_refused(sizes, text):
+def test_bad_sizes_are_refused(kind, sizes, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
-        MovingWindowSum(**sizes)
+        kind(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ({"p": 16}, "p must share no factor with the inputs 1..15; got 16, which has no inverse of 2"),
+        ({"low": 0}, "p must share no factor with the inputs 0..16; got 17, which has no inverse of 0"),
+        ({"high": 20}, "p must share no factor with the inputs 1..20; got 17, which has no inverse of 17"),
+    ],
+)
+def test_a_quotient_needs_inverses(sizes, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        MovingWindowQuotient(**sizes)
