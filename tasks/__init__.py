@@ -1,6 +1,9 @@
 """The tasks: distributions over token sequences, each with the attention that solves it."""
 
+from plateau_interp.tasks.addition import MultiDigitAddition
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
+from plateau_interp.tasks.histogram import Histogram
+from plateau_interp.tasks.permutation import Permutation
 from plateau_interp.tasks.prefix import PrefixSum
 from plateau_interp.tasks.window import (
     MovingWindowDifference,
@@ -11,10 +14,13 @@ from plateau_interp.tasks.window import (
 
 __all__ = [
     "Copy",
+    "Histogram",
     "MovingWindowDifference",
     "MovingWindowProduct",
     "MovingWindowQuotient",
     "MovingWindowSum",
+    "MultiDigitAddition",
+    "Permutation",
     "PrefixSum",
     "Repeat",
     "Reverse",
