@@ -1,6 +1,7 @@
 """The tasks: distributions over token sequences, each with the attention that solves it."""
 
 from plateau_interp.tasks.addition import MultiDigitAddition
+from plateau_interp.tasks.concatenated import ConcatenatedWindows
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
 from plateau_interp.tasks.histogram import Histogram
 from plateau_interp.tasks.permutation import Permutation
@@ -13,6 +14,7 @@ from plateau_interp.tasks.window import (
 )
 
 __all__ = [
+    "ConcatenatedWindows",
     "Copy",
     "Histogram",
     "MovingWindowDifference",
