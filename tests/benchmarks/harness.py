@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
@@ -78,21 +79,20 @@ def peak_memory(command: Sequence[str]) -> Result:
 
 
 def report(rows: Sequence[Row]) -> bool:
-    """Measure and print every row; whether all bounds hold. A command that fails breaks its bound."""
+    """Measure every row, printing as it goes; whether all bounds hold. A command that fails breaks its bound."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table("what", "measured", "bound", "", "how")
     good = True
-    for row in rows:
-        try:
-            with console.status(row.what):
+    with Live(table, console=console):
+        for row in rows:
+            try:
                 result = row.measure()
-        except subprocess.CalledProcessError as error:
-            result = Result(math.nan, escape(f"{error}\n{error.stderr}"))
-        holds = result.value <= row.bound
-        good = good and holds
-        measured, bound = (f"{number:.3g}{result.unit}" for number in (result.value, row.bound))
-        table.add_row(row.what, measured, f"<= {bound}", "ok" if holds else "[red]BROKEN[/]", result.details)
-    console.print(table)
+            except subprocess.CalledProcessError as error:
+                result = Result(math.nan, escape(f"{error}\n{error.stderr}"))
+            holds = result.value <= row.bound
+            good = good and holds
+            measured, bound = (f"{number:.3g}{result.unit}" for number in (result.value, row.bound))
+            table.add_row(row.what, measured, f"<= {bound}", "ok" if holds else "[red]BROKEN[/]", result.details)
     return good
 
 
