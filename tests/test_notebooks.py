@@ -1,0 +1,35 @@
+"""The examples that are notebooks run from top to bottom without a warning, and show their views."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+from nbclient import NotebookClient
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LIBRARY = "CircuitsVis=(()"
+N_VIEWS = {"attention_views": 6, "compose_hooks": 0, "tour": 3}
+PRINTS = {
+    "attention_views": r"drop at step \d+ without, \d+ with the factor",
+    "compose_hooks": r"MaskAttention\(.*\) fired 1 times",
+    "tour": r"frozen: no drop; final loss 2\.\d+",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", N_VIEWS)
+def test_it_runs_and_shows_its_views(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # tqdm, which TransformerLens imports, misses ipywidgets: nothing that the notebooks use.
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")
+    notebook = jupytext.read(EXAMPLES / f"{name}.py")
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = {stream: "".join(o.text for o in outputs if o.get("name") == stream) for stream in ("stdout", "stderr")}
+    shown = "".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+    assert printed["stderr"] == ""
+    assert re.search(PRINTS[name], printed["stdout"])
+    assert shown.count('class="pv" data-plateau-view="') == N_VIEWS[name]
+    assert shown.count(LIBRARY) == (N_VIEWS[name] > 0)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == (2 if name == "tour" else 0)
