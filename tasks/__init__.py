@@ -4,6 +4,7 @@ from plateau_interp.tasks.addition import MultiDigitAddition
 from plateau_interp.tasks.concatenated import ConcatenatedWindows
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
 from plateau_interp.tasks.histogram import Histogram
+from plateau_interp.tasks.mixture import Mixture
 from plateau_interp.tasks.permutation import Permutation
 from plateau_interp.tasks.prefix import PrefixSum
 from plateau_interp.tasks.window import (
@@ -17,6 +18,7 @@ __all__ = [
     "ConcatenatedWindows",
     "Copy",
     "Histogram",
+    "Mixture",
     "MovingWindowDifference",
     "MovingWindowProduct",
     "MovingWindowQuotient",

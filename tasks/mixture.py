@@ -1,0 +1,254 @@
+"""Several tasks in one batch, each with a separator of its own."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from plateau_interp.tasks._layouts import below_diagonal
+from plateau_interp.tasks.window import MovingWindowDifference, MovingWindowProduct, MovingWindowSum
+from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task, layer_targets
+
+__all__ = ["Mixture"]
+
+
+@dataclass(frozen=True)
+class Mixture(Task):
+    """Tasks mixed by sequence: the separator alone tells which task a sequence is of.
+
+    Each batch holds a fixed share of each task, rows shuffled. The last prompt token of task i becomes the id
+    ``first_separator + i``, the first ids that none of the tasks uses otherwise, so the default mixture has the ids 17,
+    18, 19. Everything else is left as the tasks draw it, also which positions they score.
+
+    Args:
+        tasks: what to mix; prompts and answers must be equally long.
+        shares: how much of a batch each task gets, in relation to the others; by default the same. Counts are rounded
+            down, the last task takes the rest: 128 sequences are 42 + 42 + 44. A task with share 0 is never drawn but
+            keeps its id: the source's runs of one or two tasks, such as ``shares=(1, 0, 0)``, have all 20 ids.
+
+    Raises:
+        ValueError: if the tasks do not fit together; the message names the one.
+
+    Source: "Shortening the Loss Plateau", multi-task batches; defaults of its three-task run.
+
+    Example:
+        >>> task = Mixture()
+        >>> tokens = task.sample(128, generator=torch.Generator().manual_seed(0)).tokens
+        >>> torch.bincount(tokens[:, task.separator_position]).tolist()[17:]
+        [42, 42, 44]
+    """
+
+    tasks: tuple[Task, ...] = (MovingWindowSum(scored="answer"), MovingWindowDifference(), MovingWindowProduct())
+    shares: tuple[float, ...] | None = None
+
+    name: ClassVar[str] = "mixture"
+    defaults: ClassVar[Defaults] = Defaults(steps=1000, batch_size=128)
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("tasks must hold at least one task; got none")
+        first = self.tasks[0]
+        for task in self.tasks[1:]:
+            if (task.answer, task.n_pos) != (first.answer, first.n_pos):
+                raise ValueError(
+                    f"tasks must have their answers at the same positions: {_where(first)} in {first.name}; "
+                    f"got {_where(task)} in {task.name}"
+                )
+        shares = self._shares
+        if len(shares) != len(self.tasks):
+            raise ValueError(f"shares must hold one number a task, {len(self.tasks)}; got {len(shares)}")
+        if not (all(0 <= share < math.inf for share in shares) and any(shares)):
+            raise ValueError(f"shares must be at least 0 and not all 0; got {shares}")
+        for task, sample in zip(self.tasks, self._samples, strict=True):
+            separator = sample.tokens[:, self.separator_position]
+            if (separator != separator[0]).any():
+                raise ValueError(f"tasks must end their prompts with a separator; in {task.name} it varies")
+
+    @property
+    def separator_position(self) -> int:
+        """Where the token stands that tells the task."""
+        start: int = self.answer.start
+        return start - 1
+
+    @cached_property
+    def first_separator(self) -> int:
+        """Token id of the first task's separator; the others follow."""
+        return max(self._alphabet(index) for index in range(len(self.tasks)))
+
+    @property
+    def d_vocab(self) -> int:
+        """The tasks' ids without their own separators, and one separator a task."""
+        return self.first_separator + len(self.tasks)
+
+    @property
+    def n_pos(self) -> int:
+        """As of each task."""
+        return self.tasks[0].n_pos
+
+    @property
+    def answer(self) -> slice:
+        """As of each task."""
+        return self.tasks[0].answer
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        """Draw ``n`` sequences, each task its share of them, in random order."""
+        batches = [
+            task.sample(count, generator=generator) for task, count in zip(self.tasks, self.counts(n), strict=True)
+        ]
+        order = torch.randperm(n, generator=generator, device=generator.device)
+        tokens = torch.cat([self._with_separator(batch.tokens, i) for i, batch in enumerate(batches)])
+        labels = torch.cat([batch.labels for batch in batches])
+        before = self.separator_position - 1
+        if before >= 0:
+            labels[:, before] = torch.where(labels[:, before] == IGNORE, IGNORE, tokens[:, before + 1])
+        return Batch(tokens[order], labels[order])
+
+    def counts(self, n: int) -> list[int]:
+        """How many of ``n`` sequences are of each task."""
+        shares = self._shares
+        # The small number keeps 0.29 of 100, which is 28.999…, from losing a sequence.
+        counts = [math.floor(n * share / sum(shares) + 1e-9) for share in shares]
+        counts[max(i for i, share in enumerate(shares) if share)] += n - sum(counts)
+        return counts
+
+    def task_index(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+        """Which task each sequence is of, read off its separator (0 before one is there)."""
+        return (tokens[:, self.separator_position] - self.first_separator).clamp(0, len(self.tasks) - 1)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """A name for each task, for columns and legends; numbered where tasks share theirs."""
+        names = [task.name for task in self.tasks]
+        return tuple(name if names.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(names))
+
+    def groups(self, batch: Batch) -> dict[str, Bool[Tensor, " batch"]]:
+        """The sequences of each task, for measures by task: ``metrics.token_accuracy(…)[mask].mean()``."""
+        index = self.task_index(batch.tokens)
+        return {name: index == i for i, name in enumerate(self.group_names)}
+
+    @property
+    def levels(self) -> Levels:
+        """Closed-form losses; plateau: every task on its own.
+
+        Plateau and floor are the tasks', weighted by their shares, and known only if all tasks score the answer alone:
+        a scored prompt also contains the separator, which nothing foretells, and may give the task away.
+        """
+        initial = math.log(self.d_vocab)
+        if any((sample.labels[:, : self.answer.start - 1] != IGNORE).any() for sample in self._samples):
+            return Levels(initial=initial)
+        levels = [task.levels for task in self.tasks]
+        return Levels(
+            initial=initial,
+            plateau=self._mean([level.plateau for level in levels]),
+            floor=self._mean([level.floor for level in levels]),
+        )
+
+    @property
+    def partial_solution(self) -> tuple[int, ...]:
+        """The answers that are right on the plateau of every task that is drawn."""
+        drawn = [task for task, share in zip(self.tasks, self._shares, strict=True) if share]
+        common = set.intersection(*(set(task.partial_solution) for task in drawn))
+        return tuple(sorted(common))
+
+    def optimal_attention(self, batch: Batch) -> list[Bool[Tensor, "#batch query key"] | None]:
+        """Each sequence has the map of its task; None in a layer where one of the tasks has none.
+
+        Every answer row must also learn the task from the separator, which no map counts: `separator_map`.
+        """
+        index = self.task_index(batch.tokens)
+        n_layers = max(task.defaults.n_layers for task in self.tasks)
+        by_task = [
+            layer_targets(task, Batch(self._own_tokens(batch.tokens, i), batch.labels), n_layers=n_layers)
+            for i, task in enumerate(self.tasks)
+        ]
+        return [_choose(list(maps), index) for maps in zip(*by_task, strict=True)]
+
+    def separator_map(self) -> Bool[Tensor, "1 query key"]:
+        """The separator's column in the answer rows.
+
+        ``attention_progress(pattern, separator_map)`` is the share of attention that the separator takes, and
+        ``attention_progress(pattern * ~separator_map, target)`` the progress without it, as the source reports it (maps
+        cut to the answer rows, as the metric expects).
+        """
+        size = self.n_pos - 1
+        column = torch.zeros(1, size, size, dtype=torch.bool)
+        column[:, self.answer.start - 1 : self.answer.stop - 1, self.separator_position] = True
+        return column
+
+    def cosine_pairs(self) -> Bool[Tensor, "row row"]:
+        """The pairs that every task takes."""
+        pairs = below_diagonal(self.answer.stop - self.answer.start)
+        for task in self.tasks:
+            pairs &= task.cosine_pairs()
+        return pairs
+
+    def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
+        """As the task writes them, with the separator of task i as ``|i``."""
+        at = self.separator_position
+        if len(tokens) <= at or tokens[at] < self.first_separator:
+            return [str(token) for token in tokens.tolist()]
+        index = int(tokens[at]) - self.first_separator
+        texts = self.tasks[index].tokens_to_text(self._own_tokens(tokens[None], index)[0])
+        texts[at] = f"|{index}"
+        return texts
+
+    @property
+    def _shares(self) -> tuple[float, ...]:
+        return (1.0,) * len(self.tasks) if self.shares is None else self.shares
+
+    @cached_property
+    def _samples(self) -> list[Batch]:
+        """A few sequences of each task, to see where it has a separator and what it scores."""
+        return [task.sample(32, generator=torch.Generator().manual_seed(0)) for task in self.tasks]
+
+    def _alphabet(self, index: int) -> int:
+        """Ids that a task uses apart from its separator, if that is the last id and stands nowhere else."""
+        tokens, last = self._samples[index].tokens, self.tasks[index].d_vocab - 1
+        elsewhere = torch.arange(tokens.shape[1]) != self.separator_position
+        frees_last = (tokens[:, self.separator_position] == last).all() and (tokens[:, elsewhere] < last).all()
+        return last if frees_last else last + 1
+
+    def _with_separator(self, tokens: Int[Tensor, "batch pos"], index: int) -> Int[Tensor, "batch pos"]:
+        tokens = tokens.clone()
+        tokens[:, self.separator_position] = self.first_separator + index
+        return tokens
+
+    def _own_tokens(self, tokens: Int[Tensor, "batch pos"], index: int) -> Int[Tensor, "batch pos"]:
+        """The tokens with the separator that the task itself draws."""
+        tokens = tokens.clone()
+        tokens[:, self.separator_position] = self._samples[index].tokens[0, self.separator_position]
+        return tokens
+
+    def _mean(self, values: list[float | None]) -> float | None:
+        """The mean by shares; None if one of the values is that counts."""
+        total = 0.0
+        for share, value in zip(self._shares, values, strict=True):
+            if not share:
+                continue
+            if value is None:
+                return None
+            total += share / sum(self._shares) * value
+        return total
+
+
+def _where(task: Task) -> str:
+    return f"{task.answer.start} to {task.answer.stop - 1} of {task.n_pos}"
+
+
+def _choose(
+    maps: list[Bool[Tensor, "_ query key"] | None], index: Int[Tensor, " batch"]
+) -> Bool[Tensor, "_ query key"] | None:
+    """For each sequence the map of its task; a single one where it is the same for all tasks and sequences."""
+    known = [target for target in maps if target is not None]
+    if len(known) < len(maps):
+        return None
+    if all(len(target) == 1 and torch.equal(target, known[0]) for target in known):
+        return known[0]
+    chosen = known[0].expand(len(index), -1, -1)
+    for i, target in enumerate(known[1:], start=1):
+        chosen = torch.where((index == i)[:, None, None], target, chosen)
+    return chosen

@@ -1,0 +1,234 @@
+"""plateau_interp.tasks.mixture: shares, separators, and each sequence as its own task has it."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import Int
+from reference.tasks import moving_window
+from torch import Tensor
+
+from plateau_interp.metrics import attention_progress
+from plateau_interp.tasks import (
+    ConcatenatedWindows,
+    Copy,
+    Histogram,
+    Mixture,
+    MovingWindowDifference,
+    MovingWindowProduct,
+    MovingWindowQuotient,
+    MovingWindowSum,
+    Permutation,
+    PrefixSum,
+    Reverse,
+)
+from plateau_interp.types import IGNORE, Batch, Task, answer_rows
+
+OPERATIONS = ("sum", "difference", "product")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@dataclass(frozen=True)
+class Unseparated(Task):
+    """A prompt that ends with a random number."""
+
+    name = "unseparated"
+    d_vocab = 17
+    n_pos = 33
+    answer = slice(17, 33)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        tokens: Int[Tensor, "batch pos"] = torch.randint(17, (n, 33), generator=generator)
+        return Batch(tokens, tokens[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("shares", "n", "counts"),
+    [
+        (None, 128, [42, 42, 44]),
+        (None, 64, [21, 21, 22]),
+        ((1.0, 1.0, 0.0), 128, [64, 64, 0]),
+        ((1.0, 0.0, 0.0), 128, [128, 0, 0]),
+        ((0.0, 0.0, 1.0), 128, [0, 0, 128]),
+        ((0.0, 1.0, 1.0), 7, [0, 3, 4]),
+        ((0.29, 0.0, 0.71), 100, [29, 0, 71]),
+        (None, 2, [0, 0, 2]),
+    ],
+)
+def test_each_task_gets_its_share(shares, n, counts):
+    task = Mixture(shares=shares)
+    assert task.counts(n) == counts
+    batch = task.sample(n, generator=generator())
+    assert torch.bincount(batch.tokens[:, 16], minlength=20).tolist() == [0] * 17 + counts
+    assert [int(mask.sum()) for mask in task.groups(batch).values()] == counts
+
+
+def test_the_second_paper_s_vocabulary():
+    assert (Mixture().first_separator, Mixture().d_vocab, Mixture().separator_position) == (17, 20, 16)
+    assert Mixture(shares=(1.0, 0.0, 0.0)).d_vocab == 20
+    four = Mixture((*Mixture().tasks, MovingWindowQuotient()))
+    assert (four.first_separator, four.d_vocab) == (17, 21)
+
+
+@given(st.integers(1, 6), st.integers(0, 40), st.integers(0, 2**32))
+def test_samples_are_what_plain_loops_say(k, n, seed):
+    task = Mixture((MovingWindowSum(k=k, scored="answer"), MovingWindowDifference(k=k), MovingWindowProduct(k=k)))
+    batch = task.sample(n, generator=generator(seed))
+    assert (batch.labels[:, :16] == IGNORE).all()
+    assert torch.equal(batch.labels[:, 16:], batch.tokens[:, 17:])
+    found = Counter()
+    for sequence in batch.tokens.tolist():
+        index = sequence[16] - 17
+        found[index] += 1
+        edge = "copy" if index == 0 else "partial"
+        expected = moving_window(sequence[:16], operation=OPERATIONS[index], k=k, p=17, edge=edge)
+        assert sequence[17:] == expected
+    assert [found[i] for i in range(3)] == task.counts(n)
+
+
+def test_rows_are_shuffled():
+    task = Mixture()
+    orders = [task.task_index(task.sample(128, generator=generator(seed)).tokens).tolist() for seed in range(3)]
+    assert all(order != sorted(order) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_a_scored_prompt_foretells_the_separator_of_the_mixture():
+    task = Mixture((MovingWindowSum(), PrefixSum()))
+    batch = task.sample(10, generator=generator())
+    assert torch.equal(batch.labels, batch.tokens[:, 1:])
+    assert task.levels.plateau is None
+    assert task.levels.floor is None
+
+
+def test_separators_are_ids_that_no_task_uses():
+    assert Mixture((Copy(), Reverse())).first_separator == 17  # 0 stays unused: it is not the last id
+    assert Mixture((Histogram(), MovingWindowSum(p=23))).first_separator == 23
+    assert Mixture((MovingWindowSum(p=11, high=30), PrefixSum())).first_separator == 31
+
+
+def test_each_sequence_has_the_targets_of_its_task():
+    task = Mixture((MovingWindowSum(k=2), MovingWindowProduct(k=5), PrefixSum()))
+    batch = task.sample(12, generator=generator())
+    (target,) = task.optimal_attention(batch)
+    for row, index in enumerate(task.task_index(batch.tokens).tolist()):
+        (expected,) = task.tasks[index].optimal_attention(batch)
+        assert torch.equal(target[row], expected[0])
+
+
+def test_one_map_where_all_tasks_have_the_same():
+    task = Mixture()
+    (target,) = task.optimal_attention(task.sample(12, generator=generator()))
+    (expected,) = MovingWindowSum().optimal_attention(MovingWindowSum().sample(1, generator=generator()))
+    assert torch.equal(target, expected)
+
+
+def test_maps_that_depend_on_the_tokens_stay_with_their_sequence():
+    task = Mixture((Permutation(n=4), Permutation(n=4, n_symbols=16, compose=1)))
+    batch = task.sample(6, generator=generator())
+    first, second = task.optimal_attention(batch)
+    expected = Permutation(n=4).optimal_attention(batch)
+    assert torch.equal(first, expected[0])
+    assert torch.equal(second, expected[1])
+
+
+def test_no_map_where_one_task_has_none():
+    task = Mixture((Histogram(), Copy()))
+    assert task.optimal_attention(task.sample(4, generator=generator())) == [None, None]
+
+
+def test_the_separator_s_share_of_attention():
+    task = Mixture()
+    rows = answer_rows(task)
+    pattern = torch.zeros(1, 1, 32, 32)
+    pattern[0, 0, rows, 16] = 3.0
+    pattern[0, 0, rows, 0] = 1.0
+    separator = task.separator_map()[:, rows]
+    assert attention_progress(pattern[:, :, rows], separator).tolist() == [0.75]
+    (target,) = task.optimal_attention(task.sample(1, generator=generator()))
+    without = pattern[:, :, rows] * ~separator
+    assert attention_progress(without, target[:, rows]).tolist() == [2 / 16]  # rows 0 and 1 read input 0
+
+
+def test_levels_are_the_weighted_means():
+    task = Mixture()
+    assert task.levels.initial == pytest.approx(math.log(20))
+    assert task.levels.plateau == pytest.approx((2 * 2.6560 + 2.5993) / 3, abs=1e-4)
+    assert task.levels.floor == 0
+    assert Mixture(shares=(0.0, 1.0, 3.0)).levels.plateau == pytest.approx((2.6560 + 3 * 2.5993) / 4, abs=1e-4)
+    unknown = Mixture((MovingWindowProduct(), Copy(scored="answer")))
+    assert unknown.levels.plateau is None
+    assert unknown.levels.floor == 0
+    assert replace(unknown, shares=(1.0, 0.0)).levels.plateau == pytest.approx(2.5993, abs=1e-4)
+
+
+def test_partial_solution_and_pairs_are_common_to_all():
+    assert Mixture().partial_solution == (0,)
+    assert Mixture().cosine_pairs().sum() == 105
+    mixed = Mixture((MovingWindowSum(k=3), Copy(), PrefixSum()))
+    assert mixed.partial_solution == ()
+    assert replace(mixed, shares=(1.0, 0.0, 1.0)).partial_solution == (0,)
+    assert mixed.cosine_pairs().sum() == 105
+
+
+def test_group_names_are_unique():
+    assert Mixture().group_names == ("moving-window-sum", "moving-window-difference", "moving-window-product")
+    twice = Mixture((MovingWindowSum(), MovingWindowSum(k=4), Copy()))
+    assert twice.group_names == ("moving-window-sum-0", "moving-window-sum-1", "copy")
+
+
+def test_text_is_the_task_s_own():
+    task = Mixture((MovingWindowSum(n=2), Copy(n=2, high=5)))
+    assert task.first_separator == 17
+    assert task.tokens_to_text(torch.tensor([3, 1, 17, 3, 4])) == ["3", "1", "|0", "3", "4"]
+    assert task.tokens_to_text(torch.tensor([3, 1, 18, 3, 0])) == ["3", "1", "|1", "3", "|"]
+    assert task.tokens_to_text(torch.tensor([3, 1])) == ["3", "1"]
+    assert task.tokens_to_text(torch.tensor([3, 1, 4])) == ["3", "1", "4"]
+
+
+def test_a_task_alone_is_itself():
+    batch = Mixture((PrefixSum(),)).sample(5, generator=generator())
+    assert Mixture((PrefixSum(),)).d_vocab == 18
+    assert batch.tokens.tolist() == sorted_like(PrefixSum().sample(5, generator=generator()).tokens, batch.tokens)
+
+
+def sorted_like(rows: Tensor, order: Tensor) -> list[list[int]]:
+    """The same rows, in the other's order; fails if they are not the same."""
+    assert sorted(rows.tolist()) == sorted(order.tolist())
+    return order.tolist()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "shares", "text"),
+    [
+        ((), None, "tasks must hold at least one task; got none"),
+        (
+            (MovingWindowSum(), Copy(n=4)),
+            None,
+            "tasks must have their answers at the same positions: 17 to 32 of 33 in moving-window-sum; "
+            "got 5 to 8 of 9 in copy",
+        ),
+        (
+            (MovingWindowSum(), ConcatenatedWindows()),
+            None,
+            "tasks must have their answers at the same positions: 17 to 32 of 33 in moving-window-sum; "
+            "got 17 to 29 of 30 in concatenated-windows",
+        ),
+        ((Copy(), Reverse()), (1.0,), "shares must hold one number a task, 2; got 1"),
+        ((Copy(), Reverse()), (1.0, -1.0), "shares must be at least 0 and not all 0; got (1.0, -1.0)"),
+        ((Copy(), Reverse()), (0.0, 0.0), "shares must be at least 0 and not all 0; got (0.0, 0.0)"),
+        ((Copy(), Reverse()), (1.0, math.nan), "shares must be at least 0 and not all 0; got (1.0, nan)"),
+        ((Copy(), Unseparated()), None, "tasks must end their prompts with a separator; in unseparated it varies"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tasks, shares, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        Mixture(tasks, shares)
