@@ -20,8 +20,9 @@ from hook_cases import (
     toy,
 )
 from torch import Tensor
+from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
-from plateau_interp.decoding import greedy_answers
+from plateau_interp.decoding import greedy_answers, greedy_continuation
 from plateau_interp.hooks import (
     AblateHeads,
     BiasAttention,
@@ -410,8 +411,6 @@ def test_a_map_that_depends_on_the_data_is_right_under_a_cache(edit: Interventio
 
 
 def test_a_cache_filled_elsewhere_is_refused_where_the_tokens_matter() -> None:
-    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
-
     model = toy(task=Pointer(), n_layers=2)
     tokens = tokens_for(model)
     cache = TransformerLensKeyValueCache.init_cache(model.cfg, "cpu", len(tokens))
@@ -473,6 +472,21 @@ def test_on_a_rotary_model_with_targets_of_ones_own() -> None:
             assert all(gradient.isfinite().all() for gradient in gradients(model, tokens).values())
         assert_untouched(model)
         assert torch.equal(model(tokens), plain)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_works_inside_generate(cached: bool) -> None:
+    """TransformerLens's generate embeds the whole prefix at each step and starts its forwards at the first block."""
+    model = gpt_neox()
+    tokens = tokens_for(model)
+    options = {"do_sample": False, "stop_at_eos": False, "prepend_bos": False, "verbose": False}
+    plain = greedy_continuation(model, tokens, 4)
+    for edit in (PatchAttention(gpt_neox(seed=5)), AblateHeads([1], by="uniform"), AblateHeads([0, 1, 2])):
+        with intervening(model, edit):
+            mine = greedy_continuation(model, tokens, 4)
+            theirs = model.generate(tokens, max_new_tokens=4, use_past_kv_cache=cached, **options)
+        assert torch.equal(theirs[:, 8:], mine)
+        assert not torch.equal(mine, plain)
 
 
 def test_nothing_leaks_from_the_future() -> None:
