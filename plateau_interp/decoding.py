@@ -38,9 +38,12 @@ def greedy_continuation(
         ValueError: if prompt and new tokens do not fit the model's context.
 
     Example:
-        >>> from plateau_interp import MovingWindowSum, toy_model  # doctest: +SKIP
-        >>> greedy_continuation(toy_model(MovingWindowSum()), prompts, 16).shape  # doctest: +SKIP
-        torch.Size([64, 16])
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> prompts = task.sample(3, generator=torch.Generator()).tokens[:, :5]
+        >>> greedy_continuation(toy_model(task, d_model=16), prompts, 4).shape
+        torch.Size([3, 4])
     """
     longest = prompts.shape[1] + n_new - 1
     if longest > model.cfg.n_ctx:

@@ -3,7 +3,7 @@
 A third party adds one under the entry-point group ``plateau_interp.optimizers``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ class Adam:
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate)
+        _check(self.learning_rate, fractions={"beta1": self.beta1, "beta2": self.beta2}, sizes={"eps": self.eps})
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.Adam`."""
@@ -54,7 +54,8 @@ class AdamW:
     name: ClassVar[str] = "adamw"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate)
+        sizes = {"eps": self.eps, "weight_decay": self.weight_decay}
+        _check(self.learning_rate, fractions={"beta1": self.beta1, "beta2": self.beta2}, sizes=sizes)
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.AdamW` with two parameter groups: decayed and not."""
@@ -85,13 +86,19 @@ class SGD:
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate)
+        _check(self.learning_rate, fractions={"momentum": self.momentum}, sizes={})
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.SGD`."""
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
 
 
-def _check(learning_rate: float) -> None:
+def _check(learning_rate: float, *, fractions: Mapping[str, float], sizes: Mapping[str, float]) -> None:
     if not 0 < learning_rate < float("inf"):
         raise ValueError(f"learning_rate must be a positive number; got {learning_rate}")
+    for name, value in fractions.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be from 0 to below 1; got {value}")
+    for name, value in sizes.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be at least 0; got {value}")

@@ -141,7 +141,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         peak_cosine_step=_at(steps, _where_extreme(cosine)),
         peak_repetition=_extreme(repetition),
         peak_repetition_step=_at(steps, _where_extreme(repetition)),
-        repetition_truth=None if truth is None else float(np.nanmean(truth)),
+        repetition_truth=None if truth is None or np.isnan(truth).all() else float(np.nanmean(truth)),
         attention_progress_start=None if progress is None else float(progress[0]),
         attention_progress_end=None if progress is None else float(progress[-1]),
         final_loss=float(raw[-10:].mean()),
@@ -181,6 +181,8 @@ def _comparable(summary: Summary) -> dict[str, float | None]:
 def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float, int, int, int | None]:
     """Level, and the row indices of start, end and drop; see `Summary`."""
     fall = first - lowest
+    if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
+        return float(np.median(loss)), 0, len(loss) - 1, None
     below_half = np.flatnonzero(loss < first - fall / 2)
     before = loss[: max(int(below_half[0]), 1)] if len(below_half) else loss
     level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
@@ -203,8 +205,9 @@ def _solved_between(metrics: pd.DataFrame, start: int, end: int) -> tuple[int, .
     if end < start:
         return ()
     shelf = metrics.iloc[(start + end) // 2 : end + 1]
-    n_answers = sum(column.removeprefix("accuracy_").isdigit() for column in metrics.columns)
-    return tuple(index for index in range(n_answers) if shelf[f"accuracy_{index}"].mean() >= SOLVED)
+    measured = [column.removeprefix("accuracy_") for column in metrics.columns if column.startswith("accuracy_")]
+    indices = sorted(int(index) for index in measured if index.isdigit())
+    return tuple(index for index in indices if shelf[f"accuracy_{index}"].mean() >= SOLVED)
 
 
 def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:

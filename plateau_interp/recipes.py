@@ -159,6 +159,10 @@ class Recipe:
         }.items():
             if number < 1:
                 raise RecipeError(f"{name} must be at least 1; got {number}")
+        if self.training.grad_clip is not None and not self.training.grad_clip > 0:
+            raise RecipeError(f"training.grad_clip must be positive; got {self.training.grad_clip}")
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"seed must be from 0 to 2**63 - 1; got {self.seed}")
 
     @property
     def steps(self) -> int:
@@ -327,10 +331,12 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
         return decode("tasks", value, path=path)
     if hint in (OptimizerSpec, OptimizerSpec | None):
         return None if value is None else decode("optimizers", value, path=path)
-    if hint == tuple[Intervention, ...]:
+    lists: dict[Any, PluginKind] = {tuple[Intervention, ...]: "hooks", tuple[Task, ...]: "tasks"}
+    if hint in lists:
         if not isinstance(value, list):
-            raise RecipeError(f"{path}: expected a list of interventions; got {value!r}")
-        return tuple(decode("hooks", item, path=f"{path}[{index}]") for index, item in enumerate(value))
+            what = "interventions" if lists[hint] == "hooks" else "tasks"
+            raise RecipeError(f"{path}: expected a list of {what}; got {value!r}")
+        return tuple(decode(lists[hint], item, path=f"{path}[{index}]") for index, item in enumerate(value))
     if isinstance(value, dict) and "name" in value:
         return decode("hooks", value, path=path)
     if hint == Fork | None:

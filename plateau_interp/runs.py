@@ -9,7 +9,8 @@ RUN/checkpoints/<step>/     the state after <step> updates: model, optimizer and
 RUN/report/                 what `plateau report` draws
 ```
 
-Every file is written whole or not at all, nothing is pickled, and one process writes a folder at a time. A killed run
+Every file is written whole or not at all (metrics.jsonl a line at a time), nothing is pickled, and one process writes a
+folder at a time. A killed run
 goes on from its last checkpoint and comes out bit for bit as if it had not been killed (on the same machine, with the
 same number of threads). For training without a folder use `plateau_interp.training.train`.
 """
@@ -20,6 +21,7 @@ import math
 import os
 import platform
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -35,9 +37,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from plateau_interp.files import write_atomically
-from plateau_interp.intervening import intervening, intervention_state, load_intervention_state
+from plateau_interp.intervening import InterventionWarning, intervening
 from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
+from plateau_interp.receipts import intervention_state, load_intervention_state
 from plateau_interp.recipes import Fork, Recipe, RecipeError
 from plateau_interp.training import Step, train
 from plateau_interp.types import Batch, Intervention, Receipt, Task
@@ -48,7 +51,7 @@ FORMAT = 1
 
 
 class RunError(ValueError):
-    """A run folder that cannot be used as asked; nothing was written."""
+    """A run folder that cannot be used as asked (nothing is written then), or a training that diverged."""
 
 
 class Run:
@@ -75,7 +78,7 @@ class Run:
             raise RunError(f"{self.path} holds no recipe.json: it is not a run folder")
         try:
             self.recipe = Recipe.from_json((self.path / "recipe.json").read_text(encoding="utf-8"))
-        except RecipeError as error:
+        except (RecipeError, UnicodeDecodeError) as error:
             raise RunError(f"{self.path / 'recipe.json'}: {error}") from None
 
     def __repr__(self) -> str:
@@ -91,20 +94,13 @@ class Run:
             RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise RunError(f"{path} is a file; a run needs a folder")
-        text = recipe.to_json()
-        if (path / "recipe.json").exists():
-            run = Run(path)
-            if run.recipe.to_json() == text:
-                return run
-            if recipe.steps < run.recipe.steps or not _differ_in_steps_alone(run.recipe, recipe):
-                raise RunError(f"{path} holds the run of another recipe ({_difference(run.recipe, recipe)})")
-        elif path.is_dir() and any(child.name != LOCK for child in path.iterdir()):
-            raise RunError(f"{path} is not empty and holds no run")
-        path.mkdir(parents=True, exist_ok=True)
-        with _only_writer(path):
-            write_atomically(path / "recipe.json", text)
+        # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
+        recipe = Recipe.from_json(recipe.to_json())
+        if _takes(path, recipe):
+            path.mkdir(parents=True, exist_ok=True)
+            with _only_writer(path):
+                if _takes(path, recipe):  # nobody was quicker
+                    write_atomically(path / "recipe.json", recipe.to_json())
         return Run(path)
 
     @property
@@ -207,8 +203,12 @@ class Run:
             >>> for step in fork.train():  # doctest: +SKIP
             ...     print(step.loss)
         """
-        if not 0 <= at <= self.step:
-            raise RunError(f"{self.path} can be forked at steps 0 to {self.step}; got {at}")
+        if not self.checkpoints:
+            raise RunError(f"{self.path} has not begun: there is nothing to fork")
+        first = min(self.checkpoints)
+        if not first <= at <= self.step:
+            hint = "; for an earlier step fork its parent" if 0 <= at < first else ""
+            raise RunError(f"{self.path} can be forked at steps {first} to {self.step}; got {at}{hint}")
         recipe = dataclasses.replace(
             self.recipe,
             interventions=self.recipe.interventions if interventions is None else tuple(interventions),
@@ -228,7 +228,9 @@ class Run:
         recipe = self.recipe
         model = recipe.build_model(device=device)
         optimizer = recipe.optimizer.build(model.named_parameters())
-        with intervening(model, *recipe.interventions) as receipts:
+        with warnings.catch_warnings(), intervening(model, *recipe.interventions) as receipts:
+            # What they did was said when the parent trained; here there may be no step for them to act at.
+            warnings.simplefilter("ignore", InterventionWarning)
             nearest = max(step for step in self.checkpoints if step <= at)
             latest = self._load(nearest, model, optimizer, receipts)
             for step in self._steps(model, optimizer, start=nearest, stop=at, latest=latest):
@@ -236,7 +238,8 @@ class Run:
             rows = [row for row in self._rows() if row["step"] < at]
             write_atomically(fork.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-            heirs = receipts if fork.recipe.interventions is recipe.interventions else ()
+            keeps = fork.recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]
+            heirs = receipts if keeps else ()
             fork._save(at, model, optimizer, heirs, latest=latest)
 
     def _steps(
@@ -330,16 +333,19 @@ class Run:
         self, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
     ) -> dict[str, float]:
         """Bring everything, the metrics too, to the last checkpoint; return the numbers of the step before it."""
+        latest = self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
+        rows = [row for row in self._rows() if row["step"] < self.step]
+        expected = list(range(0, self.step, self.recipe.measuring.every))
+        if [row["step"] for row in rows] != expected:
+            raise RunError(
+                f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not the expected "
+                f"{len(expected)}: one for every {self.recipe.measuring.every} steps from 0 on"
+            )
+        # Nothing is written before all that was there has been read and found good.
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
-        rows = [row for row in self._rows() if row["step"] < self.step]
-        expected = len(range(0, self.step, self.recipe.measuring.every))
-        if len(rows) != expected:
-            raise RunError(
-                f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not {expected}"
-            )
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        return self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
+        return latest
 
     def _load(
         self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
@@ -348,21 +354,19 @@ class Run:
         folder = self.path / "checkpoints" / str(step)
         state = self._read_state(folder)
         self._load_weights(model, step)
-        parameters = dict(model.named_parameters())
-        tensors = _load_tensors(folder / "optimizer.safetensors")
-        for place, value in {**tensors, **state["optimizer"]}.items():
-            name, key = place.rsplit("/", 1)
-            parameter = parameters[name]
-            on_device = isinstance(value, Tensor) and value.shape == parameter.shape
-            optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
+        _load_optimizer_state(
+            optimizer, {**_load_tensors(folder / "optimizer.safetensors"), **state["optimizer"]}, model
+        )
         load_intervention_state(receipts, _load_tensors(folder / "interventions.safetensors"))
         return {name: float(value) for name, value in state["latest"].items()}
 
     def _read_state(self, folder: Path) -> dict[str, Any]:
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise _damaged(folder / "state.json", error) from None
+        if not isinstance(state, dict) or not {"latest", "optimizer"} <= state.keys():
+            raise _damaged(folder / "state.json", ValueError("it is not what a checkpoint holds"))
         if state.get("format", 0) > FORMAT:
             raise RunError(
                 f"{folder} was written by a newer version (format {state['format']}, this one reads {FORMAT})"
@@ -386,11 +390,13 @@ class Run:
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        lines = file.read_text(encoding="utf-8").split("\n")
         try:
-            return [json.loads(line) for line in lines[:-1]]
-        except json.JSONDecodeError as error:
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+        except ValueError as error:
             raise _damaged(file, error) from None
+        if not all(isinstance(row, dict) and "step" in row for row in rows):
+            raise _damaged(file, ValueError("a line is no row of metrics"))
+        return rows
 
     def _write_table(self) -> None:
         table = self.metrics.to_parquet(index=False)
@@ -399,6 +405,27 @@ class Run:
 
 
 LOCK = ".lock"
+
+
+def _takes(path: Path, recipe: Recipe) -> bool:
+    """Whether the recipe is to be written to the folder; False if it is there.
+
+    Raises:
+        RunError: if the folder is not for this recipe.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; a run needs a folder")
+    if not (path / "recipe.json").exists():
+        ours = {LOCK, ".recipe.json.tmp"}
+        if path.is_dir() and any(child.name not in ours for child in path.iterdir()):
+            raise RunError(f"{path} is not empty and holds no run")
+        return True
+    there = Run(path).recipe
+    if there.to_dict() == recipe.to_dict():
+        return False
+    if recipe.steps < there.steps or not _differ_in_steps_alone(there, recipe):
+        raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
+    return True
 
 
 @contextmanager
@@ -417,6 +444,17 @@ def _only_writer(path: Path) -> Iterator[None]:
 def _weights(model: ToyTransformer) -> dict[str, Tensor]:
     # Parameters alone: TransformerLens's state dict also holds constant masks.
     return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+
+
+def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:
+    """Give an optimiser its state back, through its ``load_state_dict``: that knows what belongs on which device."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    by_index: dict[int, dict[str, Any]] = {}
+    for place, value in state.items():
+        name, key = place.rsplit("/", 1)
+        by_index.setdefault(order.index(name), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
 
 
 def _load_tensors(file: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import pytest
 
 from plateau_interp.plateaus import Summary, compare, summarise
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.types import Levels
 
 TASK = MovingWindowSum()
 
@@ -112,3 +113,21 @@ def test_compare_keeps_what_was_not_reached_empty() -> None:
 def test_compare_needs_two_runs() -> None:
     with pytest.raises(ValueError, match="at least two runs; got 1"):
         compare({"base": summary_of(history())})
+
+
+class Unknown(MovingWindowSum):
+    """A task of whose losses nothing is known."""
+
+    @property
+    def levels(self) -> Levels:
+        return Levels()
+
+
+@pytest.mark.parametrize("loss", [[2.9], [2.9, 2.9], [1.0, 1.0, 1.2]])
+def test_early_tables_of_a_task_without_closed_forms_are_summarised(loss: list[float]) -> None:
+    table = pd.DataFrame({"step": range(len(loss)), "loss": loss, "accuracy_0": 0.0, "accuracy_2": 1.0})
+    table["repetition_truth"] = float("nan")
+    summary = summarise(table, task=Unknown(), batch_size=1)
+    assert summary.drop_step is None
+    assert summary.partial_solution == (2,)
+    assert summary.repetition_truth is None

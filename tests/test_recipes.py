@@ -15,7 +15,7 @@ from plateau_interp.recipes import (
     TrainingOptions,
     encode,
 )
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import Mixture, MovingWindowProduct, MovingWindowSum
 
 RECIPE = Recipe(
     MovingWindowSum(n=8, k=3, p=11),
@@ -105,3 +105,8 @@ def test_what_is_not_plain_data_is_refused_with_its_path() -> None:
 
     with pytest.raises(RecipeError, match=r"^value.source: a recipe holds plain data, not Tensor$"):
         encode(Holder(torch.zeros(1)))
+
+
+def test_tasks_inside_a_task_are_read_back() -> None:
+    recipe = Recipe(Mixture(tasks=(MovingWindowSum(k=3), MovingWindowProduct())))
+    assert Recipe.from_json(recipe.to_json()) == recipe

@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, FreezeWeights, TransplantWeights, When
 from plateau_interp.optimizers import SGD
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run, RunError
@@ -196,8 +197,10 @@ def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(
         next(steps)
     steps.close()  # type: ignore[attr-defined]
     spoil(run.path / "checkpoints" / "20" / name)
+    rows = (run.path / "metrics.jsonl").read_bytes()
     with pytest.raises(RunError, match=rf"20/{name} is damaged: .*; delete .*20 to go on from the checkpoint before"):
         next(run.train())
+    assert (run.path / "metrics.jsonl").read_bytes() == rows
     shutil.rmtree(run.path / "checkpoints" / "20")
     assert contents(finished(run.path).path) == contents(whole.path)
 
@@ -222,7 +225,7 @@ def test_missing_rows_are_noticed(tmp_path: Path) -> None:
         next(steps)
     steps.close()  # type: ignore[attr-defined]
     (run.path / "metrics.jsonl").unlink()
-    with pytest.raises(RunError, match=r"metrics.jsonl has 0 rows before step 10, not 10"):
+    with pytest.raises(RunError, match=r"metrics.jsonl has 0 rows before step 10, not the expected 10"):
         next(run.train())
 
 
@@ -307,7 +310,74 @@ def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
     parent = finished(tmp_path / "parent")
     with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):
         parent.fork(at=26)
+    with pytest.raises(RunError, match="can be forked at steps 20 to 20; got 3; for an earlier step fork its parent"):
+        parent.fork(at=20, out=tmp_path / "late").fork(at=3)
+    with pytest.raises(RunError, match="has not begun: there is nothing to fork"):
+        Run.create(tmp_path / "new", RECIPE).fork(at=0)
     with pytest.raises(RunError, match="a fork at step 20 cannot end at step 10"):
         parent.fork(at=20, steps=10)
     with pytest.raises(RunError, match="holds the run of another recipe"):
         parent.fork(at=20, out=parent.path)
+
+
+@pytest.mark.filterwarnings("ignore:.*undid training:plateau_interp.intervening.InterventionWarning")
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        (AmplifySlowGradient(),),
+        (When(BiasAttention(factor=3.0), since="loss < 2.5"), FreezeWeights("mlp")),
+        (During(TransplantWeights("donor", "mlp"), start=5, stop=18),),
+    ],
+    ids=["memory", "condition", "transplant"],
+)
+@pytest.mark.parametrize("at", [7, 10])
+def test_interventions_keep_their_memory_when_resumed_and_forked(tmp_path: Path, interventions: Any, at: int) -> None:
+    if isinstance(interventions[0], During):
+        finished(tmp_path / "donor", replace(RECIPE, seed=9))
+        source = str(tmp_path / "donor")
+        interventions = (During(TransplantWeights(source, "mlp"), start=5, stop=18),)
+    recipe = replace(RECIPE, interventions=interventions)
+    parent = finished(tmp_path / "parent", recipe)
+    steps = Run.create(tmp_path / "halves", recipe).train()
+    for _ in range(13):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert contents(finished(tmp_path / "halves", recipe).path) == contents(parent.path)
+    fork = parent.fork(at=at)
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(parent.metrics)
+    last = "checkpoints/25/model.safetensors"
+    assert contents(fork.path)[last] == contents(parent.path)[last]
+
+
+def test_whole_numbers_for_floats_are_the_same_recipe(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, grad_clip=1, optimizer=SGD(learning_rate=1)))
+    Run.create(tmp_path / "run", recipe)
+    assert finished(tmp_path / "run", recipe).finished
+
+
+def test_a_kill_while_the_recipe_is_written_leaves_a_folder_that_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.json.tmp").write_text("{")
+    assert finished(tmp_path / "run").finished
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("checkpoints/20/state.json", b"[]", "state.json is damaged"),
+        ("checkpoints/20/state.json", b"{}", "state.json is damaged"),
+        ("metrics.jsonl", b"null\n", "metrics.jsonl is damaged: a line is no row"),
+        ("metrics.jsonl", b"\xff\n", "metrics.jsonl is damaged: 'utf-8'"),
+    ],
+)
+def test_other_damage_is_a_clear_error_too(tmp_path: Path, file: str, content: bytes, message: str) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(20):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    (run.path / file).write_bytes(content)
+    with pytest.raises(RunError, match=message):
+        next(run.train())
