@@ -56,7 +56,7 @@ def steps(model: Any, optimizer: torch.optim.Optimizer, n: int, *, set_to_none: 
 @pytest.mark.parametrize("n_layers", [1, 2])
 @pytest.mark.parametrize("attention", ["linear", "softmax"])
 @pytest.mark.parametrize("group", SHEET)
-def test_the_groups_are_those_of_the_sheet(group: str, attention: str, n_layers: int) -> None:
+def test_the_groups_are_those_of_the_paper(group: str, attention: str, n_layers: int) -> None:
     model = toy(attention=attention, n_layers=n_layers, n_heads=4)
     names = [name for name, _ in model.named_parameters()]
     expected = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in SHEET[group])]
@@ -98,7 +98,7 @@ def test_what_matches_nothing_is_an_error_that_shows_names(where: Any, message: 
 
 
 def test_a_group_that_would_silently_match_less_is_an_error() -> None:
-    """The sheet's trap: a rule that finds embeddings and norms, and no queries."""
+    """A trap: a rule that finds embeddings and norms, and no queries."""
     model = toy(n_layers=2)
     attn = model.blocks[1].attn
     attn.lower_case_q, attn.other_b = attn.W_Q, attn.b_Q

@@ -23,7 +23,7 @@ WINDOWS = {
     "124_disjoint_444": {1: range(4), 2: range(4, 8), 4: range(9, 13)},
     "124_disjoint_453": {1: range(4), 2: range(4, 9), 4: range(10, 13)},
 }
-"""The sheet's table: for each window the first inputs of its sums."""
+"""The paper's table: for each window the first inputs of its sums."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -67,7 +67,7 @@ def test_the_paper_s_mixes(name):
     assert task.n_answers == {"123_disjoint_454": 13, "124_stair_653": 14}.get(name, 12)
 
 
-def test_the_natural_targets_in_the_sheet_s_words():
+def test_the_natural_targets_in_words():
     task = ConcatenatedWindows()
     (target,) = task.optimal_attention(task.sample(1, generator=generator()))
     rows = [row.nonzero().flatten().tolist() for row in target[0, 16:]]

@@ -56,7 +56,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 class Sizes(NamedTuple):
-    """The sheets' defaults: lengths, alphabet, training, cells of the map of one sequence, pairs of the cosine."""
+    """The papers' defaults: lengths, alphabet, training, cells of the map of one sequence, pairs of the cosine."""
 
     n_pos: int
     d_vocab: int
@@ -86,7 +86,7 @@ DEFAULTS = {
 
 
 @each_kind
-def test_the_sheets_sizes(kind):
+def test_the_papers_sizes(kind):
     task, sizes = kind(), DEFAULTS[kind]
     assert (task.n_pos, task.d_vocab) == (sizes.n_pos, sizes.d_vocab)
     training = task.defaults
