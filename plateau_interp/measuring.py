@@ -6,21 +6,23 @@ from sequences of their own random stream. Measuring never changes a run: the we
 unmeasured one.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.types import Batch, HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, layer_targets
 
 __all__ = ["Meter"]
 
+OUTPUT = "unembed.hook_out"
 FINAL_STATE = "unembed.hook_in"
 """The hidden state of the collapse measure: the final LayerNorm's output with gain and bias (`pre_lm_h`)."""
 
@@ -36,7 +38,12 @@ class Meter:
     | ``repetition``, ``repetition_truth`` | neighbours that are equal, in answers and in the truth | 0 to 1 |
     | ``attention_progress`` | share of absolute attention on target positions, answer rows, mean over the layers that
       have a map (each as ``attention_progress_l`` when there are several) | 0 to 1 |
+    | ``attention_separator``, ``attention_progress_without_separator`` | share of absolute attention on the separator,
+      answer rows, mean over layers; progress of the attention that is not on it; both only for a task with a
+      `separator_map` | 0 to 1 |
     | ``cosine`` | mean pairwise cosine of the final hidden states of the task's pairs of answer rows | -1 to 1 |
+    | ``<measure>_<group>`` | each of these measures, and ``loss``, over the sequences of one of the task's `groups`,
+      such as ``accuracy_moving_window_sum``; NaN where the batch has none | as above |
 
     Attention and cosine are those of the training batch, as in the paper; so is the time: the model after t updates on
     the batch of step t (the authors measure the same quantities after update t, which they log under index t).
@@ -91,8 +98,11 @@ class Meter:
         def keep_state(state: Tensor, *, hook: Any) -> None:
             self._seen[hook.name] = state.detach()[:, rows]
 
+        def keep_output(output: Tensor, *, hook: Any) -> None:
+            self._seen[hook.name] = output.detach()
+
         patterns = [(_pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
-        with model.hooks(fwd_hooks=[*patterns, (FINAL_STATE, keep_state)]):
+        with model.hooks(fwd_hooks=[*patterns, (FINAL_STATE, keep_state), (OUTPUT, keep_output)]):
             yield
 
     @torch.no_grad()
@@ -104,39 +114,80 @@ class Meter:
             batch: what the forward of `watching` was made on.
             generator: for the sequences whose answers are decoded.
         """
-        attention = self._attention(batch, n_layers=model.cfg.n_layers)
-        measured = {**self._answers(model, generator), **attention, "cosine": self._cosine()}
+        drawn = self.task.sample(self.n_sequences, generator=generator)
+        answers, truth = greedy_answers(model, self.task, drawn.tokens), drawn.tokens[:, self.task.answer]
+        decoded = {
+            "accuracy": metrics.token_accuracy(answers, truth),
+            "repetition": metrics.repetition_frequency(answers),
+            "repetition_truth": metrics.repetition_frequency(truth),
+        }
+        watched = {**self._attention(batch, n_layers=model.cfg.n_layers), "cosine": self._cosine()}
+        by_position = metrics.position_accuracy(answers, truth)
+        measured = {
+            **{name: values.mean() for name, values in decoded.items()},
+            **{f"accuracy_{index}": value for index, value in enumerate(by_position)},
+            **{name: values.mean() for name, values in watched.items()},
+            **_group_means(decoded, self.task.groups(drawn)),
+            **self._group_losses(batch),
+            **_group_means(watched, self.task.groups(batch)),
+        }
         self._seen.clear()
         return measured
 
-    def _answers(self, model: HookedModel, generator: torch.Generator) -> dict[str, Tensor]:
-        tokens = self.task.sample(self.n_sequences, generator=generator).tokens
-        truth = tokens[:, self.task.answer]
-        answers = greedy_answers(model, self.task, tokens)
-        by_position = metrics.position_accuracy(answers, truth)
-        return {
-            "accuracy": metrics.token_accuracy(answers, truth).mean(),
-            **{f"accuracy_{index}": value for index, value in enumerate(by_position)},
-            "repetition": metrics.repetition_frequency(answers).mean(),
-            "repetition_truth": metrics.repetition_frequency(truth).mean(),
-        }
-
-    def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Tensor]:
+    def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
         rows = answer_rows(self.task)
-        progress = {
-            layer: metrics.attention_progress(self._seen[_pattern_name(layer)], target[:, rows]).mean()
+        patterns = [self._seen[_pattern_name(layer)] for layer in range(n_layers)]
+        targets = {
+            layer: target[:, rows]
             for layer, target in enumerate(layer_targets(self.task, batch, n_layers=n_layers))
             if target is not None
         }
-        if not progress:
-            return {}
-        mean = torch.stack(list(progress.values())).mean()
-        each = {f"attention_progress_{layer}": value for layer, value in progress.items()} if len(progress) > 1 else {}
-        return {"attention_progress": mean, **each}
+        progress = {layer: metrics.attention_progress(patterns[layer], target) for layer, target in targets.items()}
+        shares = {}
+        if progress:
+            shares["attention_progress"] = torch.stack(list(progress.values())).mean(dim=0)
+        if len(progress) > 1:
+            shares |= {f"attention_progress_{layer}": values for layer, values in progress.items()}
+        separator = self.task.separator_map()
+        if separator is not None:
+            cells = separator[:, rows].to(patterns[0].device)
+            on_it = [metrics.attention_progress(pattern, cells) for pattern in patterns]
+            shares["attention_separator"] = torch.stack(on_it).mean(dim=0)
+            without = [
+                metrics.attention_progress(patterns[layer] * ~cells, target) for layer, target in targets.items()
+            ]
+            if without:
+                shares["attention_progress_without_separator"] = torch.stack(without).mean(dim=0)
+        return shares
 
-    def _cosine(self) -> Tensor:
+    def _cosine(self) -> Float[Tensor, " batch"]:
         states = self._seen[FINAL_STATE]
-        return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device)).mean()
+        return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device))
+
+    def _group_losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
+        return {
+            f"loss_{_word(group)}": self.task.loss(
+                self._seen[OUTPUT], Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
+            )
+            for group, mask in self.task.groups(batch).items()
+        }
+
+
+def _group_means(
+    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
+) -> dict[str, Float[Tensor, ""]]:
+    """The mean of each measure over each group; NaN for a group without a sequence."""
+    return {
+        f"{name}_{_word(group)}": values.where(mask, 0).sum() / mask.sum()
+        for group, mask in groups.items()
+        for name, values in measures.items()
+    }
+
+
+def _word(group: str) -> str:
+    """A group's name as a column has it: what pandas takes as an attribute and `When` as a condition."""
+    return re.sub(r"\W", "_", group)
 
 
 def _pattern_name(layer: int) -> str:

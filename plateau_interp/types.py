@@ -90,7 +90,11 @@ class Task(Protocol):
     """
 
     name: ClassVar[str]
-    defaults: ClassVar[Defaults] = Defaults()
+
+    @property
+    def defaults(self) -> Defaults:
+        """How it is trained when nobody says otherwise; a class attribute will do."""
+        return Defaults()
 
     @property
     def d_vocab(self) -> int:
@@ -124,6 +128,17 @@ class Task(Protocol):
     def optimal_attention(self, batch: Batch) -> Sequence[Bool[Tensor, "batch query key"] | None]:
         """For each layer the key positions the solution reads (a leading axis of 1 if the same for all), or None."""
         return [None] * self.defaults.n_layers
+
+    def groups(self, batch: Batch) -> Mapping[str, Bool[Tensor, " batch"]]:
+        """Kinds of sequences that are also measured by themselves, by name; none by default.
+
+        The meter adds a column a measure and name, such as ``accuracy_<name>``, so a name is not a number.
+        """
+        return {}
+
+    def separator_map(self) -> Bool[Tensor, "1 query key"] | None:
+        """A separator's cells in the answer rows, if its share of attention is to be measured; None by default."""
+        return None
 
     def cosine_pairs(self) -> Bool[Tensor, "row row"]:
         """Which pairs of answer rows (below the diagonal) the collapse measure averages over; default all."""

@@ -46,7 +46,6 @@ class Mixture(Task):
     shares: tuple[float, ...] | None = None
 
     name: ClassVar[str] = "mixture"
-    defaults: ClassVar[Defaults] = Defaults(steps=1000, batch_size=128)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -67,6 +66,18 @@ class Mixture(Task):
             separator = sample.tokens[:, self.separator_position]
             if (separator != separator[0]).any():
                 raise ValueError(f"tasks must end their prompts with a separator; in {task.name} it varies")
+
+    @property
+    def defaults(self) -> Defaults:
+        """The source's 128 sequences a step; layers, steps and clipping as the most demanding task needs them."""
+        each = [task.defaults for task in self.tasks]
+        return Defaults(
+            steps=max(one.steps for one in each),
+            n_layers=max(one.n_layers for one in each),
+            batch_size=128,
+            learning_rate=min(one.learning_rate for one in each),
+            grad_clip=min((one.grad_clip for one in each if one.grad_clip is not None), default=None),
+        )
 
     @property
     def separator_position(self) -> int:
@@ -126,9 +137,9 @@ class Mixture(Task):
         return tuple(name if names.count(name) == 1 else f"{name}-{index}" for index, name in enumerate(names))
 
     def groups(self, batch: Batch) -> dict[str, Bool[Tensor, " batch"]]:
-        """The sequences of each task, for measures by task: ``metrics.token_accuracy(…)[mask].mean()``."""
+        """The sequences of each task that is ever drawn, for measures by task."""
         index = self.task_index(batch.tokens)
-        return {name: index == i for i, name in enumerate(self.group_names)}
+        return {name: index == i for i, name in enumerate(self.group_names) if self._shares[i]}
 
     @property
     def levels(self) -> Levels:
@@ -160,9 +171,8 @@ class Mixture(Task):
         Every answer row must also learn the task from the separator, which no map counts: `separator_map`.
         """
         index = self.task_index(batch.tokens)
-        n_layers = max(task.defaults.n_layers for task in self.tasks)
         by_task = [
-            layer_targets(task, Batch(self._own_tokens(batch.tokens, i), batch.labels), n_layers=n_layers)
+            layer_targets(task, Batch(self._own_tokens(batch.tokens, i), batch.labels), n_layers=self.defaults.n_layers)
             for i, task in enumerate(self.tasks)
         ]
         return [_choose(list(maps), index) for maps in zip(*by_task, strict=True)]
@@ -170,9 +180,8 @@ class Mixture(Task):
     def separator_map(self) -> Bool[Tensor, "1 query key"]:
         """The separator's column in the answer rows.
 
-        ``attention_progress(pattern, separator_map)`` is the share of attention that the separator takes, and
-        ``attention_progress(pattern * ~separator_map, target)`` the progress without it, as the source reports it (maps
-        cut to the answer rows, as the metric expects).
+        The meter reports the share of attention on it as ``attention_separator``, and the progress of the rest, which
+        is how the source takes progress, as ``attention_progress_without_separator``.
         """
         size = self.n_pos - 1
         column = torch.zeros(1, size, size, dtype=torch.bool)

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -6,9 +7,10 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
+from plateau_interp.hooks import ScaleGradient, When
 from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import Histogram, Mixture, MovingWindowSum, PrefixSum
 from plateau_interp.training import stream_generator, train, training_batch
 
 TASK = MovingWindowSum(n=5, p=7)
@@ -74,6 +76,91 @@ def test_a_task_without_a_map_has_no_attention_progress() -> None:
     step = next(train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task, n_sequences=2)))
     assert "attention_progress" not in step.metrics
     assert "cosine" in step.metrics
+
+
+MIXTURE = Mixture(
+    (MovingWindowSum(n=5, p=7, scored="answer"), Histogram(n=5, high=4, scored="answer")), shares=(1.0, 2.0)
+)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_groups_are_measured_as_batches_of_their_own(n_layers: int) -> None:
+    mixture = Mixture((MovingWindowSum(n=5, p=7, k=3, scored="answer"), PrefixSum(n=5, p=7, scored="answer")))
+    model = toy_model(mixture, n_layers=n_layers, d_model=16)
+    twin = toy_model(mixture, n_layers=n_layers, d_model=16)
+    measured = next(train(model, mixture, steps=1, batch_size=9, meter=Meter(mixture, n_sequences=7))).metrics
+
+    batch = training_batch(mixture, seed=0, step=0, batch_size=9)
+    drawn = mixture.sample(7, generator=stream_generator(0, "measuring", 0))
+    for index, (group, n_trained, n_decoded) in enumerate([("moving_window_sum", 4, 3), ("prefix_sum", 5, 4)]):
+        own = batch.tokens[batch.tokens[:, 5] == mixture.first_separator + index]
+        assert len(own) == n_trained
+        output, cache = twin.run_with_cache(own[:, :-1])
+        loss = torch.nn.functional.cross_entropy(output[:, 5:].flatten(0, 1), own[:, 6:].flatten())
+        assert measured[f"loss_{group}"] == pytest.approx(loss.item(), abs=1e-6)
+        patterns = [cache[f"blocks.{layer}.attn.hook_pattern"][:, :, 5:10].abs() for layer in range(n_layers)]
+        (target,) = mixture.tasks[index].optimal_attention(batch)
+        assert target is not None
+        target = target[:, 5:10]
+        without = patterns[-1].clone()
+        without[..., 5] = 0
+        assert measured[f"attention_progress_{group}"] == pytest.approx(
+            metrics.attention_progress(patterns[-1], target).mean().item(), abs=1e-6
+        )
+        assert measured[f"attention_progress_without_separator_{group}"] == pytest.approx(
+            metrics.attention_progress(without, target).mean().item(), abs=1e-6
+        )
+        on_separator = torch.stack([p[..., 5].sum(dim=(1, 2)) / p.sum(dim=(1, 2, 3)) for p in patterns])
+        assert measured[f"attention_separator_{group}"] == pytest.approx(on_separator.mean().item(), abs=1e-6)
+        states = twin.ln_final(cache[f"blocks.{n_layers - 1}.hook_resid_post"])[:, 5:10]
+        cosine = metrics.mean_pairwise_cosine(states, mixture.cosine_pairs()).mean().item()
+        assert measured[f"cosine_{group}"] == pytest.approx(cosine, abs=1e-6)
+
+        tokens = drawn.tokens[drawn.tokens[:, 5] == mixture.first_separator + index]
+        assert len(tokens) == n_decoded
+        answers, truth = greedy_answers(twin, mixture, tokens, cached=False), tokens[:, 6:]
+        assert measured[f"accuracy_{group}"] == pytest.approx((answers == truth).float().mean().item())
+        for name, side in [("repetition", answers), ("repetition_truth", truth)]:
+            assert measured[f"{name}_{group}"] == pytest.approx((side[:, 1:] == side[:, :-1]).float().mean().item())
+
+
+def test_all_sequences_together_are_the_mean_of_their_groups() -> None:
+    meter = Meter(MIXTURE, n_sequences=6)
+    measured = next(train(toy_model(MIXTURE, d_model=16), MIXTURE, steps=1, batch_size=9, meter=meter))
+    for name in ("accuracy", "repetition", "repetition_truth", "attention_separator", "cosine"):
+        each = [measured.metrics[f"{name}_{group}"] for group in ("moving_window_sum", "histogram")]
+        assert measured.metrics[name] == pytest.approx((each[0] + 2 * each[1]) / 3, abs=1e-6)
+    losses = [measured.metrics[f"loss_{group}"] for group in ("moving_window_sum", "histogram")]
+    assert measured.loss == pytest.approx((losses[0] + 2 * losses[1]) / 3, abs=1e-6)
+    assert not any(name.startswith("attention_progress") for name in measured.metrics)  # one of the two has no map
+
+
+def test_a_group_that_a_batch_lacks_is_not_a_number() -> None:
+    meter = Meter(MIXTURE, n_sequences=1)
+    measured = next(train(toy_model(MIXTURE, d_model=16), MIXTURE, steps=1, batch_size=2, meter=meter)).metrics
+    assert math.isnan(measured["accuracy_moving_window_sum"])
+    assert math.isnan(measured["loss_moving_window_sum"])
+    assert measured["accuracy_histogram"] == measured["accuracy"]
+
+
+def test_measuring_groups_does_not_change_the_run() -> None:
+    def losses(meter: Meter | None) -> list[float]:
+        model = toy_model(MIXTURE, d_model=16)
+        return [step.loss for step in train(model, MIXTURE, steps=20, batch_size=6, meter=meter)]
+
+    assert losses(Meter(MIXTURE, n_sequences=4)) == losses(None)
+
+
+def test_a_condition_may_read_a_group_s_column() -> None:
+    acts = When(ScaleGradient(0.0, where="mlp"), condition="loss_moving_window_sum < 100")
+    model = toy_model(MIXTURE, d_model=16)
+    steps = train(model, MIXTURE, steps=2, batch_size=6, interventions=(acts,), meter=Meter(MIXTURE, n_sequences=4))
+    moved = []
+    for _ in steps:
+        gradient = model.blocks[0].mlp.W_in.grad
+        assert gradient is not None
+        moved.append(bool(gradient.any()))
+    assert moved == [True, False]
 
 
 @pytest.mark.parametrize("argument", ["every", "n_sequences"])

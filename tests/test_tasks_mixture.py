@@ -27,7 +27,7 @@ from plateau_interp.tasks import (
     PrefixSum,
     Reverse,
 )
-from plateau_interp.types import IGNORE, Batch, Task, answer_rows
+from plateau_interp.types import IGNORE, Batch, Defaults, Task, answer_rows
 
 OPERATIONS = ("sum", "difference", "product")
 
@@ -68,7 +68,10 @@ def test_each_task_gets_its_share(shares, n, counts):
     assert task.counts(n) == counts
     batch = task.sample(n, generator=generator())
     assert torch.bincount(batch.tokens[:, 16], minlength=20).tolist() == [0] * 17 + counts
-    assert [int(mask.sum()) for mask in task.groups(batch).values()] == counts
+    drawn = {
+        name: count for name, count, share in zip(task.group_names, counts, shares or (1,) * 3, strict=True) if share
+    }
+    assert {name: int(mask.sum()) for name, mask in task.groups(batch).items()} == drawn
 
 
 def test_the_second_paper_s_vocabulary():
@@ -177,6 +180,12 @@ def test_partial_solution_and_pairs_are_common_to_all():
     assert mixed.partial_solution == ()
     assert replace(mixed, shares=(1.0, 0.0, 1.0)).partial_solution == (0,)
     assert mixed.cosine_pairs().sum() == 105
+
+
+def test_training_is_as_the_most_demanding_task_needs_it():
+    assert Mixture().defaults == Defaults(steps=1000, batch_size=128)
+    two_layers = Mixture((Histogram(), Copy(), MovingWindowSum())).defaults
+    assert two_layers == Defaults(steps=5000, n_layers=2, batch_size=128, grad_clip=1.0)
 
 
 def test_group_names_are_unique():
