@@ -12,7 +12,7 @@ This module holds no behaviour worth speaking of; look in `plateau_interp.models
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ __all__ = [
     "IGNORE",
     "Batch",
     "Defaults",
+    "FiniteTask",
     "HookedModel",
     "Intervention",
     "Levels",
@@ -31,6 +32,7 @@ __all__ = [
     "Receipt",
     "Task",
     "answer_rows",
+    "is_finite",
     "layer_targets",
 ]
 
@@ -60,6 +62,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def take(self, rows: Int[Tensor, " row"]) -> "Batch":
+        """Some of the sequences, in the order asked for."""
+        return Batch(self.tokens[rows], self.labels[rows])
+
+    def to(self, device: str | torch.device) -> "Batch":
+        """The same on a device; no copy where it is there already."""
+        return Batch(self.tokens.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,36 @@ class Task(Protocol):
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
         """One short string a position, for views and tables."""
         return [str(token) for token in tokens.tolist()]
+
+
+class FiniteTask(Task, Protocol):
+    """A task of so few sequences that they are listed once and split: some to train on, the others to validate.
+
+    `plateau_interp.training.train` then goes through the training set in epochs. `sample` draws from the training set
+    too, with replacement: it is what anything that knows nothing of finite data sees, such as a picture's example.
+    """
+
+    @property
+    def train_set(self) -> Batch:
+        """Every sequence that may be trained on, always in the same order, on the CPU."""
+        ...
+
+    @property
+    def validation_set(self) -> Batch:
+        """Every sequence that must not, likewise."""
+        ...
+
+
+def is_finite(task: Task) -> TypeGuard[FiniteTask]:
+    """Whether a task has a training and a validation set (whatever it inherits from).
+
+    Example:
+        >>> from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+        >>> is_finite(ModularArithmetic()), is_finite(MovingWindowSum())
+        (True, False)
+    """
+    # Of the class: asking the instance would list all the sequences.
+    return hasattr(type(task), "train_set") and hasattr(type(task), "validation_set")
 
 
 def answer_rows(task: Task) -> slice:

@@ -5,6 +5,7 @@ from plateau_interp.tasks.concatenated import ConcatenatedWindows
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
 from plateau_interp.tasks.histogram import Histogram
 from plateau_interp.tasks.mixture import Mixture
+from plateau_interp.tasks.modular import ModularArithmetic
 from plateau_interp.tasks.permutation import Permutation
 from plateau_interp.tasks.prefix import PrefixSum
 from plateau_interp.tasks.window import (
@@ -19,6 +20,7 @@ __all__ = [
     "Copy",
     "Histogram",
     "Mixture",
+    "ModularArithmetic",
     "MovingWindowDifference",
     "MovingWindowProduct",
     "MovingWindowQuotient",

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 Sequences = list[list[int]]
 
@@ -98,6 +98,34 @@ def digits(number: int, n: int, *, base: int) -> list[int]:
         number //= base
     assert number == 0
     return found
+
+
+def equation(a: int, b: int, *, operation: str, p: int) -> int | None:
+    """The residue c with a OP b = c; None where there is none."""
+    if operation == "add":
+        return (a + b) % p
+    if operation == "multiply":
+        return (a * b) % p
+    if operation == "subtract":
+        return next(c for c in range(p) if (c + b) % p == a)
+    quotients = [c for c in range(p) if (c * b) % p == a]
+    return quotients[0] if len(quotients) == 1 else None
+
+
+def every_equation(operations: Sequence[str], *, p: int, layout: str) -> Sequences:
+    """All equations, operation after operation."""
+    first_operator, sequences = p, []
+    for index, operation in enumerate(operations):
+        operator = first_operator + index
+        for a, b in itertools.product(range(p), repeat=2):
+            c = equation(a, b, operation=operation, p=p)
+            if c is not None:
+                after = first_operator + len(operations)
+                if layout == "infix":
+                    sequences.append([a, operator, b, after, c])
+                else:
+                    sequences.append([operator, a, after, b, after + 1, c])
+    return sequences
 
 
 def concatenated_windows(

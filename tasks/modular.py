@@ -1,0 +1,205 @@
+"""Arithmetic modulo p on all pairs of numbers: few enough to be listed, split and learned by heart."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from plateau_interp.tasks._layouts import at_least, one_of
+from plateau_interp.training import stream_generator
+from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
+
+__all__ = ["ModularArithmetic"]
+
+Operation = Literal["add", "subtract", "multiply", "divide"]
+Layout = Literal["infix", "prefix"]
+
+SIGNS: dict[Operation, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
+
+
+@dataclass(frozen=True)
+class ModularArithmetic(FiniteTask):
+    """Equations ``a / b = c`` modulo p, split for good into a training and a validation set (grokking).
+
+    All pairs of residues are there, for every operation; a division by 0 is not. The answer alone is scored.
+
+    With the layout ``"infix"`` a sequence is ``a OP b = c``: each operation has an operator token of its own. With
+    ``"prefix"`` it is ``OP a ∘ b = c``: a token at the front tells the operation and the one in the middle is the same
+    for all, as in the poster's last runs (its earlier ones are infix). Ids: the numbers ``0 … p - 1``, an operator for
+    each of ``operations``, in the prefix layout the token in the middle, the equals sign.
+
+    The split of an operation depends on ``split_seed``, ``p``, ``train_fraction`` and the operation alone: it is the
+    same beside other operations. Splits of different operations are independent: ``c * b = a`` may be trained on where
+    ``a / b = c`` is held out.
+
+    Args:
+        p: the modulus, a prime if ``"divide"`` is among the operations.
+        operations: one or several of "add", "subtract", "multiply", "divide".
+        train_fraction: share of each operation's equations that is trained on, rounded down.
+        split_seed: of the split; independent of a run's seed.
+        layout: where the operation is told.
+
+    Raises:
+        ValueError: if a size or choice cannot be; the message names the argument and the bound.
+
+    Source: "Shortening the Loss Plateau", part 2 (there p = 97, half of the equations, and all four operators in every
+    vocabulary). Defaults: the small setting that groks on a CPU in minutes.
+
+    Example:
+        >>> task = ModularArithmetic(p=97, operations=("divide",), train_fraction=0.5)
+        >>> len(task.train_set), len(task.validation_set)
+        (4656, 4656)
+        >>> " ".join(task.tokens_to_text(torch.tensor([45, 97, 23, 98, 61])))
+        '45 / 23 = 61'
+    """
+
+    p: int = 53
+    operations: tuple[Operation, ...] = ("divide",)
+    train_fraction: float = 0.5
+    split_seed: int = 0
+    layout: Layout = "infix"
+
+    name: ClassVar[str] = "modular-arithmetic"
+    defaults: ClassVar[Defaults] = Defaults()
+
+    def __post_init__(self) -> None:
+        at_least(2, p=self.p)
+        at_least(0, split_seed=self.split_seed)
+        one_of(Layout, layout=self.layout)
+        for operation in self.operations:
+            one_of(Operation, operations=operation)
+        if not self.operations or len(set(self.operations)) < len(self.operations):
+            raise ValueError(f"operations must be one or several, each once; got {self.operations}")
+        if "divide" in self.operations and not _is_prime(self.p):
+            raise ValueError(f"p must be a prime to divide by every number but 0; got {self.p}")
+        if not 0 < self.train_fraction < 1:
+            raise ValueError(f"train_fraction must be above 0 and below 1; got {self.train_fraction}")
+        for operation in self.operations:
+            n = self.p * (self.p - (operation == "divide"))
+            if not 0 < self._n_train(n) < n:
+                raise ValueError(
+                    f"train_fraction must leave some of the {n} equations of {operation!r} on either side; "
+                    f"got {self.train_fraction}"
+                )
+
+    @property
+    def d_vocab(self) -> int:
+        """Numbers, operators and equals sign."""
+        return self.equals + 1
+
+    @property
+    def n_pos(self) -> int:
+        """5 tokens, 6 in the prefix layout."""
+        return self.operand_positions[1] + 3
+
+    @property
+    def answer(self) -> slice:
+        """The last token."""
+        return slice(self.n_pos - 1, self.n_pos)
+
+    @property
+    def operator_position(self) -> int:
+        """Where the token stands that tells the operation."""
+        return 1 if self.layout == "infix" else 0
+
+    @property
+    def operand_positions(self) -> tuple[int, int]:
+        """Where a and b stand."""
+        return (0, 2) if self.layout == "infix" else (1, 3)
+
+    @property
+    def equals(self) -> int:
+        """Token id of the equals sign."""
+        return self.p + len(self.operations) + (self.layout == "prefix")
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        """Draw ``n`` sequences of the training set, with replacement."""
+        rows = torch.randint(len(self.train_set), (n,), generator=generator, device=generator.device)
+        return self.train_set.to(generator.device).take(rows)
+
+    @property
+    def train_set(self) -> Batch:
+        """The equations to train on, operation after operation."""
+        return self._sets[0]
+
+    @property
+    def validation_set(self) -> Batch:
+        """The equations that are held out, operation after operation."""
+        return self._sets[1]
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The operations."""
+        return self.operations
+
+    def groups(self, batch: Batch) -> dict[str, Bool[Tensor, " batch"]]:
+        """The sequences of each operation, for measures by operation."""
+        told = batch.tokens[:, self.operator_position]
+        return {operation: told == self.p + index for index, operation in enumerate(self.operations)}
+
+    @property
+    def levels(self) -> Levels:
+        """Initially every token is as likely; the prompt determines the answer. No plateau is known in closed form."""
+        return Levels(initial=math.log(self.d_vocab), floor=0.0)
+
+    def optimal_attention(self, batch: Batch) -> list[Bool[Tensor, "1 query key"]]:
+        """The equals sign, where the answer is predicted, reads both operands; the operator too if there are several.
+
+        (That is one operator too many where two operations agree, as adding and subtracting modulo 2.)
+        """
+        told = (self.operator_position,) if len(self.operations) > 1 else ()
+        size = self.n_pos - 1
+        target = torch.zeros(1, size, size, dtype=torch.bool, device=batch.tokens.device)
+        target[:, answer_rows(self), [*self.operand_positions, *told]] = True
+        return [target]
+
+    def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
+        """As in ``3 / 5 = 20``; the prefix layout as ``/ 3 ∘ 5 = 20``."""
+        signs = [SIGNS[operation] for operation in self.operations] + ["∘"] * (self.layout == "prefix") + ["="]
+        return [str(token) if token < self.p else signs[token - self.p] for token in tokens.tolist()]
+
+    @cached_property
+    def _sets(self) -> tuple[Batch, Batch]:
+        train, held_out = [], []
+        for operation in self.operations:
+            equations = self._equations(operation)
+            generator = stream_generator(self.split_seed, f"split of {operation}", 0)
+            order = torch.randperm(len(equations), generator=generator)
+            n_train = self._n_train(len(equations))
+            train.append(equations[order[:n_train]])
+            held_out.append(equations[order[n_train:]])
+        return self._batch(torch.cat(train)), self._batch(torch.cat(held_out))
+
+    def _n_train(self, n: int) -> int:
+        # The small number keeps 0.29 of 100, which is 28.999…, from losing an equation.
+        return math.floor(n * self.train_fraction + 1e-9)
+
+    def _batch(self, tokens: Int[Tensor, "batch pos"]) -> Batch:
+        labels = tokens[:, 1:].clone()
+        labels[:, : answer_rows(self).start] = IGNORE
+        return Batch(tokens, labels)
+
+    def _equations(self, operation: Operation) -> Int[Tensor, "batch pos"]:
+        """All there are, as tokens."""
+        numbers = torch.arange(self.p)
+        a, b = torch.cartesian_prod(numbers, numbers[1:] if operation == "divide" else numbers).T
+        told = torch.full_like(a, self.p + self.operations.index(operation))
+        front = [a, told] if self.layout == "infix" else [told, a, torch.full_like(a, self.equals - 1)]
+        return torch.stack([*front, b, torch.full_like(a, self.equals), self._solve(a, b, operation)], dim=1)
+
+    def _solve(self, a: Int[Tensor, " batch"], b: Int[Tensor, " batch"], operation: Operation) -> Int[Tensor, " batch"]:
+        if operation == "add":
+            return (a + b) % self.p
+        if operation == "subtract":
+            return (a - b) % self.p
+        if operation == "divide":
+            b = torch.tensor([0, *(pow(number, -1, self.p) for number in range(1, self.p))])[b]
+        return a * b % self.p
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % divisor for divisor in range(2, math.isqrt(number) + 1))

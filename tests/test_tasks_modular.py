@@ -1,0 +1,211 @@
+"""plateau_interp.tasks.modular against enumeration: the equations, the split, targets, sizes."""
+
+import itertools
+import random
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference.tasks import conditional_entropy, determines, equation, every_equation
+from typecheck import unchecked
+
+from plateau_interp.tasks import ModularArithmetic
+from plateau_interp.types import IGNORE, Batch, answer_rows, is_finite
+
+OPERATIONS = ("add", "subtract", "multiply", "divide")
+PRIMES = (5, 7, 11, 13)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@st.composite
+def any_task(draw: st.DrawFn) -> ModularArithmetic:
+    operations = tuple(draw(st.lists(st.sampled_from(OPERATIONS), min_size=1, unique=True)))
+    return ModularArithmetic(
+        p=draw(st.sampled_from(PRIMES) if "divide" in operations else st.integers(4, 14)),
+        operations=operations,
+        train_fraction=draw(st.floats(0.07, 0.93)),
+        split_seed=draw(st.integers(0, 2**40)),
+        layout=draw(st.sampled_from(["infix", "prefix"])),
+    )
+
+
+def rows(batch: Batch) -> list[tuple[int, ...]]:
+    return [tuple(row) for row in batch.tokens.tolist()]
+
+
+@given(any_task())
+def test_the_two_sets_are_all_equations_once(task):
+    train, held_out = rows(task.train_set), rows(task.validation_set)
+    everything = {tuple(row) for row in every_equation(task.operations, p=task.p, layout=task.layout)}
+    assert len(train) + len(held_out) == len(everything)
+    assert {*train} | {*held_out} == everything
+    for operation, mask in task.groups(task.train_set).items():
+        n = task.p * (task.p - (operation == "divide"))
+        assert int(mask.sum()) == int(n * task.train_fraction + 1e-9)
+
+
+@given(any_task())
+def test_whole_sequences_with_the_answer_alone_scored(task):
+    for batch in (task.train_set, task.validation_set):
+        assert batch.tokens.shape[1:] == (task.n_pos,)
+        assert batch.tokens.max() < task.d_vocab
+        assert (batch.labels[:, :-1] == IGNORE).all()
+        assert torch.equal(batch.labels[:, -1], batch.tokens[:, -1])
+    assert task.d_vocab == int(task.train_set.tokens.max()) + 1
+    assert len(task.tokens_to_text(task.train_set.tokens[0])) == task.n_pos
+
+
+@given(any_task(), st.integers(0, 2**32))
+def test_samples_are_of_the_training_set(task, seed):
+    batch = task.sample(50, generator=generator(seed))
+    assert {*rows(batch)} <= {*rows(task.train_set)}
+    assert torch.equal(batch.labels, task.sample(50, generator=generator(seed)).labels)
+
+
+@given(any_task())
+def test_groups_are_the_operations(task):
+    groups = task.groups(task.validation_set)
+    assert tuple(groups) == task.group_names == task.operations
+    assert torch.stack([*groups.values()]).sum(dim=0).eq(1).all()
+    for operation, mask in groups.items():
+        for row in task.validation_set.tokens[mask].tolist():
+            a, b = (row[position] for position in task.operand_positions)
+            assert row[-1] == equation(a, b, operation=operation, p=task.p)
+
+
+def test_samples_are_uniform_over_the_training_set():
+    task = ModularArithmetic(p=5, operations=("add", "divide"))
+    found, counts = task.sample(22_000, generator=generator()).tokens.unique(dim=0, return_counts=True)
+    assert len(found) == len(task.train_set) == 22
+    chi_squared = ((counts - 1000) ** 2 / 1000).sum().item()
+    assert chi_squared < 21 + 5 * 42**0.5  # 21 degrees of freedom: mean 21, variance 42
+
+
+def test_the_split_is_the_seeds_and_uses_no_global_randomness():
+    state, python_state = torch.get_rng_state(), random.getstate()
+    first = rows(ModularArithmetic(p=11).train_set)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert random.getstate() == python_state
+    torch.rand(3)
+    assert rows(ModularArithmetic(p=11).train_set) == first
+    assert {*rows(ModularArithmetic(p=11, split_seed=1).train_set)} != {*first}
+
+
+def test_an_operation_has_the_same_split_beside_others():
+    def trained_on(*operations: str) -> set[tuple[int, int]]:
+        task = ModularArithmetic(p=11, operations=operations)
+        tokens = task.train_set.tokens[task.groups(task.train_set)["divide"]]
+        return {(row[0], row[2]) for row in tokens.tolist()}
+
+    assert trained_on("divide") == trained_on("add", "divide") == trained_on("divide", "multiply")
+
+
+def test_operations_are_split_independently():
+    task = ModularArithmetic(p=31, operations=("add", "subtract"))
+    add, subtract = (
+        {(row[0], row[2]) for row in task.train_set.tokens[mask].tolist()}
+        for mask in task.groups(task.train_set).values()
+    )
+    assert len(add & subtract) == pytest.approx(31**2 / 4, abs=5 * (31**2 * 3 / 16) ** 0.5)
+
+
+def test_the_posters_sizes_and_examples():
+    task = ModularArithmetic(p=97, operations=("divide", "add", "subtract", "multiply"), layout="prefix")
+    assert (task.d_vocab, task.n_pos, task.answer) == (103, 6, slice(5, 6))
+    sizes = [int(mask.sum()) for mask in task.groups(task.train_set).values()]
+    assert sizes == [4656, 4704, 4704, 4704]
+    assert [int(mask.sum()) for mask in task.groups(task.validation_set).values()] == [4656, 4705, 4705, 4705]
+    everything = {*rows(task.train_set), *rows(task.validation_set)}
+    assert {(97, 45, 101, 23, 102, 61), (97, 10, 101, 3, 102, 68)} <= everything
+    assert " ".join(task.tokens_to_text(torch.tensor([97, 45, 101, 23, 102, 61]))) == "/ 45 ∘ 23 = 61"
+
+
+def test_the_plain_layout_as_text():
+    task = ModularArithmetic(p=97, operations=("add", "subtract", "multiply", "divide"))
+    assert (task.d_vocab, task.n_pos) == (102, 5)
+    texts = [" ".join(task.tokens_to_text(torch.tensor([10, 97 + index, 3, 101, 68]))) for index in range(4)]
+    assert texts == ["10 + 3 = 68", "10 - 3 = 68", "10 * 3 = 68", "10 / 3 = 68"]
+    assert ModularArithmetic(p=97).tokens_to_text(torch.tensor([10, 97])) == ["10", "/"]
+
+
+CHOICES = [choice for size in (1, 2, 4) for choice in itertools.combinations(OPERATIONS, size)]
+
+
+@pytest.mark.parametrize("layout", ["infix", "prefix"])
+@pytest.mark.parametrize("operations", CHOICES, ids="+".join)
+def test_the_targets_determine_the_answer_and_without_any_one_it_is_open(operations, layout):
+    task = ModularArithmetic(p=5, operations=operations, layout=layout)
+    (target,) = task.optimal_attention(task.sample(1, generator=generator()))
+    (query,) = range(task.n_pos - 1)[answer_rows(task)]
+    keys = set(target[0, query].nonzero().flatten().tolist())
+    assert int(target.sum()) == len(keys) == 2 + (len(operations) > 1)
+    sequences = every_equation(operations, p=5, layout=layout)
+    assert determines(sequences, task.answer.start, keys)
+    for key in keys:
+        assert not determines(sequences, task.answer.start, keys - {key})
+
+
+@pytest.mark.parametrize("operations", CHOICES, ids="+".join)
+def test_levels(operations):
+    task = ModularArithmetic(p=5, operations=operations)
+    uniform = torch.zeros(len(task.train_set), task.n_pos - 1, task.d_vocab)
+    assert task.levels.initial == pytest.approx(task.loss(uniform, task.train_set).item())
+    floor = conditional_entropy(every_equation(operations, p=5, layout="infix"), task.answer.start)
+    assert task.levels.floor == floor == 0
+    assert (task.levels.plateau, task.partial_solution) == (None, ())
+
+
+def test_it_is_finite_and_tells_so_without_listing_its_equations():
+    task = ModularArithmetic(p=7)
+    assert is_finite(task)
+    assert "_sets" not in vars(task)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "text"),
+    [
+        ({"p": 1}, "p must be at least 2; got 1"),
+        ({"p": 9}, "p must be a prime to divide by every number but 0; got 9"),
+        ({"split_seed": -1}, "split_seed must be at least 0; got -1"),
+        ({"operations": ()}, "operations must be one or several, each once; got ()"),
+        ({"operations": ("add", "add")}, "operations must be one or several, each once; got ('add', 'add')"),
+        (
+            {"p": 3, "train_fraction": 0.1},
+            "train_fraction must leave some of the 6 equations of 'divide' on either side; got 0.1",
+        ),
+        (
+            {"p": 3, "operations": ("add",), "train_fraction": 0.05},
+            "train_fraction must leave some of the 9 equations of 'add' on either side; got 0.05",
+        ),
+        ({"train_fraction": 0.0}, "train_fraction must be above 0 and below 1; got 0.0"),
+        ({"train_fraction": 1.0}, "train_fraction must be above 0 and below 1; got 1.0"),
+        ({"train_fraction": float("nan")}, "train_fraction must be above 0 and below 1; got nan"),
+    ],
+)
+def test_bad_sizes_are_refused(sizes, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        ModularArithmetic(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("operations", ("power",), "operations must be one of 'add', 'subtract', 'multiply', 'divide'; got 'power'"),
+        ("layout", "postfix", "layout must be one of 'infix', 'prefix'; got 'postfix'"),
+    ],
+)
+def test_values_that_the_shape_checker_would_refuse_first(field, value, text):
+    task = ModularArithmetic()
+    object.__setattr__(task, field, value)
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        unchecked(type(task).__post_init__)(task)
+
+
+def test_any_modulus_will_do_without_division():
+    task = ModularArithmetic(p=12, operations=("multiply",))
+    assert len(task.train_set) == len(task.validation_set) == 72
