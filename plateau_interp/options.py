@@ -158,7 +158,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
     defaults = {name: getattr(recipe, name) for name in chosen}
     defaults["interventions"] = tuple(map(write_plugin, recipe.interventions))
     parts = {name: value for name, value in defaults.items() if dataclasses.is_dataclass(value)}
-    taken = {"out", "device", "json", *chosen}
+    taken = {"out", "device", "json", *chosen, *(item.name for item in dataclasses.fields(recipe.training.schedule))}
     annotated: dict[str, Any] = {"interventions": Interventions}
     for name, part in sorted(parts.items(), key=lambda item: item[0] == "task"):
         names = {item.name for item in dataclasses.fields(part)}

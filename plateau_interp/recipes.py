@@ -20,7 +20,7 @@ from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from plateau_interp.measuring import Meter
 from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
-from plateau_interp.optimizers import Adam
+from plateau_interp.optimizers import Adam, LearningRateSchedule
 from plateau_interp.plugins import PluginError, PluginKind, plugin, plugins
 from plateau_interp.types import Intervention, OptimizerSpec, Task
 
@@ -74,12 +74,14 @@ class TrainingOptions:
         batch_size: fresh sequences a step.
         optimizer: one of `plateau list optimizers`, with its fields.
         grad_clip: largest norm of the whole gradient, None for no clipping.
+        schedule: of the learning rate; constant unless it says otherwise.
     """
 
     steps: int | None = None
     batch_size: int | None = None
     optimizer: OptimizerSpec | None = None
     grad_clip: float | None = None
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ class Recipe:
             batch_size=defaults.batch_size if training.batch_size is None else training.batch_size,
             optimizer=Adam(learning_rate=defaults.learning_rate) if training.optimizer is None else training.optimizer,
             grad_clip=defaults.grad_clip if training.grad_clip is None else training.grad_clip,
+            schedule=training.schedule,
         )
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "training", training)

@@ -263,6 +263,7 @@ class Run:
             start=start,
             latest=latest,
             grad_clip=recipe.training.grad_clip,
+            schedule=recipe.training.schedule,
         )
 
     def _train(self, device: str | torch.device) -> Iterator[Step]:

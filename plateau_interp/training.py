@@ -16,7 +16,7 @@ from torch import Tensor
 
 from plateau_interp.intervening import advance, intervening
 from plateau_interp.measuring import Meter
-from plateau_interp.optimizers import Adam
+from plateau_interp.optimizers import Adam, LearningRateSchedule
 from plateau_interp.types import Batch, HookedModel, Intervention, OptimizerSpec, Task
 
 __all__ = ["Step", "stream_generator", "train", "training_batch"]
@@ -65,6 +65,7 @@ def train(
     start: int = 0,
     latest: Mapping[str, float] | None = None,
     grad_clip: float | None = None,
+    schedule: LearningRateSchedule | None = None,
 ) -> Iterator[Step]:
     """Train on fresh sequences and yield a record after each update.
 
@@ -84,6 +85,8 @@ def train(
         start: the step to go on from; the model must be the one of that step.
         latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
         grad_clip: largest norm of the whole gradient, None for no clipping.
+        schedule: of the learning rate; None keeps it constant. With one, measured steps have the metric
+            ``learning_rate``: that of their update, of the optimiser's first parameter group.
 
     Yields:
         `Step` records of the steps ``start`` to ``steps - 1``.
@@ -112,6 +115,7 @@ def train(
         optimizer = optimizer.build(model.named_parameters())
     device = next(model.parameters()).device
     latest = {} if latest is None else latest
+    schedule = LearningRateSchedule() if schedule is None else schedule
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))
@@ -130,7 +134,11 @@ def train(
             torch.autograd.backward(loss)
             if grad_clip is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-            optimizer.step()
+            with schedule.applied(optimizer, step=step):
+                if measuring and not schedule.constant:
+                    rate = float(optimizer.param_groups[0]["lr"])
+                    metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
+                optimizer.step()
             record = Step(step, (step + 1) * batch_size, loss.detach(), metrics)
             latest = LatestMetrics(record)
             yield record

@@ -134,7 +134,8 @@ def test_a_disk_error_is_told_in_one_line(tmp_path, capsys):
 def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
     words = (
         "train moving-window-sum --n 5 --k 3 --p 11 --attention softmax --n-layers 2 --n-heads 2 --d-model 16 "
-        "--dtype float64 --steps 2 --batch-size 3 --optimizer adamw:weight_decay=0.2 --grad-clip 1.5 --every 2 "
+        "--dtype float64 --steps 2 --batch-size 3 --optimizer adamw:weight_decay=0.2 --grad-clip 1.5 "
+        "--warm-up 1 --cosine-until 9 --every 2 "
         f"--n-sequences 4 --checkpoint-every 1 --seed 7 --out {tmp_path / 'run'} "
         "--hook bias-attention:factor=2.5,layers=[1] freeze-weights:where=mlp"
     )
@@ -160,6 +161,7 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "batch_size": 3,
         "optimizer": "adamw",
         "grad_clip": 1.5,
+        "schedule": {"warm_up": 1, "cosine_until": 9},
     }
     assert recipe["measuring"] == {"every": 2, "n_sequences": 4}
     assert (recipe["checkpoint_every"], recipe["seed"]) == (1, 7)

@@ -1,7 +1,5 @@
 import dataclasses
 import re
-from dataclasses import dataclass
-from typing import ClassVar
 
 import pytest
 
@@ -24,24 +22,22 @@ def test_every_field_of_a_recipe_has_an_option(capsys):
         read_training("moving-window-sum", ["--help"])
     told = set(re.findall(r"--([a-z][a-z-]*)", capsys.readouterr().out))
     recipe = Recipe(MovingWindowSum())
-    parts = [recipe.task, recipe.model, recipe.training, recipe.measuring]
-    fields = {item.name for part in parts for item in dataclasses.fields(part)}
+    parts = [recipe.task, recipe.model, recipe.training, recipe.training.schedule, recipe.measuring]
+    fields = {item.name for part in parts for item in dataclasses.fields(part)} - {"schedule"}
     assert {name.replace("_", "-") for name in fields | {"checkpoint_every", "seed", "hook"}} <= told
 
 
-def test_a_task_with_a_field_of_a_common_name_keeps_a_prefix(monkeypatch):
-    @dataclass(frozen=True)
-    class Walk(MovingWindowSum):
-        """A third party's task."""
-
-        steps: int = 3
-        name: ClassVar[str] = "walk"
-
+@pytest.mark.parametrize("field", ["steps", "warm_up"])
+def test_a_task_with_a_field_of_a_common_name_keeps_a_prefix(field, monkeypatch):
+    Walk = dataclasses.make_dataclass(
+        "Walk", [(field, int, 3)], bases=(MovingWindowSum,), namespace={"name": "walk", "__doc__": "x"}, frozen=True
+    )
     monkeypatch.setattr(options, "plugin", lambda kind, name: Walk)
-    words = ["--task.steps", "5", "--task.n", "8", "--steps", "7", "--d-model", "16", "--out", "x"]
+    flag = field.replace("_", "-")
+    words = [f"--task.{flag}", "5", "--task.n", "8", f"--{flag}", "7", "--d-model", "16", "--out", "x"]
     recipe, _ = read_training("walk", words)
-    assert recipe.task == Walk(n=8, steps=5)
-    assert recipe.steps == 7
+    assert recipe.task == Walk(n=8, **{field: 5})
+    assert {"steps": recipe.steps, "warm_up": recipe.training.schedule.warm_up}[field] == 7
 
 
 @pytest.mark.parametrize(
@@ -97,7 +93,7 @@ def test_words_that_do_not_fit(word, message):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
-    @dataclass
+    @dataclasses.dataclass
     class Words:
         """Some words."""
 
