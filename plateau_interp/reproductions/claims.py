@@ -1,0 +1,298 @@
+"""Claims of a paper as statements about measured numbers, each with its tolerance and the reason for it.
+
+A check takes, for each setting's name, the outcomes of its seeds, and answers with what was measured and whether the
+claim holds. Numbers are medians over seeds, with the range; a step that was not reached is later than any other.
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from plateau_interp.reproductions.experiments import Outcome
+
+__all__ = [
+    "Check",
+    "Claim",
+    "Finding",
+    "Measure",
+    "Measured",
+    "Ordered",
+    "Outcomes",
+    "Ratio",
+    "Verdict",
+    "Within",
+    "at_start",
+    "final",
+    "lowest",
+    "peak",
+    "steps_to",
+    "summary_number",
+]
+
+Verdict = Literal["holds", "does not hold", "unknown", "not run"]
+Outcomes = Mapping[str, Sequence["Outcome"]]
+"""By setting name, the outcomes of its seeds."""
+
+MAJORITY = 0.8
+"""Of the seeds, the share in which an order has to be as claimed: 4 of 5, 3 of 3."""
+NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run.
+
+    Args:
+        name: for tables, with its unit where it has one.
+        of: reads it off an outcome; None where it was not measured, infinite where a step was not reached.
+        digits: after the point, for tables.
+    """
+
+    name: str
+    of: Callable[["Outcome"], float | None]
+    digits: int = 0
+
+    def tell(self, value: float) -> str:
+        """The number as text."""
+        return "never" if value == NEVER else f"{value:.{self.digits}f}"
+
+    def tell_all(self, values: Sequence[float]) -> str:
+        """Median and range as text."""
+        low, high = min(values), max(values)
+        middle = self.tell(statistics.median_low(values) if high == NEVER else statistics.median(values))
+        return middle if len(values) == 1 else f"{middle} [{self.tell(low)}, {self.tell(high)}]"
+
+
+def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
+    """A field of `plateau_interp.plateaus.Summary`."""
+
+    def of(outcome: "Outcome") -> float | None:
+        value = getattr(outcome.summary, field)
+        return NEVER if value is None and is_step else value
+
+    return Measure(name, of, digits)
+
+
+def steps_to(percent: int) -> Measure:
+    """Steps until the decoded answers have a token accuracy."""
+
+    def of(outcome: "Outcome") -> float | None:
+        step = outcome.summary.steps_to[percent]
+        return NEVER if step is None else step
+
+    return Measure(f"steps to {percent} %", of)
+
+
+def peak(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """Highest value of a column of the metrics, from a step on."""
+    return Measure(name or f"peak {column}", _extreme(column, np.nanmax, after), digits)
+
+
+def lowest(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """Lowest value of a column, from a step on."""
+    return Measure(name or f"lowest {column}", _extreme(column, np.nanmin, after), digits)
+
+
+def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """A column's value at the first measured step from a step on."""
+
+    def of(outcome: "Outcome") -> float | None:
+        rows = outcome.metrics[outcome.metrics["step"] >= step]
+        return None if column not in rows or rows.empty else float(rows[column].iloc[0])
+
+    return Measure(name or f"{column} at step {step}", of, digits)
+
+
+def final(column: str, *, name: str = "", digits: int = 3) -> Measure:
+    """Mean of a column's last ten measured values."""
+
+    def of(outcome: "Outcome") -> float | None:
+        return float(outcome.metrics[column].tail(10).mean()) if column in outcome.metrics else None
+
+    return Measure(name or f"final {column}", of, digits)
+
+
+def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[["Outcome"], float | None]:
+    def of(outcome: "Outcome") -> float | None:
+        rows = outcome.metrics[outcome.metrics["step"] >= after]
+        if column not in rows or rows[column].isna().all():
+            return None
+        return float(extreme(rows[column].to_numpy(dtype=float)))
+
+    return of
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found."""
+
+    measured: str
+    verdict: Verdict
+
+
+NOT_RUN = Finding("", "not run")
+
+
+class Check(Protocol):
+    """A statement about outcomes that holds or does not."""
+
+    @property
+    def expected(self) -> str:
+        """What the claim says, in numbers or as an order."""
+        ...
+
+    def find(self, outcomes: Outcomes) -> Finding:
+        """Measure, and say whether it holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper, in our words, with the check that it comes down to.
+
+    Args:
+        text: the sentence.
+        source: where it stands, and how well that is known.
+        check: the measurable statement.
+        reason: why the check's bounds are what they are; they are fixed before anything is measured.
+    """
+
+    text: str
+    source: str
+    check: Check
+    reason: str
+
+
+@dataclass(frozen=True)
+class Within:
+    """A measure's median over the seeds lies between two bounds, both included."""
+
+    measure: Measure
+    setting: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def expected(self) -> str:
+        """The interval."""
+        low, high = self.measure.tell(self.low), self.measure.tell(self.high)
+        if self.low == -math.inf:
+            return f"{self.measure.name} ≤ {high}"
+        return f"{self.measure.name} ≥ {low}" if self.high == math.inf else f"{self.measure.name} in {low} to {high}"
+
+    def find(self, outcomes: Outcomes) -> Finding:
+        """Compare the median with the bounds."""
+        values = _values(self.measure, outcomes.get(self.setting, ()))
+        if not values:
+            return NOT_RUN
+        holds = self.low <= statistics.median(values) <= self.high
+        return Finding(
+            f"{self.measure.tell_all(values)} ({_seeds(len(values))})", "holds" if holds else "does not hold"
+        )
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A measure grows from setting to setting, in the medians and in at least four of five seeds of each neighbours."""
+
+    measure: Measure
+    settings: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """The settings in order."""
+        return f"{self.measure.name}: {' < '.join(self.settings)}"
+
+    def find(self, outcomes: Outcomes) -> Finding:
+        """Compare neighbours seed by seed."""
+        by_setting = [_by_seed(self.measure, outcomes.get(name, ())) for name in self.settings]
+        if not all(by_setting):
+            return NOT_RUN
+        told = "; ".join(
+            f"{name} {self.measure.tell_all(list(values.values()))}"
+            for name, values in zip(self.settings, by_setting, strict=True)
+        )
+        holds = True
+        shares = []
+        for first, second in itertools.pairwise(by_setting):
+            shared = first.keys() & second.keys()
+            if not shared:
+                return Finding(told, "unknown")
+            right = sum(first[seed] < second[seed] for seed in shared)
+            shares.append(f"{right}/{len(shared)}")
+            medians = [statistics.median(values.values()) for values in (first, second)]
+            holds = holds and right >= MAJORITY * len(shared) and medians[0] < medians[1]
+        return Finding(f"{told} (seeds in order: {', '.join(shares)})", "holds" if holds else "does not hold")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A measure over the same seed's in another setting: its median lies between two bounds."""
+
+    measure: Measure
+    setting: str
+    over: str
+    low: float = 0.0
+    high: float = math.inf
+
+    @property
+    def expected(self) -> str:
+        """The bounds as factors."""
+        what = f"{self.measure.name}, {self.setting} / {self.over}"
+        if self.low == 0:
+            return f"{what} ≤ {self.high:g}"
+        return f"{what} ≥ {self.low:g}" if self.high == math.inf else f"{what} in {self.low:g} to {self.high:g}"
+
+    def find(self, outcomes: Outcomes) -> Finding:
+        """Divide seed by seed."""
+        ours, theirs = (_by_seed(self.measure, outcomes.get(name, ())) for name in (self.setting, self.over))
+        if not ours or not theirs:
+            return NOT_RUN
+        shared = [seed for seed in ours if theirs.get(seed, NEVER) != NEVER]
+        if not shared:
+            return Finding(f"{self.over} never got there", "unknown")
+        ratios = [ours[seed] / theirs[seed] for seed in shared]
+        told = Measure("", lambda _: None, digits=2).tell_all(ratios)
+        holds = self.low <= statistics.median(ratios) <= self.high
+        return Finding(f"{told} ({_seeds(len(shared))})", "holds" if holds else "does not hold")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure whose value the paper gives nowhere that is known: reported, not judged."""
+
+    measure: Measure
+    settings: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """That nothing is known."""
+        return f"{self.measure.name}: unknown"
+
+    def find(self, outcomes: Outcomes) -> Finding:
+        """Tell what was measured."""
+        told = [
+            f"{name} {self.measure.tell_all(values)}"
+            for name in self.settings
+            if (values := _values(self.measure, outcomes.get(name, ())))
+        ]
+        return Finding("; ".join(told), "unknown") if told else NOT_RUN
+
+
+def _by_seed(measure: Measure, outcomes: "Sequence[Outcome]") -> dict[int, float]:
+    values = {outcome.seed: measure.of(outcome) for outcome in outcomes}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def _values(measure: Measure, outcomes: "Sequence[Outcome]") -> list[float]:
+    return list(_by_seed(measure, outcomes).values())
+
+
+def _seeds(n: int) -> str:
+    return "1 seed" if n == 1 else f"{n} seeds"

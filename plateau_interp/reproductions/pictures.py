@@ -1,0 +1,71 @@
+"""Pictures of experiments: every seed a thin line, so that the spread is seen and not averaged away.
+
+The general figures are in `plateau_interp.views.curves`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from plateau_interp.reproductions.experiments import Experiment, Outcome
+from plateau_interp.views.curves import MUTED, STYLE, level_lines, panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["seeds_figure"]
+
+PANEL = (3.3, 2.5)
+COLUMNS = 4
+
+
+def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
+    """One panel a column of the metrics, one colour a setting, one line a seed; closed-form losses dotted.
+
+    Args:
+        experiment: says which columns.
+        outcomes: by setting name; what was not run is left out.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
+    columns = [column for column in experiment.panels if column in measured]
+    width = min(COLUMNS, len(columns))
+    height = -(-len(columns) // width)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height + 0.3), layout="constrained")
+        grid = figure.subplots(height, width, squeeze=False)
+        for axes, column in zip(grid.flat, columns, strict=False):
+            for colour, ours in zip(_colours(len(outcomes)), outcomes.values(), strict=True):
+                for one in ours:
+                    if column in one.metrics:
+                        rows = one.metrics[["step", column]].dropna()
+                        axes.plot(rows["step"], rows[column], color=colour, linewidth=0.9, alpha=0.8)
+            told = panel(column)
+            axes.set(title=told.title, ylabel=told.unit, xlabel="training step", ylim=told.limits)
+        levels = {level for ours in outcomes.values() for one in ours for level in _levels(one)}
+        for axes in grid.flat[: columns.index("loss") + 1] if "loss" in columns else ():
+            if axes.get_title(loc="left") == panel("loss").title and len(outcomes) and len(levels) <= 3:
+                for _, level in sorted(levels):
+                    axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
+        for axes in grid.flat[len(columns) :]:
+            axes.remove()
+        if len(outcomes) > 1:
+            lines = [
+                matplotlib.lines.Line2D([], [], color=colour, label=ours[0].setting.about or name)
+                for colour, (name, ours) in zip(_colours(len(outcomes)), outcomes.items(), strict=True)
+            ]
+            figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4))
+        return figure
+
+
+def _levels(outcome: Outcome) -> list[tuple[str, float]]:
+    return level_lines(outcome.setting.recipe.task.levels)
+
+
+def _colours(n: int) -> list[str]:
+    import matplotlib
+
+    # Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours.
+    ramp = matplotlib.colormaps["viridis"]
+    return [matplotlib.colors.to_hex(ramp(0.05 + 0.85 * index / max(n - 1, 1))) for index in range(n)]

@@ -1,0 +1,218 @@
+"""Stores what came out of a reproduction in small files, and writes RESULTS.md from them.
+
+```text
+DIR/RESULTS.md                                 all papers that have results in DIR
+DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
+DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
+DIR/results/<paper>/<experiment>.png           one picture an experiment
+```
+
+No weights are stored. A seed that is trained again replaces what was stored of it; the others stay, as long as the
+setting's recipe is the same.
+"""
+
+import io
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plateau_interp.files import write_atomically
+from plateau_interp.reproductions.claims import Measure, peak, steps_to, summary_number
+from plateau_interp.reproductions.experiments import Experiment, Outcome, Paper, Setting
+from plateau_interp.reproductions.pictures import seeds_figure
+from plateau_interp.reproductions.running import collect, seconds
+from plateau_interp.runs import Run
+from plateau_interp.views.curves import save_figure
+
+__all__ = ["TABLE", "claim_rows", "publish", "setting_rows", "stored"]
+
+DROP = summary_number("drop step", "drop_step", is_step=True)
+TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), peak("cosine"), peak("repetition"))
+"""What is told of every setting."""
+
+
+def publish(paper: Paper, runs: Path, out: Path) -> Path:
+    """Add the runs that have ended to the stored results, draw the pictures, and write RESULTS.md; returns its path.
+
+    Args:
+        paper: whose runs.
+        runs: the folder of its runs; it may lack any or all.
+        out: where ``RESULTS.md`` and ``results/`` go.
+    """
+    folder = out / "results" / paper.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for setting in paper.settings():
+        _store(setting, collect([setting], runs)[setting.name], runs, folder)
+    outcomes = stored(paper, out)
+    for experiment in paper.experiments:
+        shown = {s.name: outcomes[s.name] for s in experiment.settings if outcomes[s.name]}
+        if shown:
+            draw = experiment.draws
+            figure = seeds_figure(experiment, shown) if draw is None else draw(shown)
+            if figure is not None:
+                save_figure(figure, folder / f"{experiment.name}.png")
+    page = out / "RESULTS.md"
+    write_atomically(page, _page(paper, outcomes, folder, out))
+    return page
+
+
+def stored(paper: Paper, out: Path) -> dict[str, list[Outcome]]:
+    """By setting name, the stored outcomes; an empty list where there are none."""
+    folder = out / "results" / paper.name
+    found: dict[str, list[Outcome]] = {}
+    for setting in paper.settings():
+        curves = _curves(setting, folder)
+        seeds = [] if curves is None else sorted(map(int, curves["seed"].unique()))
+        found[setting.name] = [Outcome(setting, seed, _of_seed(curves, seed)) for seed in seeds]
+    return found
+
+
+def claim_rows(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
+    """One row a claim: text, source, expected, measured, verdict."""
+    rows = []
+    for claim in experiment.claims:
+        finding = claim.check.find(outcomes)
+        rows.append([claim.text, claim.source, claim.check.expected, finding.measured or "-", finding.verdict])
+    return rows
+
+
+def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
+    """One row a setting that was run: name, seeds, and median and range of the numbers of `TABLE`."""
+    rows = []
+    for setting in settings:
+        ours = outcomes.get(setting.name, [])
+        if not ours:
+            continue
+        numbers = []
+        for measure in TABLE:
+            values = [value for one in ours if (value := measure.of(one)) is not None]
+            numbers.append(measure.tell_all(values) if values else "-")
+        rows.append([setting.about or setting.name, str(len(ours)), *numbers])
+    return rows
+
+
+def _store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:
+    if not fresh:
+        return
+    old = _curves(setting, folder)
+    seeds = {one.seed for one in fresh}
+    kept = [] if old is None else [old[~old["seed"].isin(seeds)]]
+    tables = [one.metrics.assign(seed=one.seed) for one in fresh]
+    curves = pd.concat([*kept, *tables], ignore_index=True).sort_values(["seed", "step"], ignore_index=True)
+    floats = curves.select_dtypes("float64").columns
+    buffer = io.BytesIO()
+    curves.astype(dict.fromkeys(floats, np.float32)).to_parquet(buffer, index=False, compression="zstd")
+    about = _about(setting, folder) if kept else {}
+    made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
+    about = {"recipe": _recipe(setting), "seeds": {**about.get("seeds", {}), **made}}
+    write_atomically(folder / f"{setting.name}.parquet", buffer.getvalue())
+    write_atomically(folder / f"{setting.name}.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+
+
+def _recipe(setting: Setting) -> dict[str, Any]:
+    """What identifies a setting's results: its recipe and where it comes from, without folders."""
+    data = setting.recipe.to_dict()
+    taken = None if setting.takes is None else [setting.takes[0].name, setting.takes[1], setting.takes[2]]
+    left = None if setting.leaves is None else [setting.leaves[0].name, setting.leaves[1]]
+    return {**data, "takes": taken, "leaves": left}
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    return {**environment, "seconds": seconds(folder), "steps": int(Run(folder).metrics["step"].iloc[-1]) + 1}
+
+
+def _about(setting: Setting, folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / f"{setting.name}.json").read_text(encoding="utf-8")))
+
+
+def _curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
+    """The stored curves, unless they are of another recipe under the same name."""
+    file = folder / f"{setting.name}.parquet"
+    if not file.is_file() or _about(setting, folder)["recipe"] != _recipe(setting):
+        return None
+    return pd.read_parquet(file)
+
+
+def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
+    assert curves is not None
+    rows = curves[curves["seed"] == seed].drop(columns="seed")
+    return rows.dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> str:
+    shown = [e for e in paper.experiments if any(outcomes[setting.name] for setting in e.settings)]
+    rows = [[e.name, *row] for e in paper.experiments for row in claim_rows(e, outcomes)]
+    counts = {verdict: sum(row[-1] == verdict for row in rows) for verdict in ("holds", "does not hold", "unknown")}
+    judged = [row for row in rows if row[-1] != "not run"]
+    missing = [e for e in paper.experiments if e not in shown]
+    parts = [
+        f"# Results: {paper.title}",
+        f"Written by `plateau reproduce {paper.name}` from the files in `{folder.relative_to(out)}`; {paper.source}.",
+        paper.about,
+        f"{len(judged)} claims were tested: {counts['holds']} hold, {counts['does not hold']} do not, "
+        f"{counts['unknown']} have no known value to hold against.",
+        "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps.",
+        _table(["experiment", "claim", "source", "expected", "measured", "verdict"], [_bold(row) for row in judged]),
+        *(part for e in shown for part in _section(e, outcomes, folder, out)),
+    ]
+    if missing:
+        listed = "\n".join(f"* `{e.name}` ({e.figures}): {e.title}" for e in missing)
+        parts += ["## Not run", "Defined, but without results here:", listed]
+    parts += ["## Machine and time", _machine(paper, outcomes, folder)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> list[str]:
+    header = ["setting", "seeds", *(measure.name for measure in TABLE)]
+    tolerances = [
+        f"* {claim.text}: {claim.check.expected}. {claim.reason}"
+        for claim in experiment.claims
+        if claim.check.find(outcomes).verdict != "not run"
+    ]
+    picture = folder / f"{experiment.name}.png"
+    image = f"![{experiment.title}]({picture.relative_to(out)})" if picture.is_file() else ""
+    return [
+        f"## {experiment.name}: {experiment.title}",
+        f"Reproduces {experiment.figures}.",
+        image,
+        _table(header, setting_rows(experiment.settings, outcomes)),
+        experiment.notes,
+        "Why these bounds:" if tolerances else "",
+        "\n".join(tolerances),
+    ]
+
+
+def _machine(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path) -> str:
+    made = [
+        seed
+        for setting in paper.settings()
+        if outcomes[setting.name]
+        for seed in _about(setting, folder)["seeds"].values()
+    ]
+    kinds = sorted({_environment(one) for one in made})
+    timed = [one["seconds"] / one["steps"] for one in made if one["seconds"]]
+    total = sum(one["seconds"] or 0.0 for one in made)
+    steps = sum(one["steps"] for one in made)
+    pace = f", {statistics.median(timed):.2f} s a step in the median" if timed else ""
+    lines = "\n".join(f"* {kind}" for kind in kinds)
+    return f"{len(made)} runs, {steps:,} steps, {total / 3600:.1f} hours of running{pace}, made with:\n\n{lines}"
+
+
+def _environment(made: Mapping[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in made["packages"].items())
+    return f"{made['machine']}, {made['device']}, {made['threads']} threads; Python {made['python']}, {packages}"
+
+
+def _bold(row: Sequence[str]) -> list[str]:
+    return [*row[:-1], f"**{row[-1]}**" if row[-1] == "does not hold" else row[-1]]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
