@@ -1,25 +1,27 @@
 """Training as a generator: `train` yields a `Step` after each update, and the caller's loop body is the callback.
 
 Randomness is a function of (seed, stream, step): the batch of any step can be drawn again without the ones before it,
-which is what makes resuming and forking bit-exact. For runs on disk use `plateau_interp.runs`.
+which is what makes resuming and forking bit-exact; so can that of a finite task, which is trained on in epochs. For
+runs on disk use `plateau_interp.runs`.
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp.intervening import advance, intervening
 from plateau_interp.measuring import Meter
 from plateau_interp.optimizers import Adam, LearningRateSchedule
-from plateau_interp.types import Batch, HookedModel, Intervention, OptimizerSpec, Task
+from plateau_interp.types import Batch, HookedModel, Intervention, OptimizerSpec, Task, is_finite
 
-__all__ = ["Step", "stream_generator", "train", "training_batch"]
+__all__ = ["Step", "samples_before", "stream_generator", "train", "training_batch"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,8 @@ class Step:
     """Training sequences seen so far, this step's included."""
     loss_tensor: Float[Tensor, ""] = field(repr=False)
     metric_tensors: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict, repr=False)
+    epoch: int | None = None
+    """How often the whole training set of a finite task was seen before; None where every batch is fresh."""
 
     @cached_property
     def loss(self) -> float:
@@ -67,7 +71,7 @@ def train(
     grad_clip: float | None = None,
     schedule: LearningRateSchedule | None = None,
 ) -> Iterator[Step]:
-    """Train on fresh sequences and yield a record after each update.
+    """Train on fresh sequences, or a finite task's training set, and yield a record after each update.
 
     Between two records the caller may do anything: enter or leave `intervening`, save, stop. Measuring draws from a
     random stream of its own and never changes the run.
@@ -76,7 +80,8 @@ def train(
         model: changed in place; any HookedTransformer over the task's vocabulary.
         task: where the sequences and the loss come from.
         steps: train up to this step: ``steps - start`` records come.
-        batch_size: sequences a step.
+        batch_size: sequences a step. A finite task is gone through in epochs, each in an order of its own, and the last
+            batch of an epoch is what is left; from the training set's size on, every batch is the whole set.
         optimizer: plain data such as `Adam`, built here; or a live PyTorch optimiser over the model's parameters, to
             go on with its state. By default ``Adam()``, learning rate 1e-4.
         seed: of the batches; the batch of step t depends on the seed and t alone.
@@ -139,7 +144,9 @@ def train(
                     rate = float(optimizer.param_groups[0]["lr"])
                     metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
                 optimizer.step()
-            record = Step(step, (step + 1) * batch_size, loss.detach(), metrics)
+            samples = samples_before(task, step=step + 1, batch_size=batch_size)
+            epoch = _place(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
+            record = Step(step, samples, loss.detach(), metrics, epoch)
             latest = LatestMetrics(record)
             yield record
 
@@ -165,12 +172,48 @@ def training_batch(
 ) -> Batch:
     """The batch that `train` uses at a step, whenever it is asked for.
 
+    Of a finite task it is a part of the training set: one epoch after the other, each in the order that seed and epoch
+    give it; the whole set, as it is, if ``batch_size`` reaches its size.
+
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> training_batch(MovingWindowSum(), seed=0, step=100).tokens.shape
         torch.Size([256, 33])
     """
-    return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
+    if not is_finite(task):
+        return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
+    everything = task.train_set
+    if batch_size >= len(everything):
+        return everything.to(device)
+    epoch, rows = _place(len(everything), step, batch_size)
+    return everything.take(_order(seed, epoch, len(everything))[rows]).to(device)
+
+
+def samples_before(task: Task, *, step: int, batch_size: int) -> int:
+    """Training sequences seen in the updates before a step.
+
+    Example:
+        >>> from plateau_interp.tasks import ModularArithmetic
+        >>> task = ModularArithmetic(p=97, train_fraction=0.5)  # 4,656 equations: 9 batches of 512 and one of 48
+        >>> [samples_before(task, step=step, batch_size=512) for step in (9, 10, 11)]
+        [4608, 4656, 5168]
+    """
+    if not is_finite(task):
+        return step * batch_size
+    n = len(task.train_set)
+    epoch, rows = _place(n, step, batch_size)
+    return epoch * n + int(rows.start)
+
+
+def _place(n: int, step: int, batch_size: int) -> tuple[int, slice]:
+    """Of a step the epoch, and which of its n sequences are the batch."""
+    epoch, index = divmod(step, math.ceil(n / batch_size))
+    return epoch, slice(index * batch_size, (index + 1) * batch_size)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> Int[Tensor, " row"]:
+    return torch.randperm(n, generator=stream_generator(seed, "epoch", epoch))
 
 
 def stream_generator(seed: int, stream: str, step: int, device: str | torch.device = "cpu") -> torch.Generator:

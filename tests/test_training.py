@@ -10,8 +10,8 @@ import torch
 from plateau_interp.measuring import Meter
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.optimizers import SGD, Adam
-from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training import Step, stream_generator, train, training_batch
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.training import Step, samples_before, stream_generator, train, training_batch
 
 TASK = MovingWindowSum(n=4, p=7)
 
@@ -152,3 +152,68 @@ def drain(steps: Iterator[Step]) -> None:
 def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run(tiny(), **options)
+
+
+FINITE = ModularArithmetic(p=7, operations=("add", "divide"))  # 24 + 21 equations to train on
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 15, 44])
+def test_an_epoch_is_the_training_set_once_in_an_order_of_its_own(batch_size: int) -> None:
+    everything = sorted(FINITE.train_set.tokens.tolist())
+    n = len(everything)
+    per_epoch = -(-n // batch_size)
+    orders = []
+    for epoch in range(3):
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        batches = [training_batch(FINITE, seed=4, step=step, batch_size=batch_size) for step in steps]
+        assert [len(batch) for batch in batches] == [batch_size] * (n // batch_size) + [n % batch_size] * (
+            n % batch_size > 0
+        )
+        orders.append([row for batch in batches for row in batch.tokens.tolist()])
+        assert sorted(orders[-1]) == everything
+        for batch in batches:
+            assert torch.equal(batch.labels[:, -1], batch.tokens[:, -1])
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize("batch_size", [45, 46, 10_000])
+def test_a_batch_of_the_sets_size_is_the_set(batch_size: int) -> None:
+    for step in (0, 1, 7):
+        batch = training_batch(FINITE, seed=step, step=step, batch_size=batch_size)
+        assert torch.equal(batch.tokens, FINITE.train_set.tokens)
+        assert torch.equal(batch.labels, FINITE.train_set.labels)
+
+
+def test_a_finite_tasks_batches_follow_from_seed_and_step_in_any_order() -> None:
+    def tokens(step: int, seed: int = 0) -> list[list[int]]:
+        return training_batch(FINITE, seed=seed, step=step, batch_size=10).tokens.tolist()  # type: ignore[no-any-return]
+
+    forwards = [tokens(step) for step in range(20)]
+    assert [tokens(step) for step in reversed(range(20))] == forwards[::-1]
+    assert tokens(3, seed=1) != forwards[3]
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(20, [0, 0, 0, 1, 1, 1, 2]), (45, [0, 1, 2, 3, 4, 5, 6])])
+def test_steps_count_epochs_and_the_sequences_of_partial_batches(batch_size: int, epochs: list[int]) -> None:
+    model = toy_model(FINITE, d_model=16)
+    records = list(train(model, FINITE, steps=7, batch_size=batch_size))
+    assert [record.epoch for record in records] == epochs
+    sizes = [len(training_batch(FINITE, seed=0, step=step, batch_size=batch_size)) for step in range(7)]
+    assert [record.samples for record in records] == np.cumsum(sizes).tolist()
+    before = [samples_before(FINITE, step=step, batch_size=batch_size) for step in range(7)]
+    assert before == [0, *np.cumsum(sizes)[:-1].tolist()]
+
+
+def test_fresh_batches_have_no_epoch() -> None:
+    assert [record.epoch for record in run(tiny())] == [None] * 6
+
+
+def test_going_on_in_the_middle_of_an_epoch_equals_never_stopping() -> None:
+    def trained(*legs: tuple[int, int]) -> ToyTransformer:
+        model = toy_model(FINITE, d_model=16)
+        optimizer = Adam().build(model.named_parameters())
+        for start, stop in legs:
+            drain(train(model, FINITE, start=start, steps=stop, batch_size=10, optimizer=optimizer))
+        return model
+
+    assert same_weights(trained((0, 12)), trained((0, 3), (3, 7), (7, 12)))
