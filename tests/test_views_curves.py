@@ -177,7 +177,7 @@ def test_interactive_curves_hold_the_same_numbers(tmp_path):
     runs = [metrics(0.0), metrics(0.2)]
     figure = interactive_curves({"linear": runs}, ["loss", "accuracy"], levels=LEVELS, drops=[20])
     drawn = [trace for trace in figure.data if trace.showlegend is not False or trace.name]
-    mean = next(trace for trace in drawn if trace.name == "linear")
+    mean = next(trace for trace in drawn if trace.name == "linear (n = 2)")
     assert mean.y == pytest.approx(np.mean([run["loss"] for run in runs], axis=0))
     assert {note.text for note in figure.layout.annotations} >= {"plateau 2.6300", "Training loss"}
     text = save_interactive(figure, tmp_path / "curves.html").read_text(encoding="utf-8")

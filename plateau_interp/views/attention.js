@@ -251,17 +251,32 @@
     };
 
     // -- controls --
+    // Views of a group move together: what is chosen in one is told to the others, which hear it and tell nobody.
+    const hear = {};
+    const tell = (what, value) => {
+      if (spec.group) document.dispatchEvent(new CustomEvent("plateau-view", { detail: { group: spec.group, from: root, what, value } }));
+    };
+    if (spec.group)
+      document.addEventListener("plateau-view", ({ detail: { group, from, what, value } }) => {
+        if (group === spec.group && from !== root && hear[what]) hear[what](value);
+      });
     const choice = (name, options, change) => {
-      const select = html("select", { ariaLabel: name, onchange: () => { change(select.selectedIndex); update(); } },
-        ...options.map((text) => html("option", {}, text)));
+      const select = html("select", { ariaLabel: name, onchange: () => {
+        change(select.selectedIndex); update(); tell(name, select.value);
+      } }, ...options.map((text) => html("option", {}, text)));
       side.append(html("label", { className: "pv-field" }, html("span", {}, name), select));
-      return select;
+      hear[name] = (value) => {
+        const index = options.indexOf(value);
+        if (index < 0) return;
+        select.selectedIndex = index; change(index); update();
+      };
     };
     if (nHeads > 1) {
+      hear.head = (head) => { if (head < nHeads) { state.head = head; update(); } };
       const strip = html("div", { className: "pv-heads", role: "group", ariaLabel: "heads" });
       spec.heads.forEach((name, head) => {
         const canvas = html("canvas");
-        const button = html("button", { type: "button", className: "pv-head", onclick: () => { state.head = head; update(); } },
+        const button = html("button", { type: "button", className: "pv-head", onclick: () => { state.head = head; update(); tell("head", head); } },
           canvas, html("span", {}, name));
         thumbs.push({ canvas, button });
         strip.append(button);
@@ -273,8 +288,7 @@
       state.step = Math.max(0, Math.min(nSteps - 1, step));
       if (slider) slider.value = state.step;
       update();
-      if (spec.group && !quiet)
-        document.dispatchEvent(new CustomEvent("plateau-step", { detail: { group: spec.group, from: root, step: spec.steps[state.step] } }));
+      if (!quiet) tell("step", spec.steps[state.step]);
     };
     if (nSteps > 1) {
       let timer = null;
@@ -292,10 +306,7 @@
       slider = html("input", { type: "range", min: 0, max: nSteps - 1, value: state.step, ariaLabel: "training step", oninput: () => { stop(); moveTo(+slider.value); } });
       if (spec.curve) drawCurve = curve(side, spec, () => spec.steps[state.step], (step) => { stop(); moveTo(nearest(step)); });
       side.append(html("div", { className: "pv-time" }, play, slider));
-      if (spec.group)
-        document.addEventListener("plateau-step", ({ detail }) => {
-          if (detail.group === spec.group && detail.from !== root) moveTo(nearest(detail.step), true);
-        });
+      hear.step = (step) => { stop(); moveTo(nearest(step), true); };
     }
     if (spec.readings.length > 1) choice("Show", spec.readings.map(({ name }) => name), (index) => { state.reading = index; hovered = null; });
     if (nSteps > 1) {
@@ -333,8 +344,8 @@
     const first = Math.min(step[0], spec.steps[0]);
     const last = Math.max(step[step.length - 1], spec.steps[spec.steps.length - 1]);
     const heights = [...loss, ...levels.map(([, value]) => value)];
-    const low = Math.min(...heights), high = Math.max(...heights);
-    const height = 170, left = 34, right = 12, top = 20, bottom = 24;
+    const high = Math.max(...heights), low = Math.min(...heights) - 0.06 * (high - Math.min(...heights));
+    const height = 176, left = 34, right = 12, top = 20, bottom = 24;
     let width = 0;
     const x = (at) => left + ((at - first) / (last - first || 1)) * (width - left - right);
     const y = (at) => top + ((high - at) / (high - low || 1)) * (height - top - bottom);
@@ -342,15 +353,30 @@
       const box = chart.getBoundingClientRect();
       jump(first + ((event.clientX - box.left - left) / (width - left - right)) * (last - first));
     });
+    // Where the name of a level is farthest from the curve: at its right or left end, above or below it.
+    const freest = (value, room) => {
+      const places = [];
+      for (const end of ["end", "start"])
+        for (const below of [false, true]) {
+          const from = end === "end" ? width - right - 6 - room : left + 6;
+          const baseline = y(value) + (below ? 13 : -4), middle = baseline - 4;
+          const under = step.map((at, index) => [x(at), y(loss[index])]).filter(([at]) => at >= from && at <= from + room);
+          const inside = middle > top && middle < height - bottom;
+          const clear = inside ? Math.min(14, ...under.map(([, at]) => Math.abs(at - middle))) : -1;
+          places.push({ clear, at: { x: end === "end" ? from + room : from, y: baseline, "text-anchor": end } });
+        }
+      return places.reduce((best, place) => (place.clear > best.clear ? place : best)).at;
+    };
     return () => {
       width = chart.clientWidth || side.clientWidth;
       if (!width) return;
       chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
       chart.replaceChildren(svg("text", { x: 0, y: 10, class: "pv-label" }, "training loss (nats)"));
       for (const [name, value] of levels) {
+        const text = `${name} ${value.toFixed(2)}`;
         chart.append(
           svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "pv-level" }),
-          svg("text", { x: width - right, y: y(value) - 4, class: "pv-label", "text-anchor": "end" }, `${name} ${value.toFixed(2)}`),
+          svg("text", { ...freest(value, 6.6 * text.length), class: "pv-label" }, text),
           svg("text", { x: left - 5, y: y(value) + 4, class: "pv-label", "text-anchor": "end" }, value.toFixed(1)),
         );
       }

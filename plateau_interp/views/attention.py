@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plateau_interp.capturing import Captured
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 from plateau_interp.views.page import Page
 
@@ -175,21 +176,25 @@ def attention_view(
     heads: int | Sequence[int] | None = None,
     steps: Sequence[int] | None = None,
     tokens: Sequence[str] | Int[Tensor, " query"] | None = None,
+    run: AttentionSource | None = None,
 ) -> AttentionView:
     """Look at attention: of a tensor, a cache, or a run at one or many steps of its training.
 
     A run is shown on a fixed batch of 64 sequences in two ways: the mean share ``|A| / sum over keys |A|`` of each
     query's attention, which compares linear with softmax attention and early with late steps, and the pattern of the
     first sequence as it is, with signs. The weights are the checkpoint's; interventions of the run are not applied.
+    What a `Capture` recorded is shown in the same two ways, on the training batch of each step, as it was recorded:
+    after the interventions that came before the capture.
 
     Args:
-        source: a `Run`, an `ActivationCache` (its first sequence is shown), or a pattern ``[head, query, key]`` or
-            ``[layer, head, query, key]``.
+        source: a `Run`, `Captured` steps, an `ActivationCache` (its first sequence is shown), or a pattern
+            ``[head, query, key]`` or ``[layer, head, query, key]``.
         layer: which layer.
         heads: which heads; all by default.
-        steps: of a run: checkpoints to show, with a slider if there are several; the last one by default.
+        steps: of a run or of captured steps: which to show, with a slider if there are several; the last by default.
         tokens: for a tensor or cache, a text for each position (the positions by default); for a run, token ids of
             one input to show in place of the fixed batch.
+        run: of captured steps: the run they were captured in, for its loss beside the slider and its target positions.
 
     Returns:
         A view that shows itself in notebooks; ``save(path)`` writes it as one file.
@@ -206,10 +211,13 @@ def attention_view(
     """
     if all(hasattr(source, name) for name in ("checkpoints", "model", "task")):
         return _of_run(source, layer=layer, heads=heads, steps=steps, tokens=tokens)
-    if steps is not None:
-        raise ValueError(f"steps needs a run; got steps={list(steps)} with a {type(source).__name__}")
     if tokens is not None and isinstance(tokens, Tensor):
         tokens = [str(token) for token in tokens.tolist()]
+    if isinstance(source, Captured):
+        return _of_captured(source, layer=layer, heads=heads, steps=steps, tokens=tokens, run=run)
+    for name, given in (("steps", steps), ("run", run)):
+        if given is not None:
+            raise ValueError(f"{name} needs a run or captured steps as the source; got a {type(source).__name__}")
     note = "Rows are queries, columns keys."
     if not isinstance(source, Tensor):
         source, sequences = _from_cache(source, layer)
@@ -262,35 +270,28 @@ def _of_run(
 ) -> AttentionView:
     if not run.checkpoints:
         raise ValueError(f"{run!r} has no checkpoint yet: there are no weights to look at")
-    chosen_steps = [run.checkpoints[-1]] if steps is None else list(steps)
-    if not chosen_steps:
-        raise ValueError("steps is empty; leave it out for the last checkpoint")
-    for step in chosen_steps:
-        if step not in run.checkpoints:
-            nearest = min(run.checkpoints, key=lambda other: abs(other - step))
-            raise ValueError(f"there is no checkpoint of step {step}; the nearest is {nearest}")
+    chosen_steps = _chosen_steps(steps, run.checkpoints, "checkpoint of step")
     inputs, targets = _inputs(run, layer, tokens)
-    shares, firsts, chosen, kind = [], [], [0], "linear"
+    shares: list[Tensor] = []
+    firsts: list[Tensor] = []
+    chosen, kind = [0], "linear"
     for step in chosen_steps:
         model = run.model(step)
         kind = getattr(model, "attention", "softmax")
         pattern = captured_patterns(model, inputs, layer=layer)
         chosen = _chosen(heads, pattern.shape[1])
         firsts.append(pattern[0, chosen])
-        total = pattern.abs().sum(dim=-1, keepdim=True)
-        shares.append((pattern.abs() / total.clamp(min=torch.finfo(pattern.dtype).tiny)).mean(dim=0)[chosen])
+        shares.append(_mean_share(pattern)[chosen])
     texts = run.task.tokens_to_text(inputs[0])
-    one = _reading("one sequence" + (", signed" if kind == "linear" else ""), firsts, texts, _first_map(targets))
+    name = "first sequence, as it is" if len(inputs) > 1 else "this input"
+    one = _reading(name, firsts, texts, _first_map(targets))
     readings = [one]
     note = f"{kind.capitalize()} attention of {type(run.task).__name__}, weights of the checkpoint. "
     if len(inputs) > 1:
         same_for_all = targets if targets is not None and len(targets) == 1 else None
         share = _reading(f"share of attention, mean of {len(inputs)}", shares, None, _first_map(same_for_all))
         readings = [share, one]
-        note += (
-            f"Share of attention: |A| divided by its sum over the keys of a query, mean over {len(inputs)} fixed "
-            "sequences. One sequence: A of the first of them, as it is. "
-        )
+        note += _explained(f"{len(inputs)} fixed sequences")
     if getattr(getattr(run, "recipe", None), "interventions", ()):
         note += "The interventions of the run are not applied. "
     return _checked(
@@ -305,15 +306,77 @@ def _of_run(
     )
 
 
+def _of_captured(
+    captured: Captured,
+    *,
+    layer: int,
+    heads: int | Sequence[int] | None,
+    steps: Sequence[int] | None,
+    tokens: Sequence[str] | None,
+    run: AttentionSource | None,
+) -> AttentionView:
+    name = f"blocks.{layer}.attn.hook_pattern"
+    recorded = [step for step in captured.steps if name in captured.names(step)]
+    if not recorded:
+        there = sorted({name for step in captured.steps for name in captured.names(step)})
+        raise ValueError(f"{captured.path} holds no {name}; it holds {', '.join(there) or 'nothing'}")
+    chosen_steps = _chosen_steps(steps, recorded, "captured step")
+    shares: list[Tensor] = []
+    firsts: list[Tensor] = []
+    shape = captured[chosen_steps[0], name].shape
+    chosen = _chosen(heads, shape[1])
+    for step in chosen_steps:
+        pattern = captured[step, name]
+        if pattern.shape != shape:
+            raise ValueError(
+                f"the captured patterns differ in shape: {tuple(shape)} at step {chosen_steps[0]}, "
+                f"{tuple(pattern.shape)} at step {step}"
+            )
+        firsts.append(pattern[0, chosen])
+        shares.append(_mean_share(pattern)[chosen])
+    targets = None
+    if run is not None and run.checkpoints:
+        targets = _inputs(run, layer, None)[1]
+        targets = targets[0] if targets is not None and len(targets) == 1 else None
+    readings = (
+        _reading(f"share of attention, mean of {len(pattern)}", shares, tokens, targets),
+        _reading("first sequence, as it is", firsts, tokens, targets),
+    )
+    return _checked(
+        AttentionView(
+            title=f"{captured.path.name}: captured attention, layer {layer}",
+            note=f"Captured in training, after the edits that came before. {_explained(f'{len(pattern)} sequences')}"
+            "Each step has sequences of its own. Rows are queries, columns keys.",
+            heads=tuple(f"head {head}" for head in chosen),
+            readings=readings,
+            steps=tuple(chosen_steps),
+            curve=_curve(run) if run is not None and len(chosen_steps) > 1 else None,
+        )
+    )
+
+
+def _mean_share(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head query key"]:
+    """Mean over the sequences of |A| over its sum along the keys; 0 for a query without attention."""
+    total = pattern.abs().sum(dim=-1, keepdim=True)
+    return (pattern.abs() / total.clamp(min=torch.finfo(pattern.dtype).tiny)).mean(dim=0)
+
+
+def _explained(sequences: str) -> str:
+    return (
+        f"Share of attention: |A| divided by its sum over the keys of a query, mean over {sequences}. "
+        "First sequence: A of the first of them, as it is. "
+    )
+
+
 def _inputs(
     run: AttentionSource, layer: int, tokens: Sequence[str] | Tensor | None
 ) -> tuple[Int[Tensor, "batch query"], Bool[Tensor, "#batch query key"] | None]:
     """What the model reads, and the target positions of the layer."""
     task = run.task
+    n_layers = run.model(run.checkpoints[-1]).cfg.n_layers
+    _check_index("layer", layer, n_layers)
     if tokens is None:
         batch = task.sample(N_EXAMPLES, generator=torch.Generator().manual_seed(0))
-        n_layers = run.model(run.checkpoints[-1]).cfg.n_layers
-        _check_index("layer", layer, n_layers)
         return batch.inputs, layer_targets(task, batch, n_layers=n_layers)[layer]
     if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.is_floating_point():
         raise ValueError("tokens of a run are the token ids of one input, an integer tensor [query]")
@@ -323,7 +386,7 @@ def _inputs(
         raise ValueError(f"token ids must be between 0 and {task.d_vocab - 1}; got {tokens.tolist()}")
     targets = None
     if len(tokens) == task.n_pos:
-        targets = layer_targets(task, Batch(tokens[None], tokens[None, 1:]), n_layers=layer + 1)[layer]
+        targets = layer_targets(task, Batch(tokens[None], tokens[None, 1:]), n_layers=n_layers)[layer]
         tokens = tokens[:-1]
     return tokens[None], targets
 
@@ -382,6 +445,17 @@ def _checked(view: AttentionView) -> AttentionView:
             "fewer steps"
         )
     return view
+
+
+def _chosen_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -> list[int]:
+    chosen = [there[-1]] if steps is None else list(steps)
+    if not chosen:
+        raise ValueError("steps is empty; leave it out for the last step there is")
+    for step in chosen:
+        if step not in there:
+            nearest = min(there, key=lambda other: abs(other - step))
+            raise ValueError(f"there is no {what} {step}; the nearest is {nearest}")
+    return chosen
 
 
 def _chosen(heads: int | Sequence[int] | None, n_heads: int) -> list[int]:

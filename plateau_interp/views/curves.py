@@ -4,8 +4,9 @@ Pure functions from tables and arrays to a `matplotlib.figure.Figure`; `save_fig
 its global state are not used. For curves to zoom into use `plateau_interp.views.interactive`.
 """
 
+import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,16 +22,20 @@ from plateau_interp.types import Levels
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 __all__ = [
     "Curves",
+    "Line",
     "Panel",
     "Spread",
     "cosine_figure",
     "curves_figure",
     "effect_figure",
     "level_lines",
+    "lines",
     "panel",
+    "parts",
     "pattern_figure",
     "position_figure",
     "save_figure",
@@ -105,13 +110,74 @@ class Spread:
     n_runs: int
 
 
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A curve of a panel; one without a label is not in the legend."""
+
+    values: Spread
+    colour: str
+    label: str = ""
+    dashed: bool = False
+    thin: bool = False
+
+
 def panel(column: str) -> Panel:
     """How to draw a column; one that the suite does not know is drawn under its own name."""
     return PANELS.get(column, Panel(column.replace("_", " ").capitalize(), ""))
 
 
+def parts(columns: Iterable[str], column: str) -> dict[str, str]:
+    """Columns that measure a part of what ``column`` measures, by what to call them.
+
+    The parts are layers (``attention_progress_0``, …) and, where the loss of groups of sequences was measured
+    (``loss_x``), these groups (``accuracy_x``).
+
+    Example:
+        >>> parts(["loss", "loss_window_sum", "accuracy", "accuracy_0", "accuracy_window_sum"], "accuracy")
+        {'window sum': 'accuracy_window_sum'}
+    """
+    there = list(map(str, columns))
+    groups = [name.removeprefix("loss_") for name in there if name.startswith("loss_")]
+    found = {group.replace("_", " "): f"{column}_{group}" for group in groups}
+    if column == "attention_progress":
+        layers = [name.removeprefix(f"{column}_") for name in there if name.startswith(f"{column}_")]
+        found |= {f"layer {layer}": f"{column}_{layer}" for layer in layers if layer.isdigit()}
+    return {label: name for label, name in found.items() if name in there}
+
+
+def lines(curves: Curves, column: str) -> list[Line]:
+    """The curves of a panel: each group; its validation, dashed, where it was measured; the parts of a single group.
+
+    Raises:
+        ValueError: if there is no run, or a run did not measure the column.
+
+    Example:
+        >>> metrics = pd.DataFrame({"step": [0, 1], "loss": [2.9, 1.3], "validation_loss": [2.9, 1.9]})
+        >>> [(line.label, line.dashed) for line in lines(metrics, "loss")]
+        [('training', False), ('validation', True)]
+    """
+    grouped = _grouped(curves)
+    drawn: list[Line] = []
+    held_out = f"validation_{column}"
+    for colour, (name, values) in zip(_cycled(len(grouped)), spread(curves, column).items(), strict=True):
+        drawn.append(Line(values, colour, f"{name} (n = {values.n_runs})" if name and values.n_runs > 1 else name))
+        if all(held_out in run for run in grouped[name]):
+            label = "" if any(line.dashed for line in drawn) else "validation"
+            drawn.append(Line(spread(grouped[name], held_out)[""], colour, label, dashed=True))
+    if len(grouped) > 1:
+        return drawn
+    (runs,) = grouped.values()
+    shared = [name for name in runs[0].columns if all(name in run for run in runs)]
+    named = parts(shared, column)
+    for colour, (label, name) in zip(_cycled(len(named), first=2), named.items(), strict=True):
+        drawn.append(Line(spread(runs, name)[""], colour, label, thin=True))
+    if len(drawn) > 1 and not drawn[0].label:
+        drawn[0] = dataclasses.replace(drawn[0], label="training" if drawn[1].dashed else "all")
+    return drawn
+
+
 def spread(curves: Curves, column: str) -> dict[str, Spread]:
-    """Mean and spread of a column for each group.
+    """Mean and spread of a column for each group, at the steps at which all of its runs have a number.
 
     The deviation is the sample standard deviation (0 for one run).
 
@@ -129,7 +195,8 @@ def spread(curves: Curves, column: str) -> dict[str, Spread]:
             if not {"step", column} <= set(run.columns):
                 there = ", ".join(map(str, run.columns))
                 raise ValueError(f"the metrics have no column {column!r}; they have {there}")
-        joined = pd.concat([run.set_index("step")[column] for run in runs], axis=1, join="inner").sort_index()
+        measured = [run.set_index("step")[column].dropna() for run in runs]
+        joined = pd.concat(measured, axis=1, join="inner").sort_index()
         values = joined.to_numpy(dtype=float)
         deviation = values.std(axis=1, ddof=1) if len(runs) > 1 else np.zeros(len(values))
         spreads[name] = Spread(joined.index.to_numpy(dtype=float), values.mean(axis=1), deviation, len(runs))
@@ -155,7 +222,8 @@ def curves_figure(
 
     Args:
         curves: metrics of one run, of several seeds, or of named groups.
-        columns: what to draw; ``repetition`` also shows the repetition of the true answers.
+        columns: what to draw. ``repetition`` also shows the repetition of the true answers; a column ``x`` also shows
+            ``validation_x``, dashed, where it was measured, and of a single group the parts of ``x`` (see `parts`).
         levels: closed-form losses, drawn into the loss panel.
         drops: steps of the drop, marked in each panel.
 
@@ -177,7 +245,7 @@ def curves_figure(
         for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
             _draw_curves(axes, curves, column)
             if column == "loss":
-                _draw_levels(axes, level_lines(levels))
+                _draw_levels(axes, level_lines(levels), drops=drops)
             if column == "repetition":
                 _draw_truth(axes, curves)
             _draw_drops(axes, drops, colour=OTHER if len(_grouped(curves)) == 1 else MUTED)
@@ -360,34 +428,76 @@ def _grouped(curves: Curves) -> dict[str, list[pd.DataFrame]]:
 
 def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     look = panel(column)
-    groups = spread(curves, column)
-    for colour, (name, group) in zip(_cycled(len(groups)), groups.items(), strict=True):
-        named = f"{name} (n = {group.n_runs})" if name and group.n_runs > 1 else name
-        axes.plot(group.step, group.mean, color=colour, label=named or None)
-        if group.n_runs > 1:
-            low, high = group.mean - group.deviation, group.mean + group.deviation
-            axes.fill_between(group.step, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set(title=look.title, xlabel="training step", ylabel=look.unit)
+    drawn = lines(curves, column)
+    for line in drawn:
+        values = line.values
+        style: Any = {"linewidth": 1.2 if line.thin else 1.8, "linestyle": "--" if line.dashed else "-"}
+        axes.plot(values.step, values.mean, color=line.colour, label=line.label or None, **style)
+        if values.n_runs > 1:
+            low, high = values.mean - values.deviation, values.mean + values.deviation
+            axes.fill_between(values.step, low, high, color=line.colour, alpha=0.2, linewidth=0)
+    held_out = any(line.dashed for line in drawn)
+    axes.set(title="Loss" if column == "loss" and held_out else look.title, xlabel="training step", ylabel=look.unit)
     axes.margins(x=0.01)
     if look.limits:
         axes.set_ylim(*look.limits)
-    if any(groups):
+    if any(line.label for line in drawn):
         axes.legend(loc="best")
 
 
-def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]]) -> None:
-    for name, level in levels:
+def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]], *, drops: Sequence[int | None] = ()) -> None:
+    drawn = list(axes.get_lines())
+    for _name, level in levels:
         axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+    for name, level in levels:
+        text = f"{name} {level:.4f}"
+        others = [other for _name, other in levels if other != level]
+        right, below = _freest(axes, drawn, level, room=0.019 * len(text), others=others, drops=drops)
         axes.annotate(
-            f"{name} {level:.4f}",
-            (1, level),
+            text,
+            (right, level),
             xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
+            xytext=(-3 if right else 3, -10 if below else 3),
             textcoords="offset points",
-            ha="right",
+            ha="right" if right else "left",
             fontsize=8.5,
             color=MUTED,
         )
+
+
+def _freest(
+    axes: "Axes",
+    drawn: "Sequence[Line2D]",
+    level: float,
+    *,
+    room: float,
+    others: Sequence[float],
+    drops: Sequence[int | None],
+) -> tuple[bool, bool]:
+    """Where a level's name is clear of the curves: whether at the right end, and whether below its line.
+
+    Args:
+        axes: with the curves drawn.
+        drawn: the curves.
+        level: the height.
+        room: width of the name, as a share of the axes.
+        others: heights of the other levels.
+        drops: steps that are marked by a vertical line.
+    """
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    best, most = (True, False), -1.0
+    for at_right, below in ((True, False), (False, False), (True, True), (False, True)):
+        steps = left + (right - left) * np.linspace(1 - room if at_right else 0, 1 if at_right else room, 30)
+        middle = level + (-0.05 if below else 0.05) * (top - bottom)
+        heights = [np.interp(steps, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in drawn] + [
+            np.array(others)
+        ]
+        clear = min([0.06, *np.abs(np.concatenate(heights) - middle) / (top - bottom)])
+        if any(drop is not None and steps[0] <= drop <= steps[-1] for drop in drops) or not bottom < middle < top:
+            clear = 0.0
+        if clear > most:
+            best, most = (at_right, below), clear
+    return best
 
 
 def _draw_truth(axes: "Axes", curves: Curves) -> None:
@@ -404,9 +514,19 @@ def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str = OTHE
     for drop in marked:
         axes.axvline(drop, color=colour, linewidth=1.2, alpha=0.9, zorder=1)
     if named and len(marked) == 1:
-        drop = marked[0]
-        place: Any = {"xycoords": ("data", "axes fraction"), "xytext": (5, 0), "textcoords": "offset points"}
-        axes.annotate(f"drop, step {drop}", (drop, 0.5), va="center", fontsize=8.5, color=colour, **place)
+        (drop,), (left, right) = marked, axes.get_xlim()
+        before = drop > left + 0.7 * (right - left)  # where the name would leave the axes at the right
+        axes.annotate(
+            f"drop, step {drop}",
+            (drop, 0.5),
+            xycoords=("data", "axes fraction"),
+            xytext=(-5 if before else 5, 0),
+            textcoords="offset points",
+            ha="right" if before else "left",
+            va="center",
+            fontsize=8.5,
+            color=colour,
+        )
 
 
 def _maps(
@@ -475,8 +595,8 @@ def _diverging() -> Any:
     return LinearSegmentedColormap.from_list("diverging", list(zip((0.0, 0.5, 0.5, 1.0), ends, strict=True)))
 
 
-def _cycled(n: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(n)]
+def _cycled(n: int, *, first: int = 0) -> list[str]:
+    return [COLOURS[(first + index) % len(COLOURS)] for index in range(n)]
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:

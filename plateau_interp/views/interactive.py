@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
-from plateau_interp.views.curves import COLOURS, MUTED, OTHER, Curves, level_lines, panel, spread
+from plateau_interp.views.curves import MUTED, OTHER, Curves, level_lines, lines, panel
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -46,16 +46,21 @@ def interactive_curves(
     titles = [panel(column).title for column in columns]
     figure = make_subplots(rows=len(columns), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=titles)
     for row, column in enumerate(columns, start=1):
-        for index, (name, group) in enumerate(spread(curves, column).items()):
-            colour = COLOURS[index % len(COLOURS)]
-            shown = {"legendgroup": name, "showlegend": bool(name) and row == 1, "name": name or column}
-            if group.n_runs > 1:
-                for bound, fill in ((group.mean - group.deviation, None), (group.mean + group.deviation, "tonexty")):
+        for line in lines(curves, column):
+            values, colour = line.values, line.colour
+            name = line.label or (f"validation {column}" if line.dashed else column)
+            shown = {"legendgroup": name, "showlegend": bool(line.label), "name": name}
+            if values.n_runs > 1:
+                for bound, fill in (
+                    (values.mean - values.deviation, None),
+                    (values.mean + values.deviation, "tonexty"),
+                ):
                     band = {"mode": "lines", "line_width": 0, "hoverinfo": "skip", "showlegend": False}
                     faint = f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16)},{int(colour[5:7], 16)},0.2)"
-                    trace = go.Scatter(x=group.step, y=bound, fill=fill, fillcolor=faint, legendgroup=name, **band)
+                    trace = go.Scatter(x=values.step, y=bound, fill=fill, fillcolor=faint, legendgroup=name, **band)
                     figure.add_trace(trace, row=row, col=1)
-            trace = go.Scatter(x=group.step, y=group.mean, mode="lines", line_color=colour, **shown)
+            style = {"color": colour, "width": 1.3 if line.thin else 2, "dash": "dash" if line.dashed else "solid"}
+            trace = go.Scatter(x=values.step, y=values.mean, mode="lines", line=style, **shown)
             figure.add_trace(trace, row=row, col=1)
         if column == "loss":
             for name, level in level_lines(levels):
