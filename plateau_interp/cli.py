@@ -35,7 +35,7 @@ from plateau_interp.options import (
     read_plugin,
     read_training,
 )
-from plateau_interp.plugins import PluginKind, plugin, plugins
+from plateau_interp.plugins import PluginKind
 
 if TYPE_CHECKING:
     from plateau_interp.runs import Run
@@ -187,6 +187,8 @@ class Report:
 class List:
     """List the plug-ins that can be named on the command line and in recipes, whichever package they come from.
 
+    Of tasks also the alphabet, the lengths, the closed-form losses, the default model and an example.
+
     For example:
       plateau list tasks
       plateau list optimizers --json
@@ -196,15 +198,15 @@ class List:
     json: Json = False
 
     def run(self) -> None:
-        """Print name, first line of the documentation, and package."""
-        rows = [
-            {"name": name, "summary": _summary(self.kind, name), "package": point.dist.name if point.dist else ""}
-            for name, point in plugins(self.kind).items()
-        ]
+        """Print what `plateau_interp.listing` finds."""
+        from plateau_interp.listing import listed, tables
+
+        rows = listed(self.kind)
         if self.json:
             _print_json(rows)
         elif rows:
-            _print_table(["name", "what it is", "package"], [list(row.values()) for row in rows])
+            for table in tables(self.kind, rows):
+                _print_rich(table)
         else:
             _complain(f"no installed package has {self.kind}")
 
@@ -314,13 +316,6 @@ def _showing_progress(run: "Run") -> Iterator[Callable[["Step"], None]]:
         ) from None
 
 
-def _summary(kind: PluginKind, name: str) -> str:
-    try:
-        return headline(plugin(kind, name))
-    except Exception as error:  # a broken package must not hide the others
-        return f"cannot be loaded: {type(error).__name__}: {error}"
-
-
 def _told(value: float, change: float | None = None) -> str:
     if value != value:
         return "not reached"
@@ -339,6 +334,10 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row)
+    _print_rich(table)
+
+
+def _print_rich(table: Table) -> None:
     width = None if sys.stdout.isatty() else 120
     Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
