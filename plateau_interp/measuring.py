@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.resolving import nearest
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
 __all__ = ["Meter"]
 
@@ -36,14 +37,22 @@ class Meter:
     | ``accuracy`` | token accuracy of greedy answers (`metrics.token_accuracy`) | 0 to 1 |
     | ``accuracy_j`` | the same at answer position j | 0 to 1 |
     | ``repetition``, ``repetition_truth`` | neighbours that are equal, in answers and in the truth | 0 to 1 |
+    | ``entropy``, ``entropy_truth`` | of the tokens within an answer (`metrics.sequence_entropy`) | 0 to ln m nats |
+    | ``copies_of_first`` | answer tokens that equal the answer's first, itself included | 1/m to 1 |
     | ``attention_progress`` | share of absolute attention on target positions, answer rows, mean over the layers that
       have a map (each as ``attention_progress_l`` when there are several) | 0 to 1 |
     | ``attention_separator``, ``attention_progress_without_separator`` | share of absolute attention on the separator,
       answer rows, mean over layers; progress of the attention that is not on it; both only for a task with a
       `separator_map` | 0 to 1 |
     | ``cosine`` | mean pairwise cosine of the final hidden states of the task's pairs of answer rows | -1 to 1 |
+    | ``cosine@POINT``, ``norm@POINT`` | the same cosine, and the mean length of the states of answer rows, at each hook
+      point of ``cosine_at`` | -1 to 1; above 0 |
     | ``<measure>_<group>`` | each of these measures, and ``loss``, over the sequences of one of the task's `groups`,
       such as ``accuracy_moving_window_sum``; NaN where the batch has none | as above |
+    | ``validation_loss``, ``validation_accuracy`` | on the whole validation set of a finite task | nats, 0 to 1 |
+
+    Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
+    moment. A task whose answer is one token has none of the measures that compare answers.
 
     Attention and cosine are those of the training batch, as in the paper; so is the time: the model after t updates on
     the batch of step t (the authors measure the same quantities after update t, which they log under index t).
@@ -53,10 +62,12 @@ class Meter:
     Args:
         task: knows the answers, the target positions and the pairs.
         every: measure at steps divisible by this.
-        n_sequences: how many answers to decode at a measured step.
+        n_sequences: how many answers to decode at a measured step; a finite task's sets are taken whole.
+        cosine_at: hook points of shape ``[batch pos width]`` at which to measure collapse, too, such as
+            ``blocks.0.hook_attn_out`` (figures 41 and 42).
 
     Raises:
-        ValueError: if ``every`` or ``n_sequences`` is below 1.
+        ValueError: if ``every`` or ``n_sequences`` is below 1; when it watches, for a hook point that is not there.
 
     Source: arXiv 2506.13688, figure 2; definitions in `plateau_interp.metrics`.
 
@@ -72,6 +83,7 @@ class Meter:
     task: Task
     every: int = 1
     n_sequences: int = 64
+    cosine_at: tuple[str, ...] = ()
     _seen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -91,6 +103,11 @@ class Meter:
         The hooks are registered anew each time, so they come after every edit that is attached by now.
         """
         rows = answer_rows(self.task)
+        for point in self.cosine_at:
+            if point not in model.hook_dict:
+                raise ValueError(
+                    f"cosine_at: no hook point is called {point!r}; {nearest(point, list(model.hook_dict))}"
+                )
 
         def keep_pattern(pattern: Tensor, *, hook: Any) -> None:
             self._seen[hook.name] = pattern.detach()[:, :, rows]
@@ -102,7 +119,8 @@ class Meter:
             self._seen[hook.name] = output.detach()
 
         patterns = [(_pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
-        with model.hooks(fwd_hooks=[*patterns, (FINAL_STATE, keep_state), (OUTPUT, keep_output)]):
+        states = [(point, keep_state) for point in dict.fromkeys((FINAL_STATE, *self.cosine_at))]
+        with model.hooks(fwd_hooks=[*patterns, *states, (OUTPUT, keep_output)]):
             yield
 
     @torch.no_grad()
@@ -114,25 +132,58 @@ class Meter:
             batch: what the forward of `watching` was made on.
             generator: for the sequences whose answers are decoded.
         """
-        drawn = self.task.sample(self.n_sequences, generator=generator)
-        answers, truth = greedy_answers(model, self.task, drawn.tokens), drawn.tokens[:, self.task.answer]
-        decoded = {
-            "accuracy": metrics.token_accuracy(answers, truth),
-            "repetition": metrics.repetition_frequency(answers),
-            "repetition_truth": metrics.repetition_frequency(truth),
-        }
-        watched = {**self._attention(batch, n_layers=model.cfg.n_layers), "cosine": self._cosine()}
-        by_position = metrics.position_accuracy(answers, truth)
+        device = batch.tokens.device
+        task = self.task
+        drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
+        answers, truth = self._answers(model, drawn), drawn.tokens[:, self.task.answer]
+        decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
+        by_position = {}
+        watched = self._attention(batch, n_layers=model.cfg.n_layers)
+        if self._several_answers:
+            decoded["repetition"] = metrics.repetition_frequency(answers)
+            decoded["repetition_truth"] = metrics.repetition_frequency(truth)
+            by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
+            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=self.task.d_vocab)
+            decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=self.task.d_vocab)
+            decoded["copies_of_first"] = metrics.copies_of_first(answers)
+            watched["cosine"] = self._cosine(FINAL_STATE)
+            watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
+            watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
         measured = {
             **{name: values.mean() for name, values in decoded.items()},
-            **{f"accuracy_{index}": value for index, value in enumerate(by_position)},
+            **by_position,
             **{name: values.mean() for name, values in watched.items()},
             **_group_means(decoded, self.task.groups(drawn)),
-            **self._group_losses(batch),
+            **self._group_losses("loss", self._seen[OUTPUT], batch),
             **_group_means(watched, self.task.groups(batch)),
+            **self._validation(model, device),
         }
         self._seen.clear()
         return measured
+
+    @property
+    def _several_answers(self) -> bool:
+        return bool(self.task.answer.stop - self.task.answer.start > 1)
+
+    def _answers(self, model: HookedModel, batch: Batch, output: Tensor | None = None) -> Int[Tensor, "batch answer"]:
+        """Greedy answers; one of a single token stands in the output of the prompt, if that is known already."""
+        if self._several_answers:
+            return greedy_answers(model, self.task, batch.tokens)
+        output = model(batch.inputs) if output is None else output
+        return output[:, answer_rows(self.task)].argmax(dim=-1)
+
+    def _validation(self, model: HookedModel, device: torch.device) -> dict[str, Float[Tensor, ""]]:
+        if not is_finite(self.task):
+            return {}
+        batch = self.task.validation_set.to(device)
+        output = model(batch.inputs)
+        accuracy = metrics.token_accuracy(self._answers(model, batch, output), batch.tokens[:, self.task.answer])
+        return {
+            "validation_loss": self.task.loss(output, batch),
+            "validation_accuracy": accuracy.mean(),
+            **self._group_losses("validation_loss", output, batch),
+            **_group_means({"validation_accuracy": accuracy}, self.task.groups(batch)),
+        }
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
         rows = answer_rows(self.task)
@@ -160,15 +211,15 @@ class Meter:
                 shares["attention_progress_without_separator"] = torch.stack(without).mean(dim=0)
         return shares
 
-    def _cosine(self) -> Float[Tensor, " batch"]:
-        states = self._seen[FINAL_STATE]
+    def _cosine(self, point: str) -> Float[Tensor, " batch"]:
+        states = self._seen[point]
         return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device))
 
-    def _group_losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def _group_losses(self, name: str, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
         return {
-            f"loss_{_word(group)}": self.task.loss(
-                self._seen[OUTPUT], Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
+            f"{name}_{_word(group)}": self.task.loss(
+                output, Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
             )
             for group, mask in self.task.groups(batch).items()
         }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 __all__ = [
     "attention_progress",
+    "copies_of_first",
     "effective_rank",
     "mean_pairwise_cosine",
     "pairwise_cosine",
@@ -141,6 +142,18 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
     """
     share = F.one_hot(tokens, d_vocab).float().mean(dim=1)
     return (share * torch.log(1 / (share + ENTROPY_EPS))).sum(dim=1)
+
+
+def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
+    """Share of a sequence's tokens that equal its first, which counts itself: 1/m to 1.
+
+    Source: arXiv 2506.13688, alpha_1 of the repeat tasks.
+
+    Example:
+        >>> copies_of_first(torch.tensor([[7, 7, 3, 7]]))
+        tensor([0.7500])
+    """
+    return (tokens == tokens[:, :1]).float().mean(dim=1)
 
 
 def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, " batch"]:

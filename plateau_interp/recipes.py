@@ -91,10 +91,12 @@ class MeasuringOptions:
     Args:
         every: steps from one measurement to the next.
         n_sequences: sequences to decode for accuracy and repetition.
+        cosine_at: hook points at which to measure collapse, beside the final hidden states.
     """
 
     every: int = 1
     n_sequences: int = 64
+    cosine_at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,8 @@ class Recipe:
 
     def build_meter(self) -> Meter:
         """The meter of the run."""
-        return Meter(self.task, every=self.measuring.every, n_sequences=self.measuring.n_sequences)
+        options = self.measuring
+        return Meter(self.task, every=options.every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""

@@ -10,6 +10,7 @@ from reference import metrics as slow
 
 from plateau_interp.metrics import (
     attention_progress,
+    copies_of_first,
     effective_rank,
     mean_pairwise_cosine,
     pairwise_cosine,
@@ -264,3 +265,14 @@ def test_measures_of_states_have_finite_gradients(measure):
     measure(states).sum().backward()
     assert states.grad.isfinite().all()
     assert states.grad.any()
+
+
+def test_copies_of_first_by_hand_and_at_its_bounds():
+    close(copies_of_first(torch.tensor([[7, 7, 3, 7], [1, 2, 3, 4], [5, 5, 5, 5]])), [0.75, 0.25, 1.0])
+
+
+@given(seeds, sizes, sizes)
+def test_copies_of_first_is_a_count_and_does_not_care_for_the_order_of_the_others(seed, batch, answer):
+    tokens = tokens_of(batch, answer, seed=seed)
+    close(copies_of_first(tokens), [row.count(row[0]) / answer for row in tokens.tolist()])
+    close(copies_of_first(torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], dim=1)), copies_of_first(tokens))
