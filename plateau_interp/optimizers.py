@@ -4,15 +4,17 @@ A third party adds an optimiser under the entry-point group ``plateau_interp.opt
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch.nn import Parameter
 
-__all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule"]
+from plateau_interp.muon import MuonWithAdam, Precision
+
+__all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Adam:
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, fractions={"beta1": self.beta1, "beta2": self.beta2}, sizes={"eps": self.eps})
+        _check(self, fractions=("beta1", "beta2"), sizes=("eps",))
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.Adam`."""
@@ -119,8 +121,7 @@ class AdamW:
     name: ClassVar[str] = "adamw"
 
     def __post_init__(self) -> None:
-        sizes = {"eps": self.eps, "weight_decay": self.weight_decay}
-        _check(self.learning_rate, fractions={"beta1": self.beta1, "beta2": self.beta2}, sizes=sizes)
+        _check(self, fractions=("beta1", "beta2"), sizes=("eps", "weight_decay"))
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.AdamW` with two parameter groups: decayed and not."""
@@ -151,19 +152,114 @@ class SGD:
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, fractions={"momentum": self.momentum}, sizes={})
+        _check(self, fractions=("momentum",), sizes=())
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.SGD`."""
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
 
 
-def _check(learning_rate: float, *, fractions: Mapping[str, float], sizes: Mapping[str, float]) -> None:
-    if not 0 < learning_rate < float("inf"):
-        raise ValueError(f"learning_rate must be a positive number; got {learning_rate}")
-    for name, value in fractions.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must be from 0 to below 1; got {value}")
-    for name, value in sizes.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be at least 0; got {value}")
+@dataclass(frozen=True)
+class Muon:
+    """Muon for the weight matrices of the blocks, one head at a time, and Adam for everything else.
+
+    The matrices are ``W_Q``, ``W_K``, ``W_V``, ``W_O``, ``W_in``, ``W_out`` (and ``W_gate``) of every block; see
+    `plateau_interp.muon.MuonWithAdam` for their update. Biases, LayerNorms, embeddings and the unembedding are Adam's.
+    With one head this is the authors' optimiser; with more, each head's matrix is orthogonalised by itself, and ``out``
+    and ``in`` in the factor sqrt(max(1, out / in)) are those of one head.
+
+    Args:
+        learning_rate: of Muon.
+        momentum: of Muon.
+        iterations: of Newton-Schulz.
+        precision: of Newton-Schulz; "bfloat16" is the published one, "float32" more exact.
+        adam_learning_rate: of Adam, as are the next three.
+        beta1: decay of the mean.
+        beta2: decay of the squares.
+        eps: what keeps the denominator from 0.
+        final_norm: "untrained" leaves the LayerNorm before the unembedding as it was initialised: the authors have it
+            in no parameter group, which we take for an oversight.
+
+    Raises:
+        ValueError: for a number that cannot be.
+
+    Source: arXiv 2506.13688, authors' code (their model is also initialised with larger weights by a file that was not
+    published).
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(n=4), d_model=16)
+        >>> [group["lr"] for group in Muon().build(model.named_parameters()).param_groups]
+        [0.02, 0.0001]
+    """
+
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    iterations: int = 5
+    precision: Precision = "bfloat16"
+    adam_learning_rate: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-10
+    final_norm: Literal["trained", "untrained"] = "trained"
+
+    name: ClassVar[str] = "muon"
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            rates=("learning_rate", "adam_learning_rate"),
+            fractions=("momentum", "beta1", "beta2"),
+            sizes=("eps",),
+        )
+        if self.iterations < 1:
+            raise ValueError(f"iterations must be at least 1; got {self.iterations}")
+        for name, kinds in {"precision": get_args(Precision), "final_norm": ("trained", "untrained")}.items():
+            if getattr(self, name) not in kinds:
+                raise ValueError(f"{name} must be {' or '.join(kinds)}; got {getattr(self, name)!r}")
+
+    def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
+        """A `plateau_interp.muon.MuonWithAdam`.
+
+        Raises:
+            ValueError: if none of the parameters is a weight matrix of a block.
+        """
+        sorted_: dict[str, list[tuple[str, Parameter]]] = {"matrices": [], "others": [], "untrained": []}
+        for name, parameter in parameters:
+            if _is_block_matrix(name):
+                kind = "matrices"
+            else:
+                kind = "untrained" if self.final_norm == "untrained" and name.startswith("ln_final.") else "others"
+            sorted_[kind].append((name, parameter))
+        if not sorted_["matrices"]:
+            raise ValueError("Muon is for the weight matrices of a model's blocks (blocks.*.W_*), and there is none")
+        muon = {"kind": "muon", "momentum": self.momentum, "iterations": self.iterations, "precision": self.precision}
+        adam = {"kind": "adam", "betas": (self.beta1, self.beta2), "eps": self.eps, "fused": True}
+        groups: list[dict[str, Any]] = [
+            {"params": sorted_["matrices"], "lr": self.learning_rate, **muon},
+            {"params": sorted_["others"], "lr": self.adam_learning_rate, **adam},
+        ]
+        if sorted_["untrained"]:
+            # Rate 0 rather than no group: its gradients are cleared like all others.
+            groups.append({"params": sorted_["untrained"], "lr": 0.0, **adam})
+        return MuonWithAdam(groups)
+
+
+def _is_block_matrix(name: str) -> bool:
+    # By name, because the biases of heads are 2-D too; shared keys and values are called _W_K and _W_V.
+    return name.startswith("blocks.") and name.rsplit(".", 1)[-1].lstrip("_").startswith("W_")
+
+
+def _check(
+    spec: object, *, rates: Sequence[str] = ("learning_rate",), fractions: Sequence[str], sizes: Sequence[str]
+) -> None:
+    for name in rates:
+        if not 0 < getattr(spec, name) < math.inf:
+            raise ValueError(f"{name} must be a positive number; got {getattr(spec, name)}")
+    for name in fractions:
+        if not 0 <= getattr(spec, name) < 1:
+            raise ValueError(f"{name} must be from 0 to below 1; got {getattr(spec, name)}")
+    for name in sizes:
+        if not 0 <= getattr(spec, name) < math.inf:
+            raise ValueError(f"{name} must be at least 0; got {getattr(spec, name)}")
