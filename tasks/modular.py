@@ -131,15 +131,16 @@ class ModularArithmetic(FiniteTask):
         """The equations that are held out, operation after operation."""
         return self._sets[1]
 
-    @property
-    def group_names(self) -> tuple[str, ...]:
-        """The operations."""
-        return self.operations
+    def operation_index(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
+        """Which of the operations each sequence is of, read off its operator."""
+        return tokens[:, self.operator_position] - self.p
 
     def groups(self, batch: Batch) -> dict[str, Bool[Tensor, " batch"]]:
-        """The sequences of each operation, for measures by operation."""
-        told = batch.tokens[:, self.operator_position]
-        return {operation: told == self.p + index for index, operation in enumerate(self.operations)}
+        """The sequences of each operation, if there are several."""
+        if len(self.operations) == 1:
+            return {}
+        index = self.operation_index(batch.tokens)
+        return {operation: index == i for i, operation in enumerate(self.operations)}
 
     @property
     def levels(self) -> Levels:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -7,11 +8,12 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.hooks import ScaleGradient, When
+from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, FixAttention, ScaleGradient, When
 from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
-from plateau_interp.tasks import Histogram, Mixture, MovingWindowSum, PrefixSum
+from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum, PrefixSum
 from plateau_interp.training import stream_generator, train, training_batch
+from plateau_interp.types import Batch, answer_rows
 
 TASK = MovingWindowSum(n=5, p=7)
 
@@ -177,3 +179,101 @@ def test_measures_do_not_depend_on_gradients_being_on() -> None:
     step = next(train(toy_model(TASK, d_model=16), TASK, steps=1, batch_size=4, meter=Meter(TASK, n_sequences=2)))
     assert not any(value.requires_grad for value in step.metric_tensors.values())
     assert torch.is_grad_enabled()
+
+
+def test_collapse_can_be_measured_at_any_hook_point() -> None:
+    model = toy_model(TASK, d_model=16, n_layers=2)
+    points = ("blocks.0.hook_resid_pre", "blocks.1.hook_attn_out", "unembed.hook_in")
+    step = next(train(model, TASK, steps=1, batch_size=8, meter=Meter(TASK, n_sequences=4, cosine_at=points)))
+    _, cache = toy_model(TASK, d_model=16, n_layers=2).run_with_cache(
+        training_batch(TASK, seed=0, step=0, batch_size=8).inputs, names_filter=list(points)
+    )
+    for point in points:
+        states = cache[point][:, answer_rows(TASK)]
+        cosine = metrics.mean_pairwise_cosine(states, TASK.cosine_pairs()).mean().item()
+        assert step.metrics[f"cosine@{point}"] == pytest.approx(cosine, abs=1e-6)
+        assert step.metrics[f"norm@{point}"] == pytest.approx(states.norm(dim=-1).mean().item(), rel=1e-5)
+    assert step.metrics["cosine@unembed.hook_in"] == step.metrics["cosine"]
+
+
+def test_a_hook_point_that_is_not_there_is_refused_with_the_nearest() -> None:
+    meter = Meter(TASK, cosine_at=("blocks.0.hook_attn_outt",))
+    with pytest.raises(ValueError, match=r"blocks\.0\.hook_attn_outt.*blocks\.0\.hook_attn_out"):
+        next(train(toy_model(TASK, d_model=16), TASK, steps=1, meter=meter))
+
+
+FINITE = ModularArithmetic(p=7, operations=("add", "divide"))
+
+
+def _online_metrics() -> dict[str, float]:
+    return next(train(toy_model(TASK, d_model=16), TASK, steps=1, meter=Meter(TASK, n_sequences=2))).metrics
+
+
+@pytest.mark.parametrize("finite", [FINITE, ModularArithmetic(p=5)], ids=["two operations", "one"])
+def test_a_finite_tasks_sets_are_measured_whole(finite: ModularArithmetic) -> None:
+    model, twin = (toy_model(finite, attention="softmax", n_heads=2, d_model=16) for _ in range(2))
+    measured = next(train(model, finite, steps=1, batch_size=8, meter=Meter(finite, n_sequences=2))).metrics
+    for batch, prefix in [(finite.train_set, ""), (finite.validation_set, "validation_")]:
+        logits = twin(batch.inputs)[:, -1]
+        right = (logits.argmax(dim=-1) == batch.tokens[:, -1]).float()
+        loss = torch.nn.functional.cross_entropy(logits, batch.tokens[:, -1], reduction="none")
+        assert measured[f"{prefix}accuracy"] == pytest.approx(right.mean().item())
+        if prefix:
+            assert measured["validation_loss"] == pytest.approx(loss.mean().item(), abs=1e-6)
+        for group, mask in finite.groups(batch).items():
+            assert measured[f"{prefix}accuracy_{group}"] == pytest.approx(right[mask].mean().item())
+            if prefix:
+                assert measured[f"validation_loss_{group}"] == pytest.approx(loss[mask].mean().item(), abs=1e-6)
+    several = {"attention_progress_add", "loss_add", "accuracy_divide", "validation_accuracy_divide"}
+    assert several <= set(measured) or len(finite.operations) == 1
+    assert not {"cosine", "repetition", "accuracy_0", "accuracy_divide_0"} & set(measured)
+    assert all(value == value for value in measured.values())
+    assert "validation_loss" not in _online_metrics()
+
+
+@dataclass(frozen=True)
+class FiniteSum(MovingWindowSum):
+    """Ten sequences to train on and six to validate, with answers of several tokens."""
+
+    @property
+    def train_set(self) -> Batch:
+        return self.sample(10, generator=torch.Generator().manual_seed(1))
+
+    @property
+    def validation_set(self) -> Batch:
+        return self.sample(6, generator=torch.Generator().manual_seed(2))
+
+
+def test_answers_of_several_tokens_are_decoded() -> None:
+    task = FiniteSum(n=5, p=7)
+    model, twin = (toy_model(task, d_model=16) for _ in range(2))
+    measured = next(train(model, task, steps=1, batch_size=4, meter=Meter(task))).metrics
+    for batch, name in [(task.train_set, "accuracy"), (task.validation_set, "validation_accuracy")]:
+        answers = greedy_answers(twin, task, batch.tokens, cached=False)
+        assert measured[name] == pytest.approx((answers == batch.tokens[:, task.answer]).float().mean().item())
+    batch = task.validation_set
+    assert measured["validation_loss"] == pytest.approx(task.loss(twin(batch.inputs), batch).item(), abs=1e-6)
+    assert {"cosine", "repetition", "accuracy_4"} <= set(measured)
+
+
+@pytest.mark.parametrize("task", [FINITE, FiniteSum(n=5, p=7)], ids=lambda task: task.name)
+@pytest.mark.parametrize("interventions", [(), (AmplifySlowGradient(), BiasAttention(factor=2.0))])
+def test_measuring_a_finite_task_changes_no_bit(task: Any, interventions: Any) -> None:
+    def trained(meter: Meter | None) -> tuple[list[float], list[Tensor]]:
+        model = toy_model(task, d_model=16)
+        steps = train(model, task, steps=9, batch_size=7, interventions=interventions, meter=meter)
+        return [step.loss for step in steps], [parameter.detach() for parameter in model.parameters()]
+
+    (losses, weights), (plain_losses, plain_weights) = trained(Meter(task, every=2)), trained(None)
+    assert losses == plain_losses
+    assert all(torch.equal(a, b) for a, b in zip(weights, plain_weights, strict=True))
+
+
+def test_interventions_act_on_the_validation_set_too() -> None:
+    def measured(*interventions: Any) -> dict[str, float]:
+        model = toy_model(FINITE, d_model=16)
+        steps = train(model, FINITE, steps=1, batch_size=8, interventions=interventions, meter=Meter(FINITE))
+        return next(steps).metrics
+
+    plain, fixed = measured(), measured(FixAttention())
+    assert fixed["validation_loss"] != plain["validation_loss"]

@@ -34,6 +34,11 @@ def any_task(draw: st.DrawFn) -> ModularArithmetic:
     )
 
 
+def by_operation(task: ModularArithmetic, batch: Batch) -> dict[str, list[list[int]]]:
+    index = task.operation_index(batch.tokens)
+    return {operation: batch.tokens[index == i].tolist() for i, operation in enumerate(task.operations)}
+
+
 def rows(batch: Batch) -> list[tuple[int, ...]]:
     return [tuple(row) for row in batch.tokens.tolist()]
 
@@ -44,9 +49,9 @@ def test_the_two_sets_are_all_equations_once(task):
     everything = {tuple(row) for row in every_equation(task.operations, p=task.p, layout=task.layout)}
     assert len(train) + len(held_out) == len(everything)
     assert {*train} | {*held_out} == everything
-    for operation, mask in task.groups(task.train_set).items():
+    for operation, tokens in by_operation(task, task.train_set).items():
         n = task.p * (task.p - (operation == "divide"))
-        assert int(mask.sum()) == int(n * task.train_fraction + 1e-9)
+        assert len(tokens) == int(n * task.train_fraction + 1e-9)
 
 
 @given(any_task())
@@ -68,14 +73,19 @@ def test_samples_are_of_the_training_set(task, seed):
 
 
 @given(any_task())
-def test_groups_are_the_operations(task):
-    groups = task.groups(task.validation_set)
-    assert tuple(groups) == task.group_names == task.operations
-    assert torch.stack([*groups.values()]).sum(dim=0).eq(1).all()
-    for operation, mask in groups.items():
-        for row in task.validation_set.tokens[mask].tolist():
-            a, b = (row[position] for position in task.operand_positions)
-            assert row[-1] == equation(a, b, operation=operation, p=task.p)
+def test_each_sequence_is_an_equation_of_its_operation(task):
+    for operation, sequences in by_operation(task, task.validation_set).items():
+        for sequence in sequences:
+            a, b = (sequence[position] for position in task.operand_positions)
+            assert sequence[-1] == equation(a, b, operation=operation, p=task.p)
+
+
+def test_groups_are_the_operations_where_there_are_several():
+    task = ModularArithmetic(p=7, operations=("divide", "add"))
+    batch = task.validation_set
+    groups = task.groups(batch)
+    assert {name: batch.tokens[mask].tolist() for name, mask in groups.items()} == by_operation(task, batch)
+    assert ModularArithmetic(p=7).groups(ModularArithmetic(p=7).train_set) == {}
 
 
 def test_samples_are_uniform_over_the_training_set():
@@ -99,27 +109,24 @@ def test_the_split_is_the_seeds_and_uses_no_global_randomness():
 def test_an_operation_has_the_same_split_beside_others():
     def trained_on(*operations: str) -> set[tuple[int, int]]:
         task = ModularArithmetic(p=11, operations=operations)
-        tokens = task.train_set.tokens[task.groups(task.train_set)["divide"]]
-        return {(row[0], row[2]) for row in tokens.tolist()}
+        return {(row[0], row[2]) for row in by_operation(task, task.train_set)["divide"]}
 
     assert trained_on("divide") == trained_on("add", "divide") == trained_on("divide", "multiply")
 
 
 def test_operations_are_split_independently():
     task = ModularArithmetic(p=31, operations=("add", "subtract"))
-    add, subtract = (
-        {(row[0], row[2]) for row in task.train_set.tokens[mask].tolist()}
-        for mask in task.groups(task.train_set).values()
-    )
+    trained_on = by_operation(task, task.train_set).values()
+    add, subtract = ({(row[0], row[2]) for row in sequences} for sequences in trained_on)
     assert len(add & subtract) == pytest.approx(31**2 / 4, abs=5 * (31**2 * 3 / 16) ** 0.5)
 
 
 def test_the_posters_sizes_and_examples():
     task = ModularArithmetic(p=97, operations=("divide", "add", "subtract", "multiply"), layout="prefix")
     assert (task.d_vocab, task.n_pos, task.answer) == (103, 6, slice(5, 6))
-    sizes = [int(mask.sum()) for mask in task.groups(task.train_set).values()]
-    assert sizes == [4656, 4704, 4704, 4704]
-    assert [int(mask.sum()) for mask in task.groups(task.validation_set).values()] == [4656, 4705, 4705, 4705]
+    train, held_out = by_operation(task, task.train_set), by_operation(task, task.validation_set)
+    assert [len(sequences) for sequences in train.values()] == [4656, 4704, 4704, 4704]
+    assert [len(sequences) for sequences in held_out.values()] == [4656, 4705, 4705, 4705]
     everything = {*rows(task.train_set), *rows(task.validation_set)}
     assert {(97, 45, 101, 23, 102, 61), (97, 10, 101, 3, 102, 68)} <= everything
     assert " ".join(task.tokens_to_text(torch.tensor([97, 45, 101, 23, 102, 61]))) == "/ 45 ∘ 23 = 61"
