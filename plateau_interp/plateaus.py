@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from plateau_interp.training import samples_before
 from plateau_interp.types import Task
 
 __all__ = ["Summary", "compare", "summarise"]
@@ -24,6 +25,8 @@ TOLERANCE = 0.02
 SOLVED = 0.95
 """An answer position counts as right from this accuracy on."""
 ACCURACIES = (50, 95, 99)
+GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")
+"""The numbers that only runs with a validation set have."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,15 @@ class Summary:
     final_accuracy: float | None
     floor: float | None
     """The task's closed-form floor."""
+    train_95_step: int | None = None
+    """First measured step at which 95 % of the answers to a finite task's training set are right."""
+    validation_95_step: int | None = None
+    """The same of its validation set; the first crossing, whether it lasts or not."""
+    grokking_delay: int | None = None
+    """Steps from `train_95_step` to `validation_95_step`."""
+    final_validation_loss: float | None = None
+    """At the last measured step."""
+    final_validation_accuracy: float | None = None
 
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values as text, for a table."""
@@ -87,6 +99,17 @@ class Summary:
             ),
             ("Final loss (nats)", f"{_number(self.final_loss)} (floor {_number(self.floor)})"),
             ("Final accuracy", _number(self.final_accuracy, 3)),
+            *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
+        ]
+
+    def _validation_rows(self) -> list[tuple[str, str]]:
+        delay = "unknown" if self.grokking_delay is None else f"{self.grokking_delay} steps"
+        return [
+            ("Training set 95 % right from step", _step(self.train_95_step)),
+            ("Validation set 95 % right from step", _step(self.validation_95_step)),
+            ("Grokking delay", delay),
+            ("Final validation loss (nats)", _number(self.final_validation_loss)),
+            ("Final validation accuracy", _number(self.final_validation_accuracy, 3)),
         ]
 
     def _steps_and_samples(self, percent: int) -> str:
@@ -103,7 +126,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     Args:
         metrics: one row a measured step, in order; ``step`` and ``loss`` at least, other columns where measured.
         task: for its closed-form levels.
-        batch_size: training sequences a step, to count samples.
+        batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
 
     Raises:
         ValueError: for a table without rows.
@@ -127,6 +150,9 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
     cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
     truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
+    validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
+    learned = None if validation_accuracy is None else steps_to[95]
+    understood = _first(steps, validation_accuracy, 0.95)
     return Summary(
         level=level,
         level_expected=levels.plateau,
@@ -135,7 +161,10 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         drop_step=_at(steps, drop),
         first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
         steps_to=steps_to,
-        samples_to={percent: None if step is None else step * batch_size for percent, step in steps_to.items()},
+        samples_to={
+            percent: None if step is None else samples_before(task, step=step, batch_size=batch_size)
+            for percent, step in steps_to.items()
+        },
         partial_solution=_solved_between(metrics, start, end),
         peak_cosine=_extreme(cosine),
         peak_cosine_step=_at(steps, _where_extreme(cosine)),
@@ -145,8 +174,13 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         attention_progress_start=None if progress is None else float(progress[0]),
         attention_progress_end=None if progress is None else float(progress[-1]),
         final_loss=float(raw[-10:].mean()),
-        final_accuracy=None if accuracy is None else float(accuracy[-1]),
+        final_accuracy=_last(accuracy),
         floor=levels.floor,
+        train_95_step=learned,
+        validation_95_step=understood,
+        grokking_delay=None if learned is None or understood is None else understood - learned,
+        final_validation_loss=_last(validation_loss),
+        final_validation_accuracy=_last(validation_accuracy),
     )
 
 
@@ -154,7 +188,8 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
     """One row a run; each number that is a step or a peak also as its difference from the first run's.
 
     Columns: ``run``, ``drop_step``, ``steps_to_50`` …, ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and
-    for each of them ``…_change``.
+    for each of them ``…_change``; for runs with a validation set also ``train_95_step``, ``validation_95_step`` and
+    ``grokking_delay``.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -162,6 +197,8 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
     if len(summaries) < 2:
         raise ValueError(f"comparing needs at least two runs; got {len(summaries)}")
     table = pd.DataFrame([_comparable(summary) for summary in summaries.values()]).astype(float)
+    if all(summary.final_validation_accuracy is None for summary in summaries.values()):
+        table = table.drop(columns=list(GROKKING))
     changes = (table - table.iloc[0]).add_suffix("_change")
     table = pd.concat([table, changes], axis=1)
     table.insert(0, "run", list(summaries))
@@ -175,6 +212,7 @@ def _comparable(summary: Summary) -> dict[str, float | None]:
         **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},
         "peak_cosine": summary.peak_cosine,
         "peak_repetition": summary.peak_repetition,
+        **{name: getattr(summary, name) for name in GROKKING},
     }
 
 
@@ -219,6 +257,10 @@ def _first(steps: np.ndarray, values: np.ndarray | None, bound: float) -> int | 
         return None
     reached = np.flatnonzero(values >= bound)
     return int(steps[reached[0]]) if len(reached) else None
+
+
+def _last(values: np.ndarray | None) -> float | None:
+    return None if values is None else float(values[-1])
 
 
 def _at(steps: np.ndarray, index: int | None) -> int | None:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from plateau_interp.plateaus import Summary, compare, summarise
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.types import Levels
 
 TASK = MovingWindowSum()
@@ -131,3 +131,66 @@ def test_early_tables_of_a_task_without_closed_forms_are_summarised(loss: list[f
     assert summary.drop_step is None
     assert summary.partial_solution == (2,)
     assert summary.repetition_truth is None
+
+
+def grokking(*, learned: int = 100, understood: int | None = 700, steps: int = 1000) -> pd.DataFrame:
+    """Made-up metrics of a run that learns its training set by heart and later generalises."""
+    step = np.arange(0, steps, 10)
+    table = pd.DataFrame({"step": step, "loss": 4.0 * np.exp(-step / 30)})
+    table["accuracy"] = np.where(step < learned, 0.5, 1.0)
+    table["validation_loss"] = 5.0
+    table["validation_accuracy"] = 0.1
+    if understood is not None:
+        table.loc[step >= understood, ["validation_loss", "validation_accuracy"]] = 0.02, 0.97
+    return table
+
+
+FINITE = ModularArithmetic(p=7)
+
+
+def test_the_grokking_delay_is_from_training_to_validation_accuracy() -> None:
+    summary = summarise(grokking(), task=FINITE, batch_size=10)
+    assert (summary.train_95_step, summary.validation_95_step, summary.grokking_delay) == (100, 700, 600)
+    assert (summary.final_validation_loss, summary.final_validation_accuracy) == (0.02, 0.97)
+    rows = dict(summary.rows())
+    assert rows["Training set 95 % right from step"] == "100"
+    assert rows["Validation set 95 % right from step"] == "700"
+    assert rows["Grokking delay"] == "600 steps"
+    assert rows["Final validation loss (nats)"] == "0.0200"
+    assert rows["Final validation accuracy"] == "0.970"
+
+
+def test_the_first_crossing_counts_even_if_it_does_not_last() -> None:
+    table = grokking()
+    table.loc[table.step == 300, "validation_accuracy"] = 0.95
+    assert summarise(table, task=FINITE, batch_size=10).validation_95_step == 300
+
+
+def test_a_run_that_only_learns_by_heart_has_no_delay() -> None:
+    summary = summarise(grokking(understood=None), task=FINITE, batch_size=10)
+    assert (summary.train_95_step, summary.validation_95_step, summary.grokking_delay) == (100, None, None)
+    rows = dict(summary.rows())
+    assert (rows["Validation set 95 % right from step"], rows["Grokking delay"]) == ("not reached", "unknown")
+
+
+def test_without_a_validation_set_nothing_is_said_of_it() -> None:
+    summary = summary_of(history())
+    assert (summary.train_95_step, summary.validation_95_step, summary.grokking_delay) == (None, None, None)
+    assert not any("alidation" in label or "Grokking" in label for label, _ in summary.rows())
+    assert not {"grokking_delay", "grokking_delay_change"} & set(compare({"a": summary, "b": summary}).columns)
+
+
+def test_compare_counts_grokking_from_the_first_run_too() -> None:
+    summaries = [summarise(grokking(understood=step), task=FINITE, batch_size=10) for step in (700, 400, None)]
+    table = compare(dict(zip(["base", "fast", "never"], summaries, strict=True)))
+    assert list(table["grokking_delay"])[:2] == [600, 300]
+    assert list(table["validation_95_step_change"])[:2] == [0, -300]
+    assert list(table["train_95_step_change"]) == [0, 0, 0]
+    assert np.isnan(table["grokking_delay"][2])
+    mixed = compare({"finite": summaries[0], "online": summary_of(history())})
+    assert np.isnan(mixed["grokking_delay"][1])
+
+
+def test_samples_of_a_finite_task_count_partial_batches() -> None:
+    summary = summarise(grokking(), task=FINITE, batch_size=10)  # 21 equations: 10, 10 and 1
+    assert summary.samples_to[95] == 33 * 21 + 10
