@@ -102,13 +102,10 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
 
     known = _known_recipe(name)
     chosen = [item.name for item in dataclasses.fields(Recipe) if item.name != "fork_of"]
-    options = parse(
-        _options_of(known, chosen),
-        words,
-        prog=f"plateau train {name}",
-        description=f"{headline(type(known.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
-        registry=_plugin_registry(),
-    )
+    options = _read_options(known, chosen, name, words)
+    if not _is_file(name) and options.task.defaults != known.task.defaults:
+        # What a mixture holds decides on its layers and steps: they are those of the task that was read.
+        options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
     check_buildable(recipe, device=options.device)
@@ -144,10 +141,24 @@ def _check_device(device: str) -> None:
         raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
+def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:
+    return parse(
+        _options_of(recipe, chosen),
+        words,
+        prog=f"plateau train {name}",
+        description=f"{headline(type(recipe.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
+        registry=_plugin_registry(),
+    )
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in (".json", ".yaml", ".yml")
+
+
 def _known_recipe(name: str) -> "Recipe":
     from plateau_interp.recipes import Recipe
 
-    if Path(name).suffix in (".json", ".yaml", ".yml"):
+    if _is_file(name):
         return dataclasses.replace(Recipe.read(name), fork_of=None)
     return Recipe(plugin("tasks", name)())
 

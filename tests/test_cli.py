@@ -9,6 +9,9 @@ import pytest
 
 from plateau_interp import cli
 from plateau_interp.listing import listed
+from plateau_interp.optimizers import Adam
+from plateau_interp.options import read_training
+from plateau_interp.plugins import plugins
 from plateau_interp.runs import Run
 
 TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
@@ -245,6 +248,56 @@ def test_reports_are_written_again_one_a_run_or_together(run, tmp_path, capsys):
     assert page.exists()
     assert plateau(f"report {run} {run} --out {tmp_path} --json") == 0
     assert json.loads(capsys.readouterr().out) == [str(tmp_path / "index.html")]
+
+
+SHEET = {
+    "concatenated-windows": (1, 5000, None),
+    "copy": (1, 100, None),
+    "histogram": (2, 5000, 1.0),
+    "mixture": (1, 1000, None),
+    "moving-window-difference": (1, 1000, None),
+    "moving-window-product": (1, 1000, None),
+    "moving-window-quotient": (1, 1000, None),
+    "moving-window-sum": (1, 400, None),
+    "multi-digit-addition": (1, 10_000, None),
+    "permutation": (2, 2000, None),
+    "prefix-sum": (1, 1000, None),
+    "repeat": (1, 200, None),
+    "reverse": (1, 100, None),
+}
+"""The papers' layers, steps and clipping."""
+
+
+@pytest.mark.parametrize("name", SHEET)
+def test_a_task_is_trained_as_in_its_paper(name):
+    recipe, _ = read_training(name, ["--out", "somewhere"])
+    assert (recipe.model.n_layers, recipe.steps, recipe.training.grad_clip) == SHEET[name]
+    assert (recipe.model.d_model, recipe.model.n_heads, recipe.model.attention) == (256, 1, "linear")
+    assert recipe.optimizer == Adam(learning_rate=1e-4)
+
+
+TWO_STEPS = "--d-model 16 --steps 2 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
+
+
+@pytest.mark.parametrize("name", plugins("tasks"))
+def test_every_task_can_be_trained(name, tmp_path, monkeypatch, capsys):
+    # The report of two steps says little and takes longer than they do.
+    monkeypatch.setattr("plateau_interp.views.report.write_report", lambda run: run.path)
+    assert plateau(f"train {name} {TWO_STEPS} --out {tmp_path / 'run'}") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    metrics = Run(tmp_path / "run").metrics
+    assert list(metrics["step"]) == [0, 1]
+    assert metrics["loss"].between(0, 10).all()
+
+
+def test_a_mixture_is_trained_and_reported_by_task(tmp_path):
+    tasks = "moving-window-sum:n=4,p=7 histogram:n=4,high=3 copy:n=4"
+    assert plateau(f"train mixture --tasks {tasks} {TWO_STEPS} --out {tmp_path / 'run'}") == 0
+    run = Run(tmp_path / "run")
+    assert (run.recipe.model.n_layers, run.recipe.training.grad_clip) == (2, 1.0)
+    groups = ("moving_window_sum", "histogram", "copy")
+    assert {f"{name}_{group}" for name in ("loss", "accuracy", "cosine") for group in groups} <= {*run.metrics}
+    assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 0
 
 
 @pytest.mark.parametrize("kind", ["tasks", "hooks", "optimizers"])

@@ -8,13 +8,25 @@ from plateau_interp.hooks import BiasAttention, During, FreezeWeights
 from plateau_interp.optimizers import SGD, Adam
 from plateau_interp.options import UsageError, read_plugin, read_training, write_plugin
 from plateau_interp.recipes import Recipe
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum
 
 
 def test_without_options_the_recipe_is_the_default_one():
     recipe, chosen = read_training("moving-window-sum", ["--out", "somewhere"])
     assert recipe == Recipe(MovingWindowSum())
     assert (str(chosen.out), chosen.device, chosen.json) == ("somewhere", "cpu", False)
+
+
+def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path):
+    words = ["--tasks", "histogram", "copy", "--out", "x"]
+    recipe, _ = read_training("mixture", words)
+    assert recipe == Recipe(Mixture((Histogram(), Copy())))
+    assert (recipe.model.n_layers, recipe.steps, recipe.training.grad_clip) == (2, 5000, 1.0)
+    shallow, _ = read_training("mixture", [*words, "--n-layers", "1", "--steps", "7"])
+    assert (shallow.model.n_layers, shallow.steps, shallow.training.grad_clip) == (1, 7, 1.0)
+    (tmp_path / "recipe.json").write_text(Recipe(Mixture()).to_json())
+    from_file, _ = read_training(str(tmp_path / "recipe.json"), words)
+    assert (from_file.model.n_layers, from_file.steps) == (1, 1000)  # what a recipe says stays
 
 
 def test_every_field_of_a_recipe_has_an_option(capsys):
