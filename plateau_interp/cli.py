@@ -1,4 +1,4 @@
-"""The command `plateau`: train, fork, compare, report and list, each a dataclass that tyro turns into a parser.
+"""The command `plateau`: each verb is a dataclass that tyro turns into a parser.
 
 torch and TransformerLens take seconds to load, so imports stand inside the functions that need them: help and mistakes
 are answered at once. In Python use `plateau_interp.runs.Run`, which does the work.
@@ -11,8 +11,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
@@ -35,7 +36,7 @@ from plateau_interp.options import (
     read_plugin,
     read_training,
 )
-from plateau_interp.plugins import PluginKind
+from plateau_interp.plugins import PluginKind, plugin
 
 if TYPE_CHECKING:
     from plateau_interp.runs import Run
@@ -51,6 +52,7 @@ EXAMPLES = """For example:
   plateau train moving-window-sum --seed 0 --out runs/mws
   plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
   plateau compare runs/mws runs/fixed
+  plateau reproduce loss-plateau fig2 fig5 --seeds 3
   plateau list tasks
 
 `plateau VERB --help` says more."""
@@ -184,6 +186,67 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Reproduce:
+    """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
+
+    Runs that are there are not made again, and one that was killed goes on: the same command continues.
+
+    For example:
+      plateau reproduce loss-plateau --list
+      plateau reproduce loss-plateau fig2 fig3 fig5 --seeds 3
+      plateau reproduce loss-plateau --publish .
+    """
+
+    paper: Annotated[Positional[str], arg(metavar="PAPER", help="One of `plateau list experiments`.")]
+    experiments: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[EXPERIMENT ...]", help="Which to run; by default all.")
+    ] = ()
+    seeds: Annotated[int | None, arg(help="Seeds a setting; by default as many as each experiment asks for.")] = None
+    out: Annotated[Path | None, arg(metavar="DIR", help="The folder of its runs, by default runs/PAPER.")] = None
+    publish: Annotated[
+        Path | None, arg(metavar="DIR", help="Where RESULTS.md and results/ go, by default with the runs.")
+    ] = None
+    list: Annotated[bool, arg(help="Show the experiments and what they would cost here, and run nothing.")] = False
+    draw: Annotated[bool, arg(help="Train nothing; write RESULTS.md from what is there.")] = False
+    device: Device = "cpu"
+    json: Json = False
+
+    def run(self) -> None:
+        """Train what is missing, then tell what came out."""
+        from plateau_interp.reproductions.results import claims, publish
+        from plateau_interp.reproductions.running import costs, plan, train_setting
+
+        paper = plugin("experiments", self.paper)
+        chosen = paper.choose(self.experiments)
+        runs = Path("runs", paper.name) if self.out is None else self.out
+        if self.list:
+            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds))
+            return
+        todo = [] if self.draw else plan(chosen, n_seeds=self.seeds)
+        for number, (setting, seed) in enumerate(todo, start=1):
+            name = f"{number}/{len(todo)} {setting.name} seed {seed}"
+            train_setting(setting, seed, runs, device=self.device, showing=partial(_showing_progress, name=name))
+        out = runs if self.publish is None else self.publish
+        page = publish(paper, runs, out)
+        found = claims(paper, chosen, out)
+        if self.json:
+            _print_json({"results": str(page), "claims": found})
+            return
+        _print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
+        _print(f"Results: {page}")
+
+    def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
+        if self.json:
+            _print_json(costs)
+            return
+        rows = [
+            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", _duration(cost["seconds"])]
+            for cost in costs
+        ]
+        _print_table(["experiment", "reproduces", "runs done", "time left, at most"], rows)
+
+
+@dataclass(frozen=True)
 class List:
     """List the plug-ins that can be named on the command line and in recipes, whichever package they come from.
 
@@ -211,7 +274,14 @@ class List:
             _complain(f"no installed package has {self.kind}")
 
 
-VERBS: dict[str, type[Any]] = {"train": Train, "fork": Fork, "compare": Compare, "report": Report, "list": List}
+VERBS: dict[str, type[Any]] = {
+    "train": Train,
+    "fork": Fork,
+    "compare": Compare,
+    "report": Report,
+    "reproduce": Reproduce,
+    "list": List,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,7 +330,7 @@ def _read_verb(words: list[str]) -> Verb:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<8} {headline(kind)}" for name, kind in VERBS.items())
+    verbs = "\n".join(f"  {name:<9} {headline(kind)}" for name, kind in VERBS.items())
     return (
         f"usage: plateau VERB [options]\n\nWatch, and change, how Transformers learn.\n\nverbs:\n{verbs}\n\n{EXAMPLES}"
     )
@@ -283,7 +353,7 @@ def _finish(run: "Run", *, device: str, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _showing_progress(run: "Run") -> Iterator[Callable[["Step"], None]]:
+def _showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callable[["Step"], None]]:
     """A bar on stderr with loss, accuracy and time left; a line every few seconds where stderr is no terminal."""
     console = Console(stderr=True)
     accuracy = "-"
@@ -292,7 +362,7 @@ def _showing_progress(run: "Run") -> Iterator[Callable[["Step"], None]]:
     reached = start
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
-    line = bar.add_task(run.task.name, total=total, completed=start, told="")
+    line = bar.add_task(name or run.task.name, total=total, completed=start, told="")
 
     def show(step: "Step") -> None:
         nonlocal accuracy, last_line, reached
@@ -314,6 +384,10 @@ def _showing_progress(run: "Run") -> Iterator[Callable[["Step"], None]]:
         raise KeyboardInterrupt(
             f"at step {reached}; the steps since checkpoint {run.step} will be made again"
         ) from None
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
 def _told(value: float, change: float | None = None) -> str:

@@ -6,7 +6,7 @@ out. A third party registers a `Paper` under the entry-point group ``plateau_int
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.plateaus import Summary, summarise
 from plateau_interp.recipes import Recipe
 from plateau_interp.reproductions.claims import Claim
+from plateau_interp.resolving import nearest
 from plateau_interp.runs import Run
 from plateau_interp.types import Intervention
 
@@ -161,6 +162,22 @@ class Paper:
         for setting in self.settings():
             if by_name.setdefault(setting.name, setting) is not setting:
                 raise ValueError(f"two settings are called {setting.name!r}")
+        object.__setattr__(self, "__doc__", f"{self.title} ({self.source})")  # what `plateau list` tells of a plug-in
+
+    def choose(self, names: Sequence[str] = ()) -> tuple[Experiment, ...]:
+        """The experiments of some names, in the paper's order; all without names.
+
+        Raises:
+            ValueError: for a name that no experiment has, with the nearest.
+        """
+        known = {experiment.name: experiment for experiment in self.experiments}
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"{self.name} has no experiment {name!r}; {nearest(name, known)}; "
+                    f"see `plateau reproduce {self.name} --list`"
+                )
+        return tuple(experiment for name, experiment in known.items() if not names or name in names)
 
     def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Setting]:
         """The settings of some experiments (by default all), each once, in order."""

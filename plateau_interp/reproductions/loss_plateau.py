@@ -63,6 +63,7 @@ def recipe(
 
 MWS = MovingWindowSum()
 BASELINE = Setting("moving-window-sum", recipe(MWS, checkpoint_every=25), about="baseline", whole=True)
+SOLUTION = Setting("solution", BASELINE.recipe, whole=True)
 SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
@@ -83,7 +84,7 @@ def bias(factor: float, *, steps: int | None = None) -> Setting:
 def transplant(where: str) -> Setting:
     """A component group taken from a trained model and frozen, the rest trained from scratch."""
     name = f"transplant-{where.replace(' ', '-')}"
-    return Setting(name, recipe(MWS), about=f"trained {where}, frozen", takes=(BASELINE, SOLUTION_SEED, where))
+    return Setting(name, recipe(MWS), about=f"trained {where}, frozen", takes=(SOLUTION, SOLUTION_SEED, where))
 
 
 def switched_on(step: int) -> Setting:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from plateau_interp.reproductions.experiments import Experiment, Outcome
-from plateau_interp.views.curves import MUTED, STYLE, level_lines, panel
+from plateau_interp.views.curves import MUTED, STYLE, Panel, level_lines, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +16,12 @@ __all__ = ["seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
+TITLED = {
+    "accuracy_0": Panel("Accuracy of the first answer", "share of sequences", (0, 1.03)),
+    "entropy": Panel("Entropy of an answer's tokens", "nats"),
+    "copies_of_first": Panel("Copies of the first token", "share of answer tokens", (0, 1.03)),
+}
+"""Columns that the general figures do not draw."""
 
 
 def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
@@ -30,8 +36,8 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
 
     measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
     columns = [column for column in experiment.panels if column in measured]
-    width = min(COLUMNS, len(columns))
-    height = -(-len(columns) // width)
+    height = -(-len(columns) // COLUMNS)
+    width = -(-len(columns) // height)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height + 0.3), layout="constrained")
         grid = figure.subplots(height, width, squeeze=False)
@@ -41,7 +47,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                     if column in one.metrics:
                         rows = one.metrics[["step", column]].dropna()
                         axes.plot(rows["step"], rows[column], color=colour, linewidth=0.9, alpha=0.8)
-            told = panel(column)
+            told = TITLED.get(column) or panel(column)
             axes.set(title=told.title, ylabel=told.unit, xlabel="training step", ylim=told.limits)
         levels = {level for ours in outcomes.values() for one in ours for level in _levels(one)}
         for axes in grid.flat[: columns.index("loss") + 1] if "loss" in columns else ():

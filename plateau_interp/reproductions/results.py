@@ -15,6 +15,7 @@ import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from plateau_interp.reproductions.running import collect, seconds
 from plateau_interp.runs import Run
 from plateau_interp.views.curves import save_figure
 
-__all__ = ["TABLE", "claim_rows", "publish", "setting_rows", "stored"]
+__all__ = ["TABLE", "claims", "publish", "setting_rows", "stored"]
 
 DROP = summary_number("drop step", "drop_step", is_step=True)
 TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), peak("cosine"), peak("repetition"))
@@ -50,12 +51,10 @@ def publish(paper: Paper, runs: Path, out: Path) -> Path:
         _store(setting, collect([setting], runs)[setting.name], runs, folder)
     outcomes = stored(paper, out)
     for experiment in paper.experiments:
-        shown = {s.name: outcomes[s.name] for s in experiment.settings if outcomes[s.name]}
-        if shown:
-            draw = experiment.draws
-            figure = seeds_figure(experiment, shown) if draw is None else draw(shown)
-            if figure is not None:
-                save_figure(figure, folder / f"{experiment.name}.png")
+        if _was_run(experiment, outcomes):
+            shown = {s.name: outcomes[s.name] for s in experiment.settings if outcomes[s.name]}
+            figure = (experiment.draws or partial(seeds_figure, experiment))(shown)
+            save_figure(figure, folder / f"{experiment.name}.png")
     page = out / "RESULTS.md"
     write_atomically(page, _page(paper, outcomes, folder, out))
     return page
@@ -72,13 +71,10 @@ def stored(paper: Paper, out: Path) -> dict[str, list[Outcome]]:
     return found
 
 
-def claim_rows(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
-    """One row a claim: text, source, expected, measured, verdict."""
-    rows = []
-    for claim in experiment.claims:
-        finding = claim.check.find(outcomes)
-        rows.append([claim.text, claim.source, claim.check.expected, finding.measured or "-", finding.verdict])
-    return rows
+def claims(paper: Paper, experiments: Sequence[Experiment], out: Path) -> list[dict[str, str]]:
+    """The claims of experiments against the stored results: one dict of texts each, ``verdict`` last."""
+    outcomes = stored(paper, out)
+    return [claim for experiment in experiments for claim in _claims(experiment, outcomes)]
 
 
 def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
@@ -94,6 +90,16 @@ def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Ou
             numbers.append(measure.tell_all(values) if values else "-")
         rows.append([setting.about or setting.name, str(len(ours)), *numbers])
     return rows
+
+
+def _claims(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, str]]:
+    found = []
+    for claim in experiment.claims:
+        finding = claim.check.find(outcomes)
+        texts = {"experiment": experiment.name, "claim": claim.text, "source": claim.source}
+        measured = finding.measured or "-"
+        found.append({**texts, "expected": claim.check.expected, "measured": measured, "verdict": finding.verdict})
+    return found
 
 
 def _store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:
@@ -139,6 +145,12 @@ def _curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
     return pd.read_parquet(file)
 
 
+def _was_run(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
+    """Whether there is more than the setting that the others are compared with."""
+    first, *others = experiment.settings
+    return any(outcomes[setting.name] for setting in others or [first])
+
+
 def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
     assert curves is not None
     rows = curves[curves["seed"] == seed].drop(columns="seed")
@@ -146,10 +158,12 @@ def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
 
 
 def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> str:
-    shown = [e for e in paper.experiments if any(outcomes[setting.name] for setting in e.settings)]
-    rows = [[e.name, *row] for e in paper.experiments for row in claim_rows(e, outcomes)]
-    counts = {verdict: sum(row[-1] == verdict for row in rows) for verdict in ("holds", "does not hold", "unknown")}
-    judged = [row for row in rows if row[-1] != "not run"]
+    shown = [experiment for experiment in paper.experiments if _was_run(experiment, outcomes)]
+    judged = [claim for e in paper.experiments for claim in _claims(e, outcomes) if claim["verdict"] != "not run"]
+    counts = {
+        verdict: sum(claim["verdict"] == verdict for claim in judged)
+        for verdict in ("holds", "does not hold", "unknown")
+    }
     missing = [e for e in paper.experiments if e not in shown]
     parts = [
         f"# Results: {paper.title}",
@@ -158,7 +172,7 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         f"{len(judged)} claims were tested: {counts['holds']} hold, {counts['does not hold']} do not, "
         f"{counts['unknown']} have no known value to hold against.",
         "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps.",
-        _table(["experiment", "claim", "source", "expected", "measured", "verdict"], [_bold(row) for row in judged]),
+        _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
         *(part for e in shown for part in _section(e, outcomes, folder, out)),
     ]
     if missing:

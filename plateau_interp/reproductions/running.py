@@ -8,8 +8,10 @@ import itertools
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,7 +21,7 @@ from plateau_interp.reproductions.experiments import SOLVED, Experiment, Outcome
 from plateau_interp.runs import Run
 from plateau_interp.training import Step, train
 
-__all__ = ["collect", "estimated_seconds", "outcome", "plan", "train_setting"]
+__all__ = ["collect", "costs", "outcome", "plan", "seconds", "train_setting"]
 
 ADDED, SECONDS = "added.parquet", "seconds.json"
 
@@ -77,7 +79,12 @@ def collect(settings: Iterable[Setting], runs: Path) -> dict[str, list[Outcome]]
 
 
 def train_setting(
-    setting: Setting, seed: int, runs: Path, *, device: str = "cpu", show: Callable[[Step], None] = lambda step: None
+    setting: Setting,
+    seed: int,
+    runs: Path,
+    *,
+    device: str = "cpu",
+    showing: Callable[[Run], AbstractContextManager[Callable[[Step], None]]] | None = None,
 ) -> Outcome:
     """Make (or go on with) a setting's run until it has ended.
 
@@ -86,7 +93,7 @@ def train_setting(
         seed: of the run.
         runs: the folder of all runs.
         device: where to train.
-        show: called with each step.
+        showing: given the run, a context whose value is called with each step: a progress bar.
 
     Raises:
         RunError: as from `Run.train` and `Run.fork`.
@@ -101,12 +108,13 @@ def train_setting(
         run = setting.open(runs, seed, device=device)
         if not setting.ended(run.metrics):
             solved = first_solved(run.metrics)
-            for step in run.train(device=device):
-                show(step)
-                if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED:
-                    solved = step.step
-                if step.metrics and setting.enough(step.step, solved=solved):
-                    break
+            with nullcontext(lambda step: None) if showing is None else showing(run) as show:
+                for step in run.train(device=device):
+                    show(step)
+                    if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED:
+                        solved = step.step
+                    if step.metrics and setting.enough(step.step, solved=solved):
+                        break
         if setting.adds is not None:
             table = setting.adds(run).to_parquet(index=False)
             assert table is not None
@@ -124,29 +132,45 @@ def seconds(folder: Path) -> float | None:
     return float(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
 
-def estimated_seconds(settings: Sequence[Setting], *, n_steps: int = 2) -> dict[str, float]:
-    """Seconds that one run of each setting takes here at most: measured steps of its model, times its steps.
+def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None = None) -> list[dict[str, Any]]:
+    """What experiments would cost on this machine at most, from a few measured training steps of each kind.
 
-    Settings with equal task, model and batch are timed once.
+    Returns:
+        For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``;
+        and the ``seconds`` that the others take if each goes to its last step. A run that several share counts in each.
     """
-    rates: dict[str, float] = {}
-    found = {}
-    for setting in settings:
-        recipe = setting.recipe
-        key = f"{recipe.task}{recipe.model}{recipe.batch_size}{recipe.measuring}"
-        if key not in rates:
-            steps = train(
-                recipe.build_model(),
-                recipe.task,
-                steps=n_steps + 1,
-                batch_size=recipe.batch_size,
-                meter=recipe.build_meter() if recipe.measuring.every == 1 else None,
-            )
-            next(steps)  # the first pays for what later ones find made
-            begin = time.perf_counter()
-            for _ in steps:
-                pass
-            rates[key] = (time.perf_counter() - begin) / n_steps
-        first = 0 if setting.leaves is None else setting.leaves[1]
-        found[setting.name] = rates[key] * (recipe.steps - first)
+    found = []
+    pace: dict[str, float] = {}
+    for experiment in experiments:
+        todo = plan([experiment], n_seeds=n_seeds)
+        left = [setting for setting, seed in todo if outcome(setting, seed, runs) is None]
+        found.append(
+            {
+                "name": experiment.name,
+                "title": experiment.title,
+                "figures": experiment.figures,
+                "runs": len(todo),
+                "done": len(todo) - len(left),
+                "seconds": sum(_seconds_a_step(setting, pace) * _steps(setting) for setting in left),
+            }
+        )
     return found
+
+
+def _steps(setting: Setting) -> int:
+    return setting.recipe.steps - (0 if setting.leaves is None else setting.leaves[1])
+
+
+def _seconds_a_step(setting: Setting, known: dict[str, float], *, n_steps: int = 2) -> float:
+    """Mean over a few steps, measured ones where every step is; settings of equal shapes are timed once."""
+    recipe = setting.recipe
+    shapes = f"{recipe.task} {recipe.model} {recipe.batch_size} {recipe.measuring}"
+    if shapes not in known:
+        meter = recipe.build_meter() if recipe.measuring.every == 1 else None
+        model, task = recipe.build_model(), recipe.task
+        steps = train(model, task, steps=n_steps + 1, batch_size=recipe.batch_size, meter=meter)
+        next(steps)  # the first pays for what later ones find made
+        begin = time.perf_counter()
+        list(steps)
+        known[shapes] = (time.perf_counter() - begin) / n_steps
+    return known[shapes]
