@@ -1,6 +1,7 @@
 """Reports: the words, the numbers and the files."""
 
 import re
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from plateau_interp.plateaus import summarise
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.views import report
 from plateau_interp.views.report import write_report
 
@@ -204,3 +205,30 @@ def test_moments_are_checkpoints_around_the_drop(run):
     assert list(moments.values()) == ["step 100, on the plateau", "step 200, at the drop", "step 400, after the drop"]
     dropped.checkpoints = [0, 20, 40]
     assert list(report._moments(dropped, dropped.summary)) == [0, 20, 40]
+
+
+def trained_on_finite_data(path, *, steps=8):
+    recipe = Recipe(ModularArithmetic(p=5), ModelOptions(d_model=16), TrainingOptions(steps=steps, batch_size=4))
+    run = Run.create(path, recipe)
+    for _step in run.train():
+        pass
+    return run
+
+
+def test_a_finite_task_is_told_with_its_validation_set(tmp_path, run):
+    finite = trained_on_finite_data(tmp_path / "finite")
+    text = text_of(write_report(finite).read_text(encoding="utf-8"))
+    assert "Grokking delay" in text
+    assert f"Final validation accuracy {finite.metrics['validation_accuracy'].iloc[-1]:.3f}" in text
+    together = text_of(write_report([run, finite], tmp_path / "both").read_text(encoding="utf-8"))
+    assert "Grokking delay not measured" in together
+
+
+def test_the_delay_between_learning_by_heart_and_understanding_is_told(run):
+    summary = replace(run.summary, train_95_step=100, final_validation_accuracy=0.5)
+    late = "95 % of the training set were right from step 100; the validation set got no further than 50% in the end."
+    assert report._grokking(summary) == late
+    summary = replace(summary, validation_95_step=700, grokking_delay=600)
+    told = "95 % of the training set were right from step 100, of the validation set from step 700: 600 steps later."
+    assert report._grokking(summary) == told
+    assert report._grokking(run.summary) == ""

@@ -170,7 +170,19 @@ def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     if summary.attention_progress_start is not None and summary.attention_progress_end is not None:
         start, end = summary.attention_progress_start, summary.attention_progress_end
         sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}.")
+    sentences.append(_grokking(summary))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _grokking(summary: Summary) -> str:
+    """When training and validation set were right, if there is a validation set."""
+    if summary.final_validation_accuracy is None or summary.train_95_step is None:
+        return ""
+    told = f"95 % of the training set were right from step {summary.train_95_step}"
+    if summary.grokking_delay is None:
+        return f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
+    when = f"from step {summary.validation_95_step}: {summary.grokking_delay} steps later"
+    return f"{told}, of the validation set {when}."
 
 
 def _closed_form(summary: Summary) -> str:
@@ -215,7 +227,8 @@ def _known(name: str, value: float | None) -> str:
 
 def _table(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
     columns = [dict(summary.rows()) for summary in summaries]
-    return [(label, [column[label] for column in columns]) for label in columns[0]]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    return [(label, [column.get(label, "not measured") for column in columns]) for label in labels]
 
 
 def _setting(run: "Run") -> str:
