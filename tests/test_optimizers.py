@@ -203,6 +203,10 @@ def test_stopping_and_forking_are_bit_exact(tmp_path: Path, changes: dict[str, A
     steps.close()  # type: ignore[attr-defined]
     list(Run(stopped.path).train())
     assert files(stopped, after=-1) == files(whole, after=-1)
+    if "schedule" in changes:
+        base = changes["optimizer"].learning_rate
+        rates = [base * changes["schedule"].factor(step) for step in range(12)]
+        assert list(whole.metrics["learning_rate"]) == rates
     fork = whole.fork(at=7)
     list(fork.train())
     assert files(fork, after=7) == files(whole, after=7)
