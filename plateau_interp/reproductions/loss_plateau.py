@@ -62,8 +62,8 @@ def recipe(
 
 
 MWS = MovingWindowSum()
-BASELINE = Setting("moving-window-sum", recipe(MWS, checkpoint_every=25), about="baseline", whole=True)
-SOLUTION = Setting("solution", BASELINE.recipe, whole=True)
+BASELINE = Setting("moving-window-sum", recipe(MWS, checkpoint_every=20), about="baseline", whole=True)
+SOLUTION = Setting("solution", recipe(MWS, checkpoint_every=25), whole=True)
 SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
