@@ -99,7 +99,7 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     examples = _table("task", "what it is, and an example")
     for row in rows:
         ids = f"ids {row['ids']['prompt']}; answer {row['ids']['answer']}" if row in described else ""
-        origin = "" if row["package"] == OURS else f"from {row['package']}"
+        origin = "" if row["package"] in ("", OURS) else f"from {row['package']}"
         left, right = (row["name"], ids, origin), (row["summary"], row.get("example", ""))
         examples.add_row(*("\n".join(filter(None, lines)) for lines in (left, right)))
     numbers.caption = (

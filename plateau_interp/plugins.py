@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
-__all__ = ["PluginError", "PluginKind", "plugin", "plugins"]
+__all__ = ["PluginError", "PluginKind", "plugin", "plugins", "register"]
 
 PluginKind = Literal["tasks", "hooks", "optimizers", "experiments"]
 
@@ -47,3 +47,31 @@ def plugin(kind: PluginKind, name: str) -> Any:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise PluginError(f"no {kind.removesuffix('s')} is called {name!r}: {hint}see `plateau list {kind}`")
     return known[name].load()
+
+
+def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> None:
+    """Make a class of a script or notebook known under its name, in this process: runs of it can be made and read.
+
+    Another process, such as ``plateau report``, knows it when an installed package has it as an entry point.
+
+    Args:
+        kind: of the plug-in.
+        found: the class, at the top level of its module; it may replace an earlier one with its own class name.
+        name: by default the class's own ``name``.
+
+    Raises:
+        ValueError: if the name is another plug-in's.
+
+    Example:
+        >>> from plateau_interp.optimizers import Adam
+        >>> register("optimizers", Adam, name="adam")
+        >>> plugin("optimizers", "adam") is Adam
+        True
+    """
+    called: str = found.name if name is None else name
+    point = EntryPoint(called, f"{found.__module__}:{found.__qualname__}", f"plateau_interp.{kind}")
+    known = plugins(kind)
+    if called in known and known[called].attr != point.attr:
+        raise ValueError(f"{called!r} is the name of {known[called].value}; {point.value} needs another")
+    if called not in known or known[called].value != point.value:
+        known[called] = point

@@ -1,11 +1,13 @@
 """The distribution: what is on disk is packaged, and an installed wheel works without the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import textwrap
 import tomllib
 import venv
 import zipfile
@@ -131,6 +133,34 @@ def test_the_installed_wheel_imports_its_own_packages(installed):
 def test_the_installed_command_answers(installed):
     assert "plateau train" in run(installed / "bin" / "plateau", "--help", cwd=installed)
     assert "moving-window-sum" in run(installed / "bin" / "plateau", "list", "tasks", cwd=installed)
+
+
+def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
+    """The example, with the pyproject.toml that it tells."""
+    example = PROJECT / "examples" / "your_own_task.py"
+    settings = textwrap.dedent("    [project]" + example.read_text().split('"""')[1].partition("    [project]")[2])
+    package, python, plateau = tmp_path / "package", installed / "bin" / "python", installed / "bin" / "plateau"
+    package.mkdir()
+    shutil.copy(example, package)
+    (package / "pyproject.toml").write_text(settings)
+    install = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", package)
+    run(sys.executable, "-m", "pip", "--python", python, "install", *install, cwd=tmp_path)
+
+    rows = {row["name"]: row for row in json.loads(run(plateau, "list", "tasks", "--json", cwd=tmp_path))}
+    assert rows["rotation"]["package"] == "rotation-task"
+    assert rows["rotation"]["lengths"] == {"prompt": 17, "answer": 16}
+    assert rows["copy"]["package"] == "plateau-interp"
+    assert "from rotation-task" in run(plateau, "list", "tasks", cwd=tmp_path)
+
+    sizes = "--n 4 --shift 1 --d-model 16 --steps 2 --batch-size 4 --n-sequences 2"
+    run(plateau, "train", "rotation", *sizes.split(), "--out", "run", cwd=tmp_path)
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["task"] == {
+        "name": "rotation",
+        "n": 4,
+        "shift": 1,
+    }
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
 @pytest.mark.parametrize("group", SETTINGS["project"]["entry-points"])
