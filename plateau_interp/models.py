@@ -8,7 +8,7 @@ unembedding, tanh-GELU, and attention without softmax. Everything a TransformerL
 
 import math
 import warnings
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,9 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.components import Attention, Embed, LayerNorm, TransformerBlock
 
-from plateau_interp.types import Task
+from plateau_interp.types import AttentionKind, Task
 
 __all__ = ["AttentionKind", "LinearAttention", "ToyTransformer", "toy_model"]
-
-AttentionKind = Literal["linear", "softmax"]
 
 INIT_STD = 0.02
 
@@ -143,10 +141,10 @@ class ToyTransformer(HookedTransformer):
 def toy_model(
     task: Task,
     *,
-    attention: AttentionKind = "linear",
+    attention: AttentionKind | None = None,
     n_layers: int | None = None,
-    n_heads: int = 1,
-    d_model: int = 256,
+    n_heads: int | None = None,
+    d_model: int | None = None,
     d_mlp: int | None = None,
     n_ctx: int | None = None,
     seed: int = 0,
@@ -162,8 +160,9 @@ def toy_model(
 
     Args:
         task: fixes the vocabulary and the context length; the model keeps it as ``model.task``.
-        attention: "linear" (no softmax; signed, unnormalised) or "softmax".
-        n_layers: blocks; by default the task's (1, or 2 for tasks that need two).
+        attention: "linear" (no softmax; signed, unnormalised) or "softmax"; this and the next three are by default the
+            task's: linear, 1 layer (2 for tasks that need two), 1 head and 256 unless `Task.defaults` says otherwise.
+        n_layers: blocks.
         n_heads: attention heads a layer; must divide ``d_model``.
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default ``4 * d_model``.
@@ -186,9 +185,13 @@ def toy_model(
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
         807936
     """
+    defaults = task.defaults
+    attention = defaults.attention if attention is None else attention
     if attention not in get_args(AttentionKind):
         raise ValueError(f"attention must be one of {', '.join(get_args(AttentionKind))}; got {attention!r}")
-    n_layers = task.defaults.n_layers if n_layers is None else n_layers
+    n_layers = defaults.n_layers if n_layers is None else n_layers
+    n_heads = defaults.n_heads if n_heads is None else n_heads
+    d_model = defaults.d_model if d_model is None else d_model
     d_mlp = 4 * d_model if d_mlp is None else d_mlp
     n_ctx = task.n_pos if n_ctx is None else n_ctx
     for name, size in {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "d_mlp": d_mlp}.items():

@@ -19,10 +19,10 @@ import yaml
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from plateau_interp.measuring import Meter
-from plateau_interp.models import AttentionKind, ToyTransformer, toy_model
+from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.optimizers import Adam, LearningRateSchedule
 from plateau_interp.plugins import PluginError, PluginKind, plugin, plugins
-from plateau_interp.types import Intervention, OptimizerSpec, Task
+from plateau_interp.types import AttentionKind, Intervention, OptimizerSpec, Task
 
 __all__ = [
     "Fork",
@@ -57,10 +57,10 @@ class ModelOptions:
         dtype: of parameters and activations.
     """
 
-    attention: AttentionKind = "linear"
+    attention: AttentionKind | None = None
     n_layers: int | None = None
-    n_heads: int = 1
-    d_model: int = 256
+    n_heads: int | None = None
+    d_model: int | None = None
     d_mlp: int | None = None
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -71,7 +71,7 @@ class TrainingOptions:
 
     Args:
         steps: updates to make.
-        batch_size: fresh sequences a step.
+        batch_size: sequences a step, fresh ones or the next of an epoch.
         optimizer: one of `plateau list optimizers`, with its fields.
         grad_clip: largest norm of the whole gradient, None for no clipping.
         schedule: of the learning rate; constant unless it says otherwise.
@@ -86,7 +86,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class MeasuringOptions:
-    """What the meter does.
+    """What the meter does; None means the task's default.
 
     Args:
         every: steps from one measurement to the next.
@@ -94,7 +94,7 @@ class MeasuringOptions:
         cosine_at: hook points at which to measure collapse, beside the final hidden states.
     """
 
-    every: int = 1
+    every: int | None = None
     n_sequences: int = 64
     cosine_at: tuple[str, ...] = ()
 
@@ -143,22 +143,29 @@ class Recipe:
 
     def __post_init__(self) -> None:
         defaults = self.task.defaults
-        model, training = self.model, self.training
-        if model.n_layers is None:
-            model = dataclasses.replace(model, n_layers=defaults.n_layers)
-        training = TrainingOptions(
-            steps=defaults.steps if training.steps is None else training.steps,
-            batch_size=defaults.batch_size if training.batch_size is None else training.batch_size,
-            optimizer=Adam(learning_rate=defaults.learning_rate) if training.optimizer is None else training.optimizer,
-            grad_clip=defaults.grad_clip if training.grad_clip is None else training.grad_clip,
-            schedule=training.schedule,
-        )
-        object.__setattr__(self, "model", model)
-        object.__setattr__(self, "training", training)
+        filled = {
+            "model": _fill(
+                self.model,
+                attention=defaults.attention,
+                n_layers=defaults.n_layers,
+                n_heads=defaults.n_heads,
+                d_model=defaults.d_model,
+            ),
+            "training": _fill(
+                self.training,
+                steps=defaults.steps,
+                batch_size=defaults.batch_size,
+                optimizer=Adam(defaults.learning_rate) if defaults.optimizer is None else defaults.optimizer,
+                grad_clip=defaults.grad_clip,
+            ),
+            "measuring": _fill(self.measuring, every=defaults.measure_every),
+        }
+        for name, options in filled.items():
+            object.__setattr__(self, name, options)
         for name, number in {
             "training.steps": self.steps,
             "training.batch_size": self.batch_size,
-            "measuring.every": self.measuring.every,
+            "measuring.every": self.measure_every,
             "measuring.n_sequences": self.measuring.n_sequences,
             "checkpoint_every": self.checkpoint_every,
         }.items():
@@ -180,6 +187,12 @@ class Recipe:
         """Sequences a step, never None."""
         assert self.training.batch_size is not None
         return self.training.batch_size
+
+    @property
+    def measure_every(self) -> int:
+        """Steps from one measurement to the next, never None."""
+        assert self.measuring.every is not None
+        return self.measuring.every
 
     @property
     def optimizer(self) -> OptimizerSpec:
@@ -205,7 +218,7 @@ class Recipe:
     def build_meter(self) -> Meter:
         """The meter of the run."""
         options = self.measuring
-        return Meter(self.task, every=options.every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
+        return Meter(self.task, every=self.measure_every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""
@@ -284,6 +297,12 @@ def decode(kind: PluginKind, data: Any, *, path: str = "value") -> Any:
     except PluginError as error:
         raise RecipeError(f"{path}.name: {error}") from None
     return _decode_fields(cls, data, path=path)
+
+
+def _fill(options: T, **defaults: Any) -> T:
+    """Options with a default for each field that is None."""
+    unset = {name: value for name, value in defaults.items() if getattr(options, name) is None}
+    return dataclasses.replace(options, **unset)  # type: ignore[type-var]  # a dataclass, as all options are
 
 
 class _YamlLoader(yaml.SafeLoader):

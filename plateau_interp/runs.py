@@ -336,11 +336,11 @@ class Run:
         """Bring everything, the metrics too, to the last checkpoint; return the numbers of the step before it."""
         latest = self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
         rows = [row for row in self._rows() if row["step"] < self.step]
-        expected = list(range(0, self.step, self.recipe.measuring.every))
+        expected = list(range(0, self.step, self.recipe.measure_every))
         if [row["step"] for row in rows] != expected:
             raise RunError(
                 f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not the expected "
-                f"{len(expected)}: one for every {self.recipe.measuring.every} steps from 0 on"
+                f"{len(expected)}: one for every {self.recipe.measure_every} steps from 0 on"
             )
         # Nothing is written before all that was there has been read and found good.
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):

@@ -12,7 +12,7 @@ This module holds no behaviour worth speaking of; look in `plateau_interp.models
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeGuard, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor
 
 __all__ = [
     "IGNORE",
+    "AttentionKind",
     "Batch",
     "Defaults",
     "FiniteTask",
@@ -38,6 +39,10 @@ __all__ = [
 
 IGNORE = -100
 """The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy)."""
+
+
+AttentionKind = Literal["linear", "softmax"]
+"""Attention without softmax (signed, rows that sum to anything) or with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +88,20 @@ class Levels:
 
 @dataclass(frozen=True)
 class Defaults:
-    """How a task is trained when nobody says otherwise (the paper's settings)."""
+    """With what model a task is trained, and how, when nobody says otherwise (the paper's settings)."""
 
     steps: int = 400
     n_layers: int = 1
     batch_size: int = 256
     learning_rate: float = 1e-4
+    """Of Adam, where there is no `optimizer`."""
     grad_clip: float | None = None
+    optimizer: "OptimizerSpec | None" = None
+    attention: AttentionKind = "linear"
+    n_heads: int = 1
+    d_model: int = 256
+    measure_every: int = 1
+    """Steps from one measurement to the next."""
 
 
 class Task(Protocol):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from plateau_interp.optimizers import AdamW
 from plateau_interp.tasks._layouts import at_least, one_of
 from plateau_interp.training import stream_generator
 from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
@@ -59,12 +60,20 @@ class ModularArithmetic(FiniteTask):
 
     p: int = 53
     operations: tuple[Operation, ...] = ("divide",)
-    train_fraction: float = 0.5
+    train_fraction: float = 0.55
     split_seed: int = 0
     layout: Layout = "infix"
 
     name: ClassVar[str] = "modular-arithmetic"
-    defaults: ClassVar[Defaults] = Defaults()
+    defaults: ClassVar[Defaults] = Defaults(
+        steps=3000,
+        batch_size=512,
+        optimizer=AdamW(learning_rate=1e-3, beta2=0.98, weight_decay=1.0),
+        attention="softmax",
+        n_heads=4,
+        d_model=64,
+        measure_every=10,
+    )
 
     def __post_init__(self) -> None:
         at_least(2, p=self.p)

@@ -145,7 +145,7 @@ def grokking(*, learned: int = 100, understood: int | None = 700, steps: int = 1
     return table
 
 
-FINITE = ModularArithmetic(p=7)
+FINITE = ModularArithmetic(p=7, train_fraction=0.5)
 
 
 def test_the_grokking_delay_is_from_training_to_validation_accuracy() -> None:

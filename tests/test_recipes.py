@@ -1,7 +1,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,6 +16,7 @@ from plateau_interp.recipes import (
     encode,
 )
 from plateau_interp.tasks import Mixture, MovingWindowProduct, MovingWindowSum
+from plateau_interp.types import Defaults
 
 RECIPE = Recipe(
     MovingWindowSum(n=8, k=3, p=11),
@@ -110,3 +111,38 @@ def test_what_is_not_plain_data_is_refused_with_its_path() -> None:
 def test_tasks_inside_a_task_are_read_back() -> None:
     recipe = Recipe(Mixture(tasks=(MovingWindowSum(k=3), MovingWindowProduct())))
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@dataclass(frozen=True)
+class Particular(MovingWindowSum):
+    """A task with defaults of its own for everything."""
+
+    defaults: ClassVar[Defaults] = Defaults(
+        steps=7, n_layers=2, batch_size=9, grad_clip=0.5, optimizer=SGD(momentum=0.5), attention="softmax",
+        n_heads=4, d_model=32, measure_every=3,
+    )  # fmt: skip
+
+
+def test_a_task_may_have_a_model_an_optimiser_and_a_measuring_of_its_own() -> None:
+    recipe = Recipe(Particular(n=4))
+    assert recipe.model == ModelOptions(attention="softmax", n_layers=2, n_heads=4, d_model=32)
+    assert recipe.training == TrainingOptions(steps=7, batch_size=9, optimizer=SGD(momentum=0.5), grad_clip=0.5)
+    assert (recipe.measuring, recipe.measure_every) == (MeasuringOptions(every=3), 3)
+    model = recipe.build_model()
+    assert (model.attention, model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model) == ("softmax", 2, 4, 32)
+    assert recipe.build_meter().every == 3
+
+
+def test_what_is_given_goes_before_the_tasks_defaults() -> None:
+    options = ModelOptions(attention="linear", n_layers=1, n_heads=2, d_model=16)
+    training = TrainingOptions(steps=1, batch_size=2, optimizer=Adam(), grad_clip=0.1)
+    recipe = Recipe(Particular(n=4), options, training, measuring=MeasuringOptions(every=5))
+    assert (recipe.model, recipe.training, recipe.measure_every) == (options, training, 5)
+
+
+def test_the_other_tasks_recipes_say_what_they_always_said() -> None:
+    data = Recipe(MovingWindowSum()).to_dict()
+    sizes = {"n_layers": 1, "n_heads": 1, "d_model": 256, "d_mlp": None}
+    assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32"}
+    assert data["training"]["optimizer"]["learning_rate"] == 1e-4
+    assert data["measuring"]["every"] == 1

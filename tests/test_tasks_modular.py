@@ -89,7 +89,7 @@ def test_groups_are_the_operations_where_there_are_several():
 
 
 def test_samples_are_uniform_over_the_training_set():
-    task = ModularArithmetic(p=5, operations=("add", "divide"))
+    task = ModularArithmetic(p=5, operations=("add", "divide"), train_fraction=0.5)
     found, counts = task.sample(22_000, generator=generator()).tokens.unique(dim=0, return_counts=True)
     assert len(found) == len(task.train_set) == 22
     chi_squared = ((counts - 1000) ** 2 / 1000).sum().item()
@@ -115,14 +115,15 @@ def test_an_operation_has_the_same_split_beside_others():
 
 
 def test_operations_are_split_independently():
-    task = ModularArithmetic(p=31, operations=("add", "subtract"))
+    task = ModularArithmetic(p=31, operations=("add", "subtract"), train_fraction=0.5)
     trained_on = by_operation(task, task.train_set).values()
     add, subtract = ({(row[0], row[2]) for row in sequences} for sequences in trained_on)
     assert len(add & subtract) == pytest.approx(31**2 / 4, abs=5 * (31**2 * 3 / 16) ** 0.5)
 
 
 def test_the_posters_sizes_and_examples():
-    task = ModularArithmetic(p=97, operations=("divide", "add", "subtract", "multiply"), layout="prefix")
+    operations = ("divide", "add", "subtract", "multiply")
+    task = ModularArithmetic(p=97, operations=operations, train_fraction=0.5, layout="prefix")
     assert (task.d_vocab, task.n_pos, task.answer) == (103, 6, slice(5, 6))
     train, held_out = by_operation(task, task.train_set), by_operation(task, task.validation_set)
     assert [len(sequences) for sequences in train.values()] == [4656, 4704, 4704, 4704]
@@ -214,5 +215,5 @@ def test_values_that_the_shape_checker_would_refuse_first(field, value, text):
 
 
 def test_any_modulus_will_do_without_division():
-    task = ModularArithmetic(p=12, operations=("multiply",))
+    task = ModularArithmetic(p=12, operations=("multiply",), train_fraction=0.5)
     assert len(task.train_set) == len(task.validation_set) == 72

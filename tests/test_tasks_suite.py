@@ -83,7 +83,7 @@ DEFAULTS = {
     Reverse: Sizes(33, 17, 100, cells=(16,), pairs=120),
     Repeat: Sizes(33, 18, 200, cells=(16,)),
     ConcatenatedWindows: Sizes(30, 18, 5000, cells=(4 + 2 * 5 + 3 * 4,), pairs=78),
-    ModularArithmetic: Sizes(5, 55, 400, cells=(2,), pairs=0),
+    ModularArithmetic: Sizes(5, 55, 3000, cells=(2,), pairs=0, batch_size=512),
 }
 
 

@@ -81,7 +81,7 @@ class Setting:
 
     def enough(self, step: int, *, solved: int | None) -> bool:
         """Whether a run may end after a measured step, if its task was first solved at ``solved``."""
-        if step + self.recipe.measuring.every >= self.recipe.steps:
+        if step + self.recipe.measure_every >= self.recipe.steps:
             return True
         return not self.whole and solved is not None and step >= solved + AFTERWARDS
 

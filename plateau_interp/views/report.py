@@ -238,7 +238,7 @@ def _setting(run: "Run") -> str:
     layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
     heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
     return (
-        f"{recipe.model.attention.capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
+        f"{str(recipe.model.attention).capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
         f"{optimizer}{'' if rate is None else f' at learning rate {rate:g}'}, "
         f"{recipe.batch_size} new sequences a step, {recipe.steps} steps, seed {recipe.seed}."
     )
