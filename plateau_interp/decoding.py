@@ -8,7 +8,6 @@ model's own tools.
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
 from plateau_interp.types import HookedModel, Task
 
@@ -45,6 +44,9 @@ def greedy_continuation(
         >>> greedy_continuation(toy_model(task, d_model=16), prompts, 4).shape
         torch.Size([3, 4])
     """
+    # Here, since tasks import `train`, which decodes: to name and sample one, TransformerLens need not load.
+    from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
+
     longest = prompts.shape[1] + n_new - 1
     if longest > model.cfg.n_ctx:
         raise ValueError(

@@ -73,7 +73,7 @@ def describe(task: "Task") -> dict[str, Any]:
         "ids": {name: _ranges(sorted(set(part.flatten().tolist()))) for name, part in parts.items()},
         "lengths": {name: part.shape[1] for name, part in parts.items()},
         "levels": dataclasses.asdict(task.levels),
-        "training": dataclasses.asdict(task.defaults),
+        "training": {name: _plain(value) for name, value in vars(task.defaults).items()},
     }
 
 
@@ -107,6 +107,10 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
     )
     numbers.caption_justify = "left"
     return [numbers, examples]
+
+
+def _plain(value: Any) -> Any:
+    return repr(value) if dataclasses.is_dataclass(value) else value
 
 
 def _table(*columns: Column | str) -> Table:

@@ -1,7 +1,7 @@
 """Several tasks in one batch, each with a separator of its own."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -71,7 +71,8 @@ class Mixture(Task):
     def defaults(self) -> Defaults:
         """The source's 128 sequences a step; layers, steps and clipping as the most demanding task needs them."""
         each = [task.defaults for task in self.tasks]
-        return Defaults(
+        return replace(
+            each[0],
             steps=max(one.steps for one in each),
             n_layers=max(one.n_layers for one in each),
             batch_size=128,
