@@ -8,12 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from typecheck import unchecked
 
+from plateau_interp.capturing import Capture, Captured
+from plateau_interp.hooks import BiasAttention
 from plateau_interp.models import toy_model
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training import train
 from plateau_interp.types import answer_rows
 from plateau_interp.views import attention, page
 from plateau_interp.views.attention import MAX_VALUES, attention_view, captured_patterns
@@ -245,6 +249,80 @@ def test_a_run_with_steps_has_its_loss_beside_it(run):
 def test_a_long_curve_is_thinned(run):
     long = Altered(run, metrics=run.metrics.iloc[[0] * 5000])
     assert len(attention_view(long, steps=[0, 2]).curve["step"]) <= 500
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captured") / "patterns"
+    task = MovingWindowSum(n=4, p=5)
+    capture = Capture(("blocks.0.attn.hook_pattern",), out=str(folder), every=2, sequences=3)
+    bias = BiasAttention(factor=5.0)
+    for _step in train(
+        toy_model(task, d_model=16, n_heads=2), task, steps=6, batch_size=8, interventions=(bias, capture)
+    ):
+        pass
+    return Captured(folder)
+
+
+def test_captured_steps_are_shown_as_they_were_captured(captured, run):
+    view = attention_view(captured, steps=[0, 4], heads=[1], run=run)
+    share, first = view.readings
+    raw = captured[4, "blocks.0.attn.hook_pattern"][:, 1].double()
+    assert np.array_equal(first.values[1, 0], raw[0].numpy())
+    by_hand = (raw.abs() / raw.abs().sum(dim=-1, keepdim=True)).mean(dim=0)
+    assert np.allclose(share.values[1, 0], by_hand.numpy(), atol=1e-6)
+    assert view.steps == (0, 4)
+    assert view.curve["step"] == run.metrics["step"].tolist()
+    assert np.array_equal(share.targets, attention_view(run).readings[0].targets)
+    assert view.html.count(LIBRARY) == 1
+
+
+def test_captured_steps_without_a_run_have_no_curve(captured):
+    view = attention_view(captured)
+    assert view.steps == (4,)
+    assert view.curve is None
+    assert view.readings[0].targets is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": [3]}, "no captured step 3; the nearest is"),
+        ({"steps": []}, "steps is empty"),
+        ({"layer": 1}, "patterns holds no blocks.1.attn.hook_pattern; it holds blocks.0"),
+        ({"heads": [2]}, "head 2 does not exist"),
+        ({"tokens": ["a"]}, "needs 8 tokens; got 1"),
+    ],
+)
+def test_what_was_not_captured_is_refused(captured, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        attention_view(captured, **arguments)
+
+
+def test_captured_steps_of_different_shapes_are_refused(tmp_path):
+    for step, size in ((0, 3), (1, 4)):
+        (tmp_path / str(step)).mkdir()
+        file = tmp_path / str(step) / "blocks.0.attn.hook_pattern.safetensors"
+        save_file({"activation": torch.zeros(2, 1, size, size)}, file)
+    with pytest.raises(ValueError, match=r"differ in shape: \(2, 1, 3, 3\) at step 0, \(2, 1, 4, 4\) at step 1"):
+        attention_view(Captured(tmp_path), steps=[0, 1])
+
+
+def test_a_run_beside_anything_else_is_refused(run):
+    with pytest.raises(ValueError, match="run needs a run or captured steps as the source; got a Tensor"):
+        attention_view(pattern(), run=run)
+
+
+def test_one_input_has_its_targets_in_the_layer_that_solves(tmp_path):
+    recipe = Recipe(
+        MovingWindowSum(n=4, p=5), ModelOptions(d_model=16, n_layers=2), TrainingOptions(steps=1, batch_size=8)
+    )
+    deep = Run.create(tmp_path / "deep", recipe)
+    for _step in deep.train():
+        pass
+    whole = torch.tensor([1, 2, 3, 4, 5, 1, 3, 0, 2])
+    assert attention_view(deep, tokens=whole, layer=0).readings[0].targets is None
+    assert attention_view(deep, tokens=whole, layer=1).readings[0].targets.any()
 
 
 def test_tokens_of_a_run_are_one_input(run):

@@ -78,6 +78,44 @@ def test_seeds_are_averaged_where_all_were_measured():
 def test_repetition_is_drawn_beside_the_truth():
     axes = curves_figure(metrics(), ["repetition"]).axes[0]
     assert words(axes) == ["true answers 0.060"]
+    named = curves_figure({"a": metrics(), "b": metrics()}, ["repetition"]).axes[0]
+    assert [text.get_text() for text in named.get_legend().get_texts()] == ["a", "b", "true answers 0.060"]
+
+
+def test_validation_is_dashed_in_interactive_curves_too():
+    table = metrics().assign(validation_loss=2.0, validation_accuracy=0.0)
+    figure = interactive_curves(table, ["loss", "accuracy"])
+    assert [(trace.name, trace.line.dash, trace.showlegend) for trace in figure.data] == [
+        ("training", "solid", True),
+        ("validation", "dash", True),
+        ("training", "solid", False),
+        ("validation", "dash", False),
+    ]
+    assert "Loss" in {note.text for note in figure.layout.annotations}
+
+
+def place(axes, word):
+    """The box around a word, in shares of the axes."""
+    text = next(text for text in axes.texts if text.get_text().startswith(word))
+    return text.get_window_extent().transformed(axes.transAxes.inverted())
+
+
+@pytest.mark.parametrize("drop", [5, 20, 39])
+def test_names_of_levels_and_drops_are_clear_of_the_curve(drop):
+    steps = np.arange(40)
+    loss = np.where(steps < drop, 2.63, 1.3)
+    table = pd.DataFrame({"step": steps, "loss": loss})
+    axes = curves_figure(table, ["loss"], levels=LEVELS, drops=[drop]).axes[0]
+    axes.get_figure().draw_without_rendering()  # lays the figure out
+    inside = axes.transData + axes.transAxes.inverted()
+    for word in ("initial", "plateau", "floor", "drop"):
+        box = place(axes, word)
+        assert box.x0 >= 0
+        assert box.x1 <= 1
+        grid = np.linspace(0, 39, 500)
+        curve = inside.transform(np.stack([grid, np.interp(grid, steps, loss)], axis=1))
+        under = (curve[:, 0] >= box.x0) & (curve[:, 0] <= box.x1)
+        assert not ((curve[under, 1] > box.y0) & (curve[under, 1] < box.y1)).any(), word
 
 
 def test_several_drops_are_marked_without_words():

@@ -64,9 +64,11 @@ def text_of(html):
 def test_a_report_is_one_page_and_its_pictures(run):
     index = write_report(run)
     assert index == run.path / "report" / "index.html"
-    names = sorted(path.name for path in index.parent.iterdir())
-    measured = ["accuracy", "attention-0", "attention_progress", "cosine", "loss", "positions", "repetition"]
-    assert names == sorted([*(f"{name}.png" for name in measured), "index.html"])
+    pictures = {path.stem for path in index.parent.glob("*.png")}
+    assert {path.name for path in index.parent.iterdir()} == {*(f"{name}.png" for name in pictures), "index.html"}
+    usual = {"accuracy", "attention_progress", "cosine", "loss", "repetition"}
+    assert usual | {"attention-0", "collapse", "positions"} <= pictures
+    assert pictures - {"attention-0", "collapse", "positions"} <= set(run.metrics.columns)
     for path in index.parent.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -155,6 +157,98 @@ def test_what_comes_first_is_claimed_only_where_it_did(run, early):
     dropped = Dropped(run, early=early)
     captions = {name: caption for name, _figure, caption in report._curve_figures([dropped], ["x"], [dropped.summary])}
     assert ("before the drop" in captions["attention_progress"]) == early
+
+
+class Altered:
+    """A run with other columns in its metrics."""
+
+    def __init__(self, run, **columns):
+        self.run = run
+        self.metrics = run.metrics.assign(**columns)
+        self.path, self.task, self.recipe, self.checkpoints = run.path, run.task, run.recipe, []
+
+    @property
+    def summary(self):
+        return summarise(self.metrics, task=self.task, batch_size=256)
+
+
+def panels(runs):
+    named = report._curve_figures(runs, [str(index) for index in range(len(runs))], [run.summary for run in runs])
+    return {name: (figure.axes[0], caption) for name, figure, caption in named}
+
+
+def legend(axes):
+    drawn = axes.get_legend()
+    return [] if drawn is None else [text.get_text() for text in drawn.get_texts()]
+
+
+def test_a_validation_set_is_a_dashed_line(run):
+    dropped = Dropped(run)
+    late = dropped.metrics["loss"].where(dropped.metrics["step"] % 10 == 0)
+    held_out = Altered(dropped, validation_loss=late, validation_accuracy=0.5)
+    axes, caption = panels([held_out])["loss"]
+    assert legend(axes) == ["training", "validation"]
+    assert axes.get_title(loc="left") == "Loss"
+    assert "Dashed: on the validation set." in caption
+    assert "fresh" not in caption
+    dashed = next(line for line in axes.get_lines() if line.get_linestyle() == "--")
+    assert dashed.get_xdata().tolist() == list(range(0, 400, 10))
+    assert dashed.get_ydata() == pytest.approx(late.dropna())
+    assert legend(panels([held_out])["accuracy"][0]) == ["training", "validation"]
+    assert legend(panels([held_out, held_out])["loss"][0]) == ["0", "validation", "1"]
+    assert "new sequences" not in report._setting(held_out)
+    assert "new sequences" in report._setting(dropped)
+    assert panels([dropped])["loss"][0].get_title(loc="left") == "Training loss"
+
+
+def test_the_tasks_of_a_mixture_are_thin_lines(run):
+    table = run.metrics
+    mixed = Altered(run, loss_one_task=table["loss"] + 1, loss_other=table["loss"], accuracy_other=0.5, accuracy_2=0.1)
+    found = panels([mixed])
+    assert legend(found["loss"][0]) == ["all", "one task", "other"]
+    assert legend(found["accuracy"][0]) == ["all", "other"]
+    assert found["loss"][0].get_lines()[1].get_ydata() == pytest.approx(table["loss"] + 1)
+    assert "Thin lines" in found["loss"][1]
+    assert not [name for name in found if "other" in name or "one_task" in name]
+
+
+def test_layers_are_thin_lines(run):
+    deep = Altered(run, attention_progress_0=0.1, attention_progress_1=0.9)
+    found = panels([deep])
+    assert legend(found["attention_progress"][0]) == ["all", "layer 0", "layer 1"]
+    assert "attention_progress_0" not in found
+
+
+def test_columns_that_the_suite_does_not_know_get_panels(run):
+    columns = {"cosine@blocks.0.hook_attn_out": 0.5, "my_measure": 2.0, "empty": np.nan, "words": "x"}
+    found = panels([Altered(run, **columns)])
+    assert set(found) - set(panels([run])) == {"cosine-blocks-0-hook_attn_out", "my_measure"}
+    assert found["my_measure"][0].get_title(loc="left") == "My measure"
+    assert found["cosine-blocks-0-hook_attn_out"][0].get_title(loc="left") == "Cosine at blocks.0.hook_attn_out"
+    assert "my_measure" not in panels([Altered(run, **columns), run])  # not every run has it
+
+
+def test_levels_are_drawn_if_they_are_those_of_all_runs(run, tmp_path):
+    class Other(Dropped):
+        def __init__(self, run):
+            super().__init__(run)
+            self.task = MovingWindowSum(p=5)
+
+    assert "closed-form" in panels([Dropped(run)])["loss"][1]
+    assert "closed-form" not in panels([Dropped(run), Other(run)])["loss"][1]
+
+
+def test_the_drop_is_in_a_caption_if_there_is_one(run):
+    assert "Vertical line: the drop" in panels([Dropped(run)])["positions"][1]
+    assert "Vertical lines: the drop" in panels([Dropped(run), Dropped(run, drop=100)])["positions"][1]
+    assert "Vertical" not in panels([Dropped(run, drop=1000)])["positions"][1]
+
+
+def test_of_many_runs_it_says_which_are_shown(run, tmp_path):
+    runs = [run, *(train(tmp_path / name, steps=2) for name in ("second", "third"))]
+    text = text_of(write_report(runs, tmp_path / "all").read_text(encoding="utf-8"))
+    assert "Below: tiny and second, the first two runs." in text
+    assert "Collapse of tiny" in text
 
 
 def test_several_runs_lie_over_each_other(run, tmp_path):

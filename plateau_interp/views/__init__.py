@@ -6,6 +6,7 @@ first picture is made. Nothing here needs the network.
 """
 
 from plateau_interp.views.attention import AttentionView, attention_view
+from plateau_interp.views.collapse import cosine_matrices
 from plateau_interp.views.curves import (
     cosine_figure,
     curves_figure,
@@ -23,6 +24,7 @@ __all__ = [
     "Page",
     "attention_view",
     "cosine_figure",
+    "cosine_matrices",
     "curves_figure",
     "effect_figure",
     "interactive_curves",

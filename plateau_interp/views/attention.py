@@ -250,14 +250,19 @@ def captured_patterns(
         torch.Size([2, 1, 5, 5])
     """
     _check_index("layer", layer, model.cfg.n_layers)
-    captured: list[Tensor] = []
+    return captured_at(model, tokens, f"blocks.{layer}.attn.hook_pattern")
 
-    def capture(pattern: Tensor, hook: object) -> None:
-        captured.append(pattern.detach())
 
-    with torch.no_grad(), model.hooks(fwd_hooks=[(f"blocks.{layer}.attn.hook_pattern", capture)]):
-        model(tokens, return_type=None)
-    return captured[0]
+def captured_at(model: HookedModel, tokens: Int[Tensor, "batch query"], name: str) -> Tensor:
+    """What one hook point sees of some inputs, under whatever hooks the model has."""
+    seen: list[Tensor] = []
+
+    def keep(act: Tensor, hook: object) -> None:
+        seen.append(act.detach())
+
+    with torch.no_grad(), model.hooks(fwd_hooks=[(name, keep)]):
+        model(tokens)
+    return seen[0]
 
 
 def _of_run(
@@ -270,12 +275,12 @@ def _of_run(
 ) -> AttentionView:
     if not run.checkpoints:
         raise ValueError(f"{run!r} has no checkpoint yet: there are no weights to look at")
-    chosen_steps = _chosen_steps(steps, run.checkpoints, "checkpoint of step")
+    at_steps = chosen_steps(steps, run.checkpoints, "checkpoint of step")
     inputs, targets = _inputs(run, layer, tokens)
     shares: list[Tensor] = []
     firsts: list[Tensor] = []
     chosen, kind = [0], "linear"
-    for step in chosen_steps:
+    for step in at_steps:
         model = run.model(step)
         kind = getattr(model, "attention", "softmax")
         pattern = captured_patterns(model, inputs, layer=layer)
@@ -296,12 +301,12 @@ def _of_run(
         note += "The interventions of the run are not applied. "
     return _checked(
         AttentionView(
-            title=_title(run, layer, through_training=len(chosen_steps) > 1),
+            title=_title(run, layer, through_training=len(at_steps) > 1),
             note=note + "Rows are queries, columns keys.",
             heads=tuple(f"head {head}" for head in chosen),
             readings=tuple(readings),
-            steps=tuple(chosen_steps),
-            curve=_curve(run) if len(chosen_steps) > 1 else None,
+            steps=tuple(at_steps),
+            curve=_curve(run) if len(at_steps) > 1 else None,
         )
     )
 
@@ -320,16 +325,16 @@ def _of_captured(
     if not recorded:
         there = sorted({name for step in captured.steps for name in captured.names(step)})
         raise ValueError(f"{captured.path} holds no {name}; it holds {', '.join(there) or 'nothing'}")
-    chosen_steps = _chosen_steps(steps, recorded, "captured step")
+    at_steps = chosen_steps(steps, recorded, "captured step")
     shares: list[Tensor] = []
     firsts: list[Tensor] = []
-    shape = captured[chosen_steps[0], name].shape
+    shape = captured[at_steps[0], name].shape
     chosen = _chosen(heads, shape[1])
-    for step in chosen_steps:
+    for step in at_steps:
         pattern = captured[step, name]
         if pattern.shape != shape:
             raise ValueError(
-                f"the captured patterns differ in shape: {tuple(shape)} at step {chosen_steps[0]}, "
+                f"the captured patterns differ in shape: {tuple(shape)} at step {at_steps[0]}, "
                 f"{tuple(pattern.shape)} at step {step}"
             )
         firsts.append(pattern[0, chosen])
@@ -349,8 +354,8 @@ def _of_captured(
             "Each step has sequences of its own. Rows are queries, columns keys.",
             heads=tuple(f"head {head}" for head in chosen),
             readings=readings,
-            steps=tuple(chosen_steps),
-            curve=_curve(run) if run is not None and len(chosen_steps) > 1 else None,
+            steps=tuple(at_steps),
+            curve=_curve(run) if run is not None and len(at_steps) > 1 else None,
         )
     )
 
@@ -368,6 +373,11 @@ def _explained(sequences: str) -> str:
     )
 
 
+def fixed_batch(task: Task) -> Batch:
+    """The sequences that a run is shown on."""
+    return task.sample(N_EXAMPLES, generator=torch.Generator().manual_seed(0))
+
+
 def _inputs(
     run: AttentionSource, layer: int, tokens: Sequence[str] | Tensor | None
 ) -> tuple[Int[Tensor, "batch query"], Bool[Tensor, "#batch query key"] | None]:
@@ -376,7 +386,7 @@ def _inputs(
     n_layers = run.model(run.checkpoints[-1]).cfg.n_layers
     _check_index("layer", layer, n_layers)
     if tokens is None:
-        batch = task.sample(N_EXAMPLES, generator=torch.Generator().manual_seed(0))
+        batch = fixed_batch(task)
         return batch.inputs, layer_targets(task, batch, n_layers=n_layers)[layer]
     if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.is_floating_point():
         raise ValueError("tokens of a run are the token ids of one input, an integer tensor [query]")
@@ -447,7 +457,8 @@ def _checked(view: AttentionView) -> AttentionView:
     return view
 
 
-def _chosen_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -> list[int]:
+def chosen_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -> list[int]:
+    """The steps asked for, the last one for None; a ValueError names the nearest if one is not there."""
     chosen = [there[-1]] if steps is None else list(steps)
     if not chosen:
         raise ValueError("steps is empty; leave it out for the last step there is")

@@ -40,6 +40,7 @@ __all__ = [
     "position_figure",
     "save_figure",
     "spread",
+    "title",
 ]
 
 Curves = pd.DataFrame | Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
@@ -97,6 +98,10 @@ PANELS = {
     "attention_progress": Panel("Attention progress", "share on target positions", (0, 1.03)),
     "repetition": Panel("Repetition in the answers", "share of equal neighbours", (0, 1.03)),
     "cosine": Panel("Similarity of hidden states", "mean pairwise cosine", (-0.05, 1.03)),
+    "entropy": Panel("Entropy of the answers", "nats"),
+    "copies_of_first": Panel("Copies of the first answer", "share of answer tokens", (0, 1.03)),
+    "attention_separator": Panel("Attention on the separator", "share", (0, 1.03)),
+    "attention_progress_without_separator": Panel("Attention progress, separator aside", "share", (0, 1.03)),
 }
 
 
@@ -123,7 +128,14 @@ class Line:
 
 def panel(column: str) -> Panel:
     """How to draw a column; one that the suite does not know is drawn under its own name."""
-    return PANELS.get(column, Panel(column.replace("_", " ").capitalize(), ""))
+    measure, at, hook_point = column.partition("@")
+    name = measure.replace("_", " ").capitalize()
+    return PANELS.get(column, Panel(f"{name} at {hook_point}" if at else name, ""))
+
+
+def title(column: str, drawn: Sequence[Line]) -> str:
+    """Of a panel: a loss that is also shown on a validation set is not called training loss."""
+    return "Loss" if column == "loss" and any(line.dashed for line in drawn) else panel(column).title
 
 
 def parts(columns: Iterable[str], column: str) -> dict[str, str]:
@@ -222,8 +234,8 @@ def curves_figure(
 
     Args:
         curves: metrics of one run, of several seeds, or of named groups.
-        columns: what to draw. ``repetition`` also shows the repetition of the true answers; a column ``x`` also shows
-            ``validation_x``, dashed, where it was measured, and of a single group the parts of ``x`` (see `parts`).
+        columns: what to draw. A column ``x`` also shows ``validation_x``, dashed, and the mean of ``x_truth``, dotted,
+            where they were measured; of a single group also the parts of ``x`` (see `parts`).
         levels: closed-form losses, drawn into the loss panel.
         drops: steps of the drop, marked in each panel.
 
@@ -244,11 +256,14 @@ def curves_figure(
         figure = Figure(figsize=(PANEL_SIZE[0] * len(columns), PANEL_SIZE[1]), layout="constrained")
         for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
             _draw_curves(axes, curves, column)
-            if column == "loss":
-                _draw_levels(axes, level_lines(levels), drops=drops)
-            if column == "repetition":
-                _draw_truth(axes, curves)
-            _draw_drops(axes, drops, colour=OTHER if len(_grouped(curves)) == 1 else MUTED)
+            drawn = list(axes.get_lines())
+            named = level_lines(levels) if column == "loss" else []
+            _draw_levels(axes, named, drops=drops)
+            _draw_truth(axes, curves, f"{column}_truth")
+            colour = OTHER if len(_grouped(curves)) == 1 else MUTED
+            _draw_drops(axes, drops, drawn=drawn, others=[level for _name, level in named], colour=colour)
+            if axes.get_legend_handles_labels()[1]:
+                axes.legend(loc="best")
         return figure
 
 
@@ -436,13 +451,10 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
         if values.n_runs > 1:
             low, high = values.mean - values.deviation, values.mean + values.deviation
             axes.fill_between(values.step, low, high, color=line.colour, alpha=0.2, linewidth=0)
-    held_out = any(line.dashed for line in drawn)
-    axes.set(title="Loss" if column == "loss" and held_out else look.title, xlabel="training step", ylabel=look.unit)
+    axes.set(title=title(column, drawn), xlabel="training step", ylabel=look.unit)
     axes.margins(x=0.01)
     if look.limits:
         axes.set_ylim(*look.limits)
-    if any(line.label for line in drawn):
-        axes.legend(loc="best")
 
 
 def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]], *, drops: Sequence[int | None] = ()) -> None:
@@ -484,49 +496,89 @@ def _freest(
         others: heights of the other levels.
         drops: steps that are marked by a vertical line.
     """
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    best, most = (True, False), -1.0
-    for at_right, below in ((True, False), (False, False), (True, True), (False, True)):
-        steps = left + (right - left) * np.linspace(1 - room if at_right else 0, 1 if at_right else room, 30)
+    bottom, top = axes.get_ylim()
+
+    def clear(place: tuple[bool, bool]) -> float:
+        at_right, below = place
         middle = level + (-0.05 if below else 0.05) * (top - bottom)
-        heights = [np.interp(steps, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in drawn] + [
-            np.array(others)
-        ]
-        clear = min([0.06, *np.abs(np.concatenate(heights) - middle) / (top - bottom)])
-        if any(drop is not None and steps[0] <= drop <= steps[-1] for drop in drops) or not bottom < middle < top:
-            clear = 0.0
-        if clear > most:
-            best, most = (at_right, below), clear
-    return best
+        start = 1 - room if at_right else 0.0
+        if not bottom < middle < top or any(_is_between(axes, drop, start, start + room) for drop in drops):
+            return 0.0
+        return _clearance(axes, drawn, start, start + room, middle, others)
+
+    return max(((True, False), (False, False), (True, True), (False, True)), key=clear)
 
 
-def _draw_truth(axes: "Axes", curves: Curves) -> None:
+def _clearance(
+    axes: "Axes", drawn: "Sequence[Line2D]", start: float, stop: float, height: float, others: Sequence[float] = ()
+) -> float:
+    """How far a word between two shares of the axes is from the curves, as a share of its height; 0.06 is enough."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    steps = left + (right - left) * np.linspace(start, stop, 30)
+    curves = [np.interp(steps, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in drawn]
+    distances = [(curve - height) / (top - bottom) for curve in (*curves, *(np.full(30, other) for other in others))]
+    if any(distance.min() < 0 < distance.max() for distance in distances):  # it goes through the word
+        return 0.0
+    return min([0.06, *(float(np.abs(distance).min()) for distance in distances)])
+
+
+def _is_between(axes: "Axes", step: int | None, start: float, stop: float) -> bool:
+    left, right = axes.get_xlim()
+    return step is not None and bool(start <= (step - left) / (right - left) <= stop)
+
+
+def _draw_truth(axes: "Axes", curves: Curves, column: str) -> None:
     runs = [run for group in _grouped(curves).values() for run in group]
-    if all("repetition_truth" in run for run in runs):
-        truth = float(np.mean([run["repetition_truth"].mean() for run in runs]))
-        axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-        place: Any = {"xycoords": ("axes fraction", "data"), "xytext": (0, 9), "textcoords": "offset points"}
-        axes.annotate(f"true answers {truth:.3f}", (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
+    if not all(column in run for run in runs):
+        return
+    truth = float(np.mean([run[column].mean() for run in runs]))
+    line = axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+    text = f"true answers {truth:.3f}"
+    if axes.get_legend_handles_labels()[1]:
+        line.set_label(text)
+        return
+    place: Any = {"xycoords": ("axes fraction", "data"), "xytext": (0, 9), "textcoords": "offset points"}
+    axes.annotate(text, (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
 
 
-def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str = OTHER, named: bool = True) -> None:
+def _draw_drops(
+    axes: "Axes",
+    drops: Sequence[int | None],
+    *,
+    drawn: "Sequence[Line2D]" = (),
+    others: Sequence[float] = (),
+    colour: str = OTHER,
+    named: bool = True,
+) -> None:
     marked = sorted({drop for drop in drops if drop is not None})
     for drop in marked:
         axes.axvline(drop, color=colour, linewidth=1.2, alpha=0.9, zorder=1)
-    if named and len(marked) == 1:
-        (drop,), (left, right) = marked, axes.get_xlim()
-        before = drop > left + 0.7 * (right - left)  # where the name would leave the axes at the right
-        axes.annotate(
-            f"drop, step {drop}",
-            (drop, 0.5),
-            xycoords=("data", "axes fraction"),
-            xytext=(-5 if before else 5, 0),
-            textcoords="offset points",
-            ha="right" if before else "left",
-            va="center",
-            fontsize=8.5,
-            color=colour,
+    if not named or len(marked) != 1:
+        return
+    (drop,), (left, right), (bottom, top) = marked, axes.get_xlim(), axes.get_ylim()
+    text, at = f"drop, step {drop}", (drop - left) / (right - left)
+    room = 0.02 * len(text)
+
+    def clear(place: tuple[bool, float]) -> float:
+        start = at - room if place[0] else at + 0.01
+        inside = start >= 0 and start + room <= 1
+        return (
+            _clearance(axes, drawn, start, start + room, bottom + place[1] * (top - bottom), others) if inside else -1.0
         )
+
+    places = [(before, height) for height in (0.5, 0.65, 0.35, 0.8, 0.2) for before in (False, True)]
+    before, height = max(places, key=clear)
+    axes.annotate(
+        text,
+        (drop, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5 if before else 5, 0),
+        textcoords="offset points",
+        ha="right" if before else "left",
+        va="center",
+        fontsize=8.5,
+        color=colour,
+    )
 
 
 def _maps(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
-from plateau_interp.views.curves import MUTED, OTHER, Curves, level_lines, lines, panel
+from plateau_interp.views.curves import MUTED, OTHER, Curves, level_lines, lines, panel, title
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -43,13 +43,16 @@ def interactive_curves(
 
     if not columns:
         raise ValueError("columns is empty: there is nothing to draw")
-    titles = [panel(column).title for column in columns]
+    drawn = [lines(curves, column) for column in columns]
+    titles = [title(column, some) for column, some in zip(columns, drawn, strict=True)]
+    named: set[str] = set()
     figure = make_subplots(rows=len(columns), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=titles)
-    for row, column in enumerate(columns, start=1):
-        for line in lines(curves, column):
+    for row, (column, some) in enumerate(zip(columns, drawn, strict=True), start=1):
+        for line in some:
             values, colour = line.values, line.colour
             name = line.label or (f"validation {column}" if line.dashed else column)
-            shown = {"legendgroup": name, "showlegend": bool(line.label), "name": name}
+            shown = {"legendgroup": name, "showlegend": line.label not in {"", *named}, "name": name}
+            named.add(line.label)
             if values.n_runs > 1:
                 for bound, fill in (
                     (values.mean - values.deviation, None),

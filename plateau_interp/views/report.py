@@ -5,25 +5,31 @@ The page is one file that needs no network; each figure is also a PNG beside it.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from plateau_interp.files import write_atomically
 from plateau_interp.plateaus import Summary
 from plateau_interp.types import answer_rows
-from plateau_interp.views.attention import MAX_VALUES, AttentionView, attention_view
+from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, AttentionView, attention_view
+from plateau_interp.views.collapse import cosine_matrices
 from plateau_interp.views.curves import (
     ACCENT,
+    COLOURS,
     GRID,
     INK,
     MUTED,
     OTHER,
     Curves,
+    cosine_figure,
     curves_figure,
+    level_lines,
+    parts,
     pattern_figure,
     position_figure,
     rendered,
@@ -97,7 +103,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
     for name, figure, caption in _curve_figures(runs, names, summaries):
         pictures[name] = rendered(figure, "png")
         figures.append(Shown(name, _inline(figure, name), caption))
-    attention = _attention(runs, names, summaries, pictures)
+    maps = _maps(runs, names, summaries, pictures)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -109,12 +115,12 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         lede=_lede(runs, summaries),
         facts=_facts(runs, summaries),
         figures=figures,
-        attention=attention,
+        maps=maps,
         table=_table(summaries),
         recipes=[(name, _setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
     )
     style = (HERE / "report.css").read_text(encoding="utf-8")
-    return document((bundle() if attention else "") + body, title=title, style=style), pictures
+    return document((bundle() if maps else "") + body, title=title, style=style), pictures
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------
@@ -181,8 +187,9 @@ def _grokking(summary: Summary) -> str:
     told = f"95 % of the training set were right from step {summary.train_95_step}"
     if summary.grokking_delay is None:
         return f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
-    when = f"from step {summary.validation_95_step}: {summary.grokking_delay} steps later"
-    return f"{told}, of the validation set {when}."
+    return (
+        f"{told}, of the validation set from step {summary.validation_95_step}: {summary.grokking_delay} steps later."
+    )
 
 
 def _closed_form(summary: Summary) -> str:
@@ -201,13 +208,15 @@ def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, 
         ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", first.level_expected)),
         (
             "On the plateau",
-            _range([max(s.end - s.start, 0) for s in summaries], "{:.0f}", " steps"),
-            f"step {first.start} to {first.end}" if one else "from arriving to leaving",
+            _range([max(s.end - s.start, 0) for s in summaries], "{:.0f}", " steps" if one else ""),
+            f"step {first.start} to {first.end}" if one else "steps from arriving to leaving",
         ),
         (
             "Drop",
-            _range(drops, "{:.0f}", before="step "),
-            f"after {samples[0]:,} sequences" if one and samples[0] is not None else "half of the way to the floor",
+            _range(drops, "{:.0f}", before="step " if one else ""),
+            f"after {samples[0]:,} sequences"
+            if one and samples[0] is not None
+            else f"{'' if one else 'step '}half of the way to the floor",
         ),
         ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", first.floor)),
     ]
@@ -237,10 +246,11 @@ def _setting(run: "Run") -> str:
     rate = getattr(recipe.optimizer, "learning_rate", None)
     layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
     heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
+    fresh = "" if "validation_loss" in run.metrics else "new "
     return (
         f"{str(recipe.model.attention).capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
         f"{optimizer}{'' if rate is None else f' at learning rate {rate:g}'}, "
-        f"{recipe.batch_size} new sequences a step, {recipe.steps} steps, seed {recipe.seed}."
+        f"{recipe.batch_size} {fresh}sequences a step, {recipe.steps} steps, seed {recipe.seed}."
     )
 
 
@@ -251,31 +261,69 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
     """Name, figure and caption of each panel that was measured."""
     curves = _curves(runs, names)
     drops = [summary.drop_step for summary in summaries]
-    measured = set.intersection(*(set(run.metrics.columns) for run in runs))
+    measured = _measured(runs)
+    levels = runs[0].task.levels if all(run.task.levels == runs[0].task.levels for run in runs) else None
     one = summaries[0] if len(summaries) == 1 else None
     how = "" if one or len(runs) <= OVERLAID else " Line: mean over seeds; band: one standard deviation."
     captions = {
-        "loss": _caption_loss(one) + how,
-        "accuracy": _caption_accuracy(one) + how,
+        "loss": _caption_loss(one, fresh="validation_loss" not in measured, known=bool(level_lines(levels))),
+        "accuracy": _caption_accuracy(one),
         "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
-        + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads.")
-        + how,
+        + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads."),
         "cosine": "Mean cosine between the final hidden states of different answers. Near 1 the model says the same "
-        "at each position: its representations have collapsed." + how,
-        "repetition": "Share of neighbouring answers that are equal, in greedy decoding; dotted: in the true answers."
-        + how,
+        "at each position: its representations have collapsed.",
+        "repetition": "Share of neighbouring answers that are equal, in greedy decoding.",
+        "entropy": "Entropy of the tokens within an answer, in greedy decoding.",
+        "copies_of_first": "Share of the tokens of a greedy answer that equal its first.",
+        "attention_progress_without_separator": "Attention progress of the attention that is not on the separator.",
+        "attention_separator": "Share of the attention of the answer rows that lies on the separator.",
     }
-    levels = runs[0].task.levels
+    captions |= {column: f"The column {column} of the metrics." for column in _others(measured, captions)}
+    alone = isinstance(curves, pd.DataFrame) or len(curves) == 1
     shown = [
-        (column, curves_figure(curves, [column], levels=levels, drops=drops), caption)
+        (
+            _file_name(column),
+            curves_figure(curves, [column], levels=levels, drops=drops),
+            caption + _also(column, measured, alone=alone) + how,
+        )
         for column, caption in captions.items()
         if column in measured
     ]
     if "accuracy_0" in measured:
+        marked = {drop for drop in drops if drop is not None}
+        line = f" Vertical line{'s' if len(marked) > 1 else ''}: the drop." if marked else ""
         many = "" if one else f" Mean of {len(runs)} runs."
-        caption = f"Each row is an answer position; a strong colour means right. Vertical line: the drop.{many}"
+        caption = f"Each row is an answer position; a strong colour means right.{line}{many}"
         shown.append(("positions", position_figure([run.metrics for run in runs], drops=drops), caption))
     return shown
+
+
+def _measured(runs: "list[Run]") -> list[str]:
+    """Columns in which each run has a number."""
+    tables = [run.metrics.select_dtypes("number").dropna(axis="columns", how="all") for run in runs]
+    return [str(column) for column in tables[0].columns if all(column in table for table in tables)]
+
+
+def _others(measured: list[str], known: Iterable[str]) -> list[str]:
+    """Columns that the suite does not know and that are drawn in no other column's panel."""
+    elsewhere = {"step", "samples", *known}
+    for column in measured:
+        elsewhere |= {f"validation_{column}", f"{column}_truth", *parts(measured, column).values()}
+    return [name for name in measured if name not in elsewhere and not re.fullmatch(r"accuracy_\d+", name)]
+
+
+def _also(column: str, measured: list[str], *, alone: bool) -> str:
+    """What the other lines of a panel are."""
+    lines = (
+        (f"{column}_truth" in measured, " Dotted: of the true answers."),
+        (f"validation_{column}" in measured, " Dashed: on the validation set."),
+        (alone and bool(parts(measured, column)), " Thin lines: its parts."),
+    )
+    return "".join(text for there, text in lines if there)
+
+
+def _file_name(column: str) -> str:
+    return re.sub(r"[^\w-]+", "-", column)
 
 
 def _curves(runs: "list[Run]", names: list[str]) -> Curves:
@@ -290,16 +338,17 @@ def _curves(runs: "list[Run]", names: list[str]) -> Curves:
     return {labels[key]: [runs[index].metrics for index in members] for key, members in groups.items()}
 
 
-def _caption_loss(summary: Summary | None) -> str:
+def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
+    what = f"Training loss{' of fresh batches' if fresh else ''}{'; dotted: the closed-form levels' if known else ''}."
     if summary is None:
-        return "Training loss; dotted: the closed-form levels. Vertical lines: the drops."
+        return f"{what} Vertical lines: the drops."
     distance = (
         ""
         if summary.level_expected is None
         else f", {abs(summary.level - summary.level_expected):.3f} from its closed form"
     )
     where = f"The plateau's median is {summary.level:.3f} nats{distance}."
-    return f"Training loss of fresh batches; dotted: the closed-form levels. {where}"
+    return f"{what} {where}"
 
 
 def _caption_accuracy(summary: Summary | None) -> str:
@@ -331,43 +380,73 @@ def _inline(figure: "Figure", name: str) -> str:
     )
     for start in ('id="', "url(#", 'href="#'):
         text = text.replace(start, f"{start}{name}-")
-    for colour, variable in ((INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other")):
-        text = text.replace(colour, f"var(--{variable})")
+    series = [(colour, f"series-{index}") for index, colour in enumerate(COLOURS[2:], start=3)]
+    for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other"), *series):
+        text = text.replace(colour, f"var(--{name})")
     return re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
 
 
-# ---- attention -----------------------------------------------------------------------------------------------------
+# ---- maps ----------------------------------------------------------------------------------------------------------
 
 
-def _attention(
-    runs: "list[Run]", names: list[str], summaries: list[Summary], pictures: dict[str, bytes]
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Section:
+    """Still maps with a caption, and views where there are any."""
+
+    title: str
+    name: str
+    stills: list[str]
+    caption: str
+    view: str = ""
+
+
+def _maps(runs: "list[Run]", names: list[str], summaries: list[Summary], pictures: dict[str, bytes]) -> list[Section]:
     """For each layer: still maps of the first run before, at and after the drop, and the view through training."""
-    sections = []
-    shown = [run for run in runs if run.checkpoints][:2]
+    shown = [(run, name, summary) for run, name, summary in zip(runs, names, summaries, strict=True) if run.checkpoints]
     if not shown:
         return []
-    run, summary = shown[0], summaries[runs.index(shown[0])]
-    for layer in range(run.recipe.model.n_layers or 1):
-        moments = _moments(run, summary)
+    run, first, summary = shown[0]
+    of = f" of {first}" if len(runs) > 1 else ""
+    moments = _moments(run, summary)
+    n_layers = run.recipe.model.n_layers or 1
+    sections = []
+    for layer in range(n_layers):
         views = [
             attention_view(each, layer=layer, steps=_affordable(each, list(moments), layer))
-            for each in shown
+            for each, _name, _summary in shown[:2]
             if (each.recipe.model.n_layers or 1) > layer
         ]
-        stills, name = _stills(views[0], moments, answer_rows(run.task)), f"attention-{layer}"
-        pictures[name] = rendered(stills[0], "png")
+        left_out = "" if len(shown) <= 2 else f" Below: {first} and {shown[1][1]}, the first two runs."
+        name = f"attention-{layer}"
         sections.append(
-            {
-                "layer": layer,
-                "of": names[runs.index(run)] if len(runs) > 1 else "",
-                "stills": [_inline(figure, f"{name}-{index}") for index, figure in enumerate(stills[1:])],
-                "picture": f"{name}.png",
-                "caption": _caption_stills(views[0], moments),
-                "view": Page(views).fragment(name),
-            }
+            Section(
+                title=f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}",
+                name=name,
+                stills=_drawn(name, _stills(views[0], moments, answer_rows(run.task)), pictures),
+                caption=_caption_stills(views[0], moments) + left_out,
+                view=Page(views).fragment(name),
+            )
+        )
+    if answer_rows(run.task).stop - answer_rows(run.task).start > 1:
+        steps = list(moments)
+        matrices = cosine_matrices(run, steps)
+        stills = [cosine_figure(matrices, steps)]
+        stills += [cosine_figure(one[None], [step]) for one, step in zip(matrices, steps, strict=True)]
+        sections.append(
+            Section(
+                title=f"Collapse{of}",
+                name="collapse",
+                stills=_drawn("collapse", stills, pictures),
+                caption=f"Cosine between the final hidden states of each two answers, mean of {N_EXAMPLES} sequences.",
+            )
         )
     return sections
+
+
+def _drawn(name: str, figures: "list[Figure]", pictures: dict[str, bytes]) -> list[str]:
+    """The single maps for the page; the figure of all of them, which comes first, becomes the PNG."""
+    pictures[name] = rendered(figures[0], "png")
+    return [_inline(figure, f"{name}-{index}") for index, figure in enumerate(figures[1:])]
 
 
 def _moments(run: "Run", summary: Summary) -> dict[int, str]:
@@ -414,7 +493,7 @@ def _caption_stills(view: AttentionView, moments: dict[int, str]) -> str:
     """What is seen: how much of the attention lies on the outlined cells at each moment."""
     reading = view.readings[0]
     heads = "" if len(view.heads) == 1 else f" Mean of {len(view.heads)} heads."
-    basis = f"Share of each answer row's attention, mean of 64 sequences.{heads}"
+    basis = f"Share of each answer row's attention, mean of {N_EXAMPLES} sequences.{heads}"
     if reading.targets is None or view.steps is None:
         return basis
     rows = reading.targets.any(axis=1)
