@@ -39,6 +39,15 @@ __all__ = [
 
 T = TypeVar("T")
 
+NO_VALUE = re.compile(
+    r"Error parsing (\S+): (?:invalid literal for int\(\) with base 10: (.+)|could not convert string to float: (.+)"
+    r"|no type matching .+? could be instantiated from (\[.*?\])\. Got errors.*"
+    r"|Could not find valid parse for arguments: (\[.*\]))"
+)
+"""How tyro says that a word is no value of an option's type."""
+NOTHING = re.compile(r"Missing value for argument '(.+)'\. Expected .*")
+NO_CHOICE = re.compile(r"invalid choice (.+) for argument '(.+)'\. Expected one of \((.*)\)")
+
 Out = Annotated[
     Path, arg(metavar="DIR", help="The run's folder; the same command goes on with a run that was stopped.")
 ]
@@ -262,8 +271,37 @@ def _one_line(drawn: str) -> str:
     lines = [line[2:].strip("│ ") for line in plain.splitlines()[1:] if line[2:10].strip()]
     rows = list(dropwhile(_is_rule, lines))
     text = " ".join(takewhile(lambda row: not _is_rule(row), rows)).removesuffix(".")
-    wanted = [after for row, after in pairwise(rows) if row.startswith("Perhaps you meant")]
-    return f"{text}; did you mean {wanted[0].split()[0]}?" if wanted else text
+    told = {before.rstrip(":"): row for before, row in pairwise(rows)}
+    if wanted := told.get("Perhaps you meant"):
+        return f"{text}; did you mean {wanted.split()[0]}?"
+    return _reworded(text, metavar=told.get("Argument helptext", "").partition(" ")[2] or "another value")
+
+
+def _reworded(text: str, *, metavar: str) -> str:
+    """Which option, what was expected, what came: for words that are no value of the option's type."""
+    if found := NO_VALUE.fullmatch(text):
+        option, *values = found.groups()
+        return f"{option}: expected {_expected(metavar)}; got {' '.join(filter(None, values)).strip('[]')}"
+    if found := NO_CHOICE.fullmatch(text):
+        value, option, choices = found.groups()
+        return f"{option}: expected one of {choices}; got {value}"
+    if found := NOTHING.fullmatch(text):
+        return f"{found[1]}: a value is missing"
+    return text.removeprefix("Error parsing ")
+
+
+def _expected(metavar: str) -> str:
+    """A metavar such as ``{None}|INT`` in words: a whole number or None."""
+    kinds = {"INT": "whole number", "FLOAT": "number"}
+    words = []
+    for part in metavar.split("|"):
+        bare = part.strip("{}")
+        first, several = bare.removeprefix("[").split()[0], bare.startswith("[")
+        if first in kinds:
+            words.append(f"{kinds[first]}s" if several else f"a {kinds[first]}")
+        else:
+            words.append(f"{first} ..." if several else bare)
+    return " or ".join(sorted(words, key=lambda word: word == "None"))
 
 
 def _is_rule(row: str) -> bool:

@@ -71,13 +71,33 @@ def test_help(words, capsys, snapshot):
         ),
         (
             "train moving-window-sum --out @out --k 99",
-            "Error parsing task: k must be between 1 and n=16; got 99; see `plateau train moving-window-sum --help`",
+            "task: k must be between 1 and n=16; got 99; see `plateau train moving-window-sum --help`",
         ),
         (
             "train moving-window-sum --out @out --n many",
-            "Error parsing --n: invalid literal for int() with base 10: 'many'; "
-            "see `plateau train moving-window-sum --help`",
+            "--n: expected a whole number; got 'many'; see `plateau train moving-window-sum --help`",
         ),
+        ("train moving-window-sum --out @out --steps abc", "--steps: expected a whole number or None; got 'abc'; see "),
+        (
+            "train moving-window-sum --out @out --grad-clip 1,5",
+            "--grad-clip: expected a number or None; got '1,5'; see ",
+        ),
+        ("train moving-window-sum --out @out --seed", "--seed: a value is missing; see "),
+        (
+            "train moving-window-sum --out @out --dtype float16",
+            "--dtype: expected one of 'float32', 'float64'; got 'float16'; see ",
+        ),
+        (
+            "train concatenated-windows --out @out --windows 1 b",
+            "--windows: expected whole numbers; got '1', 'b'; see ",
+        ),
+        ("train mixture --out @out --shares 1 b", "--shares: expected numbers or None; got '1', 'b'; see "),
+        ("train mixture --out @out --tasks cpy", "--tasks: expected NAME[:FIELD=VALUE,...] ...; got 'cpy'; see "),
+        (
+            "train moving-window-sum --out @out --optimizer adamm",
+            "--optimizer: no optimizer is called 'adamm': did you mean 'adam'? see `plateau list optimizers`; see ",
+        ),
+        ("fork @run --at half --out @out", "--at: expected a whole number; got 'half'; see `plateau fork --help`"),
         (
             "train moving-window-sum --out @out --stepps 3",
             "Unrecognized options: --stepps, 3; did you mean --steps?; see `plateau train moving-window-sum --help`",
@@ -104,7 +124,7 @@ def test_help(words, capsys, snapshot):
         ("fork @run --at 7 --out @out", "@run can be forked at steps 0 to 6; got 7"),
         ("fork @run --at 3 --out @out --hook ablate-heads:heads=[3]", "there is no head 3: "),
         ("train moving-window-sum --out @run", "@run holds the run of another recipe (task.n is 4 there and 16 here)"),
-        ("list taks", "invalid choice 'taks' for argument 'kind'. Expected one of ('tasks', 'hooks', 'optimizers', "),
+        ("list taks", "kind: expected one of 'tasks', 'hooks', 'optimizers', 'experiments'; got 'taks'; see "),
         ("list tasks --jsn", "Unrecognized options: --jsn; did you mean --json?; see `plateau list --help`"),
     ],
 )

@@ -115,6 +115,7 @@ def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
     monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", encoding == "utf-8")
     for words, line in [
         ([], "Missing from words: --size INT; see `words --help`"),
+        (["--size", "much"], "--size: expected a whole number; got 'much'; see `words --help`"),
         (["--size", "1", "--sizes", "2"], "Unrecognized options: --sizes, 2; did you mean --size?; see `words --help`"),
     ]:
         with pytest.raises(UsageError) as caught:
