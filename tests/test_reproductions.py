@@ -1,0 +1,275 @@
+"""plateau_interp.reproductions: plans, runs that stop and go on, stored results, RESULTS.md, the papers' data."""
+
+import dataclasses
+import json
+
+import pandas as pd
+import pytest
+
+from plateau_interp import cli
+from plateau_interp.hooks import BiasAttention
+from plateau_interp.optimizers import Adam
+from plateau_interp.plugins import plugin, plugins
+from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.reproductions.claims import Ordered, Within, peak, steps_to
+from plateau_interp.reproductions.experiments import AFTERWARDS, Claim, Experiment, Paper, Setting, first_solved
+from plateau_interp.reproductions.results import claims, publish, stored
+from plateau_interp.reproductions.running import costs, outcome, plan, train_setting
+from plateau_interp.runs import Run
+from plateau_interp.tasks import MovingWindowSum
+
+TASK = MovingWindowSum(n=4, p=5)
+TRAINING = TrainingOptions(steps=6, batch_size=4, optimizer=Adam(learning_rate=1e-3))
+
+
+def recipe(**changes):
+    return Recipe(TASK, **{"model": ModelOptions(d_model=16), "training": TRAINING, "checkpoint_every": 2, **changes})
+
+
+BASE = Setting("base", recipe(), about="baseline", whole=True)
+SOLUTION = Setting("solution", recipe(), whole=True)
+BIASED = Setting("biased", recipe(interventions=(BiasAttention(factor=3.0),)))
+TAKEN = Setting("taken", recipe(), takes=(SOLUTION, 9, "attention map"))
+LEFT = Setting("left", recipe(interventions=(BiasAttention(factor=3.0),)), leaves=(BASE, 3))
+FIRST = Experiment(
+    name="first",
+    title="The first",
+    figures="figure 1",
+    settings=(BASE, BIASED),
+    claims=(
+        Claim("It is never solved", "us", Within(steps_to(99), "base", low=1), "a reason"),
+        Claim("Bias collapses less", "us", Ordered(peak("cosine"), ("biased", "base")), "another | reason"),
+    ),
+    n_seeds=2,
+    notes="A note.",
+)
+SECOND = Experiment(
+    name="second", title="The second", figures="figure 2", settings=(BASE, TAKEN, LEFT), claims=(), n_seeds=1
+)
+PAPER = Paper(name="tiny", title="Tiny", source="us", experiments=(FIRST, SECOND))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The runs of both experiments."""
+    folder = tmp_path_factory.mktemp("runs")
+    for setting, seed in plan(PAPER.experiments):
+        train_setting(setting, seed, folder)
+    return folder
+
+
+def test_a_plan_has_each_run_once_and_what_others_need_first():
+    assert [(s.name, seed) for s, seed in plan(PAPER.experiments)] == [
+        ("base", 0),
+        ("biased", 0),
+        ("base", 1),
+        ("biased", 1),
+        ("solution", 9),
+        ("taken", 0),
+        ("left", 0),
+    ]
+    assert [(s.name, seed) for s, seed in plan([FIRST], n_seeds=1)] == [("base", 0), ("biased", 0)]
+    with pytest.raises(ValueError, match="seeds must be at least 1; got 0"):
+        plan([FIRST], n_seeds=0)
+
+
+def test_runs_are_those_of_their_settings(runs):
+    taken = Run(runs / "taken" / "seed-0").recipe.interventions
+    assert [type(one).__name__ for one in taken] == ["TransplantWeights", "FreezeWeights"]
+    assert Run(runs / "left" / "seed-0").recipe.fork_of.step == 3
+    assert Run(runs / "biased" / "seed-1").recipe.seed == 1
+    base, left = (outcome(setting, 0, runs).metrics for setting in (BASE, LEFT))
+    pd.testing.assert_frame_equal(base[base.step < 3], left[left.step < 3])
+    assert base.loss[3] != left.loss[3]
+
+
+def test_what_has_ended_is_not_trained_again(runs):
+    def refuse(run):
+        raise AssertionError("trained again")
+
+    assert train_setting(BASE, 0, runs, showing=refuse).seed == 0
+
+
+def test_a_run_that_was_stopped_goes_on_and_comes_out_the_same(runs, tmp_path):
+    run = BASE.open(tmp_path, 0)
+    for step in run.train():
+        if step.step == 3:
+            break
+    assert outcome(BASE, 0, tmp_path) is None
+    pd.testing.assert_frame_equal(train_setting(BASE, 0, tmp_path).metrics, outcome(BASE, 0, runs).metrics)
+
+
+def solving(setting):
+    """The setting's run ends when it may, on metrics whose accuracy is right from step 2 on."""
+    return [
+        setting.ended(pd.DataFrame({"step": range(last + 1), "accuracy": [0.0, 0.0] + [1.0] * (last - 1)}))
+        for last in (2, 2 + AFTERWARDS - 1, 2 + AFTERWARDS)
+    ]
+
+
+def test_a_solved_run_ends_a_little_later_unless_the_whole_is_wanted():
+    long = recipe(training=dataclasses.replace(TRAINING, steps=1000))
+    assert solving(Setting("a", long)) == [False, False, True]
+    assert solving(Setting("a", long, whole=True)) == [False, False, False]
+    assert not Setting("a", long).ended(pd.DataFrame())
+    assert Setting("a", long).ended(pd.DataFrame({"step": [999], "accuracy": [0.0]}))
+    assert first_solved(pd.DataFrame({"step": [0, 5], "accuracy": [0.98, 0.99]})) == 5
+    assert first_solved(pd.DataFrame({"step": [0], "loss": [1.0]})) is None
+
+
+def test_a_run_stops_itself_when_it_may(tmp_path, monkeypatch):
+    monkeypatch.setattr("plateau_interp.reproductions.experiments.SOLVED", 0.0)
+    monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED", 0.0)
+    monkeypatch.setattr("plateau_interp.reproductions.experiments.AFTERWARDS", 2)
+    done = train_setting(BIASED, 0, tmp_path)
+    assert done.metrics.step.tolist() == [0, 1, 2]
+    assert outcome(BIASED, 0, tmp_path) is not None
+
+
+def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):
+    def weigh(run):
+        rows = [{"step": step, "norm": run.model(step).W_E.norm().item()} for step in run.checkpoints if step < 6]
+        return pd.DataFrame(rows)
+
+    metrics = train_setting(Setting("weighed", recipe(), adds=weigh), 0, tmp_path).metrics
+    assert metrics.norm.notna().tolist() == [True, False, True, False, True, False]
+    assert stored_again(Setting("weighed", recipe(), adds=weigh), tmp_path).norm.notna().sum() == 3
+
+
+def stored_again(setting, runs):
+    experiment = Experiment(name="e", title="E", figures="-", settings=(setting,), claims=())
+    paper = Paper(name="p", title="P", source="us", experiments=(experiment,))
+    publish(paper, runs, runs / "out")
+    return stored(paper, runs / "out")[setting.name][0].metrics
+
+
+def test_results_are_stored_whole_and_claims_read_from_them(runs, tmp_path):
+    page = publish(PAPER, runs, tmp_path)
+    kept = stored(PAPER, tmp_path)
+    assert {name: len(ours) for name, ours in kept.items()} == {"base": 2, "biased": 2, "taken": 1, "left": 1}
+    for setting in (BASE, LEFT):
+        trained = outcome(setting, 0, runs).metrics
+        pd.testing.assert_frame_equal(kept[setting.name][0].metrics, trained, check_dtype=False, rtol=1e-6)
+    found = claims(PAPER, [FIRST], tmp_path)
+    assert found[0]["verdict"] == "holds"
+    assert found[1]["measured"].startswith("biased ")
+    text = page.read_text()
+    assert "# Results: Tiny" in text
+    assert "![The first](results/tiny/first.png)" in text
+    assert (tmp_path / "results" / "tiny" / "first.png").is_file()
+    assert "another | reason" in text
+    assert "| baseline | 2 |" in text
+    assert "A note." in text
+    assert str(tmp_path) not in text
+    assert str(runs) not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+
+
+def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
+    publish(PAPER, runs, tmp_path)
+    before = (tmp_path / "results" / "tiny" / "base.parquet").read_bytes()
+    publish(PAPER, tmp_path / "none", tmp_path)
+    assert (tmp_path / "results" / "tiny" / "base.parquet").read_bytes() == before
+    other = tmp_path / "other"
+    train_setting(BASE, 2, other)
+    train_setting(BASE, 0, other)
+    publish(PAPER, other, tmp_path)
+    assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1, 2]
+
+
+def test_results_of_another_recipe_under_the_same_name_do_not_count(runs, tmp_path):
+    publish(PAPER, runs, tmp_path)
+    changed = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
+    paper = dataclasses.replace(PAPER, experiments=(dataclasses.replace(FIRST, settings=(changed, BIASED)),))
+    assert stored(paper, tmp_path)["base"] == []
+
+
+def test_what_was_not_run_is_said(runs, tmp_path):
+    only = tmp_path / "only"
+    for setting, seed in plan([FIRST], n_seeds=1):
+        train_setting(setting, seed, only)
+    text = publish(PAPER, only, tmp_path).read_text()
+    assert "## Not run" in text
+    assert "* `second` (figure 2): The second" in text
+
+
+def test_costs_say_what_is_done_and_what_is_left(runs, tmp_path):
+    done, half = costs(PAPER.experiments, runs), costs(PAPER.experiments, tmp_path)
+    assert [(cost["runs"], cost["done"]) for cost in done] == [(4, 4), (4, 4)]
+    assert [cost["seconds"] for cost in done] == [0, 0]
+    assert all(cost["seconds"] > 0 and cost["done"] == 0 for cost in half)
+
+
+def test_papers_refuse_two_things_of_one_name():
+    with pytest.raises(ValueError, match="two experiments have one name"):
+        Paper(name="p", title="", source="", experiments=(FIRST, FIRST))
+    twin = dataclasses.replace(SECOND, settings=(dataclasses.replace(BASE),))
+    with pytest.raises(ValueError, match="two settings are called 'base'"):
+        Paper(name="p", title="", source="", experiments=(FIRST, twin))
+
+
+def test_an_unknown_experiment_is_told_with_the_nearest():
+    with pytest.raises(ValueError, match=r"tiny has no experiment 'frist'.*first.*plateau reproduce tiny --list"):
+        PAPER.choose(["frist"])
+    assert PAPER.choose(["second"]) == (SECOND,)
+    assert PAPER.choose() == PAPER.experiments
+
+
+@pytest.mark.parametrize("name", plugins("experiments"))
+def test_the_papers_are_whole(name):
+    paper = plugin("experiments", name)
+    assert paper.name == name
+    for experiment in paper.experiments:
+        names = {setting.name for setting in experiment.settings}
+        for claim in experiment.claims:
+            check = claim.check
+            meant = set(getattr(check, "settings", ())) | {getattr(check, key, None) for key in ("setting", "over")} - {
+                None
+            }
+            assert meant <= names, (experiment.name, claim.text)
+            assert claim.text
+            assert claim.source
+            assert claim.reason or check.expected.endswith("unknown"), (experiment.name, claim.text)
+        for setting in experiment.settings:
+            assert Recipe.from_json(setting.recipe.to_json()).to_json() == setting.recipe.to_json()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The command line knows the tiny paper as loss-plateau."""
+    monkeypatch.setattr("plateau_interp.cli.plugin", lambda kind, name: PAPER)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_trains_tells_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "tiny", "first", "--seeds", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert answer["results"] == "runs/tiny/RESULTS.md"
+    assert answer["claims"][0]["verdict"] == "holds"
+    assert "step 6/6" in told.err
+    assert cli.main(["reproduce", "tiny", "first", "--seeds", "1", "--publish", "."]) == 0
+    told = capsys.readouterr()
+    assert "It is never" in told.out
+    assert "Results: RESULTS.md" in told.out
+    assert told.err == ""
+    assert (tmp_path / "results" / "tiny" / "base.parquet").is_file()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "tiny", "--list"]) == 0
+    told = capsys.readouterr().out
+    assert "first" in told
+    assert "0/4" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_tells_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "tiny", "frist"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("plateau: tiny has no experiment 'frist'")
+    assert told.count("\n") == 1

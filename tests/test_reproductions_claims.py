@@ -1,0 +1,137 @@
+"""plateau_interp.reproductions.claims: each kind of check on outcomes made by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from plateau_interp.recipes import ModelOptions, Recipe
+from plateau_interp.reproductions.claims import (
+    Measure,
+    Measured,
+    Ordered,
+    Ratio,
+    Within,
+    at_start,
+    final,
+    lowest,
+    peak,
+    steps_to,
+    summary_number,
+)
+from plateau_interp.reproductions.experiments import Outcome, Setting
+from plateau_interp.tasks import MovingWindowSum
+
+RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))
+COSINE, TO_99 = peak("cosine"), steps_to(99)
+
+
+def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a", **columns):
+    table = pd.DataFrame({"step": range(3), "loss": [2.0, 1.9, 1.0], "cosine": cosine, "accuracy": accuracy, **columns})
+    return Outcome(Setting(name, RECIPE), seed, table)
+
+
+def seeds(*cosines, name="a"):
+    return [outcome(seed, cosine=(0.0, cosine, 0.1), name=name) for seed, cosine in enumerate(cosines)]
+
+
+def test_measures_by_hand():
+    one = outcome()
+    assert peak("cosine").of(one) == 0.9
+    assert peak("cosine", after=2).of(one) == 0.2
+    assert lowest("cosine").of(one) == 0.1
+    assert at_start("cosine", step=1).of(one) == 0.9
+    assert final("cosine").of(one) == pytest.approx(0.4)
+    assert steps_to(50).of(one) == 1
+    assert summary_number("final loss", "final_loss").of(one) == pytest.approx(4.9 / 3)
+
+
+def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
+    one = outcome(accuracy=(0.0, 0.0, 0.0))
+    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at_start("norm"), final("norm"))] == [
+        None
+    ] * 4
+    assert at_start("cosine", step=7).of(one) is None
+    assert TO_99.of(one) == math.inf
+    assert summary_number("drop", "first_answer_step", is_step=True).of(one) == math.inf
+    assert summary_number("level", "level_expected").of(one) == RECIPE.task.levels.plateau
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [([3.0], "3"), ([1.0, 2.0, 9.0], "2 [1, 9]"), ([1.0, math.inf], "1 [1, never]"), ([math.inf], "never")],
+)
+def test_median_and_range_as_text(values, text):
+    assert Measure("steps", lambda one: None).tell_all(values) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.5, 0.9, "holds"), (0.7, 1.0, "does not hold"), (0.6, 0.6, "holds")]
+)
+def test_within_looks_at_the_median_and_includes_its_bounds(low, high, verdict):
+    finding = Within(COSINE, "a", low, high).find({"a": seeds(0.5, 0.6, 0.95)})
+    assert finding.verdict == verdict
+    assert finding.measured == "0.600 [0.500, 0.950] (3 seeds)"
+
+
+def test_within_says_what_it_expects():
+    assert Within(COSINE, "a", 0.5, 0.75).expected == "peak cosine in 0.500 to 0.750"
+    assert Within(COSINE, "a", low=0.5).expected == "peak cosine ≥ 0.500"
+    assert Within(COSINE, "a", high=0.5).expected == "peak cosine ≤ 0.500"
+
+
+def test_an_order_holds_in_the_medians_and_in_four_of_five_seeds():
+    low, high = seeds(0.1, 0.2, 0.3, 0.4, 0.5), seeds(0.2, 0.3, 0.4, 0.5, 0.45, name="b")
+    finding = Ordered(COSINE, ("a", "b")).find({"a": low, "b": high})
+    assert finding.verdict == "holds"
+    assert finding.measured.endswith("(seeds in order: 4/5)")
+    assert Ordered(COSINE, ("b", "a")).find({"a": low, "b": high}).verdict == "does not hold"
+
+
+def test_an_order_that_three_of_five_seeds_have_does_not_hold():
+    low, high = seeds(0.1, 0.2, 0.3, 0.4, 0.5), seeds(0.2, 0.3, 0.4, 0.1, 0.2, name="b")
+    assert Ordered(COSINE, ("a", "b")).find({"a": low, "b": high}).verdict == "does not hold"
+
+
+def test_an_order_of_medians_alone_does_not_hold():
+    low, high = seeds(0.1, 0.2, 0.9), seeds(0.3, 0.4, 0.2, name="b")
+    assert Ordered(COSINE, ("a", "b")).find({"a": low, "b": high}).verdict == "does not hold"
+
+
+def test_equal_values_are_in_no_order_and_never_is_later_than_any_step():
+    same = {"a": [outcome()], "b": [outcome(name="b")]}
+    assert Ordered(TO_99, ("a", "b")).find(same).verdict == "does not hold"
+    never = {"a": [outcome()], "b": [outcome(name="b", accuracy=(0.0, 0.0, 0.0))]}
+    assert Ordered(TO_99, ("a", "b")).find(never).verdict == "holds"
+
+
+def test_an_order_without_a_seed_in_common_is_unknown():
+    assert Ordered(COSINE, ("a", "b")).find({"a": [outcome(0)], "b": [outcome(1)]}).verdict == "unknown"
+
+
+def test_ratios_are_taken_seed_by_seed():
+    ours, theirs = seeds(0.2, 0.6), seeds(0.4, 0.6, 0.1, name="b")
+    finding = Ratio(COSINE, "a", "b", low=0.7, high=0.8).find({"a": ours, "b": theirs})
+    assert finding.measured == "0.75 [0.50, 1.00] (2 seeds)"
+    assert finding.verdict == "holds"
+    assert Ratio(COSINE, "a", "b", high=0.7).find({"a": ours, "b": theirs}).verdict == "does not hold"
+    assert Ratio(COSINE, "a", "b", low=0.8).expected == "peak cosine, a / b ≥ 0.8"
+
+
+def test_a_ratio_over_what_never_came_is_unknown():
+    never = [outcome(accuracy=(0.0, 0.0, 0.0))]
+    assert Ratio(TO_99, "a", "b", high=0.5).find({"a": [outcome()], "b": never}).verdict == "unknown"
+    assert Ratio(TO_99, "b", "a", high=0.5).find({"a": [outcome()], "b": never}).verdict == "does not hold"
+
+
+def test_what_has_no_known_value_is_told_and_not_judged():
+    finding = Measured(COSINE, ("a", "c")).find({"a": seeds(0.5)})
+    assert (finding.measured, finding.verdict) == ("a 0.500", "unknown")
+
+
+@pytest.mark.parametrize(
+    "check", [Within(COSINE, "a"), Ordered(COSINE, ("a", "b")), Ratio(COSINE, "a", "b"), Measured(COSINE, ("a",))]
+)
+def test_without_outcomes_nothing_was_run(check):
+    assert check.find({}).verdict == "not run"
+    assert check.find({"a": [], "b": []}).verdict == "not run"
