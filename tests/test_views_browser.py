@@ -331,6 +331,49 @@ def test_two_runs_move_together(visit, run, tmp_path):
     assert [text.split("· ")[1] for text in page.locator(".pv-title").all_inner_texts()] == ["step 10", "step 10"]
 
 
+def test_what_is_chosen_in_one_view_is_chosen_in_the_other(visit, run, tmp_path):
+    steps = run.checkpoints
+    page = visit(
+        side_by_side(attention_view(run, steps=steps), attention_view(run, steps=steps[1:])).save(tmp_path / "p.html")
+    )
+    shown, reference = page.get_by_label("Show", exact=True), page.get_by_label("Compare with")
+    shown.nth(0).select_option(index=1)
+    assert shown.nth(1).input_value() == "first sequence, as it is"
+    reference.nth(1).select_option("step 20")
+    assert reference.nth(0).input_value() == "step 20"
+    assert all("change since step 20" in text for text in page.locator(".pv-legend").all_inner_texts())
+    reference.nth(0).select_option("step 0")  # the other view has no step 0
+    assert reference.nth(1).input_value() == "step 20"
+
+
+def test_heads_are_chosen_together(visit, tmp_path):
+    page = visit(side_by_side(attention_view(heads(3, 8)), attention_view(heads(2, 8))).save(tmp_path / "p.html"))
+    titles = page.locator(".pv-title")
+    page.get_by_role("button", name="head 1", exact=True).nth(1).click()
+    assert all("head 1" in text for text in titles.all_inner_texts())
+    page.get_by_role("button", name="head 2", exact=True).click()
+    assert ["head 2" in text for text in titles.all_inner_texts()] == [True, False]
+
+
+@pytest.mark.parametrize("drop", [20, 200, 390])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_names_of_levels_are_clear_of_the_loss(visit, tmp_path, size, drop):
+    run = Long()
+    run.metrics = pd.DataFrame({"step": range(400), "loss": [2.68] * drop + [1.35] * (400 - drop)})
+    page = visit(attention_view(run, steps=run.checkpoints[-2:]).save(tmp_path / "view.html"), size=size)
+    crossed = page.locator(".pv-curve").evaluate(
+        """chart => {
+             const line = [...chart.querySelector('.pv-line').points];
+             const names = [...chart.querySelectorAll('.pv-label')].filter(name => /plateau|floor/.test(name.textContent));
+             return names.map(name => {
+               const { x: left, y: top, width, height } = name.getBBox();
+               return line.some(({ x, y }) => x > left && x < left + width && y > top && y < top + height);
+             });
+           }"""
+    )
+    assert crossed == [False, False]
+
+
 def test_a_cell_of_a_notebook_may_come_before_the_library(visit, tmp_path):
     """JupyterLab draws the cells that are in sight first."""
     view = views_page.Page([attention_view(heads(1, 8))]).fragment("early")
