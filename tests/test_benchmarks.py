@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_tim
 from torch.utils.flop_counter import FlopCounterMode
 
 from plateau_interp.models import toy_model
+from plateau_interp.tasks import Histogram
 
 
 def test_bare_matmuls_do_the_arithmetic_of_a_training_step():
@@ -22,6 +24,22 @@ def test_bare_matmuls_do_the_arithmetic_of_a_training_step():
     with FlopCounterMode(display=False) as bare:
         multiply()
     assert bare.get_total_flops() == whole.get_total_flops()
+
+
+def test_the_slowest_task_is_found_and_named(monkeypatch):
+    @dataclass(frozen=True)
+    class Sleepy(Histogram):
+        name = "sleepy"
+
+        def sample(self, n, *, generator):
+            time.sleep(0.05)
+            return super().sample(n, generator=generator)
+
+    monkeypatch.setattr(benchmarks.tasks, "Histogram", Sleepy)
+    monkeypatch.setattr(benchmarks, "training_step", lambda: lambda: time.sleep(0.01))
+    result = benchmarks.slowest_sampling()
+    assert result.details.startswith("sleepy: ")
+    assert 3 < result.value < 15
 
 
 def test_ratio_compares_the_two_sides():

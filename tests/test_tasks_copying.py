@@ -58,6 +58,14 @@ def test_the_paper_s_repeats(k, first, answers):
     assert repeat(numbers, k=k, p=17, source=0) == answers
 
 
+def test_sixteen_numbers_again_and_backwards():
+    numbers = [3, 16, 5, 9, 1, 12, 7, 7, 14, 2, 10, 16, 4, 8, 11, 6]
+    assert Copy().solve(torch.tensor([numbers])).tolist() == [numbers]
+    backwards = [6, 11, 8, 4, 16, 10, 2, 14, 7, 7, 12, 1, 9, 5, 16, 3]
+    assert Reverse().solve(torch.tensor([numbers])).tolist() == [backwards]
+    assert (Copy().separator, Copy().d_vocab, Copy().n_pos) == (0, 17, 33)
+
+
 def test_the_paper_s_targets():
     def keys(task):
         (target,) = task.optimal_attention(task.sample(2, generator=generator()))

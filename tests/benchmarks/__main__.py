@@ -3,16 +3,20 @@
 Words choose the rows whose text contains one of them. The exit status is 1 if a bound is broken.
 """
 
+import dataclasses
 import itertools
+import statistics
 import subprocess
 import sys
 import tempfile
+import timeit
 from pathlib import Path
 
 import torch
 from reference.gpt import copy_of
 
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
+from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import AddDirection, BiasAttention, During, FixAttention, MaskAttention, ScaleGradient
 from plateau_interp.measuring import Meter
@@ -85,6 +89,23 @@ def decoding(*, cached):
     return lambda: greedy_answers(model, TASK, tokens, cached=cached)
 
 
+def sampling(task):
+    generator = torch.Generator().manual_seed(0)
+    return lambda: task.sample(BATCH, generator=generator)
+
+
+def slowest_sampling():
+    """Of all tasks at their defaults, over the default step: smaller than the task's own, but for addition's."""
+    medians = {}
+    for name in tasks.__all__:
+        task = getattr(tasks, name)()
+        draw = sampling(task)
+        medians[task] = statistics.median(timeit.repeat(draw, number=1, repeat=15))
+    slowest = max(medians, key=medians.get)
+    result = ratio(sampling(slowest), training_step(), rounds=25)
+    return dataclasses.replace(result, details=f"{slowest.name}: {result.details}")
+
+
 def imported_torch_modules():
     code = "import sys, plateau_interp; print(sum(name.split('.')[0] == 'torch' for name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -117,6 +138,12 @@ ROWS = [
         lambda: ratio(training_step(batch_size=8, interventions=(INACTIVE,)), training_step(batch_size=8), rounds=601),
     ),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
+    Row(
+        "sampling a batch of the default task / its training step",
+        0.02,
+        lambda: ratio(sampling(TASK), training_step(), rounds=25),
+    ),
+    Row("sampling a batch of the slowest task / the default training step", 0.02, slowest_sampling),
     Row("plateau --help", 0.5, lambda: wall_time([PLATEAU, "--help"])),
     Row("import plateau_interp loads torch", 0, imported_torch_modules),
     Row("memory of the default run", 1.5, memory_of_a_run),
