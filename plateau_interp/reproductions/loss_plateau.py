@@ -544,8 +544,8 @@ FIG31 = Experiment(
     n_seeds=1,
     claims=tuple(statement for setting in PLAIN_SGD.values() for statement in persists(setting, "figure 31")),
     notes=(
-        "The paper's learning rate and steps are unknown; the published configuration would use 1e-4 for 400 steps, far "
-        "too little to learn. 0.1 and 1 without momentum for 2000 steps are our choice."
+        "The paper's learning rate and steps are unknown; the published configuration would use 1e-4 for 400 steps, "
+        "far too little to learn. 0.1 and 1 without momentum for 2000 steps are our choice."
     ),
 )
 
@@ -580,8 +580,8 @@ FIG32 = Experiment(
     claims=persists(MUON, "figures 32, 33"),
     notes=(
         "How the paper's two runs differ is unknown: one of them has an initial scale of 10 that multiplies something "
-        "in a model file that was not published. Only the run with the usual initial weights is made. The published step "
-        "budget of 100,000 is an upper bound; ours is the baseline's 400. The authors' final LayerNorm is in no "
+        "in a model file that was not published. Only the run with the usual initial weights is made. The published "
+        "step budget of 100,000 is an upper bound; ours is the baseline's 400. The authors' final LayerNorm is in no "
         "parameter group and never trained; here it is."
     ),
 )
