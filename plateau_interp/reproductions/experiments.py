@@ -25,7 +25,7 @@ __all__ = ["SOLVED", "Experiment", "Outcome", "Paper", "Setting", "first_solved"
 
 SOLVED = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
-AFTERWARDS = 40
+AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
 
 
@@ -40,7 +40,7 @@ class Setting:
         takes: ``(setting, seed, component group)``: the group's weights come from the end of that run and are frozen
             (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`).
         leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
-        whole: train all the recipe's steps; otherwise a run ends 40 steps after its answers are 99 % right.
+        whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
         adds: measures taken afterwards from a run's checkpoints: rows with ``step`` and columns of their own.
     """
 
