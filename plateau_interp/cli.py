@@ -30,7 +30,7 @@ from plateau_interp.options import (
     Json,
     Out,
     UsageError,
-    check_buildable,
+    check_device,
     headline,
     parse,
     read_plugin,
@@ -115,7 +115,7 @@ class Fork:
         parent = Run(self.parent)
         kept = parent.recipe.interventions
         interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
-        check_buildable(dataclasses.replace(parent.recipe, interventions=interventions), device=self.device)
+        check_device(self.device)
         fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
         _finish(fork, device=self.device, as_json=self.json)
 

@@ -9,7 +9,6 @@ import dataclasses
 import io
 import json
 import re
-import warnings
 from collections.abc import Sequence
 from itertools import dropwhile, pairwise, takewhile
 from pathlib import Path
@@ -29,7 +28,7 @@ __all__ = [
     "Json",
     "Out",
     "UsageError",
-    "check_buildable",
+    "check_device",
     "headline",
     "parse",
     "read_plugin",
@@ -100,7 +99,7 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         The recipe, and an object with the options that are in no recipe: ``out``, ``device``, ``json``.
 
     Raises:
-        ValueError: for an unknown name, option or value, and for what no model can be built from.
+        ValueError: for an unknown name, option, value or device.
 
     Example:
         >>> recipe, options = read_training("moving-window-sum", ["--k", "3", "--steps", "10", "--out", "runs/k3"])
@@ -117,26 +116,11 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
-    check_buildable(recipe, device=options.device)
+    check_device(options.device)
     return recipe, options
 
 
-def check_buildable(recipe: "Recipe", *, device: str) -> None:
-    """Build the model and attach the interventions, so that what cannot be is refused before there is a folder.
-
-    Raises:
-        ValueError: for sizes, hook points, heads and the like that cannot be, and for a device that is not there.
-    """
-    from plateau_interp.intervening import InterventionWarning, intervening
-
-    _check_device(device)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
-        with intervening(recipe.build_model(), *recipe.interventions):
-            recipe.build_meter()
-
-
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:

@@ -36,8 +36,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.files import write_atomically
-from plateau_interp.intervening import InterventionWarning, intervening
+from plateau_interp.files import sync_folder, write_atomically
+from plateau_interp.intervening import InterventionWarning, advance, intervening
 from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
 from plateau_interp.receipts import intervention_state, load_intervention_state
@@ -92,11 +92,14 @@ class Run:
 
         Raises:
             RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
+            ValueError: for a recipe whose model cannot be built, or has no place where something is to act or be
+                measured. Nothing is written then either.
         """
         path = Path(path)
         # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
         recipe = Recipe.from_json(recipe.to_json())
         if _takes(path, recipe):
+            _check_buildable(recipe)
             path.mkdir(parents=True, exist_ok=True)
             with _only_writer(path):
                 if _takes(path, recipe):  # nobody was quicker
@@ -238,9 +241,19 @@ class Run:
             rows = [row for row in self._rows() if row["step"] < at]
             write_atomically(fork.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
             write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-            keeps = fork.recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]
-            heirs = receipts if keeps else ()
-            fork._save(at, model, optimizer, heirs, latest=latest)
+            if fork.recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]:
+                fork._save(at, model, optimizer, receipts, latest=latest)
+                return
+            # What training made of the weights stays; what was done to them before any training does not.
+            heritage = _weights(model if at else recipe.build_model(device=device))
+            heritage = {name: tensor.clone() for name, tensor in heritage.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InterventionWarning)
+            _copy_weights(model, heritage)
+            advance(model, step=at, metrics=latest)
+            # Attached before the state is saved, as when training goes on: a transplant acts on entry.
+            with intervening(model, *fork.recipe.interventions) as receipts:
+                fork._save(at, model, optimizer, receipts, latest=latest)
 
     def _steps(
         self,
@@ -328,7 +341,9 @@ class Run:
         write_atomically(temporary / "optimizer.safetensors", safetensors.torch.save(tensors))
         write_atomically(temporary / "interventions.safetensors", safetensors.torch.save(intervention_state(receipts)))
         write_atomically(temporary / "state.json", json.dumps(state, indent=2) + "\n")
+        sync_folder(temporary)
         temporary.rename(folder)
+        sync_folder(folder.parent)
 
     def _resume(
         self, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
@@ -380,11 +395,10 @@ class Run:
         wanted = dict(model.named_parameters())
         if tensors.keys() != wanted.keys():
             raise RunError(f"{file} holds another model's weights: {sorted(tensors.keys() ^ wanted.keys())}")
-        with torch.no_grad():
-            for name, parameter in wanted.items():
-                if tensors[name].shape != parameter.shape:
-                    raise RunError(f"{file}: {name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
-                parameter.copy_(tensors[name])
+        for name, parameter in wanted.items():
+            if tensors[name].shape != parameter.shape:
+                raise RunError(f"{file}: {name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
+        _copy_weights(model, tensors)
 
     def _rows(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl; a last line cut off by a kill does not count."""
@@ -429,6 +443,19 @@ def _takes(path: Path, recipe: Recipe) -> bool:
     return True
 
 
+def _check_buildable(recipe: Recipe) -> None:
+    """Build the model, attach the interventions and watch, so that what cannot be is refused before there is a folder.
+
+    Raises:
+        ValueError: for sizes, hook points, heads and the like that cannot be.
+    """
+    model = recipe.build_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
+        with intervening(model, *recipe.interventions), recipe.build_meter().watching(model):
+            pass
+
+
 @contextmanager
 def _only_writer(path: Path) -> Iterator[None]:
     lock = filelock.FileLock(path / LOCK)
@@ -445,6 +472,12 @@ def _only_writer(path: Path) -> Iterator[None]:
 def _weights(model: ToyTransformer) -> dict[str, Tensor]:
     # Parameters alone: TransformerLens's state dict also holds constant masks.
     return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def _copy_weights(model: ToyTransformer, weights: Mapping[str, Tensor]) -> None:
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])
 
 
 def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from plateau_interp.files import write_atomically
+from plateau_interp.files import sync_folder, write_atomically
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -24,3 +24,10 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.
         write_atomically(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_is_forced_to_disk_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    sync_folder(tmp_path)
+    assert synced == [tmp_path.stat().st_ino]

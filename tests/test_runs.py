@@ -19,7 +19,9 @@ from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, Fre
 from plateau_interp.optimizers import SGD
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run, RunError
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.training import training_batch
+from plateau_interp.types import Batch
 
 RECIPE = Recipe(
     MovingWindowSum(n=4, p=7),
@@ -381,3 +383,108 @@ def test_other_damage_is_a_clear_error_too(tmp_path: Path, file: str, content: b
     (run.path / file).write_bytes(content)
     with pytest.raises(RunError, match=message):
         next(run.train())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ModelOptions(d_model=16, n_heads=3)}, "n_heads must divide d_model; got n_heads=3 and d_model=16"),
+        ({"interventions": (BiasAttention(factor=2.0, layers=[4]),)}, "4"),
+        ({"measuring": MeasuringOptions(cosine_at=("blocks.0.hook_nowhere",))}, "cosine_at: no hook point is called"),
+    ],
+    ids=["model", "intervention", "measuring"],
+)
+def test_a_recipe_that_cannot_be_leaves_no_folder(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Run.create(tmp_path / "run", replace(RECIPE, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fork_that_cannot_be_leaves_no_folder(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    with pytest.raises(ValueError, match="4"):
+        parent.fork(at=10, interventions=[BiasAttention(factor=2.0, layers=[4])])
+    assert [child.name for child in tmp_path.iterdir()] == ["parent"]
+
+
+def test_a_checkpoint_that_was_moved_into_place_is_forced_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    fsync, seen = os.fsync, []
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        folder = run.path / "checkpoints"
+        if folder.exists() and os.fstat(descriptor).st_ino == folder.stat().st_ino:
+            seen.append(run.checkpoints)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    for _ in run.train():
+        pass
+    assert seen == [[0], [0, 10], [0, 10, 20], [0, 10, 20, 25]]
+
+
+@pytest.mark.filterwarnings("ignore:.*undid training:plateau_interp.intervening.InterventionWarning")
+def test_a_fork_at_0_without_its_parents_transplant_starts_from_fresh_weights(tmp_path: Path) -> None:
+    finished(tmp_path / "donor", replace(RECIPE, seed=9))
+    transplant = TransplantWeights(str(tmp_path / "donor"), "mlp")
+    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(transplant,)))
+    assert not torch.equal(parent.model(0).W_in, RECIPE.build_model().W_in)
+    fork = parent.fork(at=0, interventions=[])
+    for _ in fork.train():
+        pass
+    plain = finished(tmp_path / "plain")
+    mine, theirs = contents(fork.path), contents(plain.path)
+    assert mine.keys() == theirs.keys()
+    differing = [name for name in mine if mine[name] != theirs[name]]
+    assert differing == []
+
+
+@pytest.mark.filterwarnings("ignore:.*undid training:plateau_interp.intervening.InterventionWarning")
+@pytest.mark.parametrize("wrapped", [False, True], ids=["at once", "scheduled"])
+@pytest.mark.parametrize("at", [0, 7, 10])
+def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: int, wrapped: bool) -> None:
+    donor = finished(tmp_path / "donor", replace(RECIPE, seed=9)).model()
+    parent = finished(tmp_path / "parent")
+    transplant: Any = TransplantWeights(str(tmp_path / "donor"), "mlp")
+    fork = parent.fork(at=at, interventions=[During(transplant, start=at) if wrapped else transplant])
+    before, after = next(fork.train()), fork.model(at)
+    assert before.step == at
+    assert torch.equal(after.W_in, donor.W_in)
+    assert not torch.equal(after.W_Q, donor.W_Q)
+    if at in parent.checkpoints:
+        assert torch.equal(after.W_Q, parent.model(at).W_Q)
+    loss = RECIPE.task.loss(after(batch_at(at).inputs), batch_at(at))
+    assert before.loss == loss.item()
+
+
+def batch_at(step: int) -> Batch:
+    return training_batch(RECIPE.task, seed=RECIPE.seed, step=step, batch_size=8)
+
+
+FINITE = Recipe(
+    ModularArithmetic(p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=25, batch_size=10),
+    measuring=MeasuringOptions(every=5),
+    checkpoint_every=7,
+)
+
+
+@pytest.mark.parametrize("stop_after", [3, 7, 16])
+def test_a_finite_run_stops_and_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, stop_after: int) -> None:
+    whole = finished(tmp_path / "whole", FINITE)
+    steps = Run.create(tmp_path / "halves", FINITE).train()
+    for _ in range(stop_after):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert contents(finished(tmp_path / "halves", FINITE).path) == contents(whole.path)
+    fork = whole.fork(at=stop_after)
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(whole.metrics)
+    last = "checkpoints/25/model.safetensors"
+    assert contents(fork.path)[last] == contents(whole.path)[last]
+    assert {"validation_loss", "validation_accuracy"} <= set(whole.metrics.columns)
+    assert list(whole.metrics["samples"][:2]) == [10, 2 * 23]
