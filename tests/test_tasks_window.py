@@ -20,11 +20,6 @@ FAMILY = {
 EDGES = st.sampled_from(["copy", "partial"])
 
 
-def operation(task: MovingWindowSum) -> str:
-    (found,) = [name for name, kind in FAMILY.items() if type(task) is kind]
-    return found
-
-
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
