@@ -11,10 +11,11 @@ from plateau_interp.hooks import BiasAttention
 from plateau_interp.optimizers import Adam
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
-from plateau_interp.reproductions.claims import Ordered, Within, peak, steps_to
-from plateau_interp.reproductions.experiments import AFTERWARDS, Claim, Experiment, Paper, Setting, first_solved
+from plateau_interp.reproductions.claims import Claim, Ordered, Within, peak, steps_to
+from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import costs, outcome, plan, train_setting
+from plateau_interp.reproductions.settings import AFTERWARDS, Setting, first_solved
 from plateau_interp.runs import Run
 from plateau_interp.tasks import MovingWindowSum
 
@@ -118,9 +119,9 @@ def test_a_solved_run_ends_a_little_later_unless_the_whole_is_wanted():
 
 
 def test_a_run_stops_itself_when_it_may(tmp_path, monkeypatch):
-    monkeypatch.setattr("plateau_interp.reproductions.experiments.SOLVED", 0.0)
+    monkeypatch.setattr("plateau_interp.reproductions.settings.SOLVED", 0.0)
     monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED", 0.0)
-    monkeypatch.setattr("plateau_interp.reproductions.experiments.AFTERWARDS", 2)
+    monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 2)
     done = train_setting(BIASED, 0, tmp_path)
     assert done.metrics.step.tolist() == [0, 1, 2]
     assert outcome(BIASED, 0, tmp_path) is not None

@@ -19,7 +19,7 @@ from plateau_interp.reproductions.claims import (
     steps_to,
     summary_number,
 )
-from plateau_interp.reproductions.experiments import Outcome, Setting
+from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.tasks import MovingWindowSum
 
 RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))

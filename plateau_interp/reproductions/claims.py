@@ -9,12 +9,11 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from plateau_interp.reproductions.experiments import Outcome
+from plateau_interp.reproductions.settings import Outcome
 
 __all__ = [
     "Check",
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 Verdict = Literal["holds", "does not hold", "unknown", "not run"]
-Outcomes = Mapping[str, Sequence["Outcome"]]
+Outcomes = Mapping[str, Sequence[Outcome]]
 """By setting name, the outcomes of its seeds."""
 
 MAJORITY = 0.8
@@ -55,7 +54,7 @@ class Measure:
     """
 
     name: str
-    of: Callable[["Outcome"], float | None]
+    of: Callable[[Outcome], float | None]
     digits: int = 0
 
     def tell(self, value: float) -> str:
@@ -72,7 +71,7 @@ class Measure:
 def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
     """A field of `plateau_interp.plateaus.Summary`."""
 
-    def of(outcome: "Outcome") -> float | None:
+    def of(outcome: Outcome) -> float | None:
         value = getattr(outcome.summary, field)
         return NEVER if value is None and is_step else value
 
@@ -82,7 +81,7 @@ def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = Fa
 def steps_to(percent: int) -> Measure:
     """Steps until the decoded answers have a token accuracy."""
 
-    def of(outcome: "Outcome") -> float | None:
+    def of(outcome: Outcome) -> float | None:
         step = outcome.summary.steps_to[percent]
         return NEVER if step is None else step
 
@@ -102,7 +101,7 @@ def lowest(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> M
 def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
     """A column's value at the first measured step from a step on."""
 
-    def of(outcome: "Outcome") -> float | None:
+    def of(outcome: Outcome) -> float | None:
         rows = outcome.metrics[outcome.metrics["step"] >= step]
         return None if column not in rows or rows.empty else float(rows[column].iloc[0])
 
@@ -112,14 +111,14 @@ def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> 
 def final(column: str, *, name: str = "", digits: int = 3) -> Measure:
     """Mean of a column's last ten measured values."""
 
-    def of(outcome: "Outcome") -> float | None:
+    def of(outcome: Outcome) -> float | None:
         return float(outcome.metrics[column].tail(10).mean()) if column in outcome.metrics else None
 
     return Measure(name or f"final {column}", of, digits)
 
 
-def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[["Outcome"], float | None]:
-    def of(outcome: "Outcome") -> float | None:
+def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[[Outcome], float | None]:
+    def of(outcome: Outcome) -> float | None:
         rows = outcome.metrics[outcome.metrics["step"] >= after]
         if column not in rows or rows[column].isna().all():
             return None
@@ -285,12 +284,12 @@ class Measured:
         return Finding("; ".join(told), "unknown") if told else NOT_RUN
 
 
-def _by_seed(measure: Measure, outcomes: "Sequence[Outcome]") -> dict[int, float]:
+def _by_seed(measure: Measure, outcomes: Sequence[Outcome]) -> dict[int, float]:
     values = {outcome.seed: measure.of(outcome) for outcome in outcomes}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _values(measure: Measure, outcomes: "Sequence[Outcome]") -> list[float]:
+def _values(measure: Measure, outcomes: Sequence[Outcome]) -> list[float]:
     return list(_by_seed(measure, outcomes).values())
 
 

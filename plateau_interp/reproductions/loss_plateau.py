@@ -34,7 +34,8 @@ from plateau_interp.reproductions.claims import (
     steps_to,
     summary_number,
 )
-from plateau_interp.reproductions.experiments import SOLVED, Experiment, Outcome, Paper, Setting
+from plateau_interp.reproductions.experiments import Experiment, Paper
+from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting
 from plateau_interp.runs import Run
 from plateau_interp.tasks import (
     ConcatenatedWindows,
@@ -54,6 +55,7 @@ __all__ = ["PAPER"]
 
 READ_OFF = "a number read off a figure by others is good to 0.1"
 PAPERS_BUDGET = "the paper trains that many steps"
+IN_THE_MEDIAN = "an order of steps, in the median over the seeds"
 EVERY_SEED = "an order counts if the medians show it and four of five seeds do"
 FALL = 0.02 * (np.log(18) - 15 * np.log(16) / 32)
 FALL_REASON = (
@@ -250,7 +252,9 @@ FIG2 = Experiment(
             Within(peaks_before_drop("repetition"), B, low=1),
             EVERY_SEED,
         ),
-        claim("Collapse peaks before the drop", "figure 2", Within(peaks_before_drop("cosine"), B, low=1), EVERY_SEED),
+        claim(
+            "Collapse peaks before the drop", "figure 2", Within(peaks_before_drop("cosine"), B, low=1), IN_THE_MEDIAN
+        ),
         claim(
             "True answers hardly repeat",
             "closed form 0.0583",
@@ -645,7 +649,7 @@ FIG19 = Experiment(
             "Copies are learned before sums of two",
             "figure 19, inferred",
             Within(difference(segment_solved("sums of two"), segment_solved("copies")), CONCATENATED.name, low=1),
-            "an order of steps",
+            IN_THE_MEDIAN,
         ),
         claim(
             "Sums of two are learned before sums of three",
@@ -653,7 +657,7 @@ FIG19 = Experiment(
             Within(
                 difference(segment_solved("sums of three"), segment_solved("sums of two")), CONCATENATED.name, low=1
             ),
-            "an order of steps",
+            IN_THE_MEDIAN,
         ),
         *(
             claim(
@@ -687,7 +691,12 @@ LONG_EXPERIMENTS = tuple(
                 Within(TO_99, task.name, high=task.defaults.steps),
                 PAPERS_BUDGET,
             ),
-            claim("Collapse peaks before the drop", figures, Within(peaks_before_drop("cosine"), task.name, low=1), ""),
+            claim(
+                "Collapse peaks before the drop",
+                figures,
+                Within(peaks_before_drop("cosine"), task.name, low=1),
+                IN_THE_MEDIAN,
+            ),
             claim("Its peak collapse", "no number is known", Measured(COSINE, (task.name,)), ""),
             claim("Its peak repetition", "no number is known", Measured(REPETITION, (task.name,)), ""),
         ),

@@ -6,7 +6,8 @@ The general figures are in `plateau_interp.views.curves`.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from plateau_interp.reproductions.experiments import Experiment, Outcome
+from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.settings import Outcome
 from plateau_interp.views.curves import MUTED, STYLE, Panel, level_lines, panel
 
 if TYPE_CHECKING:

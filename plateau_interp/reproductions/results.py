@@ -24,9 +24,10 @@ import pandas as pd
 
 from plateau_interp.files import write_atomically
 from plateau_interp.reproductions.claims import Measure, peak, steps_to, summary_number
-from plateau_interp.reproductions.experiments import Experiment, Outcome, Paper, Setting
+from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import seeds_figure
 from plateau_interp.reproductions.running import collect, seconds
+from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.runs import Run
 from plateau_interp.views.curves import save_figure
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from plateau_interp.files import write_atomically
 from plateau_interp.intervening import InterventionWarning
-from plateau_interp.reproductions.experiments import SOLVED, Experiment, Outcome, Setting, first_solved
+from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting, first_solved
 from plateau_interp.runs import Run
 from plateau_interp.training import Step, train
 
