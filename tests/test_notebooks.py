@@ -9,7 +9,8 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LIBRARY = "CircuitsVis=(()"
-N_VIEWS = {"attention_views": 6, "compose_hooks": 0, "tour": 3}
+N_VIEWS = {"attention_views": 7, "compose_hooks": 0, "tour": 3}
+N_FIGURES = {"attention_views": 2, "compose_hooks": 0, "tour": 2}
 PRINTS = {
     "attention_views": r"drop at step \d+ without, \d+ with the factor",
     "compose_hooks": r"MaskAttention\(.*\) fired 1 times",
@@ -32,4 +33,4 @@ def test_it_runs_and_shows_its_views(name: str, tmp_path: Path, monkeypatch: pyt
     assert re.search(PRINTS[name], printed["stdout"])
     assert shown.count('class="pv" data-plateau-view="') == N_VIEWS[name]
     assert shown.count(LIBRARY) == (N_VIEWS[name] > 0)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == (2 if name == "tour" else 0)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == N_FIGURES[name]

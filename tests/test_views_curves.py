@@ -169,8 +169,10 @@ def test_collapse_is_shown_from_zero_to_one():
 
 
 def test_effects_carry_their_numbers():
-    axes = effect_figure(np.array([[0.5, -2.0]]), rows=["layer 0"], columns=["a", "b"], title="Ablation").axes[0]
-    assert words(axes) == ["0.50", "-2.00"]
+    axes = effect_figure(
+        np.array([[0.5, -2.0, -1e-4]]), rows=["layer 0"], columns=["a", "b", "c"], title="Ablation"
+    ).axes[0]
+    assert words(axes) == ["0.50", "-2.00", "0.00"]
     assert axes.get_images()[0].get_clim() == (-2, 2)
     assert not effect_figure(np.zeros((20, 10)), rows=["r"] * 20, columns=["c"] * 10).axes[0].texts
 

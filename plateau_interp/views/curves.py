@@ -399,7 +399,7 @@ def effect_figure(
         if values.size <= 150:
             for row, column in np.ndindex(values.shape):
                 colour = "white" if abs(values[row, column]) > 0.6 * most else INK
-                text = f"{values[row, column]:.2f}"
+                text = f"{round(float(values[row, column]), 2) + 0.0:.2f}"  # not -0.00
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         _colour_bar(figure, image, axes, label)
         return figure

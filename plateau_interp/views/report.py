@@ -15,6 +15,7 @@ import pandas as pd
 
 from plateau_interp.files import write_atomically
 from plateau_interp.plateaus import Summary
+from plateau_interp.training import samples_before
 from plateau_interp.types import answer_rows
 from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, AttentionView, attention_view
 from plateau_interp.views.collapse import cosine_matrices
@@ -152,23 +153,23 @@ def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
     last = int(runs[0].metrics["step"].iloc[-1])
     if summary.drop_step is None:
         return f"No drop in {last + 1} steps: the loss is {summary.final_loss:.2f} nats."
-    length = summary.end - summary.start
-    if length < 1:
+    if summary.level is None:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
     return (
-        f"The loss sat at {summary.level:.2f} nats for {length} steps, then dropped at step {summary.drop_step} "
-        f"and ended at {summary.final_loss:.2f}."
+        f"The loss sat at {summary.level:.2f} nats for {summary.length} steps, then dropped at step "
+        f"{summary.drop_step} and ended at {summary.final_loss:.2f}."
     )
 
 
 def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     if len(summaries) > 1:
         levels = _range([summary.level for summary in summaries], "{:.4f}")
-        return f"The loss on the plateau was {levels} nats. {_closed_form(summaries[0])}"
+        seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} nats."
+        return f"{seen} {_closed_form(summaries[0])}"
     summary, run = summaries[0], runs[0]
     n_answers = run.task.answer.stop - run.task.answer.start
     sentences = [_closed_form(summary)]
-    if summary.drop_step is not None and summary.end > summary.start and "accuracy_0" in run.metrics:
+    if summary.drop_step is not None and summary.level is not None and "accuracy_0" in run.metrics:
         n_right = len(summary.partial_solution)
         sentences.append(f"On the plateau {n_right} of {n_answers} answers {'was' if n_right == 1 else 'were'} right.")
     if summary.peak_cosine is not None:
@@ -202,14 +203,17 @@ def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, 
     """Label, number and remark of the large numbers at the top."""
     first = summaries[0]
     drops = [summary.drop_step for summary in summaries]
-    samples = [None if drop is None else drop * run.recipe.batch_size for drop, run in zip(drops, runs, strict=True)]
+    samples = [
+        None if drop is None else samples_before(run.task, step=drop, batch_size=run.recipe.batch_size)
+        for drop, run in zip(drops, runs, strict=True)
+    ]
     one = len(summaries) == 1
     return [
         ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", first.level_expected)),
         (
             "On the plateau",
-            _range([max(s.end - s.start, 0) for s in summaries], "{:.0f}", " steps" if one else ""),
-            f"step {first.start} to {first.end}" if one else "steps from arriving to leaving",
+            _range([s.length for s in summaries], "{:.0f}", " steps" if one else ""),
+            f"step {first.start} to {first.end}" if one and first.length else "steps from arriving to leaving",
         ),
         (
             "Drop",
@@ -342,6 +346,8 @@ def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
     what = f"Training loss{' of fresh batches' if fresh else ''}{'; dotted: the closed-form levels' if known else ''}."
     if summary is None:
         return f"{what} Vertical lines: the drops."
+    if summary.level is None:
+        return what
     distance = (
         ""
         if summary.level_expected is None
@@ -455,11 +461,11 @@ def _moments(run: "Run", summary: Summary) -> dict[int, str]:
     last = steps[-1]
     if summary.drop_step is None or summary.drop_step > last:
         return {step: f"step {step}" for step in sorted({steps[0], steps[len(steps) // 2], last})}
-    wanted = (
-        (last, "after the drop"),
-        ((summary.start + max(summary.end, summary.start)) // 2, "on the plateau"),
-        (summary.drop_step, "at the drop"),
-    )
+    wanted = [(last, "after the drop"), (summary.drop_step, "at the drop")]
+    if summary.start is None or summary.end is None:
+        wanted.insert(1, (steps[0], "before the drop"))
+    else:
+        wanted.insert(1, ((summary.start + summary.end) // 2, "on the plateau"))
     nearest = {min(steps, key=lambda other: abs(other - step)): f"{where}" for step, where in wanted}
     return {step: f"step {step}, {nearest[step]}" for step in sorted(nearest)}
 
