@@ -53,7 +53,7 @@ def ratio(side: Side, baseline: Side, *, rounds: int = 15) -> Result:
     ratios = [ours / theirs for ours, theirs in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4)
     ours, theirs = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
-    return Result(middle, f"{ours:.1f} / {theirs:.1f} ms, {rounds} rounds, quartiles {low:.2f} to {high:.2f}")
+    return Result(middle, f"{ours:.1f} / {theirs:.1f} ms, {rounds} rounds, quartiles {low:.3g} to {high:.3g}")
 
 
 def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
