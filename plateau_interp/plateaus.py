@@ -20,6 +20,9 @@ BANDWIDTH = 0.01
 """Width of the kernel in which the density of losses is taken, as a share of the fall."""
 SHELF_DENSITY = 0.25
 """A peak of that density is a shelf from this share of the highest peak on."""
+LEAST_LENGTH = 0.15
+"""A shelf is a plateau if the loss stays near it for this share of the steps before half of the fall is done. A loss
+that falls in a straight line stays near any level for 8 % of them, an exponential decay near the lowest for 11 %."""
 TOLERANCE = 0.02
 """How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 SOLVED = 0.95
@@ -37,19 +40,21 @@ class Summary:
     from the first loss to the task's closed-form floor, or to the lowest loss reached where no floor is known.
     """
 
-    level: float
+    level: float | None
     """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it
     never is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at
-    least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant."""
+    least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
+    None, as `start` and `end`, if it stays there for less than 15 % of the steps before half of the fall: such a loss
+    falls without a plateau."""
     level_expected: float | None
     """The task's closed-form plateau."""
-    start: int
+    start: int | None
     """First step at which the loss is within 2 % of the fall above `level`."""
-    end: int
+    end: int | None
     """Last step before the drop at which the loss is within 2 % of the fall below `level`."""
     drop_step: int | None
     """First step at which the loss is below the middle between `level` and the floor (the lowest loss, where no floor
-    is known), once half of the fall is done."""
+    is known), once half of the fall is done; without a plateau, at which half of the fall is done."""
     first_answer_step: int | None
     """First step at which the first answer position is right in 95 % of the decoded sequences."""
     steps_to: dict[int, int | None]
@@ -81,12 +86,18 @@ class Summary:
     """At the last measured step."""
     final_validation_accuracy: float | None = None
 
+    @property
+    def length(self) -> int | None:
+        """Steps on the plateau, from `start` to `end`; None if there is none."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution)
+        level = "none" if self.level is None else _number(self.level)
         return [
-            ("Plateau level (nats)", f"{_number(self.level)} (closed form {_number(self.level_expected)})"),
-            ("Plateau from step to step", f"{self.start} to {self.end}"),
+            ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
+            ("Plateau from step to step", "none" if self.length is None else f"{self.start} to {self.end}"),
             ("Answers right on the plateau", first_answers),
             ("First answer right from step", _step(self.first_answer_step)),
             ("Drop step", _step(self.drop_step)),
@@ -156,8 +167,8 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     return Summary(
         level=level,
         level_expected=levels.plateau,
-        start=int(steps[start]),
-        end=int(steps[end]),
+        start=_at(steps, start),
+        end=_at(steps, end),
         drop_step=_at(steps, drop),
         first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
         steps_to=steps_to,
@@ -216,7 +227,7 @@ def _comparable(summary: Summary) -> dict[str, float | None]:
     }
 
 
-def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float, int, int, int | None]:
+def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | None, int | None, int | None, int | None]:
     """Level, and the row indices of start, end and drop; see `Summary`."""
     fall = first - lowest
     if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
@@ -228,6 +239,8 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float, int
     drop = int(dropped[0]) if len(dropped) and len(below_half) else None
     reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
     left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
+    if left[-1] - reached[0] < LEAST_LENGTH * (len(before) - 1):
+        return None, None, None, int(below_half[0]) if len(below_half) else None
     return level, int(reached[0]), int(left[-1]), drop
 
 
@@ -239,8 +252,8 @@ def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
     return float(grid[np.flatnonzero(is_peak)[0]])
 
 
-def _solved_between(metrics: pd.DataFrame, start: int, end: int) -> tuple[int, ...]:
-    if end < start:
+def _solved_between(metrics: pd.DataFrame, start: int | None, end: int | None) -> tuple[int, ...]:
+    if start is None or end is None:
         return ()
     shelf = metrics.iloc[(start + end) // 2 : end + 1]
     measured = [column.removeprefix("accuracy_") for column in metrics.columns if column.startswith("accuracy_")]

@@ -194,3 +194,33 @@ def test_compare_counts_grokking_from_the_first_run_too() -> None:
 def test_samples_of_a_finite_task_count_partial_batches() -> None:
     summary = summarise(grokking(), task=FINITE, batch_size=10)  # 21 equations: 10, 10 and 1
     assert summary.samples_to[95] == 33 * 21 + 10
+
+
+def falling(loss: np.ndarray) -> Summary:
+    return summary_of(pd.DataFrame({"step": range(len(loss)), "loss": loss, "accuracy_0": 1.0}))
+
+
+T = np.linspace(0, 1, 400)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.004])
+@pytest.mark.parametrize("loss", [2.9 - 1.6 * T, 1.3 + 1.6 * np.exp(-T / 0.2)], ids=["straight", "exponential"])
+def test_a_loss_that_only_falls_has_no_plateau(loss: np.ndarray, noise: float) -> None:
+    summary = falling(loss + noise * np.random.default_rng(0).standard_normal(len(loss)))
+    assert (summary.level, summary.start, summary.end, summary.length) == (None, None, None, None)
+    assert TASK.levels.floor is not None
+    half = np.flatnonzero(loss < (loss[0] + TASK.levels.floor) / 2)[0]
+    assert summary.drop_step == pytest.approx(half, abs=3)
+    assert summary.partial_solution == ()
+    rows = dict(summary.rows())
+    assert (rows["Plateau level (nats)"], rows["Plateau from step to step"]) == ("none (closed form 2.6277)", "none")
+
+
+@pytest.mark.parametrize("length", [5, 30, 100])
+def test_a_plateau_lasts_for_a_share_of_the_way_to_half_of_the_fall(length: int) -> None:
+    loss = np.concatenate([np.linspace(2.9, 2.63, 50), np.full(length, 2.63), np.linspace(2.6, 1.3, 60)])
+    summary = falling(loss)
+    assert (summary.level is None) == (length == 5)
+    if summary.level is not None:
+        assert summary.level == pytest.approx(2.63, abs=0.01)
+        assert summary.length == pytest.approx(length, abs=12)

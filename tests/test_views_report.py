@@ -326,3 +326,13 @@ def test_the_delay_between_learning_by_heart_and_understanding_is_told(run):
     told = "95 % of the training set were right from step 100, of the validation set from step 700: 600 steps later."
     assert report._grokking(summary) == told
     assert report._grokking(run.summary) == ""
+
+
+def test_a_loss_that_only_falls_is_told_without_a_plateau(tmp_path, run):
+    falling = Dropped(run)
+    falling.metrics["loss"] = 2.9 - 1.6 * falling.metrics["step"] / 400
+    text = text_of(write_report(falling, tmp_path / "one").read_text(encoding="utf-8"))
+    assert "The loss fell without a plateau: half of its fall was done by step 2" in text
+    assert "nats for" not in text
+    both = text_of(write_report([falling, falling], tmp_path / "two").read_text(encoding="utf-8"))
+    assert "There was no plateau." in both
