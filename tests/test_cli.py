@@ -57,8 +57,11 @@ def test_help(words, capsys, snapshot):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("", "no verb was given: it is one of train, fork, compare, report, list; see `plateau --help`"),
-        ("trian", "no verb is called 'trian': it is one of train, fork, compare, report, list; see `plateau --help`"),
+        ("", "no verb was given: it is one of train, fork, compare, report, reproduce, list; see `plateau --help`"),
+        (
+            "trian",
+            "no verb is called 'trian': it is one of train, fork, compare, report, reproduce, list; see `plateau --help`",
+        ),
         ("train", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
         ("train --seed 0", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
         (
