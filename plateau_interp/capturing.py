@@ -54,7 +54,7 @@ class Capture:
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
-        >>> for step in train(model, task, steps=400, interventions=[capture]): ...  # doctest: +SKIP
+        >>> for step in train(model, task, steps=400, interventions=(capture,)): ...  # doctest: +SKIP
         >>> Captured("runs/patterns")[100, "blocks.0.attn.hook_pattern"].shape  # doctest: +SKIP
         torch.Size([4, 1, 32, 32])
     """

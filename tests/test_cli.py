@@ -14,6 +14,7 @@ from plateau_interp.options import read_training
 from plateau_interp.plugins import plugins
 from plateau_interp.runs import Run
 
+VERBS = "train, fork, compare, report, reproduce, list"
 TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
 
 
@@ -57,11 +58,8 @@ def test_help(words, capsys, snapshot):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("", "no verb was given: it is one of train, fork, compare, report, reproduce, list; see `plateau --help`"),
-        (
-            "trian",
-            "no verb is called 'trian': it is one of train, fork, compare, report, reproduce, list; see `plateau --help`",
-        ),
+        ("", f"no verb was given: it is one of {VERBS}; see `plateau --help`"),
+        ("trian", f"no verb is called 'trian': it is one of {VERBS}; see `plateau --help`"),
         ("train", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
         ("train --seed 0", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
         (
