@@ -464,7 +464,7 @@ def batch_at(step: int) -> Batch:
 
 
 FINITE = Recipe(
-    ModularArithmetic(p=7),
+    ModularArithmetic(p=7, train_fraction=0.55),
     model=ModelOptions(d_model=16),
     training=TrainingOptions(steps=25, batch_size=10),
     measuring=MeasuringOptions(every=5),
