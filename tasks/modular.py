@@ -60,7 +60,7 @@ class ModularArithmetic(FiniteTask):
 
     p: int = 53
     operations: tuple[Operation, ...] = ("divide",)
-    train_fraction: float = 0.55
+    train_fraction: float = 0.6
     split_seed: int = 0
     layout: Layout = "infix"
 

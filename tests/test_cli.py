@@ -188,7 +188,7 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "grad_clip": 1.5,
         "schedule": {"warm_up": 1, "cosine_until": 9},
     }
-    assert recipe["measuring"] == {"every": 2, "n_sequences": 4}
+    assert recipe["measuring"] == {"every": 2, "n_sequences": 4, "cosine_at": []}
     assert (recipe["checkpoint_every"], recipe["seed"]) == (1, 7)
     bias, freeze = recipe["interventions"]
     assert (bias["name"], bias["factor"], bias["layers"]) == ("bias-attention", 2.5, [1])
