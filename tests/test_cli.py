@@ -297,7 +297,7 @@ def test_a_task_is_trained_as_in_its_paper(name):
     assert recipe.optimizer == Adam(learning_rate=1e-4)
 
 
-TWO_STEPS = "--d-model 16 --steps 2 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
+TWO_STEPS = "--d-model 16 --steps 2 --every 1 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
 
 
 @pytest.mark.parametrize("name", plugins("tasks"))
