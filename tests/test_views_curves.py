@@ -94,6 +94,19 @@ def test_validation_is_dashed_in_interactive_curves_too():
     assert "Loss" in {note.text for note in figure.layout.annotations}
 
 
+def test_a_column_without_a_number_is_no_line():
+    table = metrics().assign(loss_seen=2.0, loss_never=np.nan, validation_loss=np.nan, repetition_truth=np.nan)
+    loss, repetition = curves_figure(table, ["loss", "repetition"], levels=LEVELS, drops=[20]).axes
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["all", "seen"]
+    assert len(lines(loss)) == 2
+    assert words(repetition) == ["drop, step 20"]
+    groups = {"first": table, "second": metrics().assign(validation_loss=2.0)}
+    legend = curves_figure(groups, ["loss"]).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["first", "second", "validation"]
+    nothing = curves_figure(table.assign(accuracy=np.nan), ["accuracy"], drops=[20]).axes[0]
+    assert not lines(nothing)
+
+
 def place(axes, word):
     """The box around a word, in shares of the axes."""
     text = next(text for text in axes.texts if text.get_text().startswith(word))

@@ -212,6 +212,14 @@ def test_the_tasks_of_a_mixture_are_thin_lines(run):
     assert not [name for name in found if "other" in name or "one_task" in name]
 
 
+def test_a_task_that_was_never_drawn_is_left_out(run, tmp_path):
+    loss = run.metrics["loss"]
+    mixed = Altered(run, loss_seen=loss, loss_never=np.nan, accuracy_never=np.nan)
+    assert legend(panels([mixed])["loss"][0]) == ["all", "seen"]
+    assert "Thin lines" not in panels([Altered(run, loss_never=np.nan)])["loss"][1]
+    assert write_report(mixed, tmp_path / "report").exists()
+
+
 def test_layers_are_thin_lines(run):
     deep = Altered(run, attention_progress_0=0.1, attention_progress_1=0.9)
     found = panels([deep])

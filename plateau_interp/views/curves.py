@@ -160,6 +160,8 @@ def parts(columns: Iterable[str], column: str) -> dict[str, str]:
 def lines(curves: Curves, column: str) -> list[Line]:
     """The curves of a panel: each group; its validation, dashed, where it was measured; the parts of a single group.
 
+    A curve without any number, as of a group that was never drawn, is left out.
+
     Raises:
         ValueError: if there is no run, or a run did not measure the column.
 
@@ -174,15 +176,16 @@ def lines(curves: Curves, column: str) -> list[Line]:
     for colour, (name, values) in zip(_cycled(len(grouped)), spread(curves, column).items(), strict=True):
         drawn.append(Line(values, colour, f"{name} (n = {values.n_runs})" if name and values.n_runs > 1 else name))
         if all(held_out in run for run in grouped[name]):
-            label = "" if any(line.dashed for line in drawn) else "validation"
+            label = "" if any(line.dashed and len(line.values.step) for line in drawn) else "validation"
             drawn.append(Line(spread(grouped[name], held_out)[""], colour, label, dashed=True))
     if len(grouped) > 1:
-        return drawn
+        return _with_numbers(drawn)
     (runs,) = grouped.values()
     shared = [name for name in runs[0].columns if all(name in run for run in runs)]
     named = parts(shared, column)
     for colour, (label, name) in zip(_cycled(len(named), first=2), named.items(), strict=True):
         drawn.append(Line(spread(runs, name)[""], colour, label, thin=True))
+    drawn = _with_numbers(drawn)
     if len(drawn) > 1 and not drawn[0].label:
         drawn[0] = dataclasses.replace(drawn[0], label="training" if drawn[1].dashed else "all")
     return drawn
@@ -441,6 +444,10 @@ def _grouped(curves: Curves) -> dict[str, list[pd.DataFrame]]:
     return listed
 
 
+def _with_numbers(drawn: list[Line]) -> list[Line]:
+    return [line for line in drawn if len(line.values.step)]
+
+
 def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     look = panel(column)
     drawn = lines(curves, column)
@@ -531,7 +538,9 @@ def _draw_truth(axes: "Axes", curves: Curves, column: str) -> None:
     runs = [run for group in _grouped(curves).values() for run in group]
     if not all(column in run for run in runs):
         return
-    truth = float(np.mean([run[column].mean() for run in runs]))
+    truth = float(pd.Series([run[column].mean() for run in runs]).mean())
+    if np.isnan(truth):
+        return
     line = axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
     text = f"true answers {truth:.3f}"
     if axes.get_legend_handles_labels()[1]:
