@@ -216,6 +216,7 @@ class Reproduce:
         from plateau_interp.reproductions.results import claims, publish
         from plateau_interp.reproductions.running import costs, plan, train_setting
 
+        check_device(self.device)
         paper = plugin("experiments", self.paper)
         chosen = paper.choose(self.experiments)
         runs = Path("runs", paper.name) if self.out is None else self.out
@@ -243,7 +244,7 @@ class Reproduce:
             [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", _duration(cost["seconds"])]
             for cost in costs
         ]
-        _print_table(["experiment", "reproduces", "runs done", "time left, at most"], rows)
+        _print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,10 +15,11 @@ from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
 from plateau_interp.reproductions.claims import Claim, Ordered, Within, peak, steps_to
 from plateau_interp.reproductions.experiments import Experiment, Paper
+from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import costs, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Setting, first_solved
-from plateau_interp.runs import Run
+from plateau_interp.runs import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
 
 TASK = MovingWindowSum(n=4, p=5)
@@ -82,6 +85,40 @@ def test_runs_are_those_of_their_settings(runs):
     base, left = (outcome(setting, 0, runs).metrics for setting in (BASE, LEFT))
     pd.testing.assert_frame_equal(base[base.step < 3], left[left.step < 3])
     assert base.loss[3] != left.loss[3]
+
+
+def test_a_run_of_another_recipe_is_refused_and_told(runs, tmp_path):
+    train_setting(BASE, 0, tmp_path)
+    changed = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
+    with pytest.raises(RunError, match=r"base/seed-0 holds a run of another recipe than 'base' has now"):
+        train_setting(changed, 0, tmp_path)
+    longer = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, steps=8)))
+    assert train_setting(longer, 0, tmp_path).metrics.step.tolist() == list(range(8))
+
+
+def test_a_fork_of_another_parent_is_refused(runs):
+    parent = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
+    with pytest.raises(RunError, match="another recipe"):
+        outcome(dataclasses.replace(LEFT, leaves=(parent, 3)), 0, runs)
+
+
+def test_what_is_taken_is_found_again_after_the_folders_moved(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    train_setting(SOLUTION, 9, old)
+    for step in TAKEN.open(old, 0).train():
+        if step.step == 2:
+            break
+    old.rename(new)
+    assert train_setting(TAKEN, 0, new).metrics.step.tolist() == list(range(6))
+
+
+def test_a_whole_run_has_ended_only_with_its_last_checkpoint(tmp_path):
+    # Killed between the last row and the last checkpoint: what others take is not there yet.
+    train_setting(SOLUTION, 9, tmp_path)
+    shutil.rmtree(tmp_path / "solution" / "seed-9" / "checkpoints" / "6")
+    assert outcome(SOLUTION, 9, tmp_path) is None
+    train_setting(SOLUTION, 9, tmp_path)
+    assert Run(tmp_path / "solution" / "seed-9").finished
 
 
 def test_what_has_ended_is_not_trained_again(runs):
@@ -268,9 +305,20 @@ def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_command_tells_a_mistake_in_one_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [("frist", "tiny has no experiment 'frist'"), ("first --device nonsense", ""), ("--seeds 0", "seeds must be")],
+)
+def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["reproduce", "tiny", "frist"]) == 2
+    assert cli.main(["reproduce", "tiny", *words.split()]) == 2
     told = capsys.readouterr().err
-    assert told.startswith("plateau: tiny has no experiment 'frist'")
+    assert told.startswith(f"plateau: {line}")
     assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_moves_that_were_not_measured_are_hatched():
+    axes = moves_figure(np.array([[1.0, np.nan]]), rows=["a"], columns=["0", "1"]).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["+1"]
+    assert len(axes.patches) == 1

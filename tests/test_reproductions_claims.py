@@ -59,7 +59,13 @@ def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [([3.0], "3"), ([1.0, 2.0, 9.0], "2 [1, 9]"), ([1.0, math.inf], "1 [1, never]"), ([math.inf], "never")],
+    [
+        ([3.0], "3"),
+        ([1.0, 2.0, 9.0], "2 [1, 9]"),
+        ([1.0, math.inf], "never [1, never]"),
+        ([1.0, 2.0, math.inf], "2 [1, never]"),
+        ([math.inf], "never"),
+    ],
 )
 def test_median_and_range_as_text(values, text):
     assert Measure("steps", lambda one: None).tell_all(values) == text
@@ -135,3 +141,21 @@ def test_what_has_no_known_value_is_told_and_not_judged():
 def test_without_outcomes_nothing_was_run(check):
     assert check.find({}).verdict == "not run"
     assert check.find({"a": [], "b": []}).verdict == "not run"
+
+
+UNSEEN = Measure("unseen", lambda one: 0.5 if one.seed < 3 else None, 1)
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(3, "holds"), (4, "unknown"), (5, "unknown")])
+def test_what_a_minority_of_the_seeds_showed_is_unknown(n, verdict):
+    ours = {"a": [outcome(seed) for seed in range(n)], "b": [outcome(seed) for seed in range(n)]}
+    finding = Within(UNSEEN, "a", high=1.0).find(ours)
+    assert finding.verdict == verdict
+    assert finding.measured.endswith(f"not seen in {n - 3})") == (n > 3)
+    assert (Ordered(UNSEEN, ("a", "b")).find(ours).verdict == "unknown") == (n > 3)
+    assert (Ratio(UNSEEN, "a", "b", high=2).find(ours).verdict == "unknown") == (n > 3)
+
+
+def test_a_ratio_over_nothing_is_unknown():
+    nothing = [outcome(cosine=(0.0, 0.0, 0.0))]
+    assert Ratio(COSINE, "a", "b", high=2).find({"a": [outcome()], "b": nothing}).verdict == "unknown"

@@ -1,7 +1,8 @@
 """Claims of a paper as statements about measured numbers, each with its tolerance and the reason for it.
 
 A check takes, for each setting's name, the outcomes of its seeds, and answers with what was measured and whether the
-claim holds. Numbers are medians over seeds, with the range; a step that was not reached is later than any other.
+claim holds. Numbers are medians over seeds, with the range; a step that was not reached is later than any other. What
+could be measured in fewer than four of five seeds leaves a claim unknown.
 """
 
 import itertools
@@ -64,7 +65,7 @@ class Measure:
     def tell_all(self, values: Sequence[float]) -> str:
         """Median and range as text."""
         low, high = min(values), max(values)
-        middle = self.tell(statistics.median_low(values) if high == NEVER else statistics.median(values))
+        middle = self.tell(statistics.median(values))
         return middle if len(values) == 1 else f"{middle} [{self.tell(low)}, {self.tell(high)}]"
 
 
@@ -108,11 +109,11 @@ def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> 
     return Measure(name or f"{column} at step {step}", of, digits)
 
 
-def final(column: str, *, name: str = "", digits: int = 3) -> Measure:
-    """Mean of a column's last ten measured values."""
+def final(column: str, *, rows: int = 10, name: str = "", digits: int = 3) -> Measure:
+    """Mean of a column's last measured values."""
 
     def of(outcome: Outcome) -> float | None:
-        return float(outcome.metrics[column].tail(10).mean()) if column in outcome.metrics else None
+        return float(outcome.metrics[column].dropna().tail(rows).mean()) if column in outcome.metrics else None
 
     return Measure(name or f"final {column}", of, digits)
 
@@ -187,13 +188,17 @@ class Within:
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Compare the median with the bounds."""
-        values = _values(self.measure, outcomes.get(self.setting, ()))
-        if not values:
+        ours = outcomes.get(self.setting, ())
+        if not ours:
             return NOT_RUN
+        values = list(_by_seed(self.measure, ours).values())
+        unseen = len(ours) - len(values)
+        told = f"({_seeds(len(ours))}{f', not seen in {unseen}' if unseen else ''})"
+        told = f"{self.measure.tell_all(values)} {told}" if values else told
+        if len(values) < MAJORITY * len(ours):
+            return Finding(told, "unknown")
         holds = self.low <= statistics.median(values) <= self.high
-        return Finding(
-            f"{self.measure.tell_all(values)} ({_seeds(len(values))})", "holds" if holds else "does not hold"
-        )
+        return Finding(told, "holds" if holds else "does not hold")
 
 
 @dataclass(frozen=True)
@@ -210,9 +215,11 @@ class Ordered:
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Compare neighbours seed by seed."""
-        by_setting = [_by_seed(self.measure, outcomes.get(name, ())) for name in self.settings]
-        if not all(by_setting):
+        if not all(outcomes.get(name) for name in self.settings):
             return NOT_RUN
+        by_setting = [_by_seed(self.measure, outcomes[name]) for name in self.settings]
+        if not all(by_setting):
+            return Finding("not seen", "unknown")
         told = "; ".join(
             f"{name} {self.measure.tell_all(list(values.values()))}"
             for name, values in zip(self.settings, by_setting, strict=True)
@@ -221,11 +228,11 @@ class Ordered:
         shares = []
         for first, second in itertools.pairwise(by_setting):
             shared = first.keys() & second.keys()
-            if not shared:
-                return Finding(told, "unknown")
+            if len(shared) < MAJORITY * min(len(outcomes[name]) for name in self.settings) or not shared:
+                return Finding(f"{told} (only {_seeds(len(shared))} in common)", "unknown")
             right = sum(first[seed] < second[seed] for seed in shared)
             shares.append(f"{right}/{len(shared)}")
-            medians = [statistics.median(values.values()) for values in (first, second)]
+            medians = [statistics.median(values[seed] for seed in shared) for values in (first, second)]
             holds = holds and right >= MAJORITY * len(shared) and medians[0] < medians[1]
         return Finding(f"{told} (seeds in order: {', '.join(shares)})", "holds" if holds else "does not hold")
 
@@ -250,12 +257,12 @@ class Ratio:
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Divide seed by seed."""
-        ours, theirs = (_by_seed(self.measure, outcomes.get(name, ())) for name in (self.setting, self.over))
-        if not ours or not theirs:
+        if not outcomes.get(self.setting) or not outcomes.get(self.over):
             return NOT_RUN
-        shared = [seed for seed in ours if theirs.get(seed, NEVER) != NEVER]
-        if not shared:
-            return Finding(f"{self.over} never got there", "unknown")
+        ours, theirs = (_by_seed(self.measure, outcomes[name]) for name in (self.setting, self.over))
+        shared = [seed for seed in ours if 0 < theirs.get(seed, NEVER) < NEVER]
+        if len(shared) < MAJORITY * len(outcomes[self.setting]):
+            return Finding(f"a number over another for {_seeds(len(shared))} alone", "unknown")
         ratios = [ours[seed] / theirs[seed] for seed in shared]
         told = Measure("", lambda _: None, digits=2).tell_all(ratios)
         holds = self.low <= statistics.median(ratios) <= self.high

@@ -6,14 +6,17 @@ The general figures are in `plateau_interp.views.curves`.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float
+
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Outcome
-from plateau_interp.views.curves import MUTED, STYLE, Panel, level_lines, panel
+from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, Panel, level_lines, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["seeds_figure"]
+__all__ = ["moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -63,6 +66,31 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                 for colour, (name, ours) in zip(_colours(len(outcomes)), outcomes.items(), strict=True)
             ]
             figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4))
+        return figure
+
+
+def moves_figure(moves: Float[np.ndarray, "row column"], *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
+    """Steps by which a drop moves, as a heat map: blue earlier, red later, hatched where nothing is known (NaN)."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    most = float(np.nanmax(np.abs(moves), initial=1.0))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(2.4 + 0.75 * len(columns), 1.2 + 0.36 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(moves, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+        for row, column in np.ndindex(moves.shape):
+            if np.isnan(moves[row, column]):
+                place = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=GRID, linewidth=0))
+                continue
+            colour = "white" if abs(moves[row, column]) > 0.6 * most else INK
+            axes.text(column, row, f"{moves[row, column]:+.0f}", ha="center", va="center", fontsize=8, color=colour)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(title="Steps by which the drop moves", xlabel="frozen from this step on")
+        figure.colorbar(image, ax=axes, label="steps")
         return figure
 
 

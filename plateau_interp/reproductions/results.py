@@ -116,22 +116,21 @@ def _store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path)
     curves.astype(dict.fromkeys(floats, np.float32)).to_parquet(buffer, index=False, compression="zstd")
     about = _about(setting, folder) if kept else {}
     made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
-    about = {"recipe": _recipe(setting), "seeds": {**about.get("seeds", {}), **made}}
+    about = {**setting.identity(0), "seeds": {**about.get("seeds", {}), **made}}
     write_atomically(folder / f"{setting.name}.parquet", buffer.getvalue())
     write_atomically(folder / f"{setting.name}.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 
-def _recipe(setting: Setting) -> dict[str, Any]:
-    """What identifies a setting's results: its recipe and where it comes from, without folders."""
-    data = setting.recipe.to_dict()
-    taken = None if setting.takes is None else [setting.takes[0].name, setting.takes[1], setting.takes[2]]
-    left = None if setting.leaves is None else [setting.leaves[0].name, setting.leaves[1]]
-    return {**data, "takes": taken, "leaves": left}
+def _is_of(setting: Setting, about: Mapping[str, Any]) -> bool:
+    ours: dict[str, Any] = json.loads(json.dumps(setting.identity(0)))
+    return ours == {key: about[key] for key in ours}
 
 
 def _made(folder: Path) -> dict[str, Any]:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    return {**environment, "seconds": seconds(folder), "steps": int(Run(folder).metrics["step"].iloc[-1]) + 1}
+    run = Run(folder)
+    first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
+    return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}
 
 
 def _about(setting: Setting, folder: Path) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _about(setting: Setting, folder: Path) -> dict[str, Any]:
 def _curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
     """The stored curves, unless they are of another recipe under the same name."""
     file = folder / f"{setting.name}.parquet"
-    if not file.is_file() or _about(setting, folder)["recipe"] != _recipe(setting):
+    if not file.is_file() or not _is_of(setting, _about(setting, folder)):
         return None
     return pd.read_parquet(file)
 
@@ -160,7 +159,7 @@ def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
 
 def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> str:
     shown = [experiment for experiment in paper.experiments if _was_run(experiment, outcomes)]
-    judged = [claim for e in paper.experiments for claim in _claims(e, outcomes) if claim["verdict"] != "not run"]
+    judged = [claim for e in shown for claim in _claims(e, outcomes) if claim["verdict"] != "not run"]
     counts = {
         verdict: sum(claim["verdict"] == verdict for claim in judged)
         for verdict in ("holds", "does not hold", "unknown")
@@ -171,8 +170,9 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         f"Written by `plateau reproduce {paper.name}` from the files in `{folder.relative_to(out)}`; {paper.source}.",
         paper.about,
         f"{len(judged)} claims were tested: {counts['holds']} hold, {counts['does not hold']} do not, "
-        f"{counts['unknown']} have no known value to hold against.",
-        "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps.",
+        f"{counts['unknown']} have no known value to hold against or could not be measured.",
+        "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps. Headings say what "
+        "the paper shows, verdicts what was found here.",
         _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
         *(part for e in shown for part in _section(e, outcomes, folder, out)),
     ]

@@ -55,13 +55,18 @@ def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> li
 
 
 def outcome(setting: Setting, seed: int, runs: Path) -> Outcome | None:
-    """What came out of a setting's run; None if it has not ended (or not begun)."""
+    """What came out of a setting's run; None if it has not ended (or not begun).
+
+    Raises:
+        RunError: if its folder holds the run of another recipe.
+    """
     folder = setting.folder(runs, seed)
     if not (folder / "recipe.json").is_file():
         return None
+    setting.check(runs, seed)
     run = Run(folder)
     metrics = run.metrics
-    if not setting.ended(metrics) or (setting.adds is not None and not (folder / ADDED).is_file()):
+    if not _ended(setting, run) or (setting.adds is not None and not (folder / ADDED).is_file()):
         return None
     if setting.adds is not None:
         metrics = metrics.merge(pd.read_parquet(folder / ADDED), on="step", how="left")
@@ -107,7 +112,7 @@ def train_setting(
         warnings.simplefilter("ignore", InterventionWarning)
         begin = time.monotonic()
         run = setting.open(runs, seed, device=device)
-        if not setting.ended(run.metrics):
+        if not _ended(setting, run):
             solved = first_solved(run.metrics)
             with nullcontext(lambda step: None) if showing is None else showing(run) as show:
                 for step in run.train(device=device):
@@ -116,15 +121,25 @@ def train_setting(
                         solved = step.step
                     if step.metrics and setting.enough(step.step, solved=solved):
                         break
+            _write_table(run.metrics, run.path / "metrics.parquet")
         if setting.adds is not None:
-            table = setting.adds(run).to_parquet(index=False)
-            assert table is not None
-            write_atomically(run.path / ADDED, table)
+            _write_table(setting.adds(run), run.path / ADDED)
     before = seconds(run.path) or 0.0
     write_atomically(run.path / SECONDS, json.dumps(before + time.monotonic() - begin) + "\n")
     done = outcome(setting, seed, runs)
     assert done is not None, f"{run.path} did not end"
     return done
+
+
+def _ended(setting: Setting, run: Run) -> bool:
+    """Whether a run has all that its setting asks for: of a whole one the last checkpoint, which others may take."""
+    return setting.ended(run.metrics) and (run.finished or not setting.whole)
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    content = table.to_parquet(index=False)
+    assert content is not None
+    write_atomically(path, content)
 
 
 def seconds(folder: Path) -> float | None:
@@ -134,11 +149,12 @@ def seconds(folder: Path) -> float | None:
 
 
 def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None = None) -> list[dict[str, Any]]:
-    """What experiments would cost on this machine at most, from a few measured training steps of each kind.
+    """What experiments would cost on this machine, roughly, from a few training steps of each kind.
 
     Returns:
         For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``;
-        and the ``seconds`` that the others take if each goes to its last step. A run that several share counts in each.
+        and the ``seconds`` that the others take if each goes to its last step: most are solved long before. A run that
+        several share counts in each; what is measured afterwards does not count.
     """
     found = []
     pace: dict[str, float] = {}
@@ -165,11 +181,12 @@ def _steps(setting: Setting) -> int:
 def _seconds_a_step(setting: Setting, known: dict[str, float], *, n_steps: int = 2) -> float:
     """Mean over a few steps, measured ones where every step is; settings of equal shapes are timed once."""
     recipe = setting.recipe
-    shapes = f"{recipe.task} {recipe.model} {recipe.batch_size} {recipe.measuring}"
+    shapes = f"{recipe.task} {recipe.model} {recipe.training} {recipe.measuring}"
     if shapes not in known:
-        meter = recipe.build_meter() if recipe.measuring.every == 1 else None
-        model, task = recipe.build_model(), recipe.task
-        steps = train(model, task, steps=n_steps + 1, batch_size=recipe.batch_size, meter=meter)
+        meter = recipe.build_meter() if recipe.measure_every == 1 else None
+        model, task, batch_size = recipe.build_model(), recipe.task, recipe.batch_size
+        optimizer = recipe.optimizer.build(model.named_parameters())
+        steps = train(model, task, steps=n_steps + 1, batch_size=batch_size, meter=meter, optimizer=optimizer)
         next(steps)  # the first pays for what later ones find made
         begin = time.perf_counter()
         list(steps)

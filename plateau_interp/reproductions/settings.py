@@ -1,16 +1,20 @@
 """Settings: the ways to train that a reproduction compares, and what came out of their runs."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.plateaus import Summary, summarise
-from plateau_interp.recipes import Recipe
-from plateau_interp.runs import Run
+from plateau_interp.recipes import Fork, Recipe
+from plateau_interp.runs import Run, RunError
 from plateau_interp.types import Intervention
 
 __all__ = ["SOLVED", "Outcome", "Setting", "first_solved"]
@@ -62,14 +66,55 @@ class Setting:
         transplant = TransplantWeights(f"{folder}@{source.recipe.steps}", where=where)
         return (transplant, FreezeWeights(where), *self.recipe.interventions)
 
-    def open(self, runs: Path, seed: int, *, device: str = "cpu") -> Run:
-        """Its run of a seed, made if it is not there; what it `needs` must be."""
-        path, interventions = self.folder(runs, seed), self.interventions(runs)
+    def whole_recipe(self, runs: Path, seed: int) -> Recipe:
+        """The recipe that its run of a seed has in its folder."""
+        interventions = self.interventions(runs)
         if self.leaves is None:
-            return Run.create(path, dataclasses.replace(self.recipe, seed=seed, interventions=interventions))
+            return dataclasses.replace(self.recipe, seed=seed, interventions=interventions)
+        setting, step = self.leaves
+        parent = setting.whole_recipe(runs, seed)
+        training = dataclasses.replace(parent.training, steps=self.recipe.steps)
+        return dataclasses.replace(parent, interventions=interventions, training=training, fork_of=Fork(parent, step))
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What makes its run of a seed that run, in whatever folder: its recipe, and that of the run it takes from."""
+        recipe = self.whole_recipe(Path(), seed).to_dict()
+        taken = None if self.takes is None else self.takes[0].identity(self.takes[1])
+        return {"recipe": recipe, "taken": taken}
+
+    def open(self, runs: Path, seed: int, *, device: str = "cpu") -> Run:
+        """Its run of a seed, made if it is not there; what it `needs` must be.
+
+        Raises:
+            RunError: if the folder has the run of another recipe; and as from `Run.create` and `Run.fork`.
+        """
+        path = self.folder(runs, seed)
+        self.check(runs, seed)
+        if (path / "recipe.json").is_file():
+            # The folders may have been moved, or be named in another way: what it takes is found from here.
+            write_atomically(path / "recipe.json", self.whole_recipe(runs, seed).to_json())
+        if self.leaves is None:
+            return Run.create(path, self.whole_recipe(runs, seed))
         parent, step = self.leaves
         fork = Run(parent.folder(runs, seed)).fork
+        interventions = self.interventions(runs)
         return fork(at=step, interventions=interventions, steps=self.recipe.steps, out=path, device=device)
+
+    def check(self, runs: Path, seed: int) -> None:
+        """Whether what is in its folder was made by its recipe; a smaller number of steps is no difference.
+
+        Raises:
+            RunError: if not.
+        """
+        path = self.folder(runs, seed)
+        if not (path / "recipe.json").is_file():
+            return
+        there, ours = Run(path).recipe.to_dict(), self.whole_recipe(runs, seed).to_dict()
+        same_steps = {**there, "training": {**there["training"], "steps": ours["training"]["steps"]}}
+        if _placeless(same_steps) != _placeless(ours) or there["training"]["steps"] > ours["training"]["steps"]:
+            raise RunError(
+                f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
+            )
 
     def enough(self, step: int, *, solved: int | None) -> bool:
         """Whether a run may end after a measured step, if its task was first solved at ``solved``."""
@@ -80,6 +125,11 @@ class Setting:
     def ended(self, metrics: pd.DataFrame) -> bool:
         """Whether a run's metrics go as far as the setting asks."""
         return not metrics.empty and self.enough(int(metrics["step"].iloc[-1]), solved=first_solved(metrics))
+
+
+def _placeless(recipe: dict[str, Any]) -> str:
+    """A recipe as text, with runs that it takes weights from named by setting, seed and step alone."""
+    return re.sub(r'"source": "[^"]*?([^/"]+/seed-\d+@\d+)"', r'"source": "\1"', json.dumps(recipe, sort_keys=True))
 
 
 def first_solved(metrics: pd.DataFrame) -> int | None:
