@@ -268,7 +268,7 @@ FIG2 = Experiment(
             "Repetition peaks before the drop",
             "figure 2",
             Within(peaks_before_drop("repetition"), B, low=1),
-            EVERY_SEED,
+            IN_THE_MEDIAN,
         ),
         claim(
             "Collapse peaks before the drop", "figure 2", Within(peaks_before_drop("cosine"), B, low=1), IN_THE_MEDIAN
