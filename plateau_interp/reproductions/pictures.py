@@ -65,7 +65,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                 matplotlib.lines.Line2D([], [], color=colour, label=ours[0].setting.about or name)
                 for colour, (name, ours) in zip(_colours(len(outcomes)), outcomes.items(), strict=True)
             ]
-            figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4))
+            figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5))
         return figure
 
 
