@@ -16,6 +16,8 @@ __all__ = ["Summary", "compare", "summarise"]
 
 SMOOTHING = 9
 """Measured steps in the running median that takes the noise of single batches out of the loss."""
+LEAST_ROWS = 3
+"""With fewer measured steps before half of the fall is done, nobody can tell a plateau from a slope."""
 BANDWIDTH = 0.01
 """Width of the kernel in which the density of losses is taken, as a share of the fall."""
 SHELF_DENSITY = 0.25
@@ -36,16 +38,18 @@ GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")
 class Summary:
     """The numbers of a run; steps are training steps, losses nats a scored position, None where a thing was not seen.
 
-    The loss is smoothed by a running median over 9 measured steps before anything is read off it. *Fall* means the way
-    from the first loss to the task's closed-form floor, or to the lowest loss reached where no floor is known.
+    The loss is smoothed by a running median over 9 measured steps (near the first and the last over as many as there
+    are on both sides) before anything is read off it. *Fall* means the way from the first loss to the task's
+    closed-form floor, or to the lowest loss reached where no floor is known.
     """
 
     level: float | None
     """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it
     never is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at
     least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
-    None, as `start` and `end`, if it stays there for less than 15 % of the steps before half of the fall: such a loss
-    falls without a plateau."""
+    None, as `start` and `end`, if it stays there for less than 15 % of the steps before half of the fall, or for one
+    measured step alone, or if fewer than 3 are measured before half of the fall: such a loss falls without a plateau
+    that could be seen."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
@@ -154,7 +158,8 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     levels = task.levels
     steps = metrics["step"].to_numpy()
     raw = metrics["loss"].to_numpy(dtype=float)
-    loss = pd.Series(raw).rolling(SMOOTHING, center=True, min_periods=1).median().to_numpy()
+    lowest = float(raw.min()) if levels.floor is None else levels.floor
+    loss = _smoothed(raw, half=(raw[0] + lowest) / 2)
     lowest = float(loss.min()) if levels.floor is None else levels.floor
     level, start, end, drop = _shelf(loss, first=float(raw[0]), lowest=lowest)
     accuracy = _column(metrics, "accuracy")
@@ -227,20 +232,41 @@ def _comparable(summary: Summary) -> dict[str, float | None]:
     }
 
 
+def _smoothed(loss: np.ndarray, *, half: float) -> np.ndarray:
+    """The running median, near the ends over as many rows on one side as on the other.
+
+    A window that reached further to one side would move a fall to another row; this one leaves a loss that only falls
+    as it is. Only where 9 rows or more come before the loss is below ``half`` do the first take all the rows that a
+    whole window has to their right: that far from the fall they may.
+    """
+    rolling = pd.Series(loss).rolling(SMOOTHING, center=True, min_periods=1).median().to_numpy(copy=True)
+    medians, reach = rolling.copy(), SMOOTHING // 2
+    for row in {*range(min(reach, len(loss))), *range(max(len(loss) - reach, 0), len(loss))}:
+        sides = min(row, len(loss) - 1 - row)
+        medians[row] = np.median(loss[row - sides : row + sides + 1])
+    if len(loss) > SMOOTHING and (medians[:SMOOTHING] >= half).all():
+        medians[:reach] = rolling[:reach]
+    return medians
+
+
 def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | None, int | None, int | None, int | None]:
     """Level, and the row indices of start, end and drop; see `Summary`."""
     fall = first - lowest
     if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
         return float(np.median(loss)), 0, len(loss) - 1, None
     below_half = np.flatnonzero(loss < first - fall / 2)
-    before = loss[: max(int(below_half[0]), 1)] if len(below_half) else loss
+    half = int(below_half[0]) if len(below_half) else None
+    before = loss[:half]
+    if len(before) < LEAST_ROWS:
+        return None, None, None, half
     level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
     dropped = np.flatnonzero(loss < (level + lowest) / 2)
-    drop = int(dropped[0]) if len(dropped) and len(below_half) else None
+    drop = None if half is None else next((int(row) for row in dropped if row >= half), None)
+    # Neither is empty: the level lies between two losses before half of the fall.
     reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
     left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
-    if left[-1] - reached[0] < LEAST_LENGTH * (len(before) - 1):
-        return None, None, None, int(below_half[0]) if len(below_half) else None
+    if left[-1] - reached[0] < max(1, LEAST_LENGTH * (len(before) - 1)):
+        return None, None, None, half
     return level, int(reached[0]), int(left[-1]), drop
 
 

@@ -224,3 +224,36 @@ def test_a_plateau_lasts_for_a_share_of_the_way_to_half_of_the_fall(length: int)
     if summary.level is not None:
         assert summary.level == pytest.approx(2.63, abs=0.01)
         assert summary.length == pytest.approx(length, abs=12)
+
+
+@pytest.mark.parametrize("every", [10, 20, 50])
+@pytest.mark.parametrize("loss", [[1.79, 0.35, 0.066, 0.026], [1.79, 1.2, 0.35, 0.066, 0.02], [1.79, 0.026]])
+def test_a_fall_within_the_first_measured_steps_is_no_plateau(loss: list[float], every: int) -> None:
+    loss = loss + [0.01] * 20
+    summary = summarise(pd.DataFrame({"step": np.arange(len(loss)) * every, "loss": loss}), task=FINITE, batch_size=256)
+    assert (summary.level, summary.start, summary.end) == (None, None, None)
+    assert summary.drop_step == next(every * row for row, value in enumerate(loss) if value < 1.79 / 2)
+
+
+@pytest.mark.parametrize("every", [10, 20, 50])
+@pytest.mark.parametrize("before", range(1, 8))
+@pytest.mark.parametrize("after", [1, 2, 20])
+def test_a_drop_after_few_measured_steps_is_where_it_is(before: int, after: int, every: int) -> None:
+    loss = [2.9, *[2.63] * (before - 1), *[1.3] * after]
+    summary = summary_of(pd.DataFrame({"step": np.arange(len(loss)) * every, "loss": loss}))
+    assert summary.drop_step == before * every
+    if before < 3:
+        assert summary.level is None
+    else:
+        assert summary.level == pytest.approx(2.63, abs=0.01)
+        assert (summary.start, summary.end) == (every, (before - 1) * every)
+
+
+def test_a_first_loss_that_alone_is_above_the_floor_is_no_plateau() -> None:
+    summary = falling(np.array([2.9] + [1.2990] * 20))
+    assert (summary.level, summary.drop_step) == (None, 1)
+
+
+def test_a_drop_comes_after_a_plateau_above_the_first_loss() -> None:
+    summary = falling(np.array([1.5] * 3 + [3.5] * 30 + [1.3] * 30))
+    assert (summary.level, summary.drop_step) == (pytest.approx(3.5, abs=0.01), 33)
