@@ -4,7 +4,7 @@ Works on any table with the columns that `plateau_interp.measuring.Meter` fills;
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,8 @@ class Summary:
     """First step at which the loss is below the middle between `level` and the floor (the lowest loss, where no floor
     is known), once half of the fall is done; without a plateau, at which half of the fall is done."""
     first_answer_step: int | None
-    """First step at which the first answer position is right in 95 % of the decoded sequences."""
+    """First step at which the first answer position is right in 95 % of the decoded sequences; None also where
+    positions are not measured, as with answers of one token."""
     steps_to: dict[int, int | None]
     """Percent of token accuracy (50, 95, 99) to the first measured step that has it."""
     samples_to: dict[int, int | None]
@@ -76,7 +77,7 @@ class Summary:
     attention_progress_start: float | None
     attention_progress_end: float | None
     final_loss: float
-    """Mean loss of the last 10 measured steps."""
+    """Mean loss of the last tenth of the measured steps: of 1 at least, of 10 at most."""
     final_accuracy: float | None
     floor: float | None
     """The task's closed-form floor."""
@@ -89,6 +90,11 @@ class Summary:
     final_validation_loss: float | None = None
     """At the last measured step."""
     final_validation_accuracy: float | None = None
+    grokking_delays: dict[str, int | None] = field(default_factory=dict)
+    """The same delay of each of the task's groups, such as the operations of modular arithmetic, by name as columns
+    have it; empty without groups."""
+    positions_measured: bool = True
+    """Whether the accuracy of each answer position was measured."""
 
     @property
     def length(self) -> int | None:
@@ -97,13 +103,14 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values as text, for a table."""
-        first_answers = _positions(self.partial_solution)
+        first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
+        first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
         level = "none" if self.level is None else _number(self.level)
         return [
             ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
             ("Plateau from step to step", "none" if self.length is None else f"{self.start} to {self.end}"),
             ("Answers right on the plateau", first_answers),
-            ("First answer right from step", _step(self.first_answer_step)),
+            ("First answer right from step", first_step),
             ("Drop step", _step(self.drop_step)),
             *((f"Steps to {percent} % accuracy", self._steps_and_samples(percent)) for percent in ACCURACIES),
             ("Peak cosine", _peak(self.peak_cosine, self.peak_cosine_step)),
@@ -118,11 +125,12 @@ class Summary:
         ]
 
     def _validation_rows(self) -> list[tuple[str, str]]:
-        delay = "unknown" if self.grokking_delay is None else f"{self.grokking_delay} steps"
+        several = self.grokking_delays if len(self.grokking_delays) > 1 else {}
         return [
             ("Training set 95 % right from step", _step(self.train_95_step)),
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
-            ("Grokking delay", delay),
+            ("Grokking delay", _delay(self.grokking_delay)),
+            *((f"Grokking delay, {group}", _delay(delay)) for group, delay in several.items()),
             ("Final validation loss (nats)", _number(self.final_validation_loss)),
             ("Final validation accuracy", _number(self.final_validation_accuracy, 3)),
         ]
@@ -167,8 +175,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
     truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
     validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
-    learned = None if validation_accuracy is None else steps_to[95]
-    understood = _first(steps, validation_accuracy, 0.95)
+    learned, understood, delay = _grokking(metrics, "")
     return Summary(
         level=level,
         level_expected=levels.plateau,
@@ -187,16 +194,18 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         peak_repetition=_extreme(repetition),
         peak_repetition_step=_at(steps, _where_extreme(repetition)),
         repetition_truth=None if truth is None or np.isnan(truth).all() else float(np.nanmean(truth)),
-        attention_progress_start=None if progress is None else float(progress[0]),
-        attention_progress_end=None if progress is None else float(progress[-1]),
-        final_loss=float(raw[-10:].mean()),
-        final_accuracy=_last(accuracy),
+        attention_progress_start=_number_or_none(progress, 0),
+        attention_progress_end=_number_or_none(progress, -1),
+        final_loss=float(raw[-min(10, max(1, len(raw) // 10)) :].mean()),
+        final_accuracy=_number_or_none(accuracy, -1),
         floor=levels.floor,
         train_95_step=learned,
         validation_95_step=understood,
-        grokking_delay=None if learned is None or understood is None else understood - learned,
-        final_validation_loss=_last(validation_loss),
-        final_validation_accuracy=_last(validation_accuracy),
+        grokking_delay=delay,
+        final_validation_loss=_number_or_none(validation_loss, -1),
+        final_validation_accuracy=_number_or_none(validation_accuracy, -1),
+        grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
+        positions_measured="accuracy_0" in metrics,
     )
 
 
@@ -278,6 +287,19 @@ def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
     return float(grid[np.flatnonzero(is_peak)[0]])
 
 
+def _grokking(metrics: pd.DataFrame, group: str) -> tuple[int | None, int | None, int | None]:
+    """First steps of 95 % in training and in validation, and the way between, of columns with such an ending."""
+    steps, validation = metrics["step"].to_numpy(), _column(metrics, f"validation_accuracy{group}")
+    learned = None if validation is None else _first(steps, _column(metrics, f"accuracy{group}"), 0.95)
+    understood = _first(steps, validation, 0.95)
+    return learned, understood, None if learned is None or understood is None else understood - learned
+
+
+def _validated_groups(metrics: pd.DataFrame) -> list[str]:
+    start = "validation_accuracy_"
+    return [str(name).removeprefix(start) for name in metrics.columns if str(name).startswith(start)]
+
+
 def _solved_between(metrics: pd.DataFrame, start: int | None, end: int | None) -> tuple[int, ...]:
     if start is None or end is None:
         return ()
@@ -298,8 +320,9 @@ def _first(steps: np.ndarray, values: np.ndarray | None, bound: float) -> int | 
     return int(steps[reached[0]]) if len(reached) else None
 
 
-def _last(values: np.ndarray | None) -> float | None:
-    return None if values is None else float(values[-1])
+def _number_or_none(values: np.ndarray | None, row: int) -> float | None:
+    """A column's value in a row; None where nothing was measured, or the measure is not a number."""
+    return None if values is None or np.isnan(values[row]) else float(values[row])
 
 
 def _at(steps: np.ndarray, index: int | None) -> int | None:
@@ -325,6 +348,10 @@ def _step(value: int | None) -> str:
 
 def _peak(value: float | None, step: int | None) -> str:
     return "not measured" if value is None else f"{value:.3f} at step {step}"
+
+
+def _delay(steps: int | None) -> str:
+    return "unknown" if steps is None else f"{steps} steps"
 
 
 def _positions(indices: tuple[int, ...]) -> str:

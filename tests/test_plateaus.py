@@ -257,3 +257,43 @@ def test_a_first_loss_that_alone_is_above_the_floor_is_no_plateau() -> None:
 def test_a_drop_comes_after_a_plateau_above_the_first_loss() -> None:
     summary = falling(np.array([1.5] * 3 + [3.5] * 30 + [1.3] * 30))
     assert (summary.level, summary.drop_step) == (pytest.approx(3.5, abs=0.01), 33)
+
+
+def test_without_answer_positions_they_are_not_measured() -> None:
+    rows = dict(summarise(grokking(), task=FINITE, batch_size=10).rows())
+    assert rows["First answer right from step"] == rows["Answers right on the plateau"] == "not measured"
+    rows = dict(summary_of(history().assign(accuracy_0=0.5)).rows())
+    assert (rows["First answer right from step"], rows["Answers right on the plateau"]) == ("not reached", "none")
+
+
+@pytest.mark.parametrize(("n", "n_last"), [(1, 1), (5, 1), (19, 1), (20, 2), (99, 9), (400, 10)])
+def test_the_final_loss_is_of_the_last_tenth_but_of_ten_steps_at_most(n: int, n_last: int) -> None:
+    loss = np.linspace(2.9, 1.3, n) ** 2
+    assert falling(loss).final_loss == pytest.approx(loss[-n_last:].mean())
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_what_is_not_a_number_was_not_seen(value: float | None) -> None:
+    table = grokking(understood=None)
+    for name in ("cosine", "repetition", "repetition_truth", "attention_progress"):
+        table[name] = value
+    columns = ["accuracy", "validation_loss", "validation_accuracy"]
+    table.loc[table.index[-1], columns] = value
+    summary = summarise(table, task=FINITE, batch_size=10)
+    assert (summary.attention_progress_start, summary.attention_progress_end) == (None, None)
+    assert (summary.peak_cosine, summary.peak_repetition, summary.repetition_truth) == (None, None, None)
+    assert (summary.final_accuracy, summary.final_validation_loss, summary.final_validation_accuracy) == (None,) * 3
+    assert not any("nan" in text for _, text in summary.rows())
+
+
+def test_each_group_has_a_grokking_delay() -> None:
+    table = grokking()
+    for group, step in [("add", 400), ("divide", None)]:
+        other = grokking(learned=150, understood=step)
+        table[f"accuracy_{group}"] = other["accuracy"]
+        table[f"validation_accuracy_{group}"] = other["validation_accuracy"]
+    summary = summarise(table, task=FINITE, batch_size=10)
+    assert (summary.grokking_delay, summary.grokking_delays) == (600, {"add": 250, "divide": None})
+    rows = dict(summary.rows())
+    assert (rows["Grokking delay, add"], rows["Grokking delay, divide"]) == ("250 steps", "unknown")
+    assert not summarise(grokking(), task=FINITE, batch_size=10).grokking_delays
