@@ -108,6 +108,56 @@ def test_layer_and_heads_are_chosen():
     assert attention_view(pattern(), heads=0).heads == ("head 0",)
 
 
+@pytest.mark.parametrize("heads", [np.int64(1), np.array([1]), np.array(1), torch.tensor([1]), range(1, 2)])
+def test_heads_may_be_any_whole_numbers(heads):
+    view = unchecked(attention_view)(pattern(), heads=heads)
+    assert view.heads == ("head 1",)
+    layers = torch.stack([pattern(seed=1), pattern(seed=2)])
+    assert unchecked(attention_view)(layers, layer=np.int64(1)).title == "Attention, layer 1"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"heads": "0"},
+        {"heads": True},
+        {"heads": [1.0]},
+        {"heads": torch.tensor([True, False])},
+        {"layer": "0"},
+        {"layer": True},
+        {"layer": torch.tensor([0, 1])},
+        {"steps": "0"},
+    ],
+)
+def test_what_is_no_whole_number_is_refused(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"{name} must be given in whole numbers; got"):
+        unchecked(attention_view)(pattern(), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (4, (4,)),
+        (np.int64(4), (4,)),
+        (np.array([4]), (4,)),
+        (np.array([0, 4]), (0, 4)),
+        (torch.tensor([0, 4]), (0, 4)),
+    ],
+)
+def test_steps_may_be_one_or_any_whole_numbers(run, captured, steps, expected):
+    for source in (run, captured):
+        view = unchecked(attention_view)(source, steps=steps)
+        assert view.steps == expected
+        assert specs(view.html)[0]["steps"] == list(expected)
+
+
+@pytest.mark.parametrize("tokens", [[1, 2, 3, 4], (1, "2", 3, 4), torch.tensor([1, 2, 3, 4]), np.array([1, 2, 3, 4])])
+def test_numbers_as_tokens_are_shown_as_text(tokens):
+    view = unchecked(attention_view)(pattern(), tokens=tokens)
+    assert specs(view.html)[0]["readings"][0]["tokens"] == ["1", "2", "3", "4"]
+
+
 def test_tokens_default_to_positions():
     assert attention_view(pattern(size=3)).readings[0].tokens == ("0", "1", "2")
     assert attention_view(pattern(size=2), tokens=["a", "b"]).readings[0].tokens == ("a", "b")
@@ -158,6 +208,18 @@ def test_side_by_side_shares_the_scale():
     assert second["readings"][0]["negative"]  # so that one colour means one number on both
 
 
+def test_side_by_side_shares_the_scale_of_one_kind_alone(run):
+    of_run, of_tensor = attention_view(run), attention_view(50 * pattern())
+    kinds = [[reading.kind for reading in view.readings] for view in (of_run, of_tensor)]
+    assert kinds == [["share of attention", "attention"], ["attention"]]
+    (share, one), (tensor,) = (spec["readings"] for spec in specs(side_by_side(of_run, of_tensor).html))
+    assert share["range"] == of_run.readings[0].spec()["range"]
+    assert not share["negative"]
+    assert one["range"] == tensor["range"] == of_tensor.readings[0].spec()["range"]
+    change = attention_view(run, steps=[0, 6]).relative_to(0)
+    assert not {reading.kind for reading in change.readings} & set(kinds[0])
+
+
 def test_a_page_needs_a_view():
     with pytest.raises(ValueError, match="at least one view"):
         Page([])
@@ -172,6 +234,7 @@ def test_a_page_needs_a_view():
         (torch.full((1, 2, 2), float("nan")), {}, "head 0, query 0, key 0 is nan"),
         (torch.tensor([[[0.0, 0.0], [float("-inf"), 0.0]]]), {}, "head 0, query 1, key 0 is -inf"),
         (torch.full((1, 2, 2), 1e9), {}, "raw scores"),
+        (torch.ones(1, 2, 2, dtype=torch.complex64), {}, "must be real; got torch.complex64"),
         (pattern(), {"tokens": ["a"]}, "4 positions needs 4 tokens; got 1"),
         (pattern(), {"layer": 1}, r"layer=1 needs a pattern \[layer, head, query, key\]"),
         (pattern()[None], {"layer": 1}, "layer 1 does not exist; there are layers 0 to 0"),
@@ -306,6 +369,30 @@ def test_captured_steps_of_different_shapes_are_refused(tmp_path):
         save_file({"activation": torch.zeros(2, 1, size, size)}, file)
     with pytest.raises(ValueError, match=r"differ in shape: \(2, 1, 3, 3\) at step 0, \(2, 1, 4, 4\) at step 1"):
         attention_view(Captured(tmp_path), steps=[0, 1])
+
+
+def recording(folder, sizes):
+    """Captured patterns [size, 1, 3, 3] of ones, times the step + 1."""
+    for step, size in enumerate(sizes):
+        (folder / str(step)).mkdir()
+        file = folder / str(step) / "blocks.0.attn.hook_pattern.safetensors"
+        save_file({"activation": torch.ones(size, 1, 3, 3) * (step + 1)}, file)
+    return Captured(folder)
+
+
+def test_captured_batches_may_differ_in_size(tmp_path):
+    view = attention_view(recording(tmp_path, [4, 2, 4]), steps=[0, 1, 2])
+    share, first = view.readings
+    assert share.name == "share of attention, mean of 2 to 4"
+    assert "mean over 2 to 4 sequences" in view.note
+    assert share.values == pytest.approx(np.full((3, 1, 3, 3), 1 / 3))
+    assert first.values[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert attention_view(Captured(tmp_path), steps=[0, 2]).readings[0].name == "share of attention, mean of 4"
+
+
+def test_captured_patterns_beside_a_run_of_another_size_are_refused(tmp_path, run):
+    with pytest.raises(ValueError, match=r"are \(3, 3\) \[query, key\], those of the run \(8, 8\)"):
+        attention_view(recording(tmp_path, [2]), run=run)
 
 
 def test_a_run_beside_anything_else_is_refused(run):

@@ -1,7 +1,9 @@
 """Collapse matrices: of which states, and what is refused."""
 
+import numpy as np
 import pytest
 import torch
+from typecheck import unchecked
 
 from plateau_interp.measuring import FINAL_STATE
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
@@ -32,6 +34,11 @@ def test_each_entry_is_the_mean_cosine_of_two_answer_rows(run, point):
         rows = states[:, 4 + one], states[:, 4 + other]  # the first answer is written in row 4, the separator's
         expected = torch.cosine_similarity(*rows, dim=-1).mean()
         assert matrices[1, one, other] == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("steps", [4, np.int64(4), np.array([4])])
+def test_a_single_step_and_numpy_will_do(run, steps):
+    assert torch.equal(unchecked(cosine_matrices)(run, steps), cosine_matrices(run, [4]))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ still pictures in a paper use `plateau_interp.views.curves.pattern_figure`.
 import base64
 import io
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -31,6 +32,7 @@ MAX_VALUES = 400_000
 N_EXAMPLES = 64
 """Sequences of a run's fixed batch that the mean is taken over."""
 CURVE_POINTS = 500
+SHARE = "share of attention"
 
 
 class AttentionSource(Protocol):
@@ -65,12 +67,14 @@ class Reading:
         values: finite; above the diagonal they are shown if any of them is not 0.
         tokens: one text a position.
         targets: positions to outline, or None.
+        kind: what a value measures; on a page, readings of one kind have one colour scale.
     """
 
     name: str
     values: Float[np.ndarray, "step head query key"] = field(repr=False)
     tokens: tuple[str, ...] = field(repr=False)
     targets: Bool[np.ndarray, "query key"] | None = field(default=None, repr=False)
+    kind: str = "attention"
 
     def spec(self) -> dict[str, Any]:
         """Plain data: values as integers of at least four decimals, in base64."""
@@ -81,6 +85,7 @@ class Reading:
         outlined = [] if self.targets is None else np.argwhere(self.targets).tolist()
         return {
             "name": self.name,
+            "kind": self.kind,
             "tokens": list(self.tokens),
             "targets": outlined,
             "data": base64.b64encode(whole.astype("<i2" if small else "<i4").tobytes()).decode(),
@@ -137,7 +142,10 @@ class AttentionView:
         at = steps.index(step)
         readings = tuple(
             replace(
-                reading, name=f"{reading.name}, change since step {step}", values=reading.values - reading.values[at]
+                reading,
+                name=f"{reading.name}, change since step {step}",
+                kind=f"change of {reading.kind}",
+                values=reading.values - reading.values[at],
             )
             for reading in self.readings
         )
@@ -173,9 +181,9 @@ def attention_view(
     source: Any,
     *,
     layer: int = 0,
-    heads: int | Sequence[int] | None = None,
-    steps: Sequence[int] | None = None,
-    tokens: Sequence[str] | Int[Tensor, " query"] | None = None,
+    heads: int | Iterable[int] | None = None,
+    steps: int | Iterable[int] | None = None,
+    tokens: Sequence[str | int] | Int[Tensor, " query"] | None = None,
     run: AttentionSource | None = None,
 ) -> AttentionView:
     """Look at attention: of a tensor, a cache, or a run at one or many steps of its training.
@@ -190,7 +198,7 @@ def attention_view(
         source: a `Run`, `Captured` steps, an `ActivationCache` (its first sequence is shown), or a pattern
             ``[head, query, key]`` or ``[layer, head, query, key]``.
         layer: which layer.
-        heads: which heads; all by default.
+        heads: which head or heads; all by default.
         steps: of a run or of captured steps: which to show, with a slider if there are several; the last by default.
         tokens: for a tensor or cache, a text for each position (the positions by default); for a run, token ids of
             one input to show in place of the fixed batch.
@@ -200,8 +208,9 @@ def attention_view(
         A view that shows itself in notebooks; ``save(path)`` writes it as one file.
 
     Raises:
-        ValueError: for a shape that is no pattern, values that are NaN or infinite, a layer, head or step that does
-            not exist, the wrong number of tokens, or more than `MAX_VALUES` values.
+        ValueError: for a shape that is no pattern, values that are complex, NaN or infinite, a layer, head or step
+            that does not exist or is no whole number, the wrong number of tokens, captured patterns of another size
+            than the run's, or more than `MAX_VALUES` values.
 
     Example:
         >>> view = attention_view(torch.rand(2, 4, 4).tril(), tokens=["a", "b", "c", "d"])
@@ -209,12 +218,15 @@ def attention_view(
         ('head 0', 'head 1')
         >>> path = view.save("attention.html")  # doctest: +SKIP
     """
+    layer = _whole_number("layer", layer)
+    heads = None if heads is None else whole_numbers("heads", heads)
+    steps = None if steps is None else whole_numbers("steps", steps)
     if all(hasattr(source, name) for name in ("checkpoints", "model", "task")):
         return _of_run(source, layer=layer, heads=heads, steps=steps, tokens=tokens)
-    if tokens is not None and isinstance(tokens, Tensor):
-        tokens = [str(token) for token in tokens.tolist()]
+    listed = tokens.tolist() if isinstance(tokens, Tensor) else tokens
+    texts = None if listed is None else [str(token) for token in listed]
     if isinstance(source, Captured):
-        return _of_captured(source, layer=layer, heads=heads, steps=steps, tokens=tokens, run=run)
+        return _of_captured(source, layer=layer, heads=heads, steps=steps, tokens=texts, run=run)
     for name, given in (("steps", steps), ("run", run)):
         if given is not None:
             raise ValueError(f"{name} needs a run or captured steps as the source; got a {type(source).__name__}")
@@ -232,7 +244,7 @@ def attention_view(
     elif layer != 0:
         raise ValueError(f"layer={layer} needs a pattern [layer, head, query, key]; got shape {tuple(source.shape)}")
     chosen = _chosen(heads, source.shape[0])
-    reading = _reading("as it is", [source[chosen]], tokens)
+    reading = _reading("as it is", [source[chosen]], texts)
     return _checked(
         AttentionView(f"Attention, layer {layer}", note, tuple(f"head {head}" for head in chosen), (reading,))
     )
@@ -269,9 +281,9 @@ def _of_run(
     run: AttentionSource,
     *,
     layer: int,
-    heads: int | Sequence[int] | None,
+    heads: Sequence[int] | None,
     steps: Sequence[int] | None,
-    tokens: Sequence[str] | Tensor | None,
+    tokens: Sequence[str | int] | Tensor | None,
 ) -> AttentionView:
     if not run.checkpoints:
         raise ValueError(f"{run!r} has no checkpoint yet: there are no weights to look at")
@@ -294,7 +306,9 @@ def _of_run(
     note = f"{kind.capitalize()} attention of {type(run.task).__name__}, weights of the checkpoint. "
     if len(inputs) > 1:
         same_for_all = targets if targets is not None and len(targets) == 1 else None
-        share = _reading(f"share of attention, mean of {len(inputs)}", shares, None, _first_map(same_for_all))
+        share = _reading(
+            f"share of attention, mean of {len(inputs)}", shares, None, _first_map(same_for_all), kind=SHARE
+        )
         readings = [share, one]
         note += _explained(f"{len(inputs)} fixed sequences")
     if getattr(getattr(run, "recipe", None), "interventions", ()):
@@ -315,7 +329,7 @@ def _of_captured(
     captured: Captured,
     *,
     layer: int,
-    heads: int | Sequence[int] | None,
+    heads: Sequence[int] | None,
     steps: Sequence[int] | None,
     tokens: Sequence[str] | None,
     run: AttentionSource | None,
@@ -330,9 +344,11 @@ def _of_captured(
     firsts: list[Tensor] = []
     shape = captured[at_steps[0], name].shape
     chosen = _chosen(heads, shape[1])
+    sizes = set()
     for step in at_steps:
         pattern = captured[step, name]
-        if pattern.shape != shape:
+        sizes.add(len(pattern))
+        if pattern.shape[1:] != shape[1:]:  # the batch may differ: the last of an epoch is smaller
             raise ValueError(
                 f"the captured patterns differ in shape: {tuple(shape)} at step {at_steps[0]}, "
                 f"{tuple(pattern.shape)} at step {step}"
@@ -340,17 +356,25 @@ def _of_captured(
         firsts.append(pattern[0, chosen])
         shares.append(_mean_share(pattern)[chosen])
     targets = None
+    if run is not None:
+        n_inputs = fixed_batch(run.task).inputs.shape[1]
+        if shape[2:] != (n_inputs, n_inputs):
+            raise ValueError(
+                f"the captured patterns are {tuple(shape[2:])} [query, key], those of the run {(n_inputs, n_inputs)}: "
+                "it is not the run that they were captured in"
+            )
     if run is not None and run.checkpoints:
         targets = _inputs(run, layer, None)[1]
         targets = targets[0] if targets is not None and len(targets) == 1 else None
+    size = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     readings = (
-        _reading(f"share of attention, mean of {len(pattern)}", shares, tokens, targets),
+        _reading(f"share of attention, mean of {size}", shares, tokens, targets, kind=SHARE),
         _reading("first sequence, as it is", firsts, tokens, targets),
     )
     return _checked(
         AttentionView(
             title=f"{captured.path.name}: captured attention, layer {layer}",
-            note=f"Captured in training, after the edits that came before. {_explained(f'{len(pattern)} sequences')}"
+            note=f"Captured in training, after the edits that came before. {_explained(f'{size} sequences')}"
             "Each step has sequences of its own. Rows are queries, columns keys.",
             heads=tuple(f"head {head}" for head in chosen),
             readings=readings,
@@ -379,7 +403,7 @@ def fixed_batch(task: Task) -> Batch:
 
 
 def _inputs(
-    run: AttentionSource, layer: int, tokens: Sequence[str] | Tensor | None
+    run: AttentionSource, layer: int, tokens: Sequence[str | int] | Tensor | None
 ) -> tuple[Int[Tensor, "batch query"], Bool[Tensor, "#batch query key"] | None]:
     """What the model reads, and the target positions of the layer."""
     task = run.task
@@ -421,7 +445,12 @@ def _from_cache(cache: Any, layer: int) -> tuple[Float[Tensor, "head query key"]
 
 
 def _reading(
-    name: str, maps: Sequence[Tensor], tokens: Sequence[str] | None, targets: Bool[Tensor, "query key"] | None = None
+    name: str,
+    maps: Sequence[Tensor],
+    tokens: Sequence[str] | None,
+    targets: Bool[Tensor, "query key"] | None = None,
+    *,
+    kind: str = "attention",
 ) -> Reading:
     """A reading of one map a step, checked."""
     shape = tuple(maps[0].shape)
@@ -433,6 +462,8 @@ def _reading(
             f"{n_values:,} attention values are too many for a page (at most {MAX_VALUES:,}): choose heads=[...], "
             "fewer steps, or a part of the tokens"
         )
+    if maps[0].is_complex():
+        raise ValueError(f"a pattern must be real; got {maps[0].dtype}: show its absolute value or one of its parts")
     values = torch.stack([pattern.detach().double().cpu() for pattern in maps]).numpy()
     if not np.isfinite(values).all():
         _step, head, query, key = np.argwhere(~np.isfinite(values))[0]
@@ -444,7 +475,7 @@ def _reading(
     texts = tuple(str(position) for position in range(shape[1])) if tokens is None else tuple(tokens)
     if len(texts) != shape[1]:
         raise ValueError(f"a pattern of {shape[1]} positions needs {shape[1]} tokens; got {len(texts)}")
-    return Reading(name, values, texts, None if targets is None else targets.cpu().numpy())
+    return Reading(name, values, texts, None if targets is None else targets.cpu().numpy(), kind)
 
 
 def _checked(view: AttentionView) -> AttentionView:
@@ -469,8 +500,25 @@ def chosen_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -
     return chosen
 
 
-def _chosen(heads: int | Sequence[int] | None, n_heads: int) -> list[int]:
-    chosen = list(range(n_heads)) if heads is None else [heads] if isinstance(heads, int) else list(heads)
+def whole_numbers(name: str, given: Any) -> list[int]:
+    """One number or several as a list of int; a ValueError for what is no whole number."""
+    if isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", None) != 0:
+        return [_whole_number(name, number) for number in given]
+    return [_whole_number(name, given)]
+
+
+def _whole_number(name: str, number: Any) -> int:
+    """An int, also from NumPy or PyTorch; a truth value is none."""
+    try:
+        if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
+            raise TypeError
+        return operator.index(number)
+    except TypeError:
+        raise ValueError(f"{name} must be given in whole numbers; got {number!r}") from None
+
+
+def _chosen(heads: Sequence[int] | None, n_heads: int) -> list[int]:
+    chosen = list(range(n_heads)) if heads is None else list(heads)
     if not chosen:
         raise ValueError("there is no head to show" if heads is None else "heads is empty; leave it out for all heads")
     for head in chosen:

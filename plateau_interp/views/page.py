@@ -51,7 +51,7 @@ class Page:
     Args:
         views: attention views, in reading order.
         title: of the saved page.
-        linked: move the views that have steps together, and give all of them the same colour scale.
+        linked: move the views that have steps together, and give readings of one kind the same colour scale.
 
     Raises:
         ValueError: for a page without views.
@@ -99,7 +99,7 @@ class Page:
 
 
 def side_by_side(*views: Embeddable, title: str = "Attention") -> Page:
-    """Views next to each other, with one slider and one colour scale: a run and its fork, or two checkpoints.
+    """Views next to each other, with one slider and the same colour scales: a run and its fork, or two checkpoints.
 
     Example:
         >>> import torch
@@ -161,7 +161,9 @@ def _place(spec: dict[str, Any], still: str, name: str) -> str:
 def _link(specs: list[dict[str, Any]], group: str) -> None:
     for spec in specs:
         spec["group"] = group
-    for readings in zip(*(spec["readings"] for spec in specs), strict=False):
+    everything = [reading for spec in specs for reading in spec["readings"]]
+    for kind in {reading["kind"] for reading in everything}:
+        readings = [reading for reading in everything if reading["kind"] == kind]
         shared = max(reading["range"] for reading in readings)
         negative = any(reading["negative"] for reading in readings)
         for reading in readings:
