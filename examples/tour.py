@@ -75,9 +75,11 @@ display(figure)
 # plateau, while the loss hardly moves. At the plateau's first and last step:
 
 # %%
+by_step = run.metrics.set_index("step")
 for when in (summary.start, summary.end):
-    row = run.metrics.set_index("step").loc[when]
-    print(f"step {when:3d}: loss {row.loss:.3f}, attention progress {row.attention_progress:.2f}")
+    if when is not None:  # there is a plateau
+        row = by_step.loc[when]
+        print(f"step {when:3d}: loss {row.loss:.3f}, attention progress {row.attention_progress:.2f}")
 
 # %% [markdown]
 # ## Look
