@@ -4,7 +4,6 @@ For attention patterns use `plateau_interp.hooks.attention`: scores and patterns
 here. Positions count from the start of the sequence also when a key/value cache is in use.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, reading_source
+from plateau_interp.hooks.arguments import check_choice, check_number, check_whole, freeze_indices, freeze_names
+from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
 from plateau_interp.intervening import editing, intervening
 from plateau_interp.receipts import ActivationEdit, EditReceipt
 from plateau_interp.resolving import resolve_hook_points, resolve_indices
@@ -46,9 +46,8 @@ class _PlacedEdit(ABC):
     heads: Sequence[int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("at", "positions", "heads"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, value if value is None or isinstance(value, str) else tuple(value))
+        freeze_names(self, "at")
+        freeze_indices(self, "positions", "heads")
 
     @abstractmethod
     def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
@@ -138,6 +137,10 @@ class PatchActivation(_PlacedEdit):
 
     source: Source = field(repr=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_source(self.source)
+
     def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
         """An edit that takes the source's activations of the running positions."""
         read: ActivationReader = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
@@ -188,8 +191,8 @@ class AblateActivation(_FormulaEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.by not in get_args(Ablation):
-            raise ValueError(f"by must be one of {', '.join(get_args(Ablation))}; got {self.by!r}")
+        check_choice(self, "by", get_args(Ablation))
+        check_whole(self, "seed")
 
     def edit(self, act: Tensor) -> Tensor:
         """What is left."""
@@ -228,8 +231,7 @@ class ScaleActivation(_FormulaEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.factor):
-            raise ValueError(f"factor must be finite; got {self.factor}")
+        check_number(self, "factor")
 
     def edit(self, act: Tensor) -> Tensor:
         """``factor * act``."""
@@ -267,9 +269,10 @@ class AddDirection(_FormulaEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.direction, Tensor):
+            raise ValueError(f"direction must be a tensor; got {self.direction!r}")
         _check_finite(self.direction)
-        if not math.isfinite(self.scale):
-            raise ValueError(f"scale must be finite; got {self.scale}")
+        check_number(self, "scale")
 
     def edit(self, act: Tensor) -> Tensor:
         """``act + scale * direction``."""

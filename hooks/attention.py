@@ -12,23 +12,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plateau_interp.hooks.sources import Source, check_batch, reading_source
+from plateau_interp.hooks.arguments import check_choice, check_number, freeze_indices
+from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.targets import (
     MapFunction,
     MapReader,
     check_map,
+    check_targets,
     crop,
     mapped_layers,
     reading_maps,
     selection,
 )
-from plateau_interp.intervening import editing
+from plateau_interp.intervening import check_intervention, editing
 from plateau_interp.receipts import ActivationEdit, DialledReceipt, EditReceipt
 from plateau_interp.resolving import resolve_hook_points, resolve_indices
 from plateau_interp.types import HookedModel, Intervention, answer_rows
@@ -51,8 +53,11 @@ class _TargetedEdit(ABC):
     rows: Sequence[int] | None = None
     targets: Tensor | MapFunction | None = field(default=None, repr=False)
 
+    takes_weights: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
-        _freeze_sequences(self, "layers", "heads", "rows")
+        freeze_indices(self, "layers", "heads", "rows")
+        check_targets(self.targets, weights=self.takes_weights)
 
     @abstractmethod
     def edit(self, act: Tensor, target: Tensor) -> Tensor:
@@ -84,7 +89,9 @@ class _TargetedEdit(ABC):
         """Act on the model while the context is open."""
         points = self.sites(model)
         targets, rows = self.resolve_targets(model), self.resolve_rows(model)
-        with reading_maps(model, targets, layers=self.layers, heads=self.heads, rows=rows) as readers:
+        with reading_maps(
+            model, targets, layers=self.layers, heads=self.heads, rows=rows, weights=self.takes_weights
+        ) as readers:
             edits = {point: self.bind(reader) for point, reader in zip(points, readers.values(), strict=True)}
             with editing(model, self, edits) as receipt:
                 yield receipt
@@ -129,9 +136,8 @@ class BiasAttention(_TargetedEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("at", self.at, get_args(Site))
-        if not math.isfinite(self.factor):
-            raise ValueError(f"factor must be finite; got {self.factor}")
+        check_choice(self, "at", get_args(Site))
+        check_number(self, "factor")
         if self.at == "scores" and self.factor <= 0:
             raise ValueError(f"factor must be positive at the scores; got {self.factor}; use MaskAttention to forbid")
 
@@ -187,12 +193,11 @@ class FixAttention(_TargetedEdit):
 
     total: float = 1.0
 
+    takes_weights: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.total):
-            raise ValueError(f"total must be finite; got {self.total}")
-        if isinstance(self.targets, Tensor) and (self.targets < 0).any():
-            raise ValueError("targets must not be negative: they are weights within a row")
+        check_number(self, "total")
 
     def edit(self, act: Tensor, target: Tensor) -> Tensor:
         """The row's targets in proportion; rows without targets as they are."""
@@ -238,8 +243,8 @@ class MaskAttention(_TargetedEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _freeze_sequences(self, "keys")
-        _check_choice("at", self.at, get_args(Site))
+        freeze_indices(self, "keys")
+        check_choice(self, "at", get_args(Site))
         if self.keys is not None and self.targets is not None:
             raise ValueError("give keys or targets, not both")
 
@@ -312,8 +317,10 @@ class AblateHeads:
     by: Ablation = field(default="zero", kw_only=True)
 
     def __post_init__(self) -> None:
-        _freeze_sequences(self, "heads", "layers")
-        _check_choice("by", self.by, get_args(Ablation))
+        if self.heads is None:
+            raise ValueError("heads must be whole numbers, such as [0, 2]; got None")
+        freeze_indices(self, "heads", "layers")
+        check_choice(self, "by", get_args(Ablation))
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The hook points it would act at."""
@@ -383,7 +390,8 @@ class PatchAttention:
     rows: Sequence[int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _freeze_sequences(self, "layers", "heads", "rows")
+        check_source(self.source)
+        freeze_indices(self, "layers", "heads", "rows")
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The hook points it would act at."""
@@ -433,6 +441,8 @@ class MixAttention:
     towards: Intervention = field(default_factory=FixAttention)
 
     def __post_init__(self) -> None:
+        check_intervention(self.towards)
+        check_number(self, "weight")
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must be between 0 and 1; got {self.weight}")
 
@@ -477,15 +487,3 @@ def _check_keys_left(forbidden: Tensor) -> None:
 
 def _point(site: Site) -> str:
     return "hook_pattern" if site == "pattern" else "hook_attn_scores"
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-
-
-def _freeze_sequences(value: Any, *names: str) -> None:
-    """Make tuples of fields that were given as lists or ranges."""
-    for name in names:
-        items = getattr(value, name)
-        object.__setattr__(value, name, None if items is None else tuple(items))

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.weights import Where, parameters_where
+from plateau_interp.hooks.arguments import check_number, freeze_names
+from plateau_interp.hooks.weights import Where, check_where, parameters_where
 from plateau_interp.intervening import hooking
 from plateau_interp.receipts import InterventionReceipt
 from plateau_interp.resolving import resolve_hook_points
@@ -37,8 +38,10 @@ class _GradientEdit(ABC):
     def __post_init__(self) -> None:
         if self.where is not None and self.at is not None:
             raise ValueError("give where (parameters) or at (hook points), not both")
-        if self.at is not None and not isinstance(self.at, str):
-            object.__setattr__(self, "at", tuple(self.at))
+        if self.at is not None:
+            freeze_names(self, "at")
+        if self.where is not None:
+            check_where(self.where)
 
     @abstractmethod
     def edit(self, gradient: Tensor) -> Tensor:
@@ -88,8 +91,7 @@ class ScaleGradient(_GradientEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not math.isfinite(self.factor):
-            raise ValueError(f"factor must be finite; got {self.factor}")
+        check_number(self, "factor")
 
     def edit(self, gradient: Tensor) -> Tensor:
         """``factor * g``."""
@@ -125,8 +127,9 @@ class ClipGradient(_GradientEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.max_norm > 0 and math.isfinite(self.max_norm)):
-            raise ValueError(f"max_norm must be positive and finite; got {self.max_norm}")
+        check_number(self, "max_norm")
+        if self.max_norm <= 0:
+            raise ValueError(f"max_norm must be positive; got {self.max_norm}")
 
     def edit(self, gradient: Tensor) -> Tensor:
         """``g * min(1, max_norm / |g|)``."""
@@ -166,10 +169,11 @@ class AmplifySlowGradient:
     where: Where | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_number(self, "decay", "gain")
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must be at least 0 and below 1; got {self.decay}")
-        if not math.isfinite(self.gain):
-            raise ValueError(f"gain must be finite; got {self.gain}")
+        if self.where is not None:
+            check_where(self.where)
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The parameters whose gradients it would edit."""

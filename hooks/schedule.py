@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from plateau_interp.intervening import listening
+from plateau_interp.hooks.arguments import check_whole
+from plateau_interp.intervening import check_intervention, listening
 from plateau_interp.receipts import DialledReceipt
 from plateau_interp.types import HookedModel, Intervention, Receipt
 
@@ -63,13 +64,13 @@ class During:
     ramp: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.start < 0:
-            raise ValueError(f"start must be at least 0; got {self.start}")
-        if self.stop is not None and self.stop <= self.start:
-            raise ValueError(f"stop must be after start={self.start}; got {self.stop}")
-        if self.every < 1:
-            raise ValueError(f"every must be at least 1; got {self.every}")
-        _check_ramp(self.ramp)
+        check_intervention(self.intervention)
+        check_whole(self, "start", "ramp")
+        check_whole(self, "every", least=1)
+        if self.stop is not None:
+            check_whole(self, "stop")
+            if self.stop <= self.start:
+                raise ValueError(f"stop must be after start={self.start}; got {self.stop}")
 
     def strength(self, step: int) -> float:
         """How much it acts at a step, from 0 to 1."""
@@ -128,12 +129,13 @@ class When:
     ramp: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_intervention(self.intervention)
+        check_whole(self, "ramp")
         given = [condition for condition in (self.condition, self.since, self.until) if condition is not None]
         if not given:
             raise ValueError("give at least one of condition, since and until")
         for condition in given:
             _read_condition(condition)
-        _check_ramp(self.ramp)
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """Where the wrapped intervention would act."""
@@ -228,19 +230,14 @@ class WhenReceipt(ScheduleReceipt):
             return otherwise
 
 
-def _read_condition(condition: Condition) -> Callable[[Mapping[str, float]], bool]:
+def _read_condition(condition: object) -> Callable[[Mapping[str, float]], object]:
     if callable(condition):
         return condition
-    match = COMPARISON.fullmatch(condition)
+    match = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
     if match is None:
         raise ValueError(f"expected a condition such as 'attention_progress > 0.5'; got {condition!r}")
     metric, sign, bound = match.groups()
     return lambda metrics: COMPARE[sign](metrics[metric], float(bound))
-
-
-def _check_ramp(ramp: int) -> None:
-    if ramp < 0:
-        raise ValueError(f"ramp must be at least 0; got {ramp}")
 
 
 def _ramped(steps_on: int, ramp: int) -> float:

@@ -1,6 +1,6 @@
 """Where patches and transplants come from: another model, a step of a run, a cache, a tensor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -11,7 +11,15 @@ from plateau_interp.hooks.targets import reading_tokens
 from plateau_interp.resolving import nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["ActivationReader", "NamedTensors", "Source", "check_batch", "open_source", "reading_source"]
+__all__ = [
+    "ActivationReader",
+    "NamedTensors",
+    "Source",
+    "check_batch",
+    "check_source",
+    "open_source",
+    "reading_source",
+]
 
 
 class NamedTensors(Protocol):
@@ -19,6 +27,8 @@ class NamedTensors(Protocol):
 
     def __getitem__(self, name: str, /) -> Tensor: ...
     def __iter__(self) -> Iterator[str]: ...
+    def keys(self) -> Iterable[str]:
+        """The names."""
 
 
 Source = str | Tensor | NamedTensors | HookedModel
@@ -28,12 +38,26 @@ ActivationReader = Callable[[str, int, int], Tensor]
 """``read(hook point, batch, length)``: the source's activation for the ``length`` positions up to the running ones."""
 
 
+def check_source(source: Any) -> None:
+    """Refuse what nothing can be taken from.
+
+    Raises:
+        ValueError: naming what a source can be.
+    """
+    is_model = hasattr(source, "named_parameters") and not isinstance(source, type)
+    if not (isinstance(source, str | Tensor) or is_model or (hasattr(source, "keys") and not isinstance(source, type))):
+        raise ValueError(
+            f"source must be a model, a run ('RUN' or 'RUN@STEP'), tensors by name or a tensor; got {source!r}"
+        )
+
+
 def open_source(source: Source) -> Any:
     """The source itself, or the model of a run where a run is named.
 
     Raises:
-        ValueError: for a step that is not a number; and what `plateau_interp.runs.Run` raises.
+        ValueError: for what is no source, a step that is not a number; and what `plateau_interp.runs.Run` raises.
     """
+    check_source(source)
     if not isinstance(source, str):
         return source
     from plateau_interp.runs import Run  # runs know recipes, and recipes know interventions: not at import time

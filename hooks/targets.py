@@ -7,6 +7,7 @@ map that depends on the data depends on tokens that such a forward no longer rea
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "MapReader",
     "Prefix",
     "check_map",
+    "check_targets",
     "crop",
     "mapped_layers",
     "reading_maps",
@@ -65,6 +67,29 @@ def crop(square: Tensor, pattern: Tensor) -> Tensor:
     if key > square.shape[-1]:
         raise ValueError(f"the map covers {square.shape[-1]} positions, but the forward has {key}")
     return square[..., key - query : key, :key]
+
+
+def check_targets(targets: Any, *, weights: bool, what: str = "targets") -> None:
+    """Refuse what is no map over attention patterns, and no function or None either.
+
+    Args:
+        targets: as given to an intervention.
+        weights: whether a map may hold weights (nonnegative numbers) instead of Bool.
+        what: what to call it.
+
+    Raises:
+        ValueError: for another type, number of axes or dtype, and for negative weights.
+    """
+    if targets is None or (callable(targets) and not isinstance(targets, type | Tensor)):
+        return
+    if not isinstance(targets, Tensor):
+        raise ValueError(f"{what} must be a tensor or a function of (tokens, layer); got {type(targets).__name__}")
+    if targets.ndim not in (2, 3):
+        raise ValueError(f"{what} must be [query, key] or [batch, query, key]; got {tuple(targets.shape)}")
+    if targets.dtype != torch.bool and not weights:
+        raise ValueError(f"{what} must be a Bool map: a position is meant or not; got {targets.dtype}")
+    if (targets < 0).any():
+        raise ValueError(f"{what} must not be negative: they are weights within a row")
 
 
 def check_map(square: Tensor, model: HookedModel, *, what: str) -> None:
@@ -111,6 +136,7 @@ def reading_maps(
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     rows: Sequence[int] | None = None,
+    weights: bool = False,
 ) -> Iterator[dict[int, MapReader]]:
     """Readers that give each layer's map for whatever forward is running.
 
@@ -120,6 +146,7 @@ def reading_maps(
         layers: to read for; None for all that have a map.
         heads: outside these the map is 0; None for all.
         rows: query positions outside which the map is 0; None for all.
+        weights: whether maps that a function gives may hold weights.
 
     Yields:
         A reader by layer; its maps have shape ``[batch|1, head|1, query, key]`` and the dtype of ``targets``.
@@ -135,7 +162,7 @@ def reading_maps(
         yield {layer: _fixed_reader(square) for layer, square in masked.items()}
         return
     with reading_tokens(model) as prefix:
-        compute = _computer(model, targets, prefix)
+        compute = _computer(model, targets, prefix, weights=weights)
 
         def reader(layer: int) -> MapReader:
             def read(pattern: Tensor) -> Tensor:
@@ -167,13 +194,24 @@ class Prefix:
     def __init__(self) -> None:
         self._new: Tensor | None = None
         self._all: Tensor | None = None
+        self._stage = 0
         self.forwards = 0
         """How many forwards have begun."""
 
     def remember(self, module: Any, inputs: tuple[Any, ...]) -> None:
         """Keep what a forward reads (a forward pre-hook of the embedding)."""
-        self._new = inputs[0]
+        self._new, self._stage = inputs[0], 0
         self.forwards += 1
+
+    def enter(self, stage: int, module: Any, inputs: tuple[Any, ...]) -> None:
+        """A block begins (a forward pre-hook of it); one that did not come before it says: a forward from embeddings.
+
+        Such a forward may go on from where one with tokens stopped.
+        """
+        if stage != self._stage:
+            self._new = self._all = None
+            self.forwards += 1
+        self._stage = stage + 1
 
     def tokens(self, batch: int, key: int) -> Int[Tensor, "batch key"]:
         """The tokens of the running forward and those before it, by their expected number.
@@ -205,12 +243,17 @@ def reading_tokens(model: HookedModel) -> Iterator[Prefix]:
     if embed is None:
         raise ValueError("the model has no embedding to read tokens from; give targets as a tensor")
     prefix = Prefix()
+    stages = [*getattr(model, "blocks", ()), getattr(model, "ln_final", torch.nn.Identity())]
     # Not a hook on the model itself: run_with_hooks and run_with_cache call its forward directly and would pass it by.
-    handle = embed.register_forward_pre_hook(prefix.remember)
+    handles = [
+        embed.register_forward_pre_hook(prefix.remember),
+        *(module.register_forward_pre_hook(partial(prefix.enter, stage)) for stage, module in enumerate(stages)),
+    ]
     try:
         yield prefix
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _task(model: HookedModel) -> Task:
@@ -234,8 +277,6 @@ def _fixed_maps(model: HookedModel, targets: Tensor | MapFunction | None) -> lis
     """The map of each layer if it is the same for all data, else None."""
     device = next(model.parameters()).device
     if isinstance(targets, Tensor):
-        if targets.ndim not in (2, 3):
-            raise ValueError(f"targets must be [query, key] or [batch, query, key]; got {tuple(targets.shape)}")
         check_map(targets, model, what="targets")
         n_ctx = model.cfg.n_ctx
         return [targets.detach().to(device)[..., :n_ctx, :n_ctx]] * model.cfg.n_layers
@@ -252,16 +293,21 @@ def _fixed_maps(model: HookedModel, targets: Tensor | MapFunction | None) -> lis
 
 
 def _computer(
-    model: HookedModel, targets: MapFunction | Tensor | None, prefix: Prefix
+    model: HookedModel, targets: MapFunction | Tensor | None, prefix: Prefix, *, weights: bool
 ) -> Callable[[int, Tensor], Tensor]:
     """A function from layer and pattern to the map for the tokens of the running forward."""
     if callable(targets):
         function = targets
 
         def compute(layer: int, pattern: Tensor) -> Tensor:
-            target = function(prefix.tokens(len(pattern), pattern.shape[-1]), layer)
-            check_map(target, model, what=f"targets(tokens, layer={layer})")
-            return target
+            target, what = function(prefix.tokens(len(pattern), pattern.shape[-1]), layer), f"targets(tokens, {layer=})"
+            if not isinstance(target, Tensor):
+                raise ValueError(f"{what} must give a map; got {type(target).__name__}")
+            check_targets(target, weights=weights, what=what)
+            check_map(target, model, what=what)
+            if target.ndim == 3 and len(target) not in (1, len(pattern)):
+                raise ValueError(f"{what} is for {len(target)} sequences, but the forward has {len(pattern)}")
+            return target.detach().to(pattern.device)[..., : model.cfg.n_ctx, : model.cfg.n_ctx]
 
         return compute
     task = _task(model)

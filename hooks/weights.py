@@ -25,12 +25,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.sources import Source, open_source
+from plateau_interp.hooks.sources import Source, check_source, open_source
 from plateau_interp.receipts import InterventionReceipt
 from plateau_interp.resolving import listed, nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["FreezeWeights", "TransplantWeights", "Where", "parameters_where", "transplant_weights_"]
+__all__ = ["FreezeWeights", "TransplantWeights", "Where", "check_where", "parameters_where", "transplant_weights_"]
 
 Where = str | Callable[[str], bool]
 """A group, a pattern over parameter names, or a function of the name."""
@@ -71,6 +71,16 @@ _transplanted: WeakKeyDictionary[Any, dict[str, list["TransplantReceipt"]]] = We
 """By model and parameter name: the transplants that hold it, the latest last."""
 
 
+def check_where(where: Any) -> None:
+    """Refuse what cannot say which parameters are meant.
+
+    Raises:
+        ValueError: for anything but a string or a function.
+    """
+    if not isinstance(where, str) and (isinstance(where, type) or not callable(where)):
+        raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {where!r}")
+
+
 def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
     """The parameters that a group, a name pattern or a function of the name means.
 
@@ -86,6 +96,7 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         >>> list(parameters_where(toy_model(MovingWindowSum(), d_model=32), "blocks.0.attn.W_*"))
         ['blocks.0.attn.W_Q', 'blocks.0.attn.W_O', 'blocks.0.attn.W_K', 'blocks.0.attn.W_V']
     """
+    check_where(where)
     parameters = dict(model.named_parameters())
     if isinstance(where, str) and where in GROUPS:
         names = {name for part in GROUPS[where] for name in _part(model, part, parameters, group=where)}
@@ -126,6 +137,9 @@ class FreezeWeights:
     """
 
     where: Where
+
+    def __post_init__(self) -> None:
+        check_where(self.where)
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The parameters it would freeze."""
@@ -220,6 +234,10 @@ class TransplantWeights:
 
     source: Source = field(repr=False)
     where: Where
+
+    def __post_init__(self) -> None:
+        check_source(self.source)
+        check_where(self.where)
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The parameters it would replace."""

@@ -26,6 +26,7 @@ from plateau_interp.types import HookedModel, Intervention, Receipt
 __all__ = [
     "InterventionWarning",
     "advance",
+    "check_intervention",
     "editing",
     "hooking",
     "intervening",
@@ -91,8 +92,7 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         (1, 15, 240)
     """
     for intervention in interventions:
-        if isinstance(intervention, type) or not isinstance(intervention, Intervention):
-            raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {intervention!r}")
+        check_intervention(intervention)
     with ExitStack() as stack:
         _open.add(stack)
         receipts = tuple(stack.enter_context(intervention.attach(model)) for intervention in interventions)
@@ -101,6 +101,16 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         for complaint in complaints(receipt):
             # frames: this generator, contextlib's __exit__, the user's with statement
             warnings.warn(f"{intervention!r} {complaint}", InterventionWarning, stacklevel=3)
+
+
+def check_intervention(value: object) -> None:
+    """Refuse what is no intervention, a class of them among it.
+
+    Raises:
+        ValueError: with an example of one.
+    """
+    if isinstance(value, type) or not isinstance(value, Intervention):
+        raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {value!r}")
 
 
 def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float]) -> None:

@@ -57,7 +57,7 @@ class Plan:
         Raises:
             RecipeError: for what `to_data` refuses.
         """
-        text = json.dumps(self.to_data(), sort_keys=True)
+        text = json.dumps(Plan.from_data(self.to_data()).to_data(), sort_keys=True)  # 10 for a float is 10.0
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def describe(self, model: HookedModel | None = None) -> str:
@@ -122,7 +122,9 @@ def _where(intervention: Intervention, model: HookedModel | None) -> str:
 
 def _key(value: Any) -> Any:
     """A hashable stand-in: equal for equal plain data, by identity for anything else."""
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "number", value  # a float may be given as a whole number
+    if value is None or isinstance(value, bool | str):
         return type(value).__name__, value
     if isinstance(value, tuple | list):
         return tuple(_key(item) for item in value)

@@ -421,6 +421,29 @@ def test_a_cache_filled_elsewhere_is_refused_where_the_tokens_matter() -> None:
     assert_untouched(model)
 
 
+def embedded(model: Any, tokens: Tensor) -> Tensor:
+    return model.W_E[tokens] + model.W_pos[: tokens.shape[1]]
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_forward_from_embeddings_is_refused_where_the_tokens_matter(start: int) -> None:
+    """It has no tokens of its own, and those of an earlier forward are others."""
+    model = toy(task=Pointer(), n_layers=2)
+    tokens = tokens_for(model)
+    other = toy(task=Pointer(), n_layers=2, seed=8)
+    for edit in (FixAttention(), PatchAttention(other)):
+        with intervening(model, edit):
+            logits = model(tokens)
+            with pytest.raises(ValueError, match="not all seen"):
+                model(embedded(model, tokens_for(model, seed=1)), start_at_layer=start)
+            assert torch.equal(model(tokens), logits)
+            model.embed(tokens)  # as `generate` does: then they are seen
+            assert torch.equal(model(embedded(model, tokens), start_at_layer=0), logits)
+            halfway = model(tokens, stop_at_layer=1)
+            assert torch.equal(model(halfway, start_at_layer=1), logits)
+        assert_untouched(model)
+
+
 def test_targets_by_function_are_the_task_s_own_when_it_says_the_same() -> None:
     model = toy(task=Pointer(), n_layers=2)
     tokens = tokens_for(model)
@@ -510,9 +533,10 @@ def test_nothing_leaks_from_the_future() -> None:
         (lambda: recheck(BiasAttention(), at="z"), "at must be one of pattern, scores; got 'z'"),
         (lambda: FixAttention(total=math.inf), "total must be finite"),
         (lambda: FixAttention(targets=-torch.eye(8)), "must not be negative"),
+        (lambda: FixAttention(targets=torch.ones(8)), r"must be \[query, key\] or \[batch, query, key\]; got \(8,\)"),
         (lambda: MaskAttention(keys=[0], targets=OMEGA), "not both"),
         (lambda: MixAttention(1.5), "weight must be between 0 and 1; got 1.5"),
-        (lambda: MixAttention(math.nan), "weight must be between 0 and 1"),
+        (lambda: MixAttention(math.nan), "weight must be finite"),
         (lambda: recheck(AblateHeads([0]), by="noise"), "by must be one of zero, uniform, mean"),
     ],
 )
@@ -544,7 +568,6 @@ BROKEN[3, 1] = math.nan
         (PatchAttention(FUTURE), "the source looks into the future: query 2 reads key 5"),
         (PatchAttention(BROKEN), "the source holds NaN or infinite entries"),
         (FixAttention(targets=BROKEN), "targets holds NaN"),
-        (FixAttention(targets=torch.ones(8)), r"must be \[query, key\] or \[batch, query, key\]; got \(8,\)"),
         (FixAttention(targets=torch.ones(7, 8).tril()), "as many queries as keys"),
         (PatchAttention(torch.zeros(3, 8, 8)), "with 4 heads; got"),
         (PatchAttention({"blocks.0.attn.hook_pattern": torch.eye(8)}), "the source has no blocks.1.attn.hook_pattern"),

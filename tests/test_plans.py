@@ -175,6 +175,14 @@ def test_sites_are_where_it_is_attached(value: Any) -> None:
         model(tokens_for(model)).square().mean().backward()
 
 
+def test_a_whole_number_for_a_float_is_the_same_plan() -> None:
+    whole, plan = Plan((During(BiasAttention(factor=4), start=2),)), Plan((During(BiasAttention(factor=4.0), start=2),))
+    assert whole == plan == Plan.from_data(whole.to_data())
+    assert len({whole, plan}) == 1
+    assert whole.fingerprint == plan.fingerprint
+    assert brief(BiasAttention(factor=10)) == brief(BiasAttention(factor=10.0)) == "BiasAttention()"
+
+
 def test_a_plan_is_attached_in_order() -> None:
     model = toy(attention="linear")
     tokens = tokens_for(model)

@@ -1,0 +1,88 @@
+"""Checks of what interventions are constructed with: a wrong type is a ValueError where it is given, not a crash later.
+
+For names and indices that must exist in a model see `plateau_interp.resolving`; it needs the model, this does not.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+__all__ = ["check_choice", "check_number", "check_whole", "freeze_indices", "freeze_names"]
+
+
+def check_number(value: Any, *names: str) -> None:
+    """Refuse fields that are not finite numbers.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = getattr(value, name)
+        if isinstance(number, bool) or not isinstance(number, Real):
+            raise ValueError(f"{name} must be a number; got {number!r}")
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must be finite; got {number}")
+
+
+def check_whole(value: Any, *names: str, least: int = 0) -> None:
+    """Refuse fields that are not whole numbers, or are too small.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = getattr(value, name)
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ValueError(f"{name} must be a whole number; got {number!r}")
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}; got {number}")
+
+
+def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
+    """Refuse a field that is none of the choices.
+
+    Raises:
+        ValueError: naming the field and the choices.
+    """
+    if getattr(value, name) not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(value, name)!r}")
+
+
+def freeze_indices(value: Any, *names: str) -> None:
+    """Make tuples of int of fields that were given as lists, ranges or arrays of whole numbers; None stays.
+
+    Raises:
+        ValueError: naming the field, for anything else.
+    """
+    for name in names:
+        given = getattr(value, name)
+        try:
+            indices = None if given is None else tuple(operator.index(_no_flag(item)) for item in given)
+        except TypeError:
+            raise ValueError(f"{name} must be whole numbers, such as [0, 2]; got {given!r}") from None
+        object.__setattr__(value, name, indices)
+
+
+def freeze_names(value: Any, *names: str) -> None:
+    """Make tuples of fields that were given as lists of names; a single name stays.
+
+    Raises:
+        ValueError: naming the field, for anything else and for no name at all.
+    """
+    for name in names:
+        given = getattr(value, name)
+        if isinstance(given, str):
+            continue
+        items = tuple(given) if isinstance(given, Sequence) else ()
+        if not items or not all(isinstance(item, str) for item in items):
+            raise ValueError(f"{name} must be a hook point or several; got {given!r}")
+        object.__setattr__(value, name, items)
+
+
+def _no_flag(item: Any) -> Any:
+    """A list of flags is a mask, not indices."""
+    if isinstance(item, bool):
+        raise TypeError
+    return item
