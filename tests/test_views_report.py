@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from plateau_interp.plateaus import summarise
-from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.views import report
@@ -143,6 +143,16 @@ def test_the_headline_without_a_drop(run):
     assert ("Drop", "none") in [fact[:2] for fact in report._facts([flat], [flat.summary])]
 
 
+def test_steps_between_two_measurements_count(tmp_path):
+    training, measuring = TrainingOptions(steps=6, batch_size=8), MeasuringOptions(every=4)
+    recipe = Recipe(TASK, ModelOptions(d_model=16), training, measuring=measuring)
+    rare = Run.create(tmp_path / "rare", recipe)
+    for _step in rare.train():
+        pass
+    assert rare.metrics["step"].tolist() == [0, 4]
+    assert report._headline([rare], [replace(rare.summary, drop_step=None)]).startswith("No drop in 6 steps")
+
+
 def test_the_headline_of_several_runs(run):
     runs = [Dropped(run, drop=drop) for drop in (150, 200, 1000)]
     summaries = [each.summary for each in runs]
@@ -196,7 +206,6 @@ def test_a_validation_set_is_a_dashed_line(run):
     assert dashed.get_ydata() == pytest.approx(late.dropna())
     assert legend(panels([held_out])["accuracy"][0]) == ["training", "validation"]
     assert legend(panels([held_out, held_out])["loss"][0]) == ["0", "validation", "1"]
-    assert "new sequences" not in report._setting(held_out)
     assert "new sequences" in report._setting(dropped)
     assert panels([dropped])["loss"][0].get_title(loc="left") == "Training loss"
 
@@ -250,6 +259,31 @@ def test_the_drop_is_in_a_caption_if_there_is_one(run):
     assert "Vertical line: the drop" in panels([Dropped(run)])["positions"][1]
     assert "Vertical lines: the drop" in panels([Dropped(run), Dropped(run, drop=100)])["positions"][1]
     assert "Vertical" not in panels([Dropped(run, drop=1000)])["positions"][1]
+    assert "Vertical lines: the drops." in panels([Dropped(run), Dropped(run, drop=100)])["loss"][1]
+    assert "Vertical line: the drop." in panels([Dropped(run), Dropped(run, drop=1000)])["loss"][1]
+    assert "Vertical" not in panels([Dropped(run, drop=1000)] * 2)["loss"][1]
+
+
+def test_captions_of_runs_with_and_without_a_validation_set(run):
+    dropped = Dropped(run)
+    mixed = panels([dropped, Altered(dropped, validation_loss=2.0, validation_accuracy=np.nan)])
+    assert mixed["loss"][1].startswith("Training loss;")
+    assert "Dashed: on the validation set, of the runs that have one." in mixed["loss"][1]
+    assert "Dashed" not in mixed["accuracy"][1]
+    assert legend(mixed["loss"][0]) == ["0", "1", "validation"]
+    assert panels([dropped, dropped])["loss"][1].startswith("Training loss of fresh batches;")
+
+
+def test_what_was_not_measured_is_not_told_as_nan(run, tmp_path):
+    dropped = Dropped(run)
+    last = dropped.metrics["step"] == 399
+    gaps = {name: dropped.metrics[name].mask(last) for name in ("accuracy", "attention_progress")}
+    text = text_of(write_report(Altered(dropped, **gaps), tmp_path / "report").read_text(encoding="utf-8"))
+    assert "nan" not in re.findall(r"\w+", text.lower())
+    assert re.search("Final accuracy (unknown|not measured)", text)
+    assert "The share of attention" not in text
+    never = Altered(dropped, attention_progress=dropped.metrics["attention_progress"].where(last))
+    assert "before the drop" not in panels([never])["attention_progress"][1]
 
 
 def test_of_many_runs_it_says_which_are_shown(run, tmp_path):
@@ -286,7 +320,7 @@ def test_a_report_of_a_run_that_goes_on(run, tmp_path):
     """A report may be asked for while a run is young: no checkpoint yet, one row."""
     young = Dropped(run, n_steps=1)
     text = text_of(write_report(young, tmp_path / "young").read_text(encoding="utf-8"))
-    assert "No drop in 1 steps" in text
+    assert "No drop in 1 step:" in text
 
 
 def test_what_cannot_be_reported_is_refused(run, tmp_path):
@@ -309,8 +343,9 @@ def test_moments_are_checkpoints_around_the_drop(run):
     assert list(report._moments(dropped, dropped.summary)) == [0, 20, 40]
 
 
-def trained_on_finite_data(path, *, steps=8):
-    recipe = Recipe(ModularArithmetic(p=5), ModelOptions(d_model=16), TrainingOptions(steps=steps, batch_size=4))
+def trained_on_finite_data(path, batch_size=4):
+    options = TrainingOptions(steps=8, batch_size=batch_size)
+    recipe = Recipe(ModularArithmetic(p=5), ModelOptions(d_model=16), options)
     run = Run.create(path, recipe)
     for _step in run.train():
         pass
@@ -319,6 +354,10 @@ def trained_on_finite_data(path, *, steps=8):
 
 def test_a_finite_task_is_told_with_its_validation_set(tmp_path, run):
     finite = trained_on_finite_data(tmp_path / "finite")
+    assert "new sequences" not in report._setting(finite)
+    whole = report._setting(trained_on_finite_data(tmp_path / "whole", batch_size=99))
+    assert f", all {len(finite.task.train_set)} sequences of the training set a step" in whole
+    assert ", 4 sequences a step" in report._setting(finite)
     text = text_of(write_report(finite).read_text(encoding="utf-8"))
     assert "Grokking delay" in text
     assert f"Final validation accuracy {finite.metrics['validation_accuracy'].iloc[-1]:.3f}" in text

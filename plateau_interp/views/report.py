@@ -16,7 +16,7 @@ import pandas as pd
 from plateau_interp.files import write_atomically
 from plateau_interp.plateaus import Summary
 from plateau_interp.training import samples_before
-from plateau_interp.types import answer_rows
+from plateau_interp.types import answer_rows, is_finite
 from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, AttentionView, attention_view
 from plateau_interp.views.collapse import cosine_matrices
 from plateau_interp.views.curves import (
@@ -150,9 +150,9 @@ def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
         )
         return f"{who} runs dropped, {when}."
     summary = summaries[0]
-    last = int(runs[0].metrics["step"].iloc[-1])
     if summary.drop_step is None:
-        return f"No drop in {last + 1} steps: the loss is {summary.final_loss:.2f} nats."
+        n_steps = max([int(runs[0].metrics["step"].iloc[-1]) + 1, *runs[0].checkpoints])
+        return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss is {summary.final_loss:.2f} nats."
     if summary.level is None:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
     return (
@@ -250,11 +250,15 @@ def _setting(run: "Run") -> str:
     rate = getattr(recipe.optimizer, "learning_rate", None)
     layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
     heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
-    fresh = "" if "validation_loss" in run.metrics else "new "
+    sequences = f"{recipe.batch_size} new sequences a step"
+    if is_finite(run.task):
+        n_train = len(run.task.train_set)
+        whole = f"all {n_train} sequences of the training set a step"
+        sequences = f"{recipe.batch_size} sequences a step" if recipe.batch_size < n_train else whole
     return (
         f"{str(recipe.model.attention).capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
         f"{optimizer}{'' if rate is None else f' at learning rate {rate:g}'}, "
-        f"{recipe.batch_size} {fresh}sequences a step, {recipe.steps} steps, seed {recipe.seed}."
+        f"{sequences}, {recipe.steps} steps, seed {recipe.seed}."
     )
 
 
@@ -266,11 +270,13 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
     curves = _curves(runs, names)
     drops = [summary.drop_step for summary in summaries]
     measured = _measured(runs)
+    validated = {column for run in runs for column in _measured([run]) if column.startswith("validation_")}
     levels = runs[0].task.levels if all(run.task.levels == runs[0].task.levels for run in runs) else None
     one = summaries[0] if len(summaries) == 1 else None
     how = "" if one or len(runs) <= OVERLAID else " Line: mean over seeds; band: one standard deviation."
     captions = {
-        "loss": _caption_loss(one, fresh="validation_loss" not in measured, known=bool(level_lines(levels))),
+        "loss": _caption_loss(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
+        + ("" if one else _marked(drops)),
         "accuracy": _caption_accuracy(one),
         "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
         + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads."),
@@ -288,16 +294,14 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
         (
             _file_name(column),
             curves_figure(curves, [column], levels=levels, drops=drops),
-            caption + _also(column, measured, alone=alone) + how,
+            caption + _also(column, measured, validated, alone=alone) + how,
         )
         for column, caption in captions.items()
         if column in measured
     ]
     if "accuracy_0" in measured:
-        marked = {drop for drop in drops if drop is not None}
-        line = f" Vertical line{'s' if len(marked) > 1 else ''}: the drop." if marked else ""
         many = "" if one else f" Mean of {len(runs)} runs."
-        caption = f"Each row is an answer position; a strong colour means right.{line}{many}"
+        caption = f"Each row is an answer position; a strong colour means right.{_marked(drops)}{many}"
         shown.append(("positions", position_figure([run.metrics for run in runs], drops=drops), caption))
     return shown
 
@@ -316,11 +320,19 @@ def _others(measured: list[str], known: Iterable[str]) -> list[str]:
     return [name for name in measured if name not in elsewhere and not re.fullmatch(r"accuracy_\d+", name)]
 
 
-def _also(column: str, measured: list[str], *, alone: bool) -> str:
-    """What the other lines of a panel are."""
+def _marked(drops: Sequence[int | None]) -> str:
+    """What the vertical lines are, if there are any."""
+    n_lines = len({drop for drop in drops if drop is not None})
+    return ("", " Vertical line: the drop.", " Vertical lines: the drops.")[min(n_lines, 2)]
+
+
+def _also(column: str, measured: list[str], validated: set[str], *, alone: bool) -> str:
+    """What the other lines of a panel are; a validation set need not be in each run."""
+    held_out = f"validation_{column}"
+    where = "" if held_out in measured else ", of the runs that have one"
     lines = (
         (f"{column}_truth" in measured, " Dotted: of the true answers."),
-        (f"validation_{column}" in measured, " Dashed: on the validation set."),
+        (held_out in validated, f" Dashed: on the validation set{where}."),
         (alone and bool(parts(measured, column)), " Thin lines: its parts."),
     )
     return "".join(text for there, text in lines if there)
@@ -344,9 +356,7 @@ def _curves(runs: "list[Run]", names: list[str]) -> Curves:
 
 def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
     what = f"Training loss{' of fresh batches' if fresh else ''}{'; dotted: the closed-form levels' if known else ''}."
-    if summary is None:
-        return f"{what} Vertical lines: the drops."
-    if summary.level is None:
+    if summary is None or summary.level is None:
         return what
     distance = (
         ""
@@ -369,9 +379,11 @@ def _rises_first(runs: "list[Run]", summaries: list[Summary]) -> bool:
     for run, summary in zip(runs, summaries, strict=True):
         if summary.drop_step is None or "attention_progress" not in run.metrics:
             return False
-        progress = run.metrics["attention_progress"].to_numpy()
-        at_drop = progress[run.metrics["step"].to_numpy() <= summary.drop_step][-1]
-        if progress[-1] <= progress[0] or at_drop < (progress[0] + progress[-1]) / 2:
+        progress = run.metrics.set_index("step")["attention_progress"].dropna()
+        before = progress[progress.index <= summary.drop_step]
+        if before.empty or progress.iloc[-1] <= progress.iloc[0]:
+            return False
+        if before.iloc[-1] < (progress.iloc[0] + progress.iloc[-1]) / 2:
             return False
     return True
 
