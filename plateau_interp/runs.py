@@ -239,7 +239,7 @@ class Run:
             for step in self._steps(model, optimizer, start=nearest, stop=at, latest=latest):
                 latest = {"loss": step.loss, **step.metrics}
             rows = [row for row in self._rows() if row["step"] < at]
-            write_atomically(fork.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            write_atomically(fork.path / "metrics.jsonl", "".join(map(_line, rows)))
             write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
             if fork.recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]:
                 fork._save(at, model, optimizer, receipts, latest=latest)
@@ -299,7 +299,7 @@ class Run:
                         raise self._diverged(step.step, f"the loss is {step.loss}")
                     if step.metrics:
                         row = {"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics}
-                        file.write(json.dumps(row) + "\n")
+                        file.write(_line(row))
                         file.flush()
                     reached = step.step + 1
                     if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
@@ -336,11 +336,11 @@ class Run:
                     tensors[place] = value.detach().contiguous()
                 else:
                     scalars[place] = value
-        state = {"format": FORMAT, "step": step, "latest": dict(latest), "optimizer": scalars}
+        state = {"format": FORMAT, "step": step, "latest": _without_nan(latest), "optimizer": scalars}
         write_atomically(temporary / "model.safetensors", safetensors.torch.save(_weights(model)))
         write_atomically(temporary / "optimizer.safetensors", safetensors.torch.save(tensors))
         write_atomically(temporary / "interventions.safetensors", safetensors.torch.save(intervention_state(receipts)))
-        write_atomically(temporary / "state.json", json.dumps(state, indent=2) + "\n")
+        write_atomically(temporary / "state.json", json.dumps(state, indent=2, allow_nan=False) + "\n")
         sync_folder(temporary)
         temporary.rename(folder)
         sync_folder(folder.parent)
@@ -360,7 +360,7 @@ class Run:
         # Nothing is written before all that was there has been read and found good.
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
-        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_atomically(self.path / "metrics.jsonl", "".join(map(_line, rows)))
         return latest
 
     def _load(
@@ -374,7 +374,7 @@ class Run:
             optimizer, {**_load_tensors(folder / "optimizer.safetensors"), **state["optimizer"]}, model
         )
         load_intervention_state(receipts, _load_tensors(folder / "interventions.safetensors"))
-        return {name: float(value) for name, value in state["latest"].items()}
+        return _with_nan(state["latest"])
 
     def _read_state(self, folder: Path) -> dict[str, Any]:
         try:
@@ -411,7 +411,7 @@ class Run:
             raise _damaged(file, error) from None
         if not all(isinstance(row, dict) and "step" in row for row in rows):
             raise _damaged(file, ValueError("a line is no row of metrics"))
-        return rows
+        return [_with_nan(row) for row in rows]
 
     def _write_table(self) -> None:
         table = self.metrics.to_parquet(index=False)
@@ -489,6 +489,19 @@ def _load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, 
         name, key = place.rsplit("/", 1)
         by_index.setdefault(order.index(name), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(_without_nan(row), allow_nan=False) + "\n"
+
+
+def _without_nan(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """What is not finite as None: JSON knows no NaN."""
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+def _with_nan(numbers: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
 
 
 def _load_tensors(file: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, Fre
 from plateau_interp.optimizers import SGD
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run, RunError
-from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum
 from plateau_interp.training import training_batch
 from plateau_interp.types import Batch
 
@@ -488,3 +488,20 @@ def test_a_finite_run_stops_and_goes_on_in_the_middle_of_an_epoch(tmp_path: Path
     assert contents(fork.path)[last] == contents(whole.path)[last]
     assert {"validation_loss", "validation_accuracy"} <= set(whole.metrics.columns)
     assert list(whole.metrics["samples"][:2]) == [10, 2 * 23]
+
+
+def test_what_is_no_number_is_null_on_disk_and_survives_a_stop(tmp_path: Path) -> None:
+    task = Mixture((MovingWindowSum(n=5, p=7, scored="answer"), Histogram(n=5, high=4, scored="answer")))
+    recipe = replace(RECIPE, task=task, measuring=MeasuringOptions(n_sequences=1), interventions=())
+    whole = finished(tmp_path / "whole", recipe)
+    assert whole.metrics["accuracy_moving_window_sum"].isna().all()  # one sequence is of the last task
+    run = Run.create(tmp_path / "stopped", recipe)
+    next(run.train())
+    assert contents(finished(tmp_path / "stopped", recipe).path) == contents(whole.path)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    for file in [whole.path / "metrics.jsonl", *whole.path.glob("checkpoints/*/state.json")]:
+        for text in file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]:
+            json.loads(text, parse_constant=refuse)
