@@ -117,10 +117,10 @@ class Summary:
             ("Peak repetition", f"{_peak(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
             (
                 "Attention progress, start to end",
-                f"{_number(self.attention_progress_start, 3)} to {_number(self.attention_progress_end, 3)}",
+                f"{_measured(self.attention_progress_start)} to {_measured(self.attention_progress_end)}",
             ),
             ("Final loss (nats)", f"{_number(self.final_loss)} (floor {_number(self.floor)})"),
-            ("Final accuracy", _number(self.final_accuracy, 3)),
+            ("Final accuracy", _measured(self.final_accuracy)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
         ]
 
@@ -131,8 +131,8 @@ class Summary:
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
             ("Grokking delay", _delay(self.grokking_delay)),
             *((f"Grokking delay, {group}", _delay(delay)) for group, delay in several.items()),
-            ("Final validation loss (nats)", _number(self.final_validation_loss)),
-            ("Final validation accuracy", _number(self.final_validation_accuracy, 3)),
+            ("Final validation loss (nats)", _measured(self.final_validation_loss, 4)),
+            ("Final validation accuracy", _measured(self.final_validation_accuracy)),
         ]
 
     def _steps_and_samples(self, percent: int) -> str:
@@ -338,8 +338,12 @@ def _extreme(values: np.ndarray | None) -> float | None:
     return None if index is None or values is None else float(values[index])
 
 
-def _number(value: float | None, digits: int = 4) -> str:
-    return "unknown" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _measured(value: float | None, digits: int = 3) -> str:
+    return "not measured" if value is None else f"{value:.{digits}f}"
 
 
 def _step(value: int | None) -> str:
