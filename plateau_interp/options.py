@@ -135,13 +135,20 @@ def check_device(device: str) -> None:
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:
-    return parse(
-        _options_of(recipe, chosen),
-        words,
-        prog=f"plateau train {name}",
-        description=f"{headline(type(recipe.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
-        registry=_plugin_registry(),
-    )
+    from plateau_interp.types import Task
+
+    try:
+        return parse(
+            _options_of(recipe, chosen),
+            words,
+            prog=f"plateau train {name}",
+            description=f"{headline(type(recipe.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
+            registry=_plugin_registry(),
+        )
+    except UsageError:
+        if get_type_hints(type(recipe.task)).get("tasks") == tuple[Task, ...]:
+            _check_tasks(words)
+        raise
 
 
 def _is_file(name: str) -> bool:
@@ -180,6 +187,21 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
         namespace={"__doc__": type(recipe).__doc__},
         frozen=True,
     )
+
+
+def _check_tasks(words: Sequence[str]) -> None:
+    """Read the tasks after ``--tasks`` one by one: of a list of them tyro does not say what is wrong with which.
+
+    Raises:
+        UsageError: with the reason why the first that cannot be read cannot be.
+    """
+    tasks = [*dropwhile(lambda word: word.partition("=")[0] != "--tasks", words)]
+    listed = takewhile(lambda word: not word.startswith("-"), tasks[1:])
+    for word in [*filter(None, [tasks[0].partition("=")[2]]), *listed] if tasks else []:
+        try:
+            read_plugin("tasks", word)
+        except ValueError as error:
+            raise UsageError(f"--tasks: {error}") from None
 
 
 def _plugin_registry() -> tyro.constructors.ConstructorRegistry:

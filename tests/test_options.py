@@ -121,3 +121,23 @@ def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
         with pytest.raises(UsageError) as caught:
             options.parse(Words, words, prog="words")
         assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("nonsense", "no task is called 'nonsense': see `plateau list tasks`"),
+        ("moving-window-summ", "no task is called 'moving-window-summ': did you mean 'moving-window-sum'?"),
+        ("copy:m=4", "copy.m: unknown field; known are n, high, scored"),
+        ("moving-window-sum:k=40", "moving-window-sum: k must be between 1 and n=16; got 40"),
+    ],
+)
+@pytest.mark.parametrize("before", [["--tasks", "histogram"], ["--tasks"], ["--seed", "1", "--tasks"]])
+def test_a_mistake_in_a_task_of_a_mixture_keeps_its_reason(before, word, message):
+    with pytest.raises(UsageError, match=f"^--tasks: {re.escape(message)}"):
+        read_training("mixture", [*before, word, "--out", "x"])
+
+
+def test_other_mistakes_beside_tasks_are_told_as_ever():
+    with pytest.raises(UsageError, match=r"^Unrecognized options: --stepss"):
+        read_training("mixture", ["--tasks", "histogram", "--out", "x", "--stepss", "3"])
