@@ -52,7 +52,8 @@ class Meter:
     | ``validation_loss``, ``validation_accuracy`` | on the whole validation set of a finite task | nats, 0 to 1 |
 
     Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
-    moment. A task whose answer is one token has none of the measures that compare answers.
+    moment. A task whose answer is one token has none of the measures that compare answers or their states: no
+    repetition, entropy or ``accuracy_j``, and no cosine; of ``cosine_at`` it has ``norm@POINT`` alone.
 
     Attention and cosine are those of the training batch, as in the paper; so is the time: the model after t updates on
     the batch of step t (the authors measure the same quantities after update t, which they log under index t).
@@ -148,7 +149,7 @@ class Meter:
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
             watched["cosine"] = self._cosine(FINAL_STATE)
             watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
-            watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
+        watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
         measured = {
             **{name: values.mean() for name, values in decoded.items()},
             **by_position,

@@ -277,3 +277,13 @@ def test_interventions_act_on_the_validation_set_too() -> None:
 
     plain, fixed = measured(), measured(FixAttention())
     assert fixed["validation_loss"] != plain["validation_loss"]
+
+
+def test_of_an_answer_of_one_token_the_norm_at_a_hook_point_is_measured() -> None:
+    point = "blocks.0.hook_resid_pre"
+    model, twin = (toy_model(FINITE, d_model=16) for _ in range(2))
+    measured = next(train(model, FINITE, steps=1, batch_size=8, meter=Meter(FINITE, cosine_at=(point,)))).metrics
+    _, cache = twin.run_with_cache(training_batch(FINITE, seed=0, step=0, batch_size=8).inputs)
+    states = cache[point][:, answer_rows(FINITE)]
+    assert measured[f"norm@{point}"] == pytest.approx(states.norm(dim=-1).mean().item(), rel=1e-5)
+    assert f"cosine@{point}" not in measured
