@@ -24,6 +24,10 @@ class Mixture(Task):
     ``first_separator + i``, the first ids that none of the tasks uses otherwise, so the default mixture has the ids 17,
     18, 19. Everything else is left as the tasks draw it, also which positions they score.
 
+    A mixture draws fresh sequences at every step, also from finite tasks, whose training sets it draws from with
+    replacement: it has no epochs and no validation set. Several operations that are split for good are one task,
+    ``ModularArithmetic(operations=("add", "divide"))``.
+
     Args:
         tasks: what to mix; prompts and answers must be equally long.
         shares: how much of a batch each task gets, in relation to the others; by default the same. Counts are rounded

@@ -24,7 +24,7 @@ SIGNS: dict[Operation, str] = {"add": "+", "subtract": "-", "multiply": "*", "di
 
 @dataclass(frozen=True)
 class ModularArithmetic(FiniteTask):
-    """Equations ``a / b = c`` modulo p, split for good into a training and a validation set (grokking).
+    """Equations a / b = c modulo p, split for good into a training and a validation set (grokking).
 
     All pairs of residues are there, for every operation; a division by 0 is not. The answer alone is scored.
 
