@@ -198,13 +198,16 @@ class FiniteTask(Task, Protocol):
 def is_finite(task: Task) -> TypeGuard[FiniteTask]:
     """Whether a task has a training and a validation set (whatever it inherits from).
 
+    They may be properties, class attributes, dataclass fields or attributes of the object.
+
     Example:
         >>> from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
         >>> is_finite(ModularArithmetic()), is_finite(MovingWindowSum())
         (True, False)
     """
-    # Of the class: asking the instance would list all the sequences.
-    return hasattr(type(task), "train_set") and hasattr(type(task), "validation_set")
+    # Properties are looked up on the class: asking the instance would list all the sequences.
+    own = getattr(task, "__dict__", {})
+    return all(name in own or hasattr(type(task), name) for name in ("train_set", "validation_set"))
 
 
 def answer_rows(task: Task) -> slice:

@@ -21,6 +21,7 @@ from plateau_interp.types import (
     OptimizerSpec,
     Task,
     answer_rows,
+    is_finite,
     layer_targets,
 )
 
@@ -148,3 +149,24 @@ def test_interventions_and_optimisers_are_known_by_their_method():
     assert not isinstance(Descent(), Intervention)
     assert isinstance(Descent(), OptimizerSpec)
     assert not isinstance(Nothing(), OptimizerSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed(MovingWindowSum):
+    train_set: Batch
+    validation_set: Batch
+
+
+class Given(MovingWindowSum):
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        for name in names:
+            object.__setattr__(self, name, Batch(torch.zeros(1, 33, dtype=torch.long), torch.zeros(1, 32).long()))
+
+
+def test_finite_is_what_has_both_sets_however_it_has_them() -> None:
+    batch = MovingWindowSum().sample(1, generator=torch.Generator())
+    assert is_finite(Listed(train_set=batch, validation_set=batch))
+    assert is_finite(Given("train_set", "validation_set"))
+    assert not is_finite(Given("train_set"))
+    assert not is_finite(Given())
