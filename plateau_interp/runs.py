@@ -23,7 +23,7 @@ import platform
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -36,6 +36,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from plateau_interp.capturing import Capture, CaptureReceipt
 from plateau_interp.files import sync_folder, write_atomically
 from plateau_interp.intervening import InterventionWarning, advance, intervening
 from plateau_interp.models import ToyTransformer
@@ -43,7 +44,7 @@ from plateau_interp.plateaus import Summary, summarise
 from plateau_interp.receipts import intervention_state, load_intervention_state
 from plateau_interp.recipes import Fork, Recipe, RecipeError
 from plateau_interp.training import Step, train
-from plateau_interp.types import Batch, Intervention, Receipt, Task
+from plateau_interp.types import Batch, HookedModel, Intervention, Receipt, Task
 
 __all__ = ["Run", "RunError"]
 
@@ -186,8 +187,9 @@ class Run:
     ) -> "Run":
         """A run that goes on from this one's step, on the very batches this one saw, with other interventions.
 
-        A fork with the same interventions comes out bit for bit as its parent. Where the step has no checkpoint, the
-        parent is trained again from the one before. The fork's metrics begin with its parent's. Call `train` on it.
+        A fork with the same interventions comes out bit for bit as its parent, and those that it keeps beside others go
+        on with what they remember. Where the step has no checkpoint, the parent is trained again from the one before.
+        The fork's metrics begin with its parent's. Call `train` on it.
 
         Args:
             at: the step to leave at; what the parent did before is kept.
@@ -198,7 +200,8 @@ class Run:
             device: where to train again what has no checkpoint.
 
         Raises:
-            RunError: if the run has not reached the step, or the folder holds something else.
+            RunError: if the run has not reached the step, the folder holds something else, or a `Capture` would write
+                other activations over those of the parent.
 
         Example:
             >>> from plateau_interp.hooks import FixAttention
@@ -220,6 +223,7 @@ class Run:
         )
         if recipe.steps < at:
             raise RunError(f"a fork at step {at} cannot end at step {recipe.steps}")
+        _check_captures(recipe, self.recipe)
         fork = Run.create(self.path.with_name(f"{self.path.name}-from-{at}") if out is None else out, recipe)
         with _only_writer(fork.path):
             if not fork.checkpoints:
@@ -231,7 +235,8 @@ class Run:
         recipe = self.recipe
         model = recipe.build_model(device=device)
         optimizer = recipe.optimizer.build(model.named_parameters())
-        with warnings.catch_warnings(), intervening(model, *recipe.interventions) as receipts:
+        again = [_Recorded() if isinstance(one, Capture) else one for one in recipe.interventions]
+        with warnings.catch_warnings(), intervening(model, *again) as receipts:
             # What they did was said when the parent trained; here there may be no step for them to act at.
             warnings.simplefilter("ignore", InterventionWarning)
             nearest = max(step for step in self.checkpoints if step <= at)
@@ -241,19 +246,26 @@ class Run:
             rows = [row for row in self._rows() if row["step"] < at]
             write_atomically(fork.path / "metrics.jsonl", "".join(map(_line, rows)))
             write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-            if fork.recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]:
-                fork._save(at, model, optimizer, receipts, latest=latest)
-                return
+            memory = intervention_state(receipts)
             # What training made of the weights stays; what was done to them before any training does not.
             heritage = _weights(model if at else recipe.build_model(device=device))
             heritage = {name: tensor.clone() for name, tensor in heritage.items()}
-        with warnings.catch_warnings():
+        kept = _kept(recipe, fork.recipe) if at else {}
+        heirs: list[Receipt] = []
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore", InterventionWarning)
             _copy_weights(model, heritage)
             advance(model, step=at, metrics=latest)
-            # Attached before the state is saved, as when training goes on: a transplant acts on entry.
-            with intervening(model, *fork.recipe.interventions) as receipts:
-                fork._save(at, model, optimizer, receipts, latest=latest)
+            # Attached before the state is saved, as when training goes on: a transplant acts on entry, and one that the
+            # parent had made already does not act again.
+            for index, intervention in enumerate(fork.recipe.interventions):
+                before = {name: tensor.clone() for name, tensor in _weights(model).items()}
+                heirs += stack.enter_context(intervening(model, intervention))
+                if index in kept:
+                    _copy_weights(model, before)
+                    own = {name: value for name, value in memory.items() if name.split(".", 1)[0] == str(kept[index])}
+                    load_intervention_state(heirs[-1:], {f"0.{name.split('.', 1)[1]}": own[name] for name in own})
+            fork._save(at, model, optimizer, heirs, latest=latest)
 
     def _steps(
         self,
@@ -454,6 +466,50 @@ def _check_buildable(recipe: Recipe) -> None:
         warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
         with intervening(model, *recipe.interventions), recipe.build_meter().watching(model):
             pass
+
+
+class _Recorded:
+    """In the place of a `Capture` while steps are trained again: they were recorded the first time."""
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator[CaptureReceipt]:
+        yield CaptureReceipt()
+
+
+def _check_captures(recipe: Recipe, parent: Recipe) -> None:
+    """Refuse a fork that would record other activations over those of the run it comes from.
+
+    Raises:
+        RunError: naming the folder.
+    """
+    if recipe.to_dict()["interventions"] == parent.to_dict()["interventions"]:
+        return  # the same activations over again
+    taken = {Path(capture.out).resolve() for older in _lineage(parent) for capture in _captures(older)}
+    for capture in _captures(recipe):
+        if Path(capture.out).resolve() in taken:
+            raise RunError(f"{capture.out} holds what the parent captured; give the fork's Capture another folder")
+
+
+def _captures(recipe: Recipe) -> list[Capture]:
+    return [intervention for intervention in recipe.interventions if isinstance(intervention, Capture)]
+
+
+def _lineage(recipe: Recipe) -> Iterator[Recipe]:
+    yield recipe
+    if recipe.fork_of is not None:
+        yield from _lineage(recipe.fork_of.parent)
+
+
+def _kept(parent: Recipe, fork: Recipe) -> dict[int, int]:
+    """By place in the fork, the place in the parent of the interventions that both have, each used once."""
+    left = dict(enumerate(parent.to_dict()["interventions"]))
+    kept: dict[int, int] = {}
+    for place, data in enumerate(fork.to_dict()["interventions"]):
+        same = next((theirs for theirs, other in left.items() if other == data), None)
+        if same is not None:
+            del left[same]
+            kept[place] = same
+    return kept
 
 
 @contextmanager

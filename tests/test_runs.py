@@ -15,7 +15,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, FreezeWeights, TransplantWeights, When
+from plateau_interp.capturing import Capture, Captured
+from plateau_interp.hooks import (
+    AmplifySlowGradient,
+    BiasAttention,
+    During,
+    FreezeWeights,
+    ScaleGradient,
+    TransplantWeights,
+    When,
+)
 from plateau_interp.optimizers import SGD
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run, RunError
@@ -457,6 +466,51 @@ def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: 
         assert torch.equal(after.W_Q, parent.model(at).W_Q)
     loss = RECIPE.task.loss(after(batch_at(at).inputs), batch_at(at))
     assert before.loss == loss.item()
+
+
+@pytest.mark.filterwarnings("ignore:.*undid training:plateau_interp.intervening.InterventionWarning")
+@pytest.mark.parametrize(("at", "first"), [(0, False), (7, False), (7, True)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda donor: AmplifySlowGradient(),
+        lambda donor: When(BiasAttention(factor=3.0), since="loss < 2.5", ramp=20),
+        lambda donor: TransplantWeights(donor, "mlp"),
+        lambda donor: During(TransplantWeights(donor, "mlp"), start=7, stop=12),
+    ],
+    ids=["average", "condition", "transplant", "scheduled transplant"],
+)
+def test_what_a_fork_keeps_beside_others_goes_on(tmp_path: Path, make: Any, at: int, first: bool) -> None:
+    recipe = replace(RECIPE, checkpoint_every=5, training=replace(RECIPE.training, steps=15))
+    finished(tmp_path / "donor", replace(recipe, seed=9))
+    kept, nothing = make(str(tmp_path / "donor")), ScaleGradient(1.0)
+    parent = finished(tmp_path / "parent", replace(recipe, interventions=(kept,)))
+    fork = parent.fork(at=at, interventions=[nothing, kept] if first else [kept, nothing])
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(parent.metrics)
+    last = "checkpoints/15/model.safetensors"
+    assert contents(fork.path)[last] == contents(parent.path)[last]
+
+
+def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None:
+    capture = Capture(("blocks.0.attn.hook_pattern",), out=str(tmp_path / "captured"), sequences=1)
+    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(capture,)))
+    with pytest.raises(RunError, match=r"captured holds what the parent captured; give the fork's Capture another"):
+        parent.fork(at=7, interventions=[capture, BiasAttention()])
+    assert not (tmp_path / "parent-from-7").exists()
+    elsewhere = replace(capture, out=str(tmp_path / "elsewhere"))
+    child = parent.fork(at=7, interventions=[elsewhere, BiasAttention()])
+    with pytest.raises(RunError, match="captured holds"):
+        child.fork(at=7, interventions=[capture])
+    for _ in child.train():
+        pass
+    assert Captured(tmp_path / "captured").steps == list(range(25))
+    assert Captured(tmp_path / "elsewhere").steps == list(range(7, 25))
+    shutil.rmtree(tmp_path / "captured")
+    parent.fork(at=13, interventions=[])
+    assert not (tmp_path / "captured").exists(), "steps trained again for a fork were recorded the first time"
+    parent.fork(at=13, out=tmp_path / "same")
 
 
 def batch_at(step: int) -> Batch:
