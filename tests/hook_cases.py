@@ -22,11 +22,11 @@ KINDS: list[dict[str, Any]] = [
         "attention": ("linear", "softmax")[a],
         "n_layers": (1, 2)[b],
         "n_heads": (1, 4)[c],
-        "dtype": (torch.float32, torch.float64)[(a + b + c) % 2],
+        "dtype": (torch.float32, torch.float64)[d],
     }
-    for a, b, c in itertools.product((0, 1), repeat=3)
+    for a, b, c, d in itertools.product((0, 1), repeat=4)
 ]
-"""Half of all combinations, in which every combination of three of the four properties occurs."""
+"""All combinations of the properties that an intervention may trip over."""
 
 
 def kind_name(kind: dict[str, Any]) -> str:

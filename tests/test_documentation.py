@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from plateau_interp import hooks
-from plateau_interp.hooks import BiasAttention
+from plateau_interp.capturing import Capture
 from plateau_interp.models import toy_model
+from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -112,10 +113,12 @@ def test_other_code_is_of_a_kind_that_is_known(page):
 def test_interventions_in_the_readme_can_be_made():
     model = toy_model(MovingWindowSum(n=4), d_model=16)
     _, cache = model.run_with_cache(MovingWindowSum(n=4).sample(2, generator=torch.Generator().manual_seed(0)).inputs)
-    names = {**vars(hooks), "v": torch.ones(16), "cache": cache, "other_model": model}
+    names = {**vars(hooks), "Capture": Capture, "v": torch.ones(16), "cache": cache, "other_model": model}
     (table,) = re.findall(r"^\| intervention \|.*?\n\n", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     rows = [row.split(" | ") for row in table.strip().splitlines()[2:]]
-    assert {BiasAttention.__name__, "During"} <= {row[0].strip("| `") for row in rows}
+    assert {row[0].strip("| `") for row in rows} == {plugin("hooks", name).__name__ for name in plugins("hooks")}
     for row in rows:
-        for code in re.findall(r"`([^`]+)`", row[-1]):
+        examples = re.findall(r"`([^`]+)`", row[-1])
+        assert len(examples) == 2
+        for code in examples:
             assert type(eval(code, names)).__name__ == row[0].strip("| `")

@@ -482,6 +482,8 @@ def test_on_a_rotary_model_with_targets_of_ones_own() -> None:
         FixAttention(targets=previous),
         MaskAttention(targets=previous),
         MaskAttention(targets=previous, at="scores"),
+        MaskAttention(keys=[1, 3]),
+        AblateHeads([0]),
         MixAttention(0.5, FixAttention(targets=previous)),
         AblateHeads([1], by="uniform"),
         AblateHeads([2], by="mean"),

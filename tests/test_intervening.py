@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 import torch
 from hook_cases import (
+    KINDS,
     TASK,
     activation,
     assert_untouched,
     cached_logits,
     gradients,
+    kind_name,
     pattern_name,
     tokens_for,
     toy,
@@ -26,20 +28,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 from typecheck import unchecked
 
+from plateau_interp.capturing import Capture
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import (
+    AblateActivation,
     AblateHeads,
     AddDirection,
+    AmplifySlowGradient,
     BiasAttention,
+    ClipGradient,
     During,
     FixAttention,
     FreezeWeights,
     MaskAttention,
     MixAttention,
+    PatchActivation,
     PatchAttention,
     ScaleActivation,
     ScaleGradient,
     TransplantWeights,
+    When,
 )
 from plateau_interp.intervening import InterventionWarning, advance, editing, hooking, intervening, listening
 from plateau_interp.receipts import EditReceipt
@@ -416,6 +424,14 @@ POOL: dict[str, tuple[Intervention, Callable[[Tensor], Tensor]]] = {
     "transplant": (TransplantWeights(toy(n_heads=4, seed=8), "mlp"), lambda p: p),
     "gradient": (ScaleGradient(-1.0), lambda p: p),
     "gradient at": (ScaleGradient(0.5, at="blocks.0.hook_resid_mid"), lambda p: p),
+    "clip": (ClipGradient(0.1), lambda p: p),
+    "clip at": (ClipGradient(0.1, at="blocks.0.hook_mlp_out"), lambda p: p),
+    "slow": (AmplifySlowGradient(), lambda p: p),
+    "when": (When(FixAttention(), "loss < 9"), fixed),
+    "when not": (When(FixAttention(), "loss < 0"), lambda p: p),
+    "patch activation": (PatchActivation("blocks.0.hook_mlp_out", toy(n_heads=4, seed=8), positions=[5]), lambda p: p),
+    "ablate activation": (AblateActivation("blocks.0.attn.hook_z", "mean", heads=[1]), lambda p: p),
+    "capture": (Capture((PATTERN,), out="captured", sequences=1), lambda p: p),
 }
 
 FROZEN_BY = {"freeze": FreezeWeights("attention"), "freeze embeddings": FreezeWeights("embeddings")}
@@ -425,6 +441,56 @@ names = st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=3)
 
 class Thrown(Exception):
     """The exception that hypothesis throws inside a context."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _captures_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("captures"))
+        yield
+
+
+def throw(act: Tensor, *, hook: Any) -> None:
+    raise Thrown
+
+
+WEIGHTS_GRADIENTS_SCHEDULES: dict[str, Callable[[dict[str, Any]], Intervention]] = {
+    "freeze": lambda kind: FreezeWeights("attention"),
+    "transplant": lambda kind: TransplantWeights(toy(**kind, seed=8), "attention map"),
+    "slow": lambda kind: AmplifySlowGradient(),
+    "during": lambda kind: During(BiasAttention(factor=4.0), ramp=4),
+    "when": lambda kind: When(FixAttention(), "loss < 9", ramp=2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+@pytest.mark.parametrize("name", WEIGHTS_GRADIENTS_SCHEDULES)
+def test_rule_33_holds_for_weights_gradients_and_schedules(kind: dict[str, Any], name: str) -> None:
+    model = toy(**kind)
+    tokens = tokens_for(model)
+    plain, grads = model(tokens), gradients(model, tokens)
+    with intervening(model, WEIGHTS_GRADIENTS_SCHEDULES[name](kind)) as (receipt,):
+        advance(model, step=0, metrics={"loss": 1.0})
+        edited, found = model(tokens), gradients(model, tokens)
+        assert edited.dtype == plain.dtype
+        assert torch.equal(edited, plain) == (name in ("freeze", "slow"))
+        torch.testing.assert_close(cached_logits(model, tokens), edited)
+        assert all(gradient.isfinite().all() for gradient in found.values())
+        if name == "freeze":
+            assert found.keys() == grads.keys() - set(receipt.sites)
+            before = {site: model.get_parameter(site).detach().clone() for site in receipt.sites}
+            list(train(model, TASK, steps=1, batch_size=4))
+            assert all(torch.equal(model.get_parameter(site), before[site]) for site in before)
+        if name == "slow":
+            assert all(torch.allclose(found[site], 3.0 * grads[site]) for site in grads), "at first m = g: g + 2 g"
+    assert receipt.fired > 0
+    assert_untouched(model)
+    if name != "freeze":
+        assert torch.equal(model(tokens), plain)
+        with suppress(Thrown), intervening(model, WEIGHTS_GRADIENTS_SCHEDULES[name](kind)):
+            raise Thrown
+        assert_untouched(model)
+        assert torch.equal(model(tokens), plain)
 
 
 @pytest.mark.parametrize("attention", ["linear", "softmax"])
@@ -437,14 +503,14 @@ def test_any_composition_acts_in_order_and_leaves_nothing(
     tokens = tokens_for(model)
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     logits, grads, expected = model(tokens), gradients(model, tokens), activation(model, tokens, PATTERN)
-    throws = data.draw(st.booleans(), label="throws")
+    throws = data.draw(st.sampled_from(["nowhere", "between forwards", "inside a forward"]), label="throws")
     order = data.draw(st.permutations(range(len(groups))), label="contexts close in this order")
     contexts = [ExitStack() for _ in groups]
     used = [name for group in groups for name in group]
 
     def use() -> None:
         nonlocal expected
-        advance(model, step=0, metrics={})
+        advance(model, step=0, metrics={"loss": 1.0})
         for name in used:
             expected = POOL[name][1](expected)
         torch.testing.assert_close(activation(model, tokens, PATTERN), expected)
@@ -456,8 +522,11 @@ def test_any_composition_acts_in_order_and_leaves_nothing(
         assert all(gradient.isfinite().all() for gradient in found.values())
         frozen = {site for name in used if name in FROZEN_BY for site in FROZEN_BY[name].sites(model)}
         assert found.keys() == grads.keys() - frozen
-        if throws:
+        if throws == "between forwards":
             raise Thrown
+        if throws == "inside a forward":
+            with model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", throw)]):
+                model(tokens)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InterventionWarning)
