@@ -93,7 +93,10 @@ def test_help(words, capsys, snapshot):
             "--windows: expected whole numbers; got '1', 'b'; see ",
         ),
         ("train mixture --out @out --shares 1 b", "--shares: expected numbers or None; got '1', 'b'; see "),
-        ("train mixture --out @out --tasks cpy", "--tasks: no task is called 'cpy': did you mean 'copy'? see `plateau list tasks`"),
+        (
+            "train mixture --out @out --tasks cpy",
+            "--tasks: no task is called 'cpy': did you mean 'copy'? see `plateau list tasks`",
+        ),
         (
             "train moving-window-sum --out @out --optimizer adamm",
             "--optimizer: no optimizer is called 'adamm': did you mean 'adam'? see `plateau list optimizers`; see ",
