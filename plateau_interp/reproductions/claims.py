@@ -17,6 +17,9 @@ import numpy as np
 from plateau_interp.reproductions.settings import Outcome
 
 __all__ = [
+    "COSINE",
+    "DROP",
+    "REPETITION",
     "Check",
     "Claim",
     "Finding",
@@ -126,6 +129,10 @@ def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) ->
         return float(extreme(rows[column].to_numpy(dtype=float)))
 
     return of
+
+
+DROP = summary_number("drop step", "drop_step", is_step=True)
+COSINE, REPETITION = peak("cosine"), peak("repetition")
 
 
 @dataclass(frozen=True)

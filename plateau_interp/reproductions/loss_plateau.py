@@ -19,7 +19,10 @@ from plateau_interp.optimizers import SGD, LearningRateSchedule, Muon
 from plateau_interp.probing import probe
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.reproductions.claims import (
+    COSINE,
+    DROP,
     NEVER,
+    REPETITION,
     Check,
     Claim,
     Measure,
@@ -90,12 +93,10 @@ SOLUTION = Setting("solution", recipe(MWS, checkpoint_every=25), whole=True)
 SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
-DROP = summary_number("drop step", "drop_step", is_step=True)
 TO_50, TO_99 = steps_to(50), steps_to(99)
 LEVEL = summary_number("plateau level (nats)", "level", digits=3)
 FINAL_LOSS = summary_number("final loss (nats)", "final_loss", digits=3)
 FIRST_ANSWER = summary_number("step from which y_1 is right", "first_answer_step", is_step=True)
-COSINE, REPETITION = peak("cosine"), peak("repetition")
 
 
 def bias(factor: float, *, steps: int | None = None) -> Setting:
@@ -480,68 +481,60 @@ FIG7 = Experiment(
         "the first input: the number after one update does not show that training made it."
     ),
 )
-FIG21 = Experiment(
-    name="fig21",
-    title="Repeating two numbers: first one constant, then two halves",
-    figures="figure 21",
-    settings=(REPEATS[2],),
-    panels=REPEAT_PANELS,
-    claims=(
-        claim("The task is learned within 200 steps", "figure 21", Within(TO_99, "repeat-2", high=200), PAPERS_BUDGET),
-        claim(
-            "A constant answer comes first",
-            "figure 21, inferred",
-            Within(peak("copies_of_first"), "repeat-2", low=0.9),
-            "nine of ten tokens equal the first at some step, where the truth has half; the bound is ours",
-        ),
-        claim("Its peak collapse", "no number is known", Measured(COSINE, ("repeat-2",)), ""),
-    ),
-)
-FIG22 = Experiment(
-    name="fig22",
-    title="Repeating four numbers: constant, halves, quarters",
-    figures="figure 22",
-    settings=(REPEATS[4],),
-    panels=REPEAT_PANELS,
-    claims=(
-        claim("The task is learned within 200 steps", "figure 22", Within(TO_99, "repeat-4", high=200), PAPERS_BUDGET),
-        claim(
-            "A constant answer comes first",
-            "figure 22, inferred",
-            Within(peak("copies_of_first"), "repeat-4", low=0.9),
-            "nine of ten tokens equal the first at some step, where the truth has a quarter; the bound is ours",
-        ),
-        claim("Its peak collapse", "no number is known", Measured(COSINE, ("repeat-4",)), ""),
-    ),
-)
 
-REVERSE, COPY = Setting("reverse", recipe(Reverse(), steps=200)), Setting("copy", recipe(Copy(), steps=200))
-FIG17 = Experiment(
-    name="fig17",
-    title="Reversing is learned in about 100 steps",
-    figures="figure 17",
-    settings=(REVERSE,),
-    panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
-    notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
-    claims=(
-        claim("The task is learned within 100 steps", "figure 17", Within(TO_99, "reverse", high=100), PAPERS_BUDGET),
-        claim("Its peak collapse", "no number is known", Measured(COSINE, ("reverse",)), ""),
-        claim("Its peak repetition", "no number is known", Measured(REPETITION, ("reverse",)), ""),
-    ),
-)
-FIG18 = Experiment(
-    name="fig18",
-    title="Copying is learned in about 100 steps",
-    figures="figure 18",
-    settings=(COPY,),
-    panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
-    notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
-    claims=(
-        claim("The task is learned within 100 steps", "figure 18", Within(TO_99, "copy", high=100), PAPERS_BUDGET),
-        claim("Its peak collapse", "no number is known", Measured(COSINE, ("copy",)), ""),
-        claim("Its peak repetition", "no number is known", Measured(REPETITION, ("copy",)), ""),
-    ),
-)
+
+def repeats_several(k: int, *, figure: str, title: str) -> Experiment:
+    """Answers of k numbers, each repeated: a constant comes first."""
+    setting = REPEATS[k]
+    return Experiment(
+        name=f"fig{figure}",
+        title=title,
+        figures=f"figure {figure}",
+        settings=(setting,),
+        panels=REPEAT_PANELS,
+        claims=(
+            learned(setting, f"figure {figure}", steps=200),
+            claim(
+                "A constant answer comes first",
+                f"figure {figure}, inferred",
+                Within(peak("copies_of_first"), setting.name, low=0.9),
+                f"nine of ten tokens equal the first at some step, where the truth has 1 of {k}; the bound is ours",
+            ),
+            claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+        ),
+    )
+
+
+def learned(setting: Setting, source: str, *, steps: int) -> Claim:
+    """That a task is learned in the paper's number of steps."""
+    check = Within(TO_99, setting.name, high=steps)
+    return claim(f"The task is learned within {steps} steps", source, check, PAPERS_BUDGET)
+
+
+FIG21 = repeats_several(2, figure="21", title="Repeating two numbers: first one constant, then two halves")
+FIG22 = repeats_several(4, figure="22", title="Repeating four numbers: constant, halves, quarters")
+
+
+def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
+    """Answers that are the inputs in another order."""
+    setting = Setting(task.name, recipe(task, steps=200))
+    return Experiment(
+        name=f"fig{figure}",
+        title=title,
+        figures=f"figure {figure}",
+        settings=(setting,),
+        panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
+        notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
+        claims=(
+            learned(setting, f"figure {figure}", steps=100),
+            claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+            claim("Its peak repetition", "no number is known", Measured(REPETITION, (setting.name,)), ""),
+        ),
+    )
+
+
+FIG17 = rearranges(Reverse(), figure="17", title="Reversing is learned in about 100 steps")
+FIG18 = rearranges(Copy(), figure="18", title="Copying is learned in about 100 steps")
 
 PERSISTS = "persist: collapse of at least 0.8, repetition of at least 0.3; the bounds are ours"
 OUR_BUDGET = "the paper's number of steps is unknown: it is learned in as many as we gave it"

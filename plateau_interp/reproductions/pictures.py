@@ -20,6 +20,8 @@ __all__ = ["moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
+MOST_LEVELS = 3
+"""Levels of one task; those of several tasks in one picture would tell nothing."""
 TITLED = {
     "accuracy_0": Panel("Accuracy of the first answer", "share of sequences", (0, 1.03)),
     "entropy": Panel("Entropy of an answer's tokens", "nats"),
@@ -40,6 +42,9 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
 
     measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
     columns = [column for column in experiment.panels if column in measured]
+    levels = {
+        level for ours in outcomes.values() for one in ours for level in level_lines(one.setting.recipe.task.levels)
+    }
     height = -(-len(columns) // COLUMNS)
     width = -(-len(columns) // height)
     with matplotlib.rc_context(STYLE):
@@ -51,13 +56,11 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                     if column in one.metrics:
                         rows = one.metrics[["step", column]].dropna()
                         axes.plot(rows["step"], rows[column], color=colour, linewidth=0.9, alpha=0.8)
+            if column == "loss" and len(levels) <= MOST_LEVELS:
+                for _, level in levels:
+                    axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
             told = TITLED.get(column) or panel(column)
             axes.set(title=told.title, ylabel=told.unit, xlabel="training step", ylim=told.limits)
-        levels = {level for ours in outcomes.values() for one in ours for level in _levels(one)}
-        for axes in grid.flat[: columns.index("loss") + 1] if "loss" in columns else ():
-            if axes.get_title(loc="left") == panel("loss").title and len(outcomes) and len(levels) <= 3:
-                for _, level in sorted(levels):
-                    axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         if len(outcomes) > 1:
@@ -70,7 +73,13 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
 
 
 def moves_figure(moves: Float[np.ndarray, "row column"], *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
-    """Steps by which a drop moves, as a heat map: blue earlier, red later, hatched where nothing is known (NaN)."""
+    """Steps by which a drop moves, as a heat map: blue earlier, red later, hatched where nothing is known.
+
+    Args:
+        moves: training steps, NaN where nothing was run.
+        rows: names of the rows.
+        columns: names of the columns: the steps at which something was frozen.
+    """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -92,10 +101,6 @@ def moves_figure(moves: Float[np.ndarray, "row column"], *, rows: Sequence[str],
         axes.set(title="Steps by which the drop moves", xlabel="frozen from this step on")
         figure.colorbar(image, ax=axes, label="steps")
         return figure
-
-
-def _levels(outcome: Outcome) -> list[tuple[str, float]]:
-    return level_lines(outcome.setting.recipe.task.levels)
 
 
 def _colours(n: int) -> list[str]:

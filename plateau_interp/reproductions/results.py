@@ -1,7 +1,7 @@
 """Stores what came out of a reproduction in small files, and writes RESULTS.md from them.
 
 ```text
-DIR/RESULTS.md                                 all papers that have results in DIR
+DIR/RESULTS.md                                 claims, pictures and tables of one paper
 DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
 DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
 DIR/results/<paper>/<experiment>.png           one picture an experiment
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from plateau_interp.files import write_atomically
-from plateau_interp.reproductions.claims import Measure, peak, steps_to, summary_number
+from plateau_interp.reproductions.claims import COSINE, DROP, REPETITION, Measure, steps_to
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import seeds_figure
 from plateau_interp.reproductions.running import collect, seconds
@@ -33,8 +33,7 @@ from plateau_interp.views.curves import save_figure
 
 __all__ = ["TABLE", "claims", "publish", "setting_rows", "stored"]
 
-DROP = summary_number("drop step", "drop_step", is_step=True)
-TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), peak("cosine"), peak("repetition"))
+TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), COSINE, REPETITION)
 """What is told of every setting."""
 
 
@@ -48,8 +47,9 @@ def publish(paper: Paper, runs: Path, out: Path) -> Path:
     """
     folder = out / "results" / paper.name
     folder.mkdir(parents=True, exist_ok=True)
+    fresh = collect(paper.settings(), runs)
     for setting in paper.settings():
-        _store(setting, collect([setting], runs)[setting.name], runs, folder)
+        _store(setting, fresh[setting.name], runs, folder)
     outcomes = stored(paper, out)
     for experiment in paper.experiments:
         if _was_run(experiment, outcomes):

@@ -181,7 +181,7 @@ def _steps(setting: Setting) -> int:
 def _seconds_a_step(setting: Setting, known: dict[str, float], *, n_steps: int = 2) -> float:
     """Mean over a few steps, measured ones where every step is; settings of equal shapes are timed once."""
     recipe = setting.recipe
-    shapes = f"{recipe.task} {recipe.model} {recipe.training} {recipe.measuring}"
+    shapes = f"{recipe.task} {recipe.model} {recipe.batch_size} {recipe.optimizer} {recipe.measuring}"
     if shapes not in known:
         meter = recipe.build_meter() if recipe.measure_every == 1 else None
         model, task, batch_size = recipe.build_model(), recipe.task, recipe.batch_size
