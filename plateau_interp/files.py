@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["sync_folder", "write_atomically"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["sync_folder", "write_atomically", "write_table"]
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -26,6 +30,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table as Parquet, without its index, like `write_atomically`."""
+    content = table.to_parquet(index=False, compression="zstd")
+    assert content is not None
+    write_atomically(path, content)
 
 
 def sync_folder(path: Path) -> None:

@@ -10,9 +10,8 @@ RUN/report/                 what `plateau report` draws
 ```
 
 Every file is written whole or not at all (metrics.jsonl a line at a time), nothing is pickled, and one process writes a
-folder at a time. A killed run
-goes on from its last checkpoint and comes out bit for bit as if it had not been killed (on the same machine, with the
-same number of threads). For training without a folder use `plateau_interp.training.train`.
+folder at a time. A killed run goes on from its last checkpoint and comes out bit for bit as if it had not been killed
+(on the same machine, with the same number of threads). For training without a folder use `plateau_interp.training.train`.
 """
 
 import dataclasses
@@ -37,7 +36,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from plateau_interp.capturing import Capture, CaptureReceipt
-from plateau_interp.files import sync_folder, write_atomically
+from plateau_interp.files import sync_folder, write_atomically, write_table
 from plateau_interp.intervening import InterventionWarning, advance, intervening
 from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
@@ -174,7 +173,7 @@ class Run:
         with _only_writer(self.path):
             if not self.finished:
                 yield from self._train(device)
-            self._write_table()
+            write_table(self.path / "metrics.parquet", self.metrics)
 
     def fork(
         self,
@@ -424,11 +423,6 @@ class Run:
         if not all(isinstance(row, dict) and "step" in row for row in rows):
             raise _damaged(file, ValueError("a line is no row of metrics"))
         return [_with_nan(row) for row in rows]
-
-    def _write_table(self) -> None:
-        table = self.metrics.to_parquet(index=False)
-        assert table is not None
-        write_atomically(self.path / "metrics.parquet", table)
 
 
 LOCK = ".lock"

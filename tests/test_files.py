@@ -1,9 +1,10 @@
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from plateau_interp.files import sync_folder, write_atomically
+from plateau_interp.files import sync_folder, write_atomically, write_table
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -31,3 +32,9 @@ def test_a_folder_is_forced_to_disk_itself(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     sync_folder(tmp_path)
     assert synced == [tmp_path.stat().st_ino]
+
+
+def test_a_table_is_read_back_as_it_was_without_its_index(tmp_path):
+    table = pd.DataFrame({"step": [0, 1], "loss": [2.5, float("nan")]}, index=[7, 9])
+    write_table(tmp_path / "new" / "table.parquet", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "table.parquet"), table.reset_index(drop=True))

@@ -11,7 +11,6 @@ No weights are stored. A seed that is trained again replaces what was stored of 
 setting's recipe is the same.
 """
 
-import io
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plateau_interp.files import write_atomically
+from plateau_interp.files import write_atomically, write_table
 from plateau_interp.reproductions.claims import COSINE, DROP, REPETITION, Measure, steps_to
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import seeds_figure
@@ -112,12 +111,10 @@ def _store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path)
     tables = [one.metrics.assign(seed=one.seed) for one in fresh]
     curves = pd.concat([*kept, *tables], ignore_index=True).sort_values(["seed", "step"], ignore_index=True)
     floats = curves.select_dtypes("float64").columns
-    buffer = io.BytesIO()
-    curves.astype(dict.fromkeys(floats, np.float32)).to_parquet(buffer, index=False, compression="zstd")
     about = _about(setting, folder) if kept else {}
     made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
     about = {**setting.identity(0), "seeds": {**about.get("seeds", {}), **made}}
-    write_atomically(folder / f"{setting.name}.parquet", buffer.getvalue())
+    write_table(folder / f"{setting.name}.parquet", curves.astype(dict.fromkeys(floats, np.float32)))
     write_atomically(folder / f"{setting.name}.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from plateau_interp.files import write_atomically
+from plateau_interp.files import write_atomically, write_table
 from plateau_interp.intervening import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting, first_solved
@@ -121,9 +121,9 @@ def train_setting(
                         solved = step.step
                     if step.metrics and setting.enough(step.step, solved=solved):
                         break
-            _write_table(run.metrics, run.path / "metrics.parquet")
+            write_table(run.path / "metrics.parquet", run.metrics)
         if setting.adds is not None:
-            _write_table(setting.adds(run), run.path / ADDED)
+            write_table(run.path / ADDED, setting.adds(run))
     before = seconds(run.path) or 0.0
     write_atomically(run.path / SECONDS, json.dumps(before + time.monotonic() - begin) + "\n")
     done = outcome(setting, seed, runs)
@@ -134,12 +134,6 @@ def train_setting(
 def _ended(setting: Setting, run: Run) -> bool:
     """Whether a run has all that its setting asks for: of a whole one the last checkpoint, which others may take."""
     return setting.ended(run.metrics) and (run.finished or not setting.whole)
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    content = table.to_parquet(index=False)
-    assert content is not None
-    write_atomically(path, content)
 
 
 def seconds(folder: Path) -> float | None:
