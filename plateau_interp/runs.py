@@ -11,7 +11,7 @@ RUN/report/                 what `plateau report` draws
 
 Every file is written whole or not at all (metrics.jsonl a line at a time), nothing is pickled, and one process writes a
 folder at a time. A killed run goes on from its last checkpoint and comes out bit for bit as if it had not been killed
-(on the same machine, with the same number of threads). For training without a folder use `plateau_interp.training.train`.
+(on the same machine, with the same number of threads). To train without a folder use `plateau_interp.training.train`.
 """
 
 import dataclasses
