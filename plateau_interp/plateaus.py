@@ -290,8 +290,8 @@ def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
 def _grokking(metrics: pd.DataFrame, group: str) -> tuple[int | None, int | None, int | None]:
     """First steps of 95 % in training and in validation, and the way between, of columns with such an ending."""
     steps, validation = metrics["step"].to_numpy(), _column(metrics, f"validation_accuracy{group}")
-    learned = None if validation is None else _first(steps, _column(metrics, f"accuracy{group}"), 0.95)
-    understood = _first(steps, validation, 0.95)
+    learned = None if validation is None else _first(steps, _column(metrics, f"accuracy{group}"), SOLVED)
+    understood = _first(steps, validation, SOLVED)
     return learned, understood, None if learned is None or understood is None else understood - learned
 
 

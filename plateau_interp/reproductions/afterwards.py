@@ -1,0 +1,133 @@
+"""What a reproduction measures after training, from a run's checkpoints: the values of `Setting.adds`.
+
+Each function takes a run and gives a table: the column ``step``, measures beside it, one row a checkpoint up to the
+last measured step. Where sequences are drawn, they are the same for every run and checkpoint.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+
+from plateau_interp import metrics
+from plateau_interp.decoding import greedy_answers
+from plateau_interp.measuring import FINAL_STATE
+from plateau_interp.probing import probe
+from plateau_interp.training import stream_generator
+from plateau_interp.types import Batch, HookedModel, Task, answer_rows
+from plateau_interp.views.attention import AttentionSource, captured_at, captured_patterns
+
+__all__ = ["copies_within_halves", "permutation_strategies", "probe_accuracies", "segment_cosines"]
+
+N_SEQUENCES = 256
+
+
+def probe_accuracies(run: AttentionSource) -> pd.DataFrame:
+    """How well answers can be read from the attention output, after the paper's split and a larger one.
+
+    Columns: ``probe_test`` and ``probe_train`` (fitted on 64 sequences), and at every fifth checkpoint
+    ``probe_test_1024`` (fitted on 1024).
+
+    Source: arXiv 2506.13688, figure 20.
+    """
+    rows = []
+    for index, (step, model) in enumerate(_measured_models(run)):
+        small = probe(model, run.task)
+        row = {"step": step, "probe_test": small.test_accuracy, "probe_train": small.train_accuracy}
+        if index % 5 == 0:
+            row["probe_test_1024"] = probe(model, run.task, n_train_sequences=1024).test_accuracy
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def segment_cosines(run: AttentionSource) -> pd.DataFrame:
+    """Collapse of each segment of a concatenated task's answer.
+
+    Columns ``cosine_segment_0`` and so on: the mean cosine of the final hidden states of those pairs of answer rows
+    whose earlier row is in the segment, so pairs of a segment and a later one count to the earlier.
+
+    Source: arXiv 2506.13688, figure 19, authors' code.
+    """
+    task: Any = run.task
+    batch, rows = _sequences(run.task), answer_rows(task)
+    below = torch.ones(task.n_answers, task.n_answers, dtype=torch.bool).tril(-1)
+    found = []
+    for step, model in _measured_models(run):
+        states = captured_at(model, batch.inputs, FINAL_STATE)[:, rows]
+        row: dict[str, float] = {"step": step}
+        for index, segment in enumerate(task.segments):
+            earlier = torch.zeros(task.n_answers, dtype=torch.bool)
+            earlier[segment] = True
+            row[f"cosine_segment_{index}"] = float(metrics.mean_pairwise_cosine(states, below & earlier).mean())
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def permutation_strategies(run: AttentionSource) -> pd.DataFrame:
+    """How far a permutation model follows the other published solution, and whether its answers hold the right tokens.
+
+    Columns: ``alternative_0``, the share of the first layer's absolute attention from the permutation's positions on
+    the inputs they name; ``alternative_1``, that of the second layer's from answer rows on the permutation's positions
+    (compare ``attention_progress_0`` and ``_1``); ``right_counts``, the share of symbols that occur as often in the
+    decoded answer as in the true one, wherever they stand.
+
+    Source: arXiv 2506.13688, figures 13 and 14, authors' code.
+    """
+    task: Any = run.task
+    batch = _sequences(run.task)
+    first, second = task.alternative_attention(batch)
+    places, answers = slice(task.n + 1, 2 * task.n + 1), answer_rows(task)
+    symbols = torch.arange(task.n + 1, task.d_vocab)
+    truth = _counts(batch.tokens[:, task.answer], symbols)
+    found = []
+    for step, model in _measured_models(run):
+        patterns = [captured_patterns(model, batch.inputs, layer=layer) for layer in (0, 1)]
+        decoded = greedy_answers(model, task, batch.tokens)
+        found.append(
+            {
+                "step": step,
+                "alternative_0": _progress(patterns[0], first, places),
+                "alternative_1": _progress(patterns[1], second, answers),
+                "right_counts": float((_counts(decoded, symbols) == truth).float().mean()),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def copies_within_halves(run: AttentionSource) -> pd.DataFrame:
+    """How constant each half of the decoded answers is.
+
+    Columns ``copies_in_half_0`` and ``copies_in_half_1``: the share of a half's tokens that equal its first, as
+    ``copies_of_first`` is of the whole answer.
+
+    Source: arXiv 2506.13688, figure 22, authors' code.
+    """
+    batch = _sequences(run.task)
+    found = []
+    for step, model in _measured_models(run):
+        halves = greedy_answers(model, run.task, batch.tokens).chunk(2, dim=1)
+        copies = {f"copies_in_half_{i}": float(metrics.copies_of_first(half).mean()) for i, half in enumerate(halves)}
+        found.append({"step": step, **copies})
+    return pd.DataFrame(found)
+
+
+def _measured_models(run: AttentionSource) -> Iterator[tuple[int, HookedModel]]:
+    """The checkpoints that have a row in the run's metrics."""
+    steps = set(run.metrics["step"])
+    for step in run.checkpoints:
+        if step in steps:
+            yield step, run.model(step)
+
+
+def _sequences(task: Task) -> Batch:
+    return task.sample(N_SEQUENCES, generator=stream_generator(0, "afterwards", 0))
+
+
+def _progress(pattern: torch.Tensor, target: torch.Tensor, rows: slice) -> float:
+    return float(metrics.attention_progress(pattern[:, :, rows], target[:, rows]).mean())
+
+
+def _counts(tokens: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
+    """How often each symbol occurs in each sequence."""
+    return (tokens[:, :, None] == symbols).sum(dim=1)
