@@ -13,8 +13,9 @@ from plateau_interp.hooks import BiasAttention
 from plateau_interp.optimizers import Adam
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
-from plateau_interp.reproductions.claims import Claim, Ordered, Within, peak, steps_to
+from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
+from plateau_interp.reproductions.measures import peak, steps_to
 from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import costs, outcome, plan, train_setting

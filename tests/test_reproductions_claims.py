@@ -1,24 +1,11 @@
 """plateau_interp.reproductions.claims: each kind of check on outcomes made by hand."""
 
-import math
-
 import pandas as pd
 import pytest
 
 from plateau_interp.recipes import ModelOptions, Recipe
-from plateau_interp.reproductions.claims import (
-    Measure,
-    Measured,
-    Ordered,
-    Ratio,
-    Within,
-    at_start,
-    final,
-    lowest,
-    peak,
-    steps_to,
-    summary_number,
-)
+from plateau_interp.reproductions.claims import Measured, Ordered, Ratio, Within
+from plateau_interp.reproductions.measures import Measure, peak, steps_to
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.tasks import MovingWindowSum
 
@@ -33,42 +20,6 @@ def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a
 
 def seeds(*cosines, name="a"):
     return [outcome(seed, cosine=(0.0, cosine, 0.1), name=name) for seed, cosine in enumerate(cosines)]
-
-
-def test_measures_by_hand():
-    one = outcome()
-    assert peak("cosine").of(one) == 0.9
-    assert peak("cosine", after=2).of(one) == 0.2
-    assert lowest("cosine").of(one) == 0.1
-    assert at_start("cosine", step=1).of(one) == 0.9
-    assert final("cosine").of(one) == pytest.approx(0.4)
-    assert steps_to(50).of(one) == 1
-    assert summary_number("final loss", "final_loss").of(one) == 1.0
-
-
-def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
-    one = outcome(accuracy=(0.0, 0.0, 0.0))
-    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at_start("norm"), final("norm"))] == [
-        None
-    ] * 4
-    assert at_start("cosine", step=7).of(one) is None
-    assert TO_99.of(one) == math.inf
-    assert summary_number("drop", "first_answer_step", is_step=True).of(one) == math.inf
-    assert summary_number("level", "level_expected").of(one) == RECIPE.task.levels.plateau
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([3.0], "3"),
-        ([1.0, 2.0, 9.0], "2 [1, 9]"),
-        ([1.0, math.inf], "never [1, never]"),
-        ([1.0, 2.0, math.inf], "2 [1, never]"),
-        ([math.inf], "never"),
-    ],
-)
-def test_median_and_range_as_text(values, text):
-    assert Measure("steps", lambda one: None).tell_all(values) == text
 
 
 @pytest.mark.parametrize(

@@ -8,35 +8,14 @@ could be measured in fewer than four of five seeds leaves a claim unknown.
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import numpy as np
-
+from plateau_interp.reproductions.measures import NEVER, Measure
 from plateau_interp.reproductions.settings import Outcome
 
-__all__ = [
-    "COSINE",
-    "DROP",
-    "REPETITION",
-    "Check",
-    "Claim",
-    "Finding",
-    "Measure",
-    "Measured",
-    "Ordered",
-    "Outcomes",
-    "Ratio",
-    "Verdict",
-    "Within",
-    "at_start",
-    "final",
-    "lowest",
-    "peak",
-    "steps_to",
-    "summary_number",
-]
+__all__ = ["Check", "Claim", "Finding", "Measured", "Ordered", "Outcomes", "Ratio", "Verdict", "Within"]
 
 Verdict = Literal["holds", "does not hold", "unknown", "not run"]
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -44,95 +23,6 @@ Outcomes = Mapping[str, Sequence[Outcome]]
 
 MAJORITY = 0.8
 """Of the seeds, the share in which an order has to be as claimed: 4 of 5, 3 of 3."""
-NEVER = math.inf
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number of a run.
-
-    Args:
-        name: for tables, with its unit where it has one.
-        of: reads it off an outcome; None where it was not measured, infinite where a step was not reached.
-        digits: after the point, for tables.
-    """
-
-    name: str
-    of: Callable[[Outcome], float | None]
-    digits: int = 0
-
-    def tell(self, value: float) -> str:
-        """The number as text."""
-        return "never" if value == NEVER else f"{value:.{self.digits}f}"
-
-    def tell_all(self, values: Sequence[float]) -> str:
-        """Median and range as text."""
-        low, high = min(values), max(values)
-        middle = self.tell(statistics.median(values))
-        return middle if len(values) == 1 else f"{middle} [{self.tell(low)}, {self.tell(high)}]"
-
-
-def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
-    """A field of `plateau_interp.plateaus.Summary`."""
-
-    def of(outcome: Outcome) -> float | None:
-        value = getattr(outcome.summary, field)
-        return NEVER if value is None and is_step else value
-
-    return Measure(name, of, digits)
-
-
-def steps_to(percent: int) -> Measure:
-    """Steps until the decoded answers have a token accuracy."""
-
-    def of(outcome: Outcome) -> float | None:
-        step = outcome.summary.steps_to[percent]
-        return NEVER if step is None else step
-
-    return Measure(f"steps to {percent} %", of)
-
-
-def peak(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
-    """Highest value of a column of the metrics, from a step on."""
-    return Measure(name or f"peak {column}", _extreme(column, np.nanmax, after), digits)
-
-
-def lowest(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
-    """Lowest value of a column, from a step on."""
-    return Measure(name or f"lowest {column}", _extreme(column, np.nanmin, after), digits)
-
-
-def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
-    """A column's value at the first measured step from a step on."""
-
-    def of(outcome: Outcome) -> float | None:
-        rows = outcome.metrics[outcome.metrics["step"] >= step]
-        return None if column not in rows or rows.empty else float(rows[column].iloc[0])
-
-    return Measure(name or f"{column} at step {step}", of, digits)
-
-
-def final(column: str, *, rows: int = 10, name: str = "", digits: int = 3) -> Measure:
-    """Mean of a column's last measured values."""
-
-    def of(outcome: Outcome) -> float | None:
-        return float(outcome.metrics[column].dropna().tail(rows).mean()) if column in outcome.metrics else None
-
-    return Measure(name or f"final {column}", of, digits)
-
-
-def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[[Outcome], float | None]:
-    def of(outcome: Outcome) -> float | None:
-        rows = outcome.metrics[outcome.metrics["step"] >= after]
-        if column not in rows or rows[column].isna().all():
-            return None
-        return float(extreme(rows[column].to_numpy(dtype=float)))
-
-    return of
-
-
-DROP = summary_number("drop step", "drop_step", is_step=True)
-COSINE, REPETITION = peak("cosine"), peak("repetition")
 
 
 @dataclass(frozen=True)

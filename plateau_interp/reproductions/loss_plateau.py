@@ -8,8 +8,6 @@ The five baseline seeds had been looked at before the claims of figure 2 were wr
 before its runs were made.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,28 +22,32 @@ from plateau_interp.reproductions.afterwards import (
     probe_accuracies,
     segment_cosines,
 )
-from plateau_interp.reproductions.claims import (
+from plateau_interp.reproductions.claims import Check, Claim, Measured, Ordered, Ratio, Within
+from plateau_interp.reproductions.experiments import Experiment, Paper
+from plateau_interp.reproductions.measures import (
     COSINE,
     DROP,
-    NEVER,
     REPETITION,
-    Check,
-    Claim,
     Measure,
-    Measured,
-    Ordered,
-    Ratio,
-    Within,
     at_start,
+    difference,
     final,
+    first_at,
+    halfway_before_drop,
+    last_on_plateau,
     lowest,
+    over,
+    part_solved,
     peak,
+    peaks_before_drop,
+    since,
+    splits_in_halves,
+    spread_of_answers,
     steps_to,
     summary_number,
 )
-from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure
-from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting
+from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.tasks import (
     ConcatenatedWindows,
     Copy,
@@ -128,128 +130,10 @@ TRANSPLANTS = {where: transplant(where) for where in ("attention", "attention ma
 SWITCHED = {step: switched_on(step) for step in (25, 50, 75, 100)}
 
 
-def first_at(column: str, level: float) -> Measure:
-    """First step at which a column reaches a level."""
-
-    def of(outcome: Outcome) -> float | None:
-        if column not in outcome.metrics:
-            return None
-        reached = outcome.metrics["step"][outcome.metrics[column] >= level]
-        return NEVER if reached.empty else float(reached.iloc[0])
-
-    return Measure(f"first step with {column} ≥ {level:g}", of)
-
-
-def over(part: Measure, whole: Measure, name: str) -> Measure:
-    """One measure divided by another."""
-
-    def of(outcome: Outcome) -> float | None:
-        above, below = part.of(outcome), whole.of(outcome)
-        return None if above is None or not below or below == NEVER else above / below
-
-    return Measure(name, of, 2)
-
-
-def spread_of_answers() -> Measure:
-    """Steps between the first and the last of the answers after y_1 to be right in half of the sequences."""
-
-    def of(outcome: Outcome) -> float | None:
-        columns = [name for name in map(str, outcome.metrics) if re.fullmatch(r"accuracy_[1-9]\d*", name)]
-        steps = [first_at(column, 0.5).of(outcome) for column in columns]
-        known = [step for step in steps if step is not None]
-        return None if not known or NEVER in known else max(known) - min(known)
-
-    return Measure("steps from the first to the last of y_2 ... y_16 at 50 %", of)
-
-
 FIRST_OVER_HALF = over(FIRST_ANSWER, TO_50, "steps until y_1 is right / steps to 50 %")
 
 
-def peaks_before_drop(column: str) -> Measure:
-    """Steps from the column's peak to the drop."""
-
-    def of(outcome: Outcome) -> float | None:
-        drop = outcome.summary.drop_step
-        if drop is None or column not in outcome.metrics:
-            return None
-        return float(drop - outcome.metrics["step"].iloc[int(np.nanargmax(outcome.metrics[column]))])
-
-    return Measure(f"steps from peak {column} to the drop", of)
-
-
-def halfway_before_drop() -> Measure:
-    """Steps from where attention progress is half-way between its first and last values to the drop."""
-
-    def of(outcome: Outcome) -> float | None:
-        drop = outcome.summary.drop_step
-        if drop is None or "attention_progress" not in outcome.metrics:
-            return None
-        progress = outcome.metrics["attention_progress"].to_numpy()
-        middle = (progress[0] + progress[-10:].mean()) / 2
-        return float(drop - outcome.metrics["step"].iloc[int(np.argmax(progress >= middle))])
-
-    return Measure("steps from half of the attention progress to the drop", of)
-
-
-def since(step: int, measure: Measure) -> Measure:
-    """A measure that counts steps, counted from another step on."""
-
-    def of(outcome: Outcome) -> float | None:
-        value = measure.of(outcome)
-        return None if value is None else value - step
-
-    return Measure(f"{measure.name} after the switch", of)
-
-
-def difference(first: Measure, second: Measure) -> Measure:
-    """What one measure has more than another."""
-
-    def of(outcome: Outcome) -> float | None:
-        values = first.of(outcome), second.of(outcome)
-        if values[0] is None or values[1] is None or NEVER in values:
-            return None
-        return values[0] - values[1]
-
-    return Measure(f"{first.name} minus {second.name}", of, first.digits)
-
-
-def part_solved(name: str, answers: Sequence[int]) -> Measure:
-    """First step at which some of the answers are 99 % right on average."""
-
-    def of(outcome: Outcome) -> float | None:
-        table = outcome.metrics[[f"accuracy_{index}" for index in answers]].mean(axis=1)
-        right = outcome.metrics["step"][table >= SOLVED]
-        return NEVER if right.empty else float(right.iloc[0])
-
-    return Measure(f"step from which {name} are right", of)
-
-
-def splits_in_halves() -> Measure:
-    """How constant both halves of the answers are at some step at which the whole is not."""
-
-    def of(outcome: Outcome) -> float | None:
-        if "copies_in_half_0" not in outcome.metrics:
-            return None
-        rows = outcome.metrics[outcome.metrics["copies_of_first"] < 0.75]
-        both = rows[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
-        return None if both.isna().all() else float(both.max())
-
-    return Measure("peak of the lower of copies_in_half_0 and _1 while copies_of_first < 0.75", of, 3)
-
-
 PROBES = {"fitted on 64 sequences": "probe_test", "fitted on 1024 sequences": "probe_test_1024"}
-
-
-def last_on_plateau(column: str) -> Measure:
-    """A column's last value up to the end of the plateau."""
-
-    def of(outcome: Outcome) -> float | None:
-        if outcome.summary.end is None or column not in outcome.metrics:
-            return None
-        rows = outcome.metrics[outcome.metrics["step"] <= outcome.summary.end][column].dropna()
-        return None if rows.empty else float(rows.iloc[-1])
-
-    return Measure(f"last {column} on the plateau", of, 3)
 
 
 def near(measure: Measure, setting: str, expected: float, tolerance: float) -> Within:

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from plateau_interp.files import write_atomically, write_table
-from plateau_interp.reproductions.claims import COSINE, DROP, REPETITION, Measure, steps_to
 from plateau_interp.reproductions.experiments import Experiment, Paper
+from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, Measure, steps_to
 from plateau_interp.reproductions.pictures import seeds_figure
 from plateau_interp.reproductions.running import collect, seconds
 from plateau_interp.reproductions.settings import Outcome, Setting

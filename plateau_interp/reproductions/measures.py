@@ -1,0 +1,249 @@
+"""Measures: one number of a run each, from its curves or the summary of its plateau.
+
+Every function here makes a `Measure`. What was not measured is None; a step that was never reached is infinite, later
+than any other.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from plateau_interp.reproductions.settings import SOLVED, Outcome
+
+__all__ = [
+    "COSINE",
+    "DROP",
+    "NEVER",
+    "REPETITION",
+    "Measure",
+    "at_start",
+    "difference",
+    "final",
+    "first_at",
+    "halfway_before_drop",
+    "last_on_plateau",
+    "lowest",
+    "over",
+    "part_solved",
+    "peak",
+    "peaks_before_drop",
+    "since",
+    "splits_in_halves",
+    "spread_of_answers",
+    "steps_to",
+    "summary_number",
+]
+
+NEVER = math.inf
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run.
+
+    Args:
+        name: for tables, with its unit where it has one.
+        of: reads it off an outcome; None where it was not measured, infinite where a step was not reached.
+        digits: after the point, for tables.
+    """
+
+    name: str
+    of: Callable[[Outcome], float | None]
+    digits: int = 0
+
+    def tell(self, value: float) -> str:
+        """The number as text."""
+        return "never" if value == NEVER else f"{value:.{self.digits}f}"
+
+    def tell_all(self, values: Sequence[float]) -> str:
+        """Median and range as text."""
+        low, high = min(values), max(values)
+        middle = self.tell(statistics.median(values))
+        return middle if len(values) == 1 else f"{middle} [{self.tell(low)}, {self.tell(high)}]"
+
+
+def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
+    """A field of `plateau_interp.plateaus.Summary`."""
+
+    def of(outcome: Outcome) -> float | None:
+        value = getattr(outcome.summary, field)
+        return NEVER if value is None and is_step else value
+
+    return Measure(name, of, digits)
+
+
+def steps_to(percent: int) -> Measure:
+    """Steps until the decoded answers have a token accuracy."""
+
+    def of(outcome: Outcome) -> float | None:
+        step = outcome.summary.steps_to[percent]
+        return NEVER if step is None else step
+
+    return Measure(f"steps to {percent} %", of)
+
+
+def peak(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """Highest value of a column of the metrics, from a step on."""
+    return Measure(name or f"peak {column}", _extreme(column, np.nanmax, after), digits)
+
+
+def lowest(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """Lowest value of a column, from a step on."""
+    return Measure(name or f"lowest {column}", _extreme(column, np.nanmin, after), digits)
+
+
+def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
+    """A column's value at the first measured step from a step on."""
+
+    def of(outcome: Outcome) -> float | None:
+        rows = outcome.metrics[outcome.metrics["step"] >= step]
+        return None if column not in rows or rows.empty else float(rows[column].iloc[0])
+
+    return Measure(name or f"{column} at step {step}", of, digits)
+
+
+def final(column: str, *, rows: int = 10, name: str = "", digits: int = 3) -> Measure:
+    """Mean of a column's last measured values."""
+
+    def of(outcome: Outcome) -> float | None:
+        return float(outcome.metrics[column].dropna().tail(rows).mean()) if column in outcome.metrics else None
+
+    return Measure(name or f"final {column}", of, digits)
+
+
+def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[[Outcome], float | None]:
+    def of(outcome: Outcome) -> float | None:
+        rows = outcome.metrics[outcome.metrics["step"] >= after]
+        if column not in rows or rows[column].isna().all():
+            return None
+        return float(extreme(rows[column].to_numpy(dtype=float)))
+
+    return of
+
+
+DROP = summary_number("drop step", "drop_step", is_step=True)
+COSINE, REPETITION = peak("cosine"), peak("repetition")
+
+
+def first_at(column: str, level: float) -> Measure:
+    """First step at which a column reaches a level."""
+
+    def of(outcome: Outcome) -> float | None:
+        if column not in outcome.metrics:
+            return None
+        reached = outcome.metrics["step"][outcome.metrics[column] >= level]
+        return NEVER if reached.empty else float(reached.iloc[0])
+
+    return Measure(f"first step with {column} ≥ {level:g}", of)
+
+
+def over(part: Measure, whole: Measure, name: str) -> Measure:
+    """One measure divided by another."""
+
+    def of(outcome: Outcome) -> float | None:
+        above, below = part.of(outcome), whole.of(outcome)
+        return None if above is None or not below or below == NEVER else above / below
+
+    return Measure(name, of, 2)
+
+
+def spread_of_answers() -> Measure:
+    """Steps between the first and the last of the answers after y_1 to be right in half of the sequences."""
+
+    def of(outcome: Outcome) -> float | None:
+        columns = [name for name in map(str, outcome.metrics) if re.fullmatch(r"accuracy_[1-9]\d*", name)]
+        steps = [first_at(column, 0.5).of(outcome) for column in columns]
+        known = [step for step in steps if step is not None]
+        return None if not known or NEVER in known else max(known) - min(known)
+
+    return Measure("steps from the first to the last of y_2 ... y_16 at 50 %", of)
+
+
+def peaks_before_drop(column: str) -> Measure:
+    """Steps from the column's peak to the drop."""
+
+    def of(outcome: Outcome) -> float | None:
+        drop = outcome.summary.drop_step
+        if drop is None or column not in outcome.metrics:
+            return None
+        return float(drop - outcome.metrics["step"].iloc[int(np.nanargmax(outcome.metrics[column]))])
+
+    return Measure(f"steps from peak {column} to the drop", of)
+
+
+def halfway_before_drop() -> Measure:
+    """Steps from where attention progress is half-way between its first and last values to the drop."""
+
+    def of(outcome: Outcome) -> float | None:
+        drop = outcome.summary.drop_step
+        if drop is None or "attention_progress" not in outcome.metrics:
+            return None
+        progress = outcome.metrics["attention_progress"].to_numpy()
+        middle = (progress[0] + progress[-10:].mean()) / 2
+        return float(drop - outcome.metrics["step"].iloc[int(np.argmax(progress >= middle))])
+
+    return Measure("steps from half of the attention progress to the drop", of)
+
+
+def since(step: int, measure: Measure) -> Measure:
+    """A measure that counts steps, counted from another step on."""
+
+    def of(outcome: Outcome) -> float | None:
+        value = measure.of(outcome)
+        return None if value is None else value - step
+
+    return Measure(f"{measure.name} after the switch", of)
+
+
+def difference(first: Measure, second: Measure) -> Measure:
+    """What one measure has more than another."""
+
+    def of(outcome: Outcome) -> float | None:
+        values = first.of(outcome), second.of(outcome)
+        if values[0] is None or values[1] is None or NEVER in values:
+            return None
+        return values[0] - values[1]
+
+    return Measure(f"{first.name} minus {second.name}", of, first.digits)
+
+
+def part_solved(name: str, answers: Sequence[int]) -> Measure:
+    """First step at which some of the answers are 99 % right on average."""
+
+    def of(outcome: Outcome) -> float | None:
+        columns = [f"accuracy_{index}" for index in answers]
+        if not set(columns) <= set(outcome.metrics):
+            return None
+        right = outcome.metrics["step"][outcome.metrics[columns].mean(axis=1) >= SOLVED]
+        return NEVER if right.empty else float(right.iloc[0])
+
+    return Measure(f"step from which {name} are right", of)
+
+
+def splits_in_halves() -> Measure:
+    """How constant both halves of the answers are at some step at which the whole is not."""
+
+    def of(outcome: Outcome) -> float | None:
+        if "copies_in_half_0" not in outcome.metrics:
+            return None
+        rows = outcome.metrics[outcome.metrics["copies_of_first"] < 0.75]
+        both = rows[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
+        return None if both.isna().all() else float(both.max())
+
+    return Measure("peak of the lower of copies_in_half_0 and _1 while copies_of_first < 0.75", of, 3)
+
+
+def last_on_plateau(column: str) -> Measure:
+    """A column's last value up to the end of the plateau."""
+
+    def of(outcome: Outcome) -> float | None:
+        if outcome.summary.end is None or column not in outcome.metrics:
+            return None
+        rows = outcome.metrics[outcome.metrics["step"] <= outcome.summary.end][column].dropna()
+        return None if rows.empty else float(rows.iloc[-1])
+
+    return Measure(f"last {column} on the plateau", of, 3)

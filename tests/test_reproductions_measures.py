@@ -1,0 +1,133 @@
+"""plateau_interp.reproductions.measures: numbers of outcomes made by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from plateau_interp.recipes import ModelOptions, Recipe
+from plateau_interp.reproductions.measures import (
+    Measure,
+    at_start,
+    difference,
+    final,
+    first_at,
+    halfway_before_drop,
+    last_on_plateau,
+    lowest,
+    over,
+    part_solved,
+    peak,
+    peaks_before_drop,
+    since,
+    splits_in_halves,
+    spread_of_answers,
+    steps_to,
+    summary_number,
+)
+from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.tasks import MovingWindowSum
+
+RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))
+COSINE, TO_99 = peak("cosine"), steps_to(99)
+
+
+def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a", **columns):
+    table = pd.DataFrame({"step": range(3), "loss": [2.0, 1.9, 1.0], "cosine": cosine, "accuracy": accuracy, **columns})
+    return Outcome(Setting(name, RECIPE), seed, table)
+
+
+def test_measures_by_hand():
+    one = outcome()
+    assert peak("cosine").of(one) == 0.9
+    assert peak("cosine", after=2).of(one) == 0.2
+    assert lowest("cosine").of(one) == 0.1
+    assert at_start("cosine", step=1).of(one) == 0.9
+    assert final("cosine").of(one) == pytest.approx(0.4)
+    assert steps_to(50).of(one) == 1
+    assert summary_number("final loss", "final_loss").of(one) == 1.0
+
+
+def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
+    one = outcome(accuracy=(0.0, 0.0, 0.0))
+    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at_start("norm"), final("norm"))] == [
+        None
+    ] * 4
+    assert at_start("cosine", step=7).of(one) is None
+    assert TO_99.of(one) == math.inf
+    assert summary_number("drop", "first_answer_step", is_step=True).of(one) == math.inf
+    assert summary_number("level", "level_expected").of(one) == RECIPE.task.levels.plateau
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([3.0], "3"),
+        ([1.0, 2.0, 9.0], "2 [1, 9]"),
+        ([1.0, math.inf], "never [1, never]"),
+        ([1.0, 2.0, math.inf], "2 [1, never]"),
+        ([math.inf], "never"),
+    ],
+)
+def test_median_and_range_as_text(values, text):
+    assert Measure("steps", lambda one: None).tell_all(values) == text
+
+
+def plateau(**columns):
+    """A run that falls to its plateau at once, sits there for 30 steps and drops at the end."""
+    loss = [2.9, *[2.6] * 30, *[1.3] * 10]
+    table = pd.DataFrame({"step": range(len(loss)), "loss": loss, "accuracy": [0.1] * 31 + [1.0] * 10, **columns})
+    return Outcome(Setting("a", RECIPE), 0, table)
+
+
+def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
+    one = plateau(norm=[float(step) if step % 2 else math.nan for step in range(41)])
+    end = one.summary.end
+    assert end is not None
+    assert 25 <= end <= 31
+    assert last_on_plateau("norm").of(one) == (end if end % 2 else end - 1)
+    assert last_on_plateau("other").of(one) is None
+    assert last_on_plateau("cosine").of(outcome()) is None  # three steps are no plateau
+
+
+def test_peaks_and_half_ways_are_counted_back_from_the_drop():
+    one = plateau(cosine=[step if step < 20 else 0 for step in range(41)], attention_progress=[*range(31), *[30] * 10])
+    drop = one.summary.drop_step
+    assert peaks_before_drop("cosine").of(one) == drop - 19
+    assert halfway_before_drop().of(one) == drop - 15
+    assert peaks_before_drop("norm").of(one) is None
+    assert halfway_before_drop().of(outcome()) is None
+
+
+def test_measures_are_combined():
+    one = outcome()
+    first = first_at("cosine", 0.9)
+    assert (first.of(one), TO_99.of(one)) == (1, 2)
+    assert first_at("cosine", 0.95).of(one) == math.inf
+    assert first_at("norm", 0.5).of(one) is None
+    assert difference(TO_99, first).of(one) == 1
+    assert over(first, TO_99, "part").of(one) == 0.5
+    assert since(1, TO_99).of(one) == 1
+    never = outcome(accuracy=(0.0, 0.0, 0.0))
+    assert difference(TO_99, first).of(never) is None
+    assert over(first, TO_99, "part").of(never) is None
+    assert over(TO_99, first, "part").of(never) == math.inf
+    assert since(1, TO_99).of(never) == math.inf
+
+
+def test_parts_are_right_when_their_mean_is_and_answers_leave_together_or_not():
+    one = outcome(accuracy_0=(1.0, 1.0, 1.0), accuracy_1=(0.0, 0.6, 0.98), accuracy_2=(0.0, 0.1, 1.0))
+    assert part_solved("the first", [0]).of(one) == 0
+    assert part_solved("all", [0, 1, 2]).of(one) == 2
+    assert part_solved("the second", [1]).of(one) == math.inf
+    assert part_solved("what is not there", [3]).of(one) is None
+    assert spread_of_answers().of(one) == 1
+    assert spread_of_answers().of(outcome(accuracy_1=(0.0, 0.0, 0.0), accuracy_2=(0.0, 1.0, 1.0))) is None
+    assert spread_of_answers().of(outcome()) is None
+
+
+def test_a_constant_is_not_a_split_into_halves():
+    halves = {"copies_in_half_0": (1.0, 0.9, 0.5), "copies_in_half_1": (1.0, 0.8, 0.5)}
+    assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.5, 0.3), **halves)) == 0.8
+    assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.9, 0.9), **halves)) is None
+    assert splits_in_halves().of(outcome()) is None
