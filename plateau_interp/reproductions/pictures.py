@@ -3,6 +3,7 @@
 The general figures are in `plateau_interp.views.curves`.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Outcome
-from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, Panel, level_lines, panel
+from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, level_lines, panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,14 +21,10 @@ __all__ = ["moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
+TITLE_WIDTH = 30
+"""Characters that fit above a panel."""
 MOST_LEVELS = 3
 """Levels of one task; those of several tasks in one picture would tell nothing."""
-TITLED = {
-    "accuracy_0": Panel("Accuracy of the first answer", "share of sequences", (0, 1.03)),
-    "entropy": Panel("Entropy of an answer's tokens", "nats"),
-    "copies_of_first": Panel("Copies of the first token", "share of answer tokens", (0, 1.03)),
-}
-"""Columns that the general figures do not draw."""
 
 
 def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
@@ -59,8 +56,9 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
             if column == "loss" and len(levels) <= MOST_LEVELS:
                 for _, level in levels:
                     axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
-            told = TITLED.get(column) or panel(column)
-            axes.set(title=told.title, ylabel=told.unit, xlabel="training step", ylim=told.limits)
+            told = panel(column)
+            name = textwrap.fill(told.title, TITLE_WIDTH, break_long_words=False)
+            axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=told.limits)
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         if len(outcomes) > 1:

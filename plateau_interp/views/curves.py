@@ -127,10 +127,21 @@ class Line:
 
 
 def panel(column: str) -> Panel:
-    """How to draw a column; one that the suite does not know is drawn under its own name."""
+    """How to draw a column; one that the suite does not know is drawn under its own name.
+
+    Example:
+        >>> panel("accuracy_0").title
+        'Accuracy of answer 1'
+    """
+    if column in PANELS:
+        return PANELS[column]
     measure, at, hook_point = column.partition("@")
+    kind, _, number = measure.rpartition("_")
+    if kind == "accuracy" and number.isdigit():
+        return Panel(f"Accuracy of answer {int(number) + 1}", "share of sequences", (0, 1.03))
     name = measure.replace("_", " ").capitalize()
-    return PANELS.get(column, Panel(f"{name} at {hook_point}" if at else name, ""))
+    known = PANELS.get(measure, Panel(name, ""))
+    return Panel(f"{name} at {hook_point}", known.unit, known.limits) if at else known
 
 
 def title(column: str, drawn: Sequence[Line]) -> str:
