@@ -231,6 +231,28 @@ def test_what_was_not_run_is_said(runs, tmp_path):
     assert "* `second` (figure 2): The second" in text
 
 
+def test_remarks_by_hand_stand_in_their_experiment(runs, tmp_path):
+    (tmp_path / "results" / "tiny").mkdir(parents=True)
+    (tmp_path / "results" / "tiny" / "remarks.md").write_text("About.\n\n## second\n\nSeen there.\n\n## first\nHere.\n")
+    text = publish(PAPER, runs, tmp_path).read_text()
+    first, second = text.index("## first: The first"), text.index("## second: The second")
+    assert first < text.index("\nHere.\n") < second < text.index("\nSeen there.\n")
+    assert "About." not in text
+
+
+def test_what_did_not_hold_is_listed(runs, tmp_path):
+    wrong = Claim("It is solved", "us", Within(steps_to(99), "base", high=3), "a reason")
+    failing = dataclasses.replace(FIRST, claims=(*FIRST.claims, wrong))
+    text = publish(dataclasses.replace(PAPER, experiments=(failing,)), runs, tmp_path).read_text()
+    assert "## What did not hold\n\n* `first`: " in text
+    assert "* `first`: It is solved (steps to 99 % ≤ 3). Measured: never [never, never] (2 seeds).\n" in text
+    alone = dataclasses.replace(FIRST, claims=FIRST.claims[:1])
+    assert (
+        "## What did not hold"
+        not in publish(dataclasses.replace(PAPER, experiments=(alone,)), runs, tmp_path).read_text()
+    )
+
+
 def test_costs_say_what_is_done_and_what_is_left(runs, tmp_path):
     done, half = costs(PAPER.experiments, runs), costs(PAPER.experiments, tmp_path)
     assert [(cost["runs"], cost["done"]) for cost in done] == [(4, 4), (4, 4)]

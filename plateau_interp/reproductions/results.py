@@ -5,6 +5,7 @@ DIR/RESULTS.md                                 claims, pictures and tables of on
 DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
 DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
 DIR/results/<paper>/<experiment>.png           one picture an experiment
+DIR/results/<paper>/remarks.md                 written by hand: what was seen in the runs, under a heading an experiment
 ```
 
 No weights are stored. A seed that is trained again replaces what was stored of it; the others stay, as long as the
@@ -12,6 +13,7 @@ setting's recipe is the same.
 """
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -156,6 +158,7 @@ def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
 
 def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> str:
     shown = [experiment for experiment in paper.experiments if _was_run(experiment, outcomes)]
+    remarks = _remarks(folder / "remarks.md")
     judged = [claim for e in shown for claim in _claims(e, outcomes) if claim["verdict"] != "not run"]
     counts = {
         verdict: sum(claim["verdict"] == verdict for claim in judged)
@@ -171,7 +174,8 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps. Headings say what "
         "the paper shows, verdicts what was found here.",
         _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
-        *(part for e in shown for part in _section(e, outcomes, folder, out)),
+        *_failed(judged),
+        *(part for e in shown for part in _section(e, outcomes, folder, out, remarks.get(e.name, ""))),
     ]
     if missing:
         listed = "\n".join(f"* `{e.name}` ({e.figures}): {e.title}" for e in missing)
@@ -180,7 +184,26 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _section(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path) -> list[str]:
+def _remarks(file: Path) -> dict[str, str]:
+    """What stands under each heading of a page; nothing if there is no page."""
+    if not file.is_file():
+        return {}
+    sections = re.split(r"^## *(\S+) *$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name: text.strip() for name, text in zip(sections[1::2], sections[2::2], strict=True)}
+
+
+def _failed(judged: Sequence[Mapping[str, str]]) -> list[str]:
+    failed = [claim for claim in judged if claim["verdict"] == "does not hold"]
+    lines = [
+        f"* `{claim['experiment']}`: {claim['claim']} ({claim['expected']}). Measured: {claim['measured']}."
+        for claim in failed
+    ]
+    return ["## What did not hold", "\n".join(lines)] if failed else []
+
+
+def _section(
+    experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path, remarks: str
+) -> list[str]:
     header = ["setting", "seeds", *(measure.name for measure in TABLE)]
     tolerances = [
         f"* {claim.text}: {claim.reason}."
@@ -195,6 +218,7 @@ def _section(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]], 
         image,
         _table(header, setting_rows(experiment.settings, outcomes)),
         experiment.notes,
+        remarks,
         "Why these bounds:" if tolerances else "",
         "\n".join(tolerances),
     ]
