@@ -17,14 +17,17 @@ __all__ = ["Summary", "compare", "summarise"]
 SMOOTHING = 9
 """Measured steps in the running median that takes the noise of single batches out of the loss."""
 LEAST_ROWS = 3
-"""With fewer measured steps before half of the fall is done, nobody can tell a plateau from a slope."""
+"""With fewer measured steps before the last quarter of the fall, nobody can tell a plateau from a slope."""
+PLATEAUS_END = 0.75
+"""Share of the fall above whose loss a plateau is looked for: what lingers in the last quarter is the end of learning.
+Two-layer tasks fall by more than half when they learn which tokens occur, before their plateau."""
 BANDWIDTH = 0.01
 """Width of the kernel in which the density of losses is taken, as a share of the fall."""
 SHELF_DENSITY = 0.25
 """A peak of that density is a shelf from this share of the highest peak on."""
 LEAST_LENGTH = 0.15
-"""A shelf is a plateau if the loss stays near it for this share of the steps before half of the fall is done. A loss
-that falls in a straight line stays near any level for 8 % of them, an exponential decay near the lowest for 11 %."""
+"""A shelf is a plateau if the loss stays near it for this share of the steps before the last quarter of the fall. A
+loss that falls in a straight line stays near any level for 5 % of them, an exponential decay near the lowest for 12."""
 TOLERANCE = 0.02
 """How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 SOLVED = 0.95
@@ -44,12 +47,12 @@ class Summary:
     """
 
     level: float | None
-    """Loss on the plateau: the lowest loss at which the run lingers before half of the fall is done (at all, if it
-    never is). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that are at
-    least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
-    None, as `start` and `end`, if it stays there for less than 15 % of the steps before half of the fall, or for one
-    measured step alone, or if fewer than 3 are measured before half of the fall: such a loss falls without a plateau
-    that could be seen."""
+    """Loss on the plateau: the lowest loss at which the run lingers above the last quarter of the fall (at all, if it
+    never comes there). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that
+    are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
+    None, as `start` and `end`, if it stays there for less than 15 % of the steps before the last quarter of the fall,
+    or for one measured step alone, or if fewer than 3 are measured before it: such a loss falls without a plateau that
+    could be seen."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
@@ -263,20 +266,24 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | No
     fall = first - lowest
     if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
         return float(np.median(loss)), 0, len(loss) - 1, None
-    below_half = np.flatnonzero(loss < first - fall / 2)
-    half = int(below_half[0]) if len(below_half) else None
-    before = loss[:half]
+    half, end = _first_below(loss, first - fall / 2), _first_below(loss, first - PLATEAUS_END * fall)
+    before = loss[:end]
     if len(before) < LEAST_ROWS:
         return None, None, None, half
     level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
-    dropped = np.flatnonzero(loss < (level + lowest) / 2)
-    drop = None if half is None else next((int(row) for row in dropped if row >= half), None)
-    # Neither is empty: the level lies between two losses before half of the fall.
+    # Below the middle, since the level may be above the first loss, and once half of the fall is done.
+    drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
+    # Neither is empty: the level lies between two losses that it is read off.
     reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
     left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
     if left[-1] - reached[0] < max(1, LEAST_LENGTH * (len(before) - 1)):
         return None, None, None, half
     return level, int(reached[0]), int(left[-1]), drop
+
+
+def _first_below(loss: np.ndarray, bound: float) -> int | None:
+    rows = np.flatnonzero(loss < bound)
+    return int(rows[0]) if len(rows) else None
 
 
 def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:

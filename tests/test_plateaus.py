@@ -297,3 +297,16 @@ def test_each_group_has_a_grokking_delay() -> None:
     rows = dict(summary.rows())
     assert (rows["Grokking delay, add"], rows["Grokking delay, divide"]) == ("250 steps", "unknown")
     assert not summarise(grokking(), task=FINITE, batch_size=10).grokking_delays
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.7])
+def test_a_plateau_is_found_below_half_of_the_fall_too(share: float) -> None:
+    # As with two layers: which tokens occur is learned at once, and that is most of the way.
+    step = np.arange(400)
+    shelf = 2.9 - share * 1.6
+    loss = shelf + (2.9 - shelf) * np.exp(-step / 4)
+    loss = 1.3 + (loss - 1.3) / (1 + np.exp((step - 300) / 4))
+    summary = summarise(pd.DataFrame({"step": step, "loss": loss}), task=TASK, batch_size=256)
+    assert summary.level == pytest.approx(shelf, abs=0.01)
+    assert summary.drop_step == pytest.approx(300, abs=2)
+    assert 270 <= summary.end < 300

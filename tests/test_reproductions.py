@@ -43,7 +43,7 @@ FIRST = Experiment(
     settings=(BASE, BIASED),
     claims=(
         Claim("It is never solved", "us", Within(steps_to(99), "base", low=1), "a reason"),
-        Claim("Bias collapses less", "us", Ordered(peak("cosine"), ("biased", "base")), "another | reason"),
+        Claim("Bias | collapses less", "us", Ordered(peak("cosine"), ("biased", "base")), "another reason", late=True),
     ),
     n_seeds=2,
     notes="A note.",
@@ -196,7 +196,8 @@ def test_results_are_stored_whole_and_claims_read_from_them(runs, tmp_path):
     assert "# Results: Tiny" in text
     assert "![The first](results/tiny/first.png)" in text
     assert (tmp_path / "results" / "tiny" / "first.png").is_file()
-    assert "another | reason" in text
+    assert "| first | Bias \\| collapses less | us (late) |" in text
+    assert "another reason" in text
     assert "| baseline | 2 |" in text
     assert "A note." in text
     assert str(tmp_path) not in text

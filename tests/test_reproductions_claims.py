@@ -31,6 +31,14 @@ def test_within_looks_at_the_median_and_includes_its_bounds(low, high, verdict):
     assert finding.measured == "0.600 [0.500, 0.950] (3 seeds)"
 
 
+@pytest.mark.parametrize(("values", "verdict"), [((2, 2, 2), "holds"), ((1, 2, 9), "does not hold")])
+def test_within_can_ask_for_most_seeds(values, verdict):
+    last = Measure("cosine", lambda one: values[one.seed])
+    ours = {"a": [outcome(seed) for seed in range(3)]}
+    assert Within(last, "a", high=3, most_seeds=True).find(ours).verdict == verdict
+    assert Within(last, "a", high=3).find(ours).verdict == "holds"
+
+
 def test_within_says_what_it_expects():
     assert Within(COSINE, "a", 0.5, 0.75).expected == "peak cosine in 0.500 to 0.750"
     assert Within(COSINE, "a", low=0.5).expected == "peak cosine ≥ 0.500"

@@ -8,7 +8,7 @@ import pytest
 from plateau_interp.recipes import ModelOptions, Recipe
 from plateau_interp.reproductions.measures import (
     Measure,
-    at_start,
+    at,
     difference,
     final,
     first_at,
@@ -19,6 +19,7 @@ from plateau_interp.reproductions.measures import (
     part_solved,
     peak,
     peaks_before_drop,
+    plateau_length,
     since,
     splits_in_halves,
     spread_of_answers,
@@ -40,9 +41,14 @@ def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a
 def test_measures_by_hand():
     one = outcome()
     assert peak("cosine").of(one) == 0.9
-    assert peak("cosine", after=2).of(one) == 0.2
+    assert peak("cosine", until=summary_number("", "peak_cosine_step")).of(one) == 0.1
+    assert lowest("cosine", until=Measure("", lambda one: 1)).of(one) == 0.1
+    assert peak("cosine", until=Measure("", lambda one: math.inf)).of(one) == 0.9
+    assert peak("cosine", until=Measure("", lambda one: None)).of(one) is None
+    assert peak("cosine", until=Measure("", lambda one: 0)).of(one) is None
+    assert peak("cosine", until=summary_number("drop step", "drop_step")).name == "peak cosine before the drop step"
     assert lowest("cosine").of(one) == 0.1
-    assert at_start("cosine", step=1).of(one) == 0.9
+    assert at("cosine", step=1).of(one) == 0.9
     assert final("cosine").of(one) == pytest.approx(0.4)
     assert steps_to(50).of(one) == 1
     assert summary_number("final loss", "final_loss").of(one) == 1.0
@@ -50,10 +56,8 @@ def test_measures_by_hand():
 
 def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
     one = outcome(accuracy=(0.0, 0.0, 0.0))
-    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at_start("norm"), final("norm"))] == [
-        None
-    ] * 4
-    assert at_start("cosine", step=7).of(one) is None
+    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at("norm"), final("norm"))] == [None] * 4
+    assert at("cosine", step=7).of(one) is None
     assert TO_99.of(one) == math.inf
     assert summary_number("drop", "first_answer_step", is_step=True).of(one) == math.inf
     assert summary_number("level", "level_expected").of(one) == RECIPE.task.levels.plateau
@@ -75,7 +79,7 @@ def test_median_and_range_as_text(values, text):
 
 def plateau(**columns):
     """A run that falls to its plateau at once, sits there for 30 steps and drops at the end."""
-    loss = [2.9, *[2.6] * 30, *[1.3] * 10]
+    loss = [2.9, *[2.6] * 30, *[0.7] * 10]
     table = pd.DataFrame({"step": range(len(loss)), "loss": loss, "accuracy": [0.1] * 31 + [1.0] * 10, **columns})
     return Outcome(Setting("a", RECIPE), 0, table)
 
@@ -87,6 +91,8 @@ def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
     assert 25 <= end <= 31
     assert last_on_plateau("norm").of(one) == (end if end % 2 else end - 1)
     assert last_on_plateau("other").of(one) is None
+    assert plateau_length().of(one) == end - one.summary.start
+    assert plateau_length().of(outcome()) == 0
     assert last_on_plateau("cosine").of(outcome()) is None  # three steps are no plateau
 
 

@@ -50,17 +50,13 @@ def segment_cosines(run: AttentionSource) -> pd.DataFrame:
     Source: arXiv 2506.13688, figure 19, authors' code.
     """
     task: Any = run.task
-    batch, rows = _sequences(run.task), answer_rows(task)
-    below = torch.ones(task.n_answers, task.n_answers, dtype=torch.bool).tril(-1)
+    batch, rows = _sequences(task), answer_rows(task)
     found = []
     for step, model in _measured_models(run):
         states = captured_at(model, batch.inputs, FINAL_STATE)[:, rows]
-        row: dict[str, float] = {"step": step}
-        for index, segment in enumerate(task.segments):
-            earlier = torch.zeros(task.n_answers, dtype=torch.bool)
-            earlier[segment] = True
-            row[f"cosine_segment_{index}"] = float(metrics.mean_pairwise_cosine(states, below & earlier).mean())
-        found.append(row)
+        cosines = [metrics.mean_pairwise_cosine(states, pairs) for pairs in task.segment_cosine_pairs()]
+        means = {f"cosine_segment_{index}": float(cosine.mean()) for index, cosine in enumerate(cosines)}
+        found.append({"step": step, **means})
     return pd.DataFrame(found)
 
 

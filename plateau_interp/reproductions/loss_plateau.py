@@ -3,9 +3,6 @@
 Figures are numbered as in the paper's second version. Where a claim's source says *figure, read by others*, the number
 was read off a figure by a third party and is good to 0.1; the bounds of such claims are that wide. *Closed form* means
 that it follows from the task. What the paper gives no number for is measured and reported as unknown.
-
-The five baseline seeds had been looked at before the claims of figure 2 were written down; everything else was written
-before its runs were made.
 """
 
 from dataclasses import replace
@@ -22,14 +19,14 @@ from plateau_interp.reproductions.afterwards import (
     probe_accuracies,
     segment_cosines,
 )
-from plateau_interp.reproductions.claims import Check, Claim, Measured, Ordered, Ratio, Within
+from plateau_interp.reproductions.claims import Claim, Measured, Ordered, Ratio, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.measures import (
     COSINE,
     DROP,
     REPETITION,
     Measure,
-    at_start,
+    at,
     difference,
     final,
     first_at,
@@ -40,6 +37,7 @@ from plateau_interp.reproductions.measures import (
     part_solved,
     peak,
     peaks_before_drop,
+    plateau_length,
     since,
     splits_in_halves,
     spread_of_answers,
@@ -101,6 +99,7 @@ SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
 TO_50, TO_99 = steps_to(50), steps_to(99)
+LENGTH = plateau_length()
 LEVEL = summary_number("plateau level (nats)", "level", digits=3)
 FINAL_LOSS = summary_number("final loss (nats)", "final_loss", digits=3)
 FIRST_ANSWER = summary_number("step from which y_1 is right", "first_answer_step", is_step=True)
@@ -141,14 +140,21 @@ def near(measure: Measure, setting: str, expected: float, tolerance: float) -> W
     return Within(measure, setting, expected - tolerance, expected + tolerance)
 
 
-def claim(text: str, source: str, check: Check, reason: str) -> Claim:
-    """A claim, positionally."""
-    return Claim(text, source, check, reason)
+def late(*claims: Claim) -> tuple[Claim, ...]:
+    """Claims that were written after some of their runs had been looked at."""
+    return tuple(replace(one, late=True) for one in claims)
 
 
 def read_off(text: str, source: str, measure: Measure, setting: str, expected: float) -> Claim:
     """A claim about a number that was read off a figure."""
     return Claim(text, f"{source}, read by others", near(measure, setting, expected, 0.1), READ_OFF)
+
+
+def learned(setting: Setting, source: str, *, steps: int, budget: str = PAPERS_BUDGET) -> Claim:
+    """That a task is learned in some number of steps, by most seeds and not only in the median."""
+    name = f"{setting.about}: learned" if setting.about else "The task is learned"
+    check = Within(TO_99, setting.name, high=steps, most_seeds=True)
+    return Claim(f"{name} within {steps} steps", source, check, f"{budget}; most seeds have to")
 
 
 B = BASELINE.name
@@ -159,19 +165,19 @@ FIG2 = Experiment(
     settings=(BASELINE,),
     panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "repetition"),
     n_seeds=5,
-    claims=(
-        claim("The task is learned within 400 steps", "figure 2", Within(TO_99, B, high=400), PAPERS_BUDGET),
-        claim(
+    claims=late(
+        learned(BASELINE, "figure 2", steps=400),
+        Claim(
             "The loss stays at the level of knowing y_1 alone", "closed form", near(LEVEL, B, 2.6277, FALL), FALL_REASON
         ),
-        claim("The loss ends at its floor", "closed form", near(FINAL_LOSS, B, 1.2997, FALL), FALL_REASON),
-        claim(
+        Claim("The loss ends at its floor", "closed form", near(FINAL_LOSS, B, 1.2997, FALL), FALL_REASON),
+        Claim(
             "y_1 is learned long before the others",
             "figure 2",
             Within(FIRST_OVER_HALF, B, high=0.5),
             "long before: in less than half the steps; the bound is ours",
         ),
-        claim(
+        Claim(
             "The other answers leave chance together",
             "figure 2, told by others as abrupt",
             Within(spread_of_answers(), B, high=40),
@@ -179,39 +185,51 @@ FIG2 = Experiment(
         ),
         read_off("Answers repeat themselves on the plateau", "figure 2", REPETITION, B, 0.8),
         read_off("Hidden states collapse on the plateau", "figure 2", COSINE, B, 0.95),
-        claim(
+        Claim(
             "Repetition peaks before the drop",
             "figure 2",
             Within(peaks_before_drop("repetition"), B, low=1),
             IN_THE_MEDIAN,
         ),
-        claim(
+        Claim(
             "Collapse peaks before the drop", "figure 2", Within(peaks_before_drop("cosine"), B, low=1), IN_THE_MEDIAN
         ),
-        claim(
+        Claim(
             "True answers hardly repeat",
             "closed form 0.0583",
             near(summary_number("repetition of the truth", "repetition_truth", digits=3), B, 0.0583, 0.005),
             "64 sequences a step and 400 steps: a standard error below 0.001",
         ),
-        claim(
+        Claim(
             "Attention progress begins at that of uniform attention",
             "closed form 0.079",
-            near(at_start("attention_progress"), B, 0.079, 0.02),
+            near(at("attention_progress"), B, 0.079, 0.02),
             "an untrained map is not quite uniform: a quarter of the value is allowed",
         ),
         read_off("Attention progress ends near 0.8", "figure 2", final("attention_progress"), B, 0.8),
-        claim(
+        Claim(
             "Attention progress moves before the loss",
             "figure 2",
             Within(halfway_before_drop(), B, low=1),
             "half of its way is done before the loss drops",
         ),
-        claim(
+        Claim(
             "Collapse comes from training: it is not there after the first update",
             "text, told by others",
-            Within(at_start("cosine", step=1), B, high=0.5),
+            Within(at("cosine", step=1), B, high=0.5),
             "less than about half of the peak; the bound is ours",
+        ),
+        Claim(
+            "Collapse is gone at the end",
+            "figure 2",
+            Within(final("cosine"), B, high=0.5),
+            "less than about half of the peak; the bound is ours",
+        ),
+        Claim(
+            "Repetition is gone at the end",
+            "figure 2; closed form 0.0583",
+            near(final("repetition"), B, 0.0583, 0.02),
+            "64 sequences a step, ten steps: a standard error of 0.002; ten of them are allowed",
         ),
     ),
 )
@@ -223,22 +241,22 @@ FIG3 = Experiment(
     settings=(BASELINE, BIAS[2.5], BIAS[10.0]),
     n_seeds=5,
     claims=(
-        claim("c=10 drops earlier", "figure 3", Ordered(DROP, ("bias-10", B)), EVERY_SEED),
-        claim("c=2.5 drops earlier", "figure 3, inferred", Ordered(DROP, ("bias-2.5", B)), EVERY_SEED),
-        claim(
+        Claim("c=10 drops earlier", "figure 3", Ordered(DROP, ("bias-10", B)), EVERY_SEED),
+        Claim("c=2.5 drops earlier", "figure 3, inferred", Ordered(DROP, ("bias-2.5", B)), EVERY_SEED),
+        Claim(
             "Stronger bias is faster",
             "figure 3, inferred for c=2.5",
             Ordered(TO_99, ("bias-10", "bias-2.5", B)),
             EVERY_SEED,
         ),
-        claim(
+        Claim(
             "Stronger bias collapses less",
             "figure 3, inferred for c=2.5",
             Ordered(COSINE, ("bias-10", "bias-2.5", B)),
             EVERY_SEED,
         ),
-        claim("c=10 repeats less", "figure 3", Ordered(REPETITION, ("bias-10", B)), EVERY_SEED),
-        claim("c=2.5 repeats less", "figure 3, inferred", Ordered(REPETITION, ("bias-2.5", B)), EVERY_SEED),
+        Claim("c=10 repeats less", "figure 3", Ordered(REPETITION, ("bias-10", B)), EVERY_SEED),
+        Claim("c=2.5 repeats less", "figure 3, inferred", Ordered(REPETITION, ("bias-2.5", B)), EVERY_SEED),
         read_off("Collapse under c=10 peaks near 0.6", "figure 3", COSINE, "bias-10", 0.6),
     ),
 )
@@ -250,21 +268,23 @@ FIG4 = Experiment(
     settings=(BASELINE, AWAY[0.5], AWAY[0.2]),
     n_seeds=5,
     claims=(
-        claim("c=0.5 drops later", "figure 4", Ordered(DROP, (B, "bias-0.5")), EVERY_SEED),
-        claim("c=0.2 drops later than c=0.5", "figure 4", Ordered(DROP, ("bias-0.5", "bias-0.2")), EVERY_SEED),
-        claim("c=0.5 takes longer to 99 %", "figure 4", Ordered(TO_99, (B, "bias-0.5")), EVERY_SEED),
-        claim("c=0.2 takes longer than c=0.5", "figure 4", Ordered(TO_99, ("bias-0.5", "bias-0.2")), EVERY_SEED),
-        claim("c=0.2 repeats more", "figure 4", Ordered(REPETITION, (B, "bias-0.2")), EVERY_SEED),
-        claim("c=0.5 collapses more", "figure 4", Ordered(COSINE, (B, "bias-0.5")), EVERY_SEED),
-        claim("c=0.2 collapses more than c=0.5", "figure 4", Ordered(COSINE, ("bias-0.5", "bias-0.2")), EVERY_SEED),
-        claim("c=0.5 repeats more", "figure 4", Ordered(REPETITION, (B, "bias-0.5")), EVERY_SEED),
-        claim(
+        Claim("c=0.5 drops later", "figure 4", Ordered(DROP, (B, "bias-0.5")), EVERY_SEED),
+        Claim("c=0.2 drops later than c=0.5", "figure 4", Ordered(DROP, ("bias-0.5", "bias-0.2")), EVERY_SEED),
+        *late(
+            Claim("c=0.5 takes longer to 99 %", "figure 4", Ordered(TO_99, (B, "bias-0.5")), EVERY_SEED),
+            Claim("c=0.2 takes longer than c=0.5", "figure 4", Ordered(TO_99, ("bias-0.5", "bias-0.2")), EVERY_SEED),
+            Claim("c=0.2 repeats more", "figure 4", Ordered(REPETITION, (B, "bias-0.2")), EVERY_SEED),
+        ),
+        Claim("c=0.5 collapses more", "figure 4", Ordered(COSINE, (B, "bias-0.5")), EVERY_SEED),
+        Claim("c=0.2 collapses more than c=0.5", "figure 4", Ordered(COSINE, ("bias-0.5", "bias-0.2")), EVERY_SEED),
+        Claim("c=0.5 repeats more", "figure 4", Ordered(REPETITION, (B, "bias-0.5")), EVERY_SEED),
+        Claim(
             "Collapse under c=0.2 passes 0.95",
             "figure 4, read by others",
             Within(COSINE, "bias-0.2", low=0.95),
             "the number as it was read, no allowance: the statement is an inequality",
         ),
-        claim("c=0.2 is learned within 2000 steps", "figure 4", Within(TO_99, "bias-0.2", high=2000), PAPERS_BUDGET),
+        learned(AWAY[0.2], "inferred from the published steps", steps=2000),
     ),
 )
 
@@ -278,16 +298,16 @@ FIG5 = Experiment(
     settings=(BASELINE, *TRANSPLANTS.values()),
     n_seeds=5,
     claims=(
-        claim("The attention map is the bottleneck", "figure 5", Ratio(TO_99, T["attention map"], B, high=0.5), HALF),
-        claim("So is attention as a whole", "figure 5", Ratio(TO_99, T["attention"], B, high=0.5), HALF),
-        claim(
+        Claim("The attention map is the bottleneck", "figure 5", Ratio(TO_99, T["attention map"], B, high=0.5), HALF),
+        Claim("So is attention as a whole", "figure 5", Ratio(TO_99, T["attention"], B, high=0.5), HALF),
+        Claim(
             "Values and output projections help further",
             "figure 5",
             Ordered(TO_99, (T["attention"], T["attention map"])),
             EVERY_SEED,
         ),
-        claim("MLPs alone change nothing", "figure 5", Ratio(TO_99, T["mlp"], B, low=0.75, high=1.33), UNCHANGED),
-        claim(
+        Claim("MLPs alone change nothing", "figure 5", Ratio(TO_99, T["mlp"], B, low=0.75, high=1.33), UNCHANGED),
+        Claim(
             "Embeddings alone change nothing",
             "figure 5",
             Ratio(TO_99, T["embeddings"], B, low=0.75, high=1.33),
@@ -296,7 +316,7 @@ FIG5 = Experiment(
         read_off("Collapse with the attention map peaks near 0.45", "figure 5", COSINE, T["attention map"], 0.45),
         read_off("Collapse with the whole attention peaks near 0.15", "figure 5", COSINE, T["attention"], 0.15),
         read_off("Collapse with MLPs is as without", "figure 5", COSINE, T["mlp"], 0.95),
-        claim(
+        Claim(
             "Collapse with embeddings is as without",
             "figure 5, read by others as unchanged",
             Ratio(COSINE, T["embeddings"], B, low=0.9, high=1.1),
@@ -320,17 +340,28 @@ FIG43 = Experiment(
         statement
         for step, setting in SWITCHED.items()
         for statement in (
-            claim(
+            Claim(
                 f"Switched on at step {step}, the task is solved soon after",
                 "figure 43, inferred",
                 Within(since(step, TO_99), setting.name, high=100),
                 SOON,
             ),
-            claim(
+            Claim(
                 f"Switched on at step {step}, it is solved before the baseline",
                 "figure 43, inferred",
                 Ordered(TO_99, (setting.name, B)),
                 EVERY_SEED,
+            ),
+            *late(
+                *(
+                    Claim(
+                        f"50 steps after the switch at step {step} there is less {what}",
+                        "figure 43, inferred",
+                        Ordered(at(column, step=step + 50), (setting.name, B)),
+                        EVERY_SEED,
+                    )
+                    for what, column in (("collapse", "cosine"), ("repetition", "repetition"))
+                )
             ),
         )
     ),
@@ -346,17 +377,15 @@ FIG6 = Experiment(
     settings=(PREFIX,),
     panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "entropy"),
     claims=(
-        claim(
-            "The task is learned within 1000 steps", "figure 6", Within(TO_99, PREFIX.name, high=1000), PAPERS_BUDGET
-        ),
+        learned(PREFIX, "figure 6", steps=1000),
         read_off("Hidden states collapse", "figure 6", COSINE, PREFIX.name, 0.8),
-        claim(
+        Claim(
             "Answers hold few distinct tokens on the plateau",
             "figure 6; entropy of the truth 2.296 nats in closed form",
-            Within(lowest("entropy", name="lowest entropy (nats)"), PREFIX.name, high=1.15),
+            Within(lowest("entropy", until=DROP), PREFIX.name, high=1.15),
             "few: at most half of the truth's entropy; the bound is ours",
         ),
-        claim(
+        Claim(
             "The first answer is learned long before the others",
             "text, told by others",
             Within(FIRST_OVER_HALF, PREFIX.name, high=0.5),
@@ -376,24 +405,33 @@ FIG7 = Experiment(
     panels=REPEAT_PANELS,
     n_seeds=5,
     claims=(
-        claim(
+        Claim(
             "There is next to no plateau",
             "figure 7",
             Within(TO_99, "repeat-1", high=50),
             "in a quarter of the 200 steps that the paper shows; the bound is ours",
         ),
-        read_off("Collapse is half-way after one update", "figure 7", at_start("cosine", step=1), "repeat-1", 0.5),
-        claim("Collapse before any update", "no number is known", Measured(at_start("cosine"), ("repeat-1",)), ""),
-        claim(
+        read_off("Collapse is half-way after one update", "figure 7", at("cosine", step=1), "repeat-1", 0.5),
+        Claim("Collapse before any update", "no number is known", Measured(at("cosine"), ("repeat-1",)), ""),
+        *late(
+            Claim(
+                "The loss has no plateau",
+                "figure 7",
+                Within(LENGTH, "repeat-1", high=20),
+                "none, or a tenth of the 200 steps; the bound is ours",
+            )
+        ),
+        Claim(
             "Answers copy their first token almost from the start",
             "figure 7",
-            Within(at_start("copies_of_first", step=50), "repeat-1", low=0.95),
+            Within(at("copies_of_first", step=50), "repeat-1", low=0.95),
             "nearly all, in a quarter of the 200 steps; the bound is ours",
         ),
     ),
     notes=(
-        "An untrained model is collapsed nearly as far already, because all its answers follow from little more than "
-        "the first input: the number after one update does not show that training made it."
+        "The answers that the model reads are one and the same token, so its untrained states are already half alike: "
+        "the number after one update does not show that training made it. The plateau's length is the better test of "
+        "the first claim, which is kept as it was written."
     ),
 )
 
@@ -410,33 +448,29 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
         settings=(setting,),
         panels=REPEAT_PANELS,
         claims=(
-            learned(setting, f"figure {figure}", steps=200),
-            claim(
+            learned(setting, f"figure {figure}, inferred", steps=200),
+            Claim(
                 "A constant answer comes first",
                 f"figure {figure}, inferred",
                 Within(peak("copies_of_first"), setting.name, low=0.9),
                 f"nine of ten tokens equal the first at some step, where the truth has 1 of {k}; the bound is ours",
             ),
-            claim(
-                "The first part is right before the last",
-                f"figure {figure}, inferred: the constant is the first part's",
-                Within(difference(parts[-1], parts[0]), setting.name, low=1),
-                IN_THE_MEDIAN,
+            *late(
+                Claim(
+                    "The first part is right before the last",
+                    f"figure {figure}, inferred: the constant is the first part's",
+                    Within(difference(parts[-1], parts[0]), setting.name, low=1),
+                    IN_THE_MEDIAN,
+                )
             ),
             *more,
             *(
-                claim(f"Part {i + 1} is right", "no number is known", Measured(part, (setting.name,)), "")
+                Claim(f"Part {i + 1} is right", "no number is known", Measured(part, (setting.name,)), "")
                 for i, part in enumerate(parts)
             ),
-            claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
         ),
     )
-
-
-def learned(setting: Setting, source: str, *, steps: int) -> Claim:
-    """That a task is learned in the paper's number of steps."""
-    check = Within(TO_99, setting.name, high=steps)
-    return claim(f"The task is learned within {steps} steps", source, check, PAPERS_BUDGET)
 
 
 FIG21 = repeats_several(2, figure="21", title="Repeating two numbers: first one constant, then two halves")
@@ -444,8 +478,8 @@ FIG22 = repeats_several(
     4,
     figure="22",
     title="Repeating four numbers: constant, halves, quarters",
-    more=(
-        claim(
+    more=late(
+        Claim(
             "Then two halves, each constant",
             "figure 22, inferred",
             Within(splits_in_halves(), "repeat-4", low=0.9),
@@ -466,9 +500,9 @@ def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
         panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
         notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
         claims=(
-            learned(setting, f"figure {figure}", steps=100),
-            claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
-            claim("Its peak repetition", "no number is known", Measured(REPETITION, (setting.name,)), ""),
+            learned(setting, f"figure {figure}, inferred", steps=100),
+            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+            Claim("Its peak repetition", "no number is known", Measured(REPETITION, (setting.name,)), ""),
         ),
     )
 
@@ -477,17 +511,24 @@ FIG17 = rearranges(Reverse(), figure="17", title="Reversing is learned in about 
 FIG18 = rearranges(Copy(), figure="18", title="Copying is learned in about 100 steps")
 
 PERSISTS = "persist: collapse of at least 0.8, repetition of at least 0.3; the bounds are ours"
-OUR_BUDGET = "the paper's number of steps is unknown: it is learned in as many as we gave it"
+OUR_BUDGET = "the paper's number of steps is unknown or an upper bound: it is learned in as many as we gave it"
+A_PLATEAU = "a plateau of at least 20 steps before the drop, a twentieth of the baseline's 400; the bound is ours"
 
 
 def persists(setting: Setting, source: str, *, budget: str) -> tuple[Claim, ...]:
-    """That a variant of the moving-window sum is learned, and shows collapse and repetition before."""
-    steps = setting.recipe.steps
-    about = setting.about or setting.name
+    """That a variant of the moving-window sum is learned, after a plateau with y_1 right, collapse and repetition."""
+    about, name = setting.about or setting.name, setting.name
     return (
-        claim(f"{about}: learned within {steps} steps", source, Within(TO_99, setting.name, high=steps), budget),
-        claim(f"{about}: collapse is there", source, Within(COSINE, setting.name, low=0.8), PERSISTS),
-        claim(f"{about}: repetition is there", source, Within(REPETITION, setting.name, low=0.3), PERSISTS),
+        learned(setting, source, steps=setting.recipe.steps, budget=budget),
+        Claim(f"{about}: a plateau is there", source, Within(LENGTH, name, low=20), A_PLATEAU),
+        Claim(
+            f"{about}: y_1 is learned long before the others",
+            source,
+            Within(FIRST_OVER_HALF, name, high=0.5),
+            "long before: in less than half the steps; the bound is ours",
+        ),
+        Claim(f"{about}: collapse is there", source, Within(peak("cosine", until=DROP), name, low=0.8), PERSISTS),
+        Claim(f"{about}: repetition is there", source, Within(peak("repetition", until=DROP), name, low=0.3), PERSISTS),
     )
 
 
@@ -499,8 +540,8 @@ FIG30 = Experiment(
     settings=(BASELINE, SOFTMAX),
     panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
     claims=(
-        *persists(SOFTMAX, "figure 30, inferred", budget=PAPERS_BUDGET),
-        claim(
+        *late(*persists(SOFTMAX, "figure 30, inferred", budget=PAPERS_BUDGET)),
+        Claim(
             "Its plateau is longer than with linear attention",
             "figure 30, inferred from its steps",
             Ordered(DROP, (B, SOFTMAX.name)),
@@ -509,7 +550,7 @@ FIG30 = Experiment(
     ),
 )
 
-SGD_RATES = (0.1, 1.0)
+SGD_RATES = (0.1, 0.3)
 PLAIN_SGD = {
     rate: Setting(f"sgd-{rate:g}", recipe(MWS, optimizer=SGD(learning_rate=rate), steps=2000), about=f"SGD {rate:g}")
     for rate in SGD_RATES
@@ -522,11 +563,14 @@ FIG31 = Experiment(
     panels=("loss", "accuracy", "attention_progress", "cosine", "repetition"),
     n_seeds=1,
     claims=tuple(
-        statement for setting in PLAIN_SGD.values() for statement in persists(setting, "figure 31", budget=OUR_BUDGET)
+        statement
+        for setting in PLAIN_SGD.values()
+        for statement in persists(setting, "figure 31; the rate is ours", budget=OUR_BUDGET)
     ),
     notes=(
         "The paper's learning rate and steps are unknown; the published configuration would use 1e-4 for 400 steps, "
-        "far too little to learn. 0.1 and 1 without momentum for 2000 steps are our choice."
+        "far too little to learn. 0.1 and 0.3 without momentum for 2000 steps are our choice: at 1 and at 3 the loss "
+        "is above 10,000 within 14 steps. What does not hold here says something of these rates, not of the paper's."
     ),
 )
 
@@ -582,7 +626,7 @@ EVERYWHERE = Setting(
     replace(recipe(MWS), measuring=MeasuringOptions(cosine_at=tuple(LOCATIONS.values()))),
     about="baseline",
 )
-AT = {name: peak(f"cosine@{point}", name=f"peak cosine {name}") for name, point in LOCATIONS.items()}
+AT = {name: replace(peak(f"cosine@{point}"), name=f"peak cosine {name}") for name, point in LOCATIONS.items()}
 FIG41 = Experiment(
     name="fig41",
     title="Collapse appears after the attention layer, not before it",
@@ -590,32 +634,32 @@ FIG41 = Experiment(
     settings=(EVERYWHERE,),
     panels=("loss", *(f"cosine@{point}" for point in LOCATIONS.values()), "cosine", "norm@blocks.0.hook_resid_mid"),
     claims=(
-        claim(
+        Claim(
             "The residual stream before attention does not collapse",
             "figures 41, 42",
             Within(AT["before attention"], EVERYWHERE.name, high=0.5),
             "about half of the collapse at the end of the model; the bound is ours",
         ),
-        claim(
+        Claim(
             "Attention's output collapses",
             "figures 41, 42",
             Within(AT["attention output"], EVERYWHERE.name, low=0.8),
             "as at the end of the model, allowing for 0.15; the bound is ours",
         ),
-        claim(
+        Claim(
             "After attention the residual stream collapses more than before",
             "figures 41, 42",
             Within(difference(AT["after attention"], AT["before attention"]), EVERYWHERE.name, low=0.2),
             "a difference that is seen in a figure; the bound is ours",
         ),
-        claim(
+        Claim(
             "After the MLP it is collapsed",
             "figures 41, 42",
             Within(AT["after the MLP"], EVERYWHERE.name, low=0.8),
             "as at the end of the model, allowing for 0.15; the bound is ours",
         ),
         *(
-            claim(f"Length of states {name}, {when}", "no number is known", Measured(measure, (EVERYWHERE.name,)), "")
+            Claim(f"Length of states {name}, {when}", "no number is known", Measured(measure, (EVERYWHERE.name,)), "")
             for name, point in LOCATIONS.items()
             for when, measure in (
                 ("last on the plateau", last_on_plateau(f"norm@{point}")),
@@ -629,19 +673,20 @@ CONCATENATED = Setting(
     "concatenated-windows", recipe(ConcatenatedWindows(), every=5, checkpoint_every=50), adds=segment_cosines
 )
 SEGMENTS = {
-    name: (part_solved(name, range(answers.start, answers.stop)), peak(f"cosine_segment_{index}"))
-    for index, (name, answers) in enumerate(
-        zip(("copies", "sums of two", "sums of three"), ConcatenatedWindows().segments, strict=True)
-    )
+    name: part_solved(name, range(answers.start, answers.stop))
+    for name, answers in zip(("copies", "sums of two", "sums of three"), ConcatenatedWindows().segments, strict=True)
+}
+SEGMENT_PEAKS = {
+    name: peak(f"cosine_segment_{index}", until=solved) for index, (name, solved) in enumerate(SEGMENTS.items())
 }
 
 
 def learned_before(first: str, second: str) -> Claim:
     """That one segment of the concatenated windows is right before another."""
-    apart = difference(SEGMENTS[second][0], SEGMENTS[first][0])
+    apart = difference(SEGMENTS[second], SEGMENTS[first])
     check = Within(apart, CONCATENATED.name, low=1)
     text = f"{first.capitalize()} are learned before {second}"
-    return claim(text, "figure 19, inferred", check, IN_THE_MEDIAN)
+    return Claim(text, "figure 19, inferred", check, IN_THE_MEDIAN)
 
 
 FIG19 = Experiment(
@@ -655,18 +700,18 @@ FIG19 = Experiment(
         learned_before("copies", "sums of two"),
         learned_before("sums of two", "sums of three"),
         *(
-            claim(
+            Claim(
                 f"{name.capitalize()} collapse before they are learned",
                 "figure 19, inferred",
-                Within(SEGMENTS[name][1], CONCATENATED.name, low=0.8),
+                Within(SEGMENT_PEAKS[name], CONCATENATED.name, low=0.8),
                 PERSISTS,
             )
             for name in ("sums of two", "sums of three")
         ),
-        claim("Peak collapse of copies", "no number", Measured(SEGMENTS["copies"][1], (CONCATENATED.name,)), ""),
+        Claim("Peak collapse of copies", "no number", Measured(SEGMENT_PEAKS["copies"], (CONCATENATED.name,)), ""),
         *(
-            claim(f"Steps until {name} are right", "no number is known", Measured(solved, (CONCATENATED.name,)), "")
-            for name, (solved, _) in SEGMENTS.items()
+            Claim(f"Steps until {name} are right", "no number is known", Measured(solved, (CONCATENATED.name,)), "")
+            for name, solved in SEGMENTS.items()
         ),
     ),
 )
@@ -686,21 +731,25 @@ CARRY = first_at("accuracy_4", 0.9)
 def reported(setting: Setting, measures: dict[str, Measure]) -> tuple[Claim, ...]:
     """Measures for which no value is known, each with what it tells."""
     return tuple(
-        claim(text, "no number is known", Measured(measure, (setting.name,)), "") for text, measure in measures.items()
+        Claim(text, "no number is known", Measured(measure, (setting.name,)), "") for text, measure in measures.items()
     )
 
 
 def abrupt(setting: Setting, source: str) -> tuple[Claim, ...]:
-    """That a long task is learned, and collapses before it is."""
+    """That a long task is learned after a plateau, with collapse and repetition before its drop."""
+    name = setting.name
+    repeated = difference(peak("repetition", until=DROP), summary_number("that of the truth", "repetition_truth"))
     return (
         learned(setting, source, steps=setting.recipe.steps),
-        claim(
-            "Collapse peaks before the drop",
-            f"{source}: both are present, their order is inferred",
-            Within(peaks_before_drop("cosine"), setting.name, low=1),
-            IN_THE_MEDIAN,
+        Claim("There is a plateau", source, Within(LENGTH, name, low=20), A_PLATEAU),
+        Claim("It collapses before the drop", source, Within(peak("cosine", until=DROP), name, low=0.8), PERSISTS),
+        Claim(
+            "It repeats itself before the drop, more than the truth does",
+            source,
+            Within(repeated, name, low=0.3),
+            "repetition of at least 0.3, as elsewhere, beyond that of the true answers; the bound is ours",
         ),
-        *reported(setting, {"Its peak collapse": COSINE, "Its peak repetition": REPETITION, "Its drop": DROP}),
+        *reported(setting, {"Its drop": DROP, "Its peak collapse": COSINE, "Its peak repetition": REPETITION}),
     )
 
 
@@ -716,13 +765,13 @@ FIG9 = Experiment(
     n_seeds=1,
     claims=(
         *abrupt(ADDITION, "figures 9 and 10"),
-        claim(
+        Claim(
             "The loss stays at the level of knowing the final carry alone",
             "closed form",
             near(LEVEL, ADDITION.name, 1.809, 0.02 * (np.log(12) - 0.5 * np.log(10))),
             FALL_REASON,
         ),
-        claim(
+        Claim(
             "The final carry is learned long before the other digits",
             "figures 9 and 10, told by others",
             Within(over(CARRY, TO_50, "steps to 90 % right carries / steps to 50 %"), ADDITION.name, high=0.5),
@@ -745,7 +794,7 @@ FIG13 = Experiment(
     ),
     n_seeds=1,
     claims=(
-        *abrupt(PERMUTATION, "figures 13 and 14"),
+        *late(*abrupt(PERMUTATION, "figures 13 and 14")),
         *reported(
             PERMUTATION,
             {
@@ -774,7 +823,7 @@ FIG15 = Experiment(
     panels=(*LONG_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
     n_seeds=1,
     claims=(
-        *abrupt(HISTOGRAM, "figures 15 and 16"),
+        *late(*abrupt(HISTOGRAM, "figures 15 and 16")),
         *reported(
             HISTOGRAM,
             {
@@ -828,23 +877,23 @@ FIG20 = Experiment(
     panels=("loss", "accuracy", "attention_progress", "probe_test", "probe_train", "probe_test_1024"),
     n_seeds=1,
     claims=(
-        claim(
+        Claim(
             "On the plateau the answers cannot be read from the attention output",
             "figure 20, inferred",
             Within(last_on_plateau("probe_test"), PROBED.name, high=0.5),
             "the probe names less than half of the tokens; the bound is ours",
         ),
-        claim(
+        Claim(
             "Once attention is learned they can",
             "figure 20, inferred",
             Within(final("probe_test", rows=1), PROBED.name, low=0.9),
             "nine of ten tokens; the bound is ours",
         ),
         *(
-            claim(f"{name}: {when}", "no number is known", Measured(measure, (PROBED.name,)), "")
+            Claim(f"{name}: {when}", "no number is known", Measured(measure, (PROBED.name,)), "")
             for name, column in PROBES.items()
             for when, measure in (
-                ("at the start", at_start(column)),
+                ("at the start", at(column)),
                 ("last on the plateau", last_on_plateau(column)),
                 ("at the end", final(column, rows=1)),
             )
@@ -907,7 +956,7 @@ COUNTERFACTUAL = Experiment(
     n_seeds=1,
     draws=counterfactual_figure,
     claims=tuple(
-        claim(f"{where}, {kind}: drop step by the step it is frozen at", "not in the paper", Measured(DROP, names), "")
+        Claim(f"{where}, {kind}: drop step by the step it is frozen at", "not in the paper", Measured(DROP, names), "")
         for kind, grid in (("trained elsewhere", TRAINED_FROM), ("as it is then", FROZEN_FROM))
         for where in GROUPS
         for names in [tuple(grid[where, step].name for step in MOMENTS)]
@@ -924,11 +973,12 @@ PAPER = Paper(
     title="What Happens During the Loss Plateau?",
     source="Gopalani and Hu, arXiv 2506.13688",
     about=(
-        "*Read by others* marks numbers that a third party read off the paper's figures: they are good to 0.1, and so "
-        "are the bounds of those claims; *inferred* marks what follows from a figure's setting without a number. The "
-        "five baseline seeds had been looked at before the claims of `fig2` were written down, and a few runs of "
-        "`fig4` before its orders of steps to 99 % and of repetition under c=0.2 were. Everything else was written "
-        "before its runs were made. The plateau finder learned to tell a plateau from a steady fall afterwards."
+        "Nothing here was checked against the paper's own text: *figure* marks what third parties tell of a figure, "
+        "*read by others* a number that a third party read off it, which is good to 0.1, as are the bounds of those "
+        "claims; *inferred* marks what follows from a figure's setting without being told. Claims marked *late* were "
+        "written after some of their runs had been looked at, all others before. The plateau finder learned "
+        "afterwards to tell a plateau from a steady fall, and to find plateaus below half of the fall, which two-layer "
+        "tasks have; neither moved the drop of any run with a plateau above it."
     ),
     experiments=(
         FIG2,

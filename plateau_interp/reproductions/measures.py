@@ -20,7 +20,7 @@ __all__ = [
     "NEVER",
     "REPETITION",
     "Measure",
-    "at_start",
+    "at",
     "difference",
     "final",
     "first_at",
@@ -31,6 +31,7 @@ __all__ = [
     "part_solved",
     "peak",
     "peaks_before_drop",
+    "plateau_length",
     "since",
     "splits_in_halves",
     "spread_of_answers",
@@ -86,17 +87,21 @@ def steps_to(percent: int) -> Measure:
     return Measure(f"steps to {percent} %", of)
 
 
-def peak(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
-    """Highest value of a column of the metrics, from a step on."""
-    return Measure(name or f"peak {column}", _extreme(column, np.nanmax, after), digits)
+def peak(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
+    """Highest value of a column of the metrics; from the step ``until`` on, such as `DROP`, it does not count."""
+    return Measure(_named("peak", column, until), _extreme(column, np.nanmax, until), digits)
 
 
-def lowest(column: str, *, after: int = 0, name: str = "", digits: int = 3) -> Measure:
-    """Lowest value of a column, from a step on."""
-    return Measure(name or f"lowest {column}", _extreme(column, np.nanmin, after), digits)
+def lowest(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
+    """Lowest value of a column; ``until`` as in `peak`."""
+    return Measure(_named("lowest", column, until), _extreme(column, np.nanmin, until), digits)
 
 
-def at_start(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
+def _named(what: str, column: str, until: Measure | None) -> str:
+    return f"{what} {column}" if until is None else f"{what} {column} before the {until.name}"
+
+
+def at(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
     """A column's value at the first measured step from a step on."""
 
     def of(outcome: Outcome) -> float | None:
@@ -115,18 +120,26 @@ def final(column: str, *, rows: int = 10, name: str = "", digits: int = 3) -> Me
     return Measure(name or f"final {column}", of, digits)
 
 
-def _extreme(column: str, extreme: Callable[[np.ndarray], float], after: int) -> Callable[[Outcome], float | None]:
+def _extreme(
+    column: str, extreme: Callable[[np.ndarray], float], until: Measure | None
+) -> Callable[[Outcome], float | None]:
     def of(outcome: Outcome) -> float | None:
-        rows = outcome.metrics[outcome.metrics["step"] >= after]
-        if column not in rows or rows[column].isna().all():
+        last = NEVER if until is None else until.of(outcome)
+        if column not in outcome.metrics or last is None:
             return None
-        return float(extreme(rows[column].to_numpy(dtype=float)))
+        values = outcome.metrics[column][outcome.metrics["step"] < last].dropna()
+        return None if values.empty else float(extreme(values.to_numpy(dtype=float)))
 
     return of
 
 
 DROP = summary_number("drop step", "drop_step", is_step=True)
 COSINE, REPETITION = peak("cosine"), peak("repetition")
+
+
+def plateau_length() -> Measure:
+    """Steps on the plateau, 0 without one."""
+    return Measure("steps on the plateau", lambda outcome: outcome.summary.length or 0)
 
 
 def first_at(column: str, level: float) -> Measure:

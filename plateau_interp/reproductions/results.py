@@ -98,7 +98,8 @@ def _claims(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -
     found = []
     for claim in experiment.claims:
         finding = claim.check.find(outcomes)
-        texts = {"experiment": experiment.name, "claim": claim.text, "source": claim.source}
+        source = f"{claim.source} (late)" if claim.late else claim.source
+        texts = {"experiment": experiment.name, "claim": claim.text, "source": source}
         measured = finding.measured or "-"
         found.append({**texts, "expected": claim.check.expected, "measured": measured, "verdict": finding.verdict})
     return found
@@ -169,10 +170,10 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         f"# Results: {paper.title}",
         f"Written by `plateau reproduce {paper.name}` from the files in `{folder.relative_to(out)}`; {paper.source}.",
         paper.about,
-        f"{len(judged)} claims were tested: {counts['holds']} hold, {counts['does not hold']} do not, "
-        f"{counts['unknown']} have no known value to hold against or could not be measured.",
+        f"Of {len(judged)} statements {counts['holds']} hold and {counts['does not hold']} do not; "
+        f"{counts['unknown']} are reported without a verdict: no value is published, or it could not be measured.",
         "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps. Headings say what "
-        "the paper shows, verdicts what was found here.",
+        "is to be expected, verdicts what was found.",
         _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
         *_failed(judged),
         *(part for e in shown for part in _section(e, outcomes, folder, out, remarks.get(e.name, ""))),
@@ -237,7 +238,10 @@ def _machine(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Pa
     steps = sum(one["steps"] for one in made)
     pace = f", {statistics.median(timed):.2f} s a step in the median" if timed else ""
     lines = "\n".join(f"* {kind}" for kind in kinds)
-    return f"{len(made)} runs, {steps:,} steps, {total / 3600:.1f} hours of running{pace}, made with:\n\n{lines}"
+    return (
+        f"{len(made)} runs, {steps:,} steps, {total / 3600:.1f} hours of running (less what kills cut off){pace}, "
+        f"made with:\n\n{lines}"
+    )
 
 
 def _environment(made: Mapping[str, Any]) -> str:
