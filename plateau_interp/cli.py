@@ -189,12 +189,13 @@ class Report:
 class Reproduce:
     """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
 
-    Runs that are there are not made again, and one that was killed goes on: the same command continues.
+    Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
+    fails does not keep the others from being made; what failed is told at the end.
 
     For example:
       plateau reproduce loss-plateau --list
       plateau reproduce loss-plateau fig2 fig3 fig5 --seeds 3
-      plateau reproduce loss-plateau --publish .
+      plateau reproduce loss-plateau --draw --publish .
     """
 
     paper: Annotated[Positional[str], arg(metavar="PAPER", help="One of `plateau list experiments`.")]
@@ -215,6 +216,7 @@ class Reproduce:
         """Train what is missing, then tell what came out."""
         from plateau_interp.reproductions.results import claims, publish
         from plateau_interp.reproductions.running import costs, plan, train_setting
+        from plateau_interp.runs import RunError
 
         check_device(self.device)
         paper = plugin("experiments", self.paper)
@@ -223,18 +225,29 @@ class Reproduce:
         if self.list:
             self._tell_costs(costs(chosen, runs, n_seeds=self.seeds))
             return
-        todo = [] if self.draw else plan(chosen, n_seeds=self.seeds)
+        failed = []
+        todo = plan(chosen, n_seeds=self.seeds)
         for number, (setting, seed) in enumerate(todo, start=1):
             name = f"{number}/{len(todo)} {setting.name} seed {seed}"
-            train_setting(setting, seed, runs, device=self.device, showing=partial(_showing_progress, name=name))
+            try:
+                if self.draw:
+                    setting.check(runs, seed)
+                else:
+                    train_setting(
+                        setting, seed, runs, device=self.device, showing=partial(_showing_progress, name=name)
+                    )
+            except RunError as error:
+                failed.append(f"{setting.name} seed {seed}: {error}")
         out = runs if self.publish is None else self.publish
         page = publish(paper, runs, out)
         found = claims(paper, chosen, out)
         if self.json:
             _print_json({"results": str(page), "claims": found})
-            return
-        _print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
-        _print(f"Results: {page}")
+        else:
+            _print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
+            _print(f"Results: {page}")
+        if failed:
+            raise RunError(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
 
     def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
         if self.json:

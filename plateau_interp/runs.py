@@ -19,6 +19,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -572,9 +573,19 @@ def _environment(device: str | torch.device) -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    told = Path("/proc/cpuinfo")
+    text = told.read_text(encoding="utf-8") if told.is_file() else ""
+    found = re.search(r"^model name\s*: *(.+?) *$", text, flags=re.MULTILINE)
+    return platform.processor() if found is None else str(found[1])
 
 
 def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:

@@ -1,6 +1,7 @@
 """plateau_interp.reproductions: plans, runs that stop and go on, stored results, RESULTS.md, the papers' data."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from plateau_interp.hooks import BiasAttention
 from plateau_interp.optimizers import Adam
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.reproductions import afterwards
 from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.measures import peak, steps_to
@@ -22,6 +24,7 @@ from plateau_interp.reproductions.running import costs, outcome, plan, train_set
 from plateau_interp.reproductions.settings import AFTERWARDS, Setting, first_solved
 from plateau_interp.runs import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training import train
 
 TASK = MovingWindowSum(n=4, p=5)
 TRAINING = TrainingOptions(steps=6, batch_size=4, optimizer=Adam(learning_rate=1e-3))
@@ -276,6 +279,28 @@ def test_an_unknown_experiment_is_told_with_the_nearest():
     assert PAPER.choose() == PAPER.experiments
 
 
+ADDED = {
+    afterwards.probe_accuracies: {"probe_test", "probe_train", "probe_test_1024"},
+    afterwards.segment_cosines: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
+    afterwards.permutation_strategies: {"alternative_0", "alternative_1", "right_counts"},
+    afterwards.copies_within_halves: {"copies_in_half_0", "copies_in_half_1"},
+}
+
+
+@functools.cache
+def metered(task, n_layers, measuring):
+    """What the meter measures, which a small model shows as well."""
+    small = Recipe(task, model=ModelOptions(d_model=16, n_layers=n_layers), measuring=measuring)
+    step = next(train(small.build_model(), task, steps=1, batch_size=2, meter=small.build_meter()))
+    return {"loss", *step.metrics}
+
+
+def columns(setting):
+    """What is measured of a setting's runs, by its meter and afterwards."""
+    task, model, measuring = setting.recipe.task, setting.recipe.model, setting.recipe.measuring
+    return metered(task, model.n_layers, measuring) | ADDED.get(setting.adds, set())
+
+
 @pytest.mark.parametrize("name", plugins("experiments"))
 def test_the_papers_are_whole(name):
     paper = plugin("experiments", name)
@@ -291,6 +316,8 @@ def test_the_papers_are_whole(name):
             assert claim.text
             assert claim.source
             assert claim.reason or check.expected.endswith("unknown"), (experiment.name, claim.text)
+        measured = set().union(*(columns(setting) for setting in experiment.settings))
+        assert experiment.draws is not None or set(experiment.panels) <= measured, experiment.name
         for setting in experiment.settings:
             assert Recipe.from_json(setting.recipe.to_json()).to_json() == setting.recipe.to_json()
 
@@ -331,7 +358,11 @@ def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsy
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("words", "line"),
-    [("frist", "tiny has no experiment 'frist'"), ("first --device nonsense", ""), ("--seeds 0", "seeds must be")],
+    [
+        ("frist", "tiny has no experiment 'frist'"),
+        ("first --device nonsense", "device "),
+        ("--seeds 0", "seeds must be"),
+    ],
 )
 def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -342,7 +373,50 @@ def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_moves_that_were_not_measured_are_hatched():
-    axes = moves_figure(np.array([[1.0, np.nan]]), rows=["a"], columns=["0", "1"]).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["+1"]
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
+    assert cli.main(["reproduce", "tiny", "first", "--seeds", "2", "--json"]) == 2
+    told = capsys.readouterr()
+    assert "1 of 4 runs failed: base seed 0: runs/tiny/base/seed-0 holds a run of another recipe" in told.err
+    assert len(json.loads(told.out)["claims"]) == 2
+    assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny")["base"]] == [1]
+    assert cli.main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
+    assert "1 of 4 runs failed" in capsys.readouterr().err
+
+
+def test_moves_that_were_not_measured_are_hatched_and_endless_ones_marked():
+    axes = moves_figure(
+        np.array([[1.0, np.nan, 7.0]]), rows=["a"], columns=["0", "1", "2"], at_least=np.array([[False, False, True]])
+    ).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["+1", "≥ +7"]
     assert len(axes.patches) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "factor", "leaves", "taken"),
+    [
+        ("moving-window-sum", 400, None, None, None),
+        ("bias-10", 400, 10.0, None, None),
+        ("bias-2.5", 400, 2.5, None, None),
+        ("bias-0.5", 2000, 0.5, None, None),
+        ("bias-0.2", 2000, 0.2, None, None),
+        ("bias-10-from-25", 400, 10.0, 25, None),
+        ("bias-10-from-100", 400, 10.0, 100, None),
+        ("transplant-attention-map", 400, None, None, "attention map"),
+        ("transplant-mlp", 400, None, None, "mlp"),
+        ("prefix-sum", 1000, None, None, None),
+        ("softmax", 2000, None, None, None),
+        ("multi-digit-addition", 10000, None, None, None),
+        ("permutation", 2000, None, None, None),
+        ("histogram", 5000, None, None, None),
+        ("concatenated-windows", 5000, None, None, None),
+    ],
+)
+def test_the_settings_are_the_papers(name, steps, factor, leaves, taken):
+    setting = next(one for one in plugin("experiments", "loss-plateau").settings() if one.name == name)
+    assert setting.recipe.steps == steps
+    assert [one.factor for one in setting.recipe.interventions] == ([] if factor is None else [factor])
+    assert (setting.leaves and setting.leaves[1]) == leaves
+    assert (setting.takes and setting.takes[2]) == taken

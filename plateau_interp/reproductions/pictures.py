@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Outcome
@@ -70,13 +70,20 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
         return figure
 
 
-def moves_figure(moves: Float[np.ndarray, "row column"], *, rows: Sequence[str], columns: Sequence[str]) -> "Figure":
+def moves_figure(
+    moves: Float[np.ndarray, "row column"],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    at_least: Bool[np.ndarray, "row column"] | None = None,
+) -> "Figure":
     """Steps by which a drop moves, as a heat map: blue earlier, red later, hatched where nothing is known.
 
     Args:
         moves: training steps, NaN where nothing was run.
         rows: names of the rows.
         columns: names of the columns: the steps at which something was frozen.
+        at_least: where the drop did not come at all, so that it moved by more than the number says.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -93,7 +100,9 @@ def moves_figure(moves: Float[np.ndarray, "row column"], *, rows: Sequence[str],
                 axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=GRID, linewidth=0))
                 continue
             colour = "white" if abs(moves[row, column]) > 0.6 * most else INK
-            axes.text(column, row, f"{moves[row, column]:+.0f}", ha="center", va="center", fontsize=8, color=colour)
+            never = at_least is not None and at_least[row, column]
+            text = f"{'≥ ' if never else ''}{moves[row, column]:+.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
         axes.set(title="Steps by which the drop moves", xlabel="frozen from this step on")

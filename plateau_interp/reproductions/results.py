@@ -246,7 +246,9 @@ def _machine(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Pa
 
 def _environment(made: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in made["packages"].items())
-    return f"{made['machine']}, {made['device']}, {made['threads']} threads; Python {made['python']}, {packages}"
+    processor = f" ({made['processor']}, {made['cores']} cores)" if "processor" in made else ""
+    machine = f"{made['machine']}{processor}, {made['device']}, {made['threads']} threads"
+    return f"{machine}; Python {made['python']}, {packages}"
 
 
 def _bold(row: Sequence[str]) -> list[str]:

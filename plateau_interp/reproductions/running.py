@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from plateau_interp.files import write_atomically, write_table
 from plateau_interp.intervening import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting, first_solved
-from plateau_interp.runs import Run
+from plateau_interp.runs import Run, RunError
 from plateau_interp.training import Step, train
 
 __all__ = ["collect", "costs", "outcome", "plan", "seconds", "train_setting"]
 
-ADDED, SECONDS = "added.parquet", "seconds.json"
+SECONDS = "seconds.json"
 
 
 def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> list[tuple[Setting, int]]:
@@ -66,21 +66,25 @@ def outcome(setting: Setting, seed: int, runs: Path) -> Outcome | None:
     setting.check(runs, seed)
     run = Run(folder)
     metrics = run.metrics
-    if not _ended(setting, run) or (setting.adds is not None and not (folder / ADDED).is_file()):
+    added = _added(setting, folder)
+    if not _ended(setting, run) or (added is not None and not added.is_file()):
         return None
-    if setting.adds is not None:
-        metrics = metrics.merge(pd.read_parquet(folder / ADDED), on="step", how="left")
+    if added is not None:
+        metrics = metrics.merge(pd.read_parquet(added), on="step", how="left")
     return Outcome(setting, seed, metrics)
 
 
 def collect(settings: Iterable[Setting], runs: Path) -> dict[str, list[Outcome]]:
-    """By setting name, what came out of every run that has ended, whatever its seed."""
+    """By setting name, what came out of every run that has ended, whatever its seed; not of other recipes' runs."""
     found: dict[str, list[Outcome]] = {}
     for setting in settings:
         folders = (runs / setting.name).glob("seed-*")
         seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in folders if folder.is_dir())
-        ended = [outcome(setting, seed, runs) for seed in seeds]
-        found[setting.name] = [one for one in ended if one is not None]
+        found[setting.name] = []
+        for seed in seeds:
+            with suppress(RunError):
+                if (one := outcome(setting, seed, runs)) is not None:
+                    found[setting.name].append(one)
     return found
 
 
@@ -123,12 +127,19 @@ def train_setting(
                         break
             write_table(run.path / "metrics.parquet", run.metrics)
         if setting.adds is not None:
-            write_table(run.path / ADDED, setting.adds(run))
+            added = _added(setting, run.path)
+            assert added is not None
+            write_table(added, setting.adds(run))
     before = seconds(run.path) or 0.0
     write_atomically(run.path / SECONDS, json.dumps(before + time.monotonic() - begin) + "\n")
     done = outcome(setting, seed, runs)
     assert done is not None, f"{run.path} did not end"
     return done
+
+
+def _added(setting: Setting, folder: Path) -> Path | None:
+    """Where a setting's further measures are: a file named after what measures them."""
+    return None if setting.adds is None else folder / f"{setting.adds.__name__}.parquet"
 
 
 def _ended(setting: Setting, run: Run) -> bool:
