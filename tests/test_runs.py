@@ -64,7 +64,10 @@ def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
     assert list(table["samples"]) == [8 * (step + 1) for step in range(25)]
     assert {"loss", "accuracy", "accuracy_3", "attention_progress", "repetition", "cosine"} <= set(table.columns)
     pd.testing.assert_frame_equal(table, run.metrics)
-    assert json.loads((run.path / "environment.json").read_text())["packages"]["torch"] == torch.__version__
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["processor"]
+    assert environment["cores"] == os.cpu_count()
     assert not list(run.path.rglob("*.tmp"))
     weights = safetensors.torch.load_file(run.path / "checkpoints" / "25" / "model.safetensors")
     assert set(weights) == {name for name, _ in run.model().named_parameters()}

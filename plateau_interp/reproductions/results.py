@@ -5,7 +5,7 @@ DIR/RESULTS.md                                 claims, pictures and tables of on
 DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
 DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
 DIR/results/<paper>/<experiment>.png           one picture an experiment
-DIR/results/<paper>/remarks.md                 written by hand: what was seen in the runs, under a heading an experiment
+DIR/results/<paper>/remarks.md                 by hand: what was seen, under a heading an experiment, and `machine`
 ```
 
 No weights are stored. A seed that is trained again replaces what was stored of it; the others stay, as long as the
@@ -181,7 +181,7 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
     if missing:
         listed = "\n".join(f"* `{e.name}` ({e.figures}): {e.title}" for e in missing)
         parts += ["## Not run", "Defined, but without results here:", listed]
-    parts += ["## Machine and time", _machine(paper, outcomes, folder)]
+    parts += ["## Machine and time", _machine(paper, outcomes, folder), remarks.get("machine", "")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
