@@ -21,7 +21,7 @@ from plateau_interp.reproductions.measures import peak, steps_to
 from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import costs, outcome, plan, train_setting
-from plateau_interp.reproductions.settings import AFTERWARDS, Setting, first_solved
+from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
 from plateau_interp.runs import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training import train
@@ -422,3 +422,19 @@ def test_the_settings_are_the_papers(name, steps, factor, leaves, taken):
     assert [one.factor for one in setting.recipe.interventions] == ([] if factor is None else [factor])
     assert (setting.leaves and setting.leaves[1]) == leaves
     assert (setting.takes and setting.takes[2]) == taken
+
+
+def test_the_counterfactual_picture_counts_from_the_baseline_of_the_seed():
+    paper = plugin("experiments", "loss-plateau")
+    experiment = paper.choose(["counterfactual"])[0]
+
+    def dropping(name, step):
+        setting = next(one for one in experiment.settings if one.name == name)
+        loss = np.where(np.arange(400) < (step or 400), 2.63, 1.3)
+        loss[0] = 2.9
+        return [Outcome(setting, 0, pd.DataFrame({"step": range(400), "loss": loss}))]
+
+    steps = {"moving-window-sum": 200, "trained-mlp-from-40": 150, "frozen-mlp-from-40": None}
+    axes = experiment.draws({name: dropping(name, step) for name, step in steps.items()}).axes[0]
+    assert sorted(text.get_text() for text in axes.texts) == ["-50", "≥ +200"]
+    assert len(axes.patches) == 8 * 5 - 2

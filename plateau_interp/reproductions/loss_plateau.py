@@ -447,7 +447,7 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
         title=title,
         figures=f"figure {figure}",
         settings=(setting,),
-        panels=REPEAT_PANELS,
+        panels=REPEAT_PANELS if setting.adds is None else (*REPEAT_PANELS, "copies_in_half_0", "copies_in_half_1"),
         claims=(
             learned(setting, f"figure {figure}, inferred", steps=200),
             Claim(
