@@ -24,6 +24,7 @@ from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, 
 __all__ = ["Meter"]
 
 OUTPUT = "unembed.hook_out"
+"""The logits of every query."""
 FINAL_STATE = "unembed.hook_in"
 """The hidden state of the collapse measure: the final LayerNorm's output with gain and bias (`pre_lm_h`)."""
 
@@ -136,7 +137,7 @@ class Meter:
         device = batch.tokens.device
         task = self.task
         drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
-        answers, truth = self._answers(model, drawn), drawn.tokens[:, self.task.answer]
+        answers, truth = self._answers(model, drawn), drawn.tokens[:, task.answer]
         decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
         by_position = {}
         watched = self._attention(batch, n_layers=model.cfg.n_layers)
@@ -144,19 +145,20 @@ class Meter:
             decoded["repetition"] = metrics.repetition_frequency(answers)
             decoded["repetition_truth"] = metrics.repetition_frequency(truth)
             by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
-            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=self.task.d_vocab)
-            decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=self.task.d_vocab)
+            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=task.d_vocab)
+            decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
             watched["cosine"] = self._cosine(FINAL_STATE)
             watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
         watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
+        groups = task.groups(batch)
         measured = {
             **{name: values.mean() for name, values in decoded.items()},
             **by_position,
             **{name: values.mean() for name, values in watched.items()},
-            **_group_means(decoded, self.task.groups(drawn)),
-            **self._group_losses("loss", self._seen[OUTPUT], batch),
-            **_group_means(watched, self.task.groups(batch)),
+            **_group_means(decoded, task.groups(drawn)),
+            **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
+            **_group_means(watched, groups),
             **self._validation(model, device),
         }
         self._seen.clear()
@@ -179,11 +181,12 @@ class Meter:
         batch = self.task.validation_set.to(device)
         output = model(batch.inputs)
         accuracy = metrics.token_accuracy(self._answers(model, batch, output), batch.tokens[:, self.task.answer])
+        groups = self.task.groups(batch)
         return {
             "validation_loss": self.task.loss(output, batch),
             "validation_accuracy": accuracy.mean(),
-            **self._group_losses("validation_loss", output, batch),
-            **_group_means({"validation_accuracy": accuracy}, self.task.groups(batch)),
+            **self._group_losses("validation_loss", output, batch, groups),
+            **_group_means({"validation_accuracy": accuracy}, groups),
         }
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
@@ -216,13 +219,15 @@ class Meter:
         states = self._seen[point]
         return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device))
 
-    def _group_losses(self, name: str, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def _group_losses(
+        self, name: str, output: Tensor, batch: Batch, groups: Mapping[str, Bool[Tensor, " batch"]]
+    ) -> dict[str, Float[Tensor, ""]]:
         # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
         return {
             f"{name}_{_word(group)}": self.task.loss(
                 output, Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
             )
-            for group, mask in self.task.groups(batch).items()
+            for group, mask in groups.items()
         }
 
 
