@@ -367,15 +367,23 @@ def test_interrupting_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
 
 def test_ctrl_c_ends_the_process_with_130(tmp_path):
     words = command(f"train moving-window-sum {TINY} --steps 100000 --out {tmp_path / 'run'}")
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
     end = time.monotonic() + 60
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have started the tests with it ignored
+    try:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            while not (metrics.exists() and metrics.stat().st_size):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1].startswith("plateau: stopped at step ")
