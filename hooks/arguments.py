@@ -19,9 +19,7 @@ def check_number(value: Any, *names: str) -> None:
         ValueError: naming the field.
     """
     for name in names:
-        number = getattr(value, name)
-        if isinstance(number, bool) or not isinstance(number, Real):
-            raise ValueError(f"{name} must be a number; got {number!r}")
+        number = _number(value, name, Real, "a number")
         if not math.isfinite(number):
             raise ValueError(f"{name} must be finite; got {number}")
 
@@ -33,11 +31,16 @@ def check_whole(value: Any, *names: str, least: int = 0) -> None:
         ValueError: naming the field.
     """
     for name in names:
-        number = getattr(value, name)
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise ValueError(f"{name} must be a whole number; got {number!r}")
+        number = _number(value, name, int, "a whole number")
         if number < least:
             raise ValueError(f"{name} must be at least {least}; got {number}")
+
+
+def _number(value: Any, name: str, kind: type, told: str) -> Any:
+    number = getattr(value, name)
+    if isinstance(number, bool) or not isinstance(number, kind):
+        raise ValueError(f"{name} must be {told}; got {number!r}")
+    return number
 
 
 def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:

@@ -1,21 +1,12 @@
 """plateau_interp.reproductions.claims: each kind of check on outcomes made by hand."""
 
-import pandas as pd
 import pytest
+from outcomes import outcome
 
-from plateau_interp.recipes import ModelOptions, Recipe
 from plateau_interp.reproductions.claims import Measured, Ordered, Ratio, Within
 from plateau_interp.reproductions.measures import Measure, peak, steps_to
-from plateau_interp.reproductions.settings import Outcome, Setting
-from plateau_interp.tasks import MovingWindowSum
 
-RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))
 COSINE, TO_99 = peak("cosine"), steps_to(99)
-
-
-def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a", **columns):
-    table = pd.DataFrame({"step": range(3), "loss": [2.0, 1.9, 1.0], "cosine": cosine, "accuracy": accuracy, **columns})
-    return Outcome(Setting(name, RECIPE), seed, table)
 
 
 def seeds(*cosines, name="a"):

@@ -4,9 +4,10 @@ import math
 
 import pandas as pd
 import pytest
+from outcomes import RECIPE, outcome
 
-from plateau_interp.recipes import ModelOptions, Recipe
 from plateau_interp.reproductions.measures import (
+    LENGTH,
     Measure,
     at,
     difference,
@@ -19,7 +20,6 @@ from plateau_interp.reproductions.measures import (
     part_solved,
     peak,
     peaks_before_drop,
-    plateau_length,
     since,
     splits_in_halves,
     spread_of_answers,
@@ -27,15 +27,8 @@ from plateau_interp.reproductions.measures import (
     summary_number,
 )
 from plateau_interp.reproductions.settings import Outcome, Setting
-from plateau_interp.tasks import MovingWindowSum
 
-RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))
-COSINE, TO_99 = peak("cosine"), steps_to(99)
-
-
-def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a", **columns):
-    table = pd.DataFrame({"step": range(3), "loss": [2.0, 1.9, 1.0], "cosine": cosine, "accuracy": accuracy, **columns})
-    return Outcome(Setting(name, RECIPE), seed, table)
+TO_99 = steps_to(99)
 
 
 def test_measures_by_hand():
@@ -91,8 +84,8 @@ def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
     assert 25 <= end <= 31
     assert last_on_plateau("norm").of(one) == (end if end % 2 else end - 1)
     assert last_on_plateau("other").of(one) is None
-    assert plateau_length().of(one) == end - one.summary.start
-    assert plateau_length().of(outcome()) == 0
+    assert LENGTH.of(one) == end - one.summary.start
+    assert LENGTH.of(outcome()) == 0
     assert last_on_plateau("cosine").of(outcome()) is None  # three steps are no plateau
 
 

@@ -24,6 +24,7 @@ from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.measures import (
     COSINE,
     DROP,
+    LENGTH,
     NEVER,
     REPETITION,
     Measure,
@@ -38,7 +39,6 @@ from plateau_interp.reproductions.measures import (
     part_solved,
     peak,
     peaks_before_drop,
-    plateau_length,
     since,
     splits_in_halves,
     spread_of_answers,
@@ -100,7 +100,6 @@ SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
 TO_50, TO_99 = steps_to(50), steps_to(99)
-LENGTH = plateau_length()
 LEVEL = summary_number("plateau level (nats)", "level", digits=3)
 FINAL_LOSS = summary_number("final loss (nats)", "final_loss", digits=3)
 FIRST_ANSWER = summary_number("step from which y_1 is right", "first_answer_step", is_step=True)

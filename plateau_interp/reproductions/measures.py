@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from plateau_interp.reproductions.settings import SOLVED, Outcome
 
 __all__ = [
     "COSINE",
     "DROP",
+    "LENGTH",
     "NEVER",
     "REPETITION",
     "Measure",
@@ -31,7 +33,6 @@ __all__ = [
     "part_solved",
     "peak",
     "peaks_before_drop",
-    "plateau_length",
     "since",
     "splits_in_halves",
     "spread_of_answers",
@@ -89,35 +90,35 @@ def steps_to(percent: int) -> Measure:
 
 def peak(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
     """Highest value of a column of the metrics; from the step ``until`` on, such as `DROP`, it does not count."""
-    return Measure(_named("peak", column, until), _extreme(column, np.nanmax, until), digits)
+    return Measure(_named("peak", column, until), _extreme(column, np.max, until), digits)
 
 
 def lowest(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
     """Lowest value of a column; ``until`` as in `peak`."""
-    return Measure(_named("lowest", column, until), _extreme(column, np.nanmin, until), digits)
+    return Measure(_named("lowest", column, until), _extreme(column, np.min, until), digits)
 
 
 def _named(what: str, column: str, until: Measure | None) -> str:
     return f"{what} {column}" if until is None else f"{what} {column} before the {until.name}"
 
 
-def at(column: str, *, step: int = 0, name: str = "", digits: int = 3) -> Measure:
+def at(column: str, *, step: int = 0, digits: int = 3) -> Measure:
     """A column's value at the first measured step from a step on."""
 
     def of(outcome: Outcome) -> float | None:
         rows = outcome.metrics[outcome.metrics["step"] >= step]
         return None if column not in rows or rows.empty else float(rows[column].iloc[0])
 
-    return Measure(name or f"{column} at step {step}", of, digits)
+    return Measure(f"{column} at step {step}", of, digits)
 
 
-def final(column: str, *, rows: int = 10, name: str = "", digits: int = 3) -> Measure:
+def final(column: str, *, rows: int = 10, digits: int = 3) -> Measure:
     """Mean of a column's last measured values."""
 
     def of(outcome: Outcome) -> float | None:
         return float(outcome.metrics[column].dropna().tail(rows).mean()) if column in outcome.metrics else None
 
-    return Measure(name or f"final {column}", of, digits)
+    return Measure(f"final {column}", of, digits)
 
 
 def _extreme(
@@ -135,11 +136,8 @@ def _extreme(
 
 DROP = summary_number("drop step", "drop_step", is_step=True)
 COSINE, REPETITION = peak("cosine"), peak("repetition")
-
-
-def plateau_length() -> Measure:
-    """Steps on the plateau, 0 without one."""
-    return Measure("steps on the plateau", lambda outcome: outcome.summary.length or 0)
+LENGTH = Measure("steps on the plateau", lambda outcome: outcome.summary.length or 0)
+"""0 without a plateau."""
 
 
 def first_at(column: str, level: float) -> Measure:
@@ -148,8 +146,7 @@ def first_at(column: str, level: float) -> Measure:
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        reached = outcome.metrics["step"][outcome.metrics[column] >= level]
-        return NEVER if reached.empty else float(reached.iloc[0])
+        return _first(outcome.metrics["step"], outcome.metrics[column] >= level)
 
     return Measure(f"first step with {column} ≥ {level:g}", of)
 
@@ -231,10 +228,13 @@ def part_solved(name: str, answers: Sequence[int]) -> Measure:
         columns = [f"accuracy_{index}" for index in answers]
         if not set(columns) <= set(outcome.metrics):
             return None
-        right = outcome.metrics["step"][outcome.metrics[columns].mean(axis=1) >= SOLVED]
-        return NEVER if right.empty else float(right.iloc[0])
+        return _first(outcome.metrics["step"], outcome.metrics[columns].mean(axis=1) >= SOLVED)
 
     return Measure(f"step from which {name} are right", of)
+
+
+def _first(steps: pd.Series, reached: pd.Series) -> float:
+    return float(steps[reached].iloc[0]) if reached.any() else NEVER
 
 
 def splits_in_halves() -> Measure:
