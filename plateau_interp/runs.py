@@ -259,7 +259,7 @@ class Run:
             # Attached before the state is saved, as when training goes on: a transplant acts on entry, and one that the
             # parent had made already does not act again.
             for index, intervention in enumerate(fork.recipe.interventions):
-                before = {name: tensor.clone() for name, tensor in _weights(model).items()}
+                before = {name: tensor.clone() for name, tensor in _weights(model).items()} if index in kept else {}
                 heirs += stack.enter_context(intervening(model, intervention))
                 if index in kept:
                     _copy_weights(model, before)

@@ -1,0 +1,57 @@
+"""Experiments of "What Happens During the Loss Plateau?" (Gopalani and Hu, arXiv 2506.13688), claim by claim.
+
+Figures are numbered as in the paper's second version. Where a claim's source says *figure, read by others*, the number
+was read off a figure by a third party and is good to 0.1; the bounds of such claims are that wide. *Closed form* means
+that it follows from the task. What the paper gives no number for is measured and reported as unknown.
+"""
+
+from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.loss_plateau.attention import FIG3, FIG4, FIG5, FIG43
+from plateau_interp.reproductions.loss_plateau.baseline import FIG2
+from plateau_interp.reproductions.loss_plateau.counterfactual import COUNTERFACTUAL
+from plateau_interp.reproductions.loss_plateau.hidden_states import FIG20, FIG41
+from plateau_interp.reproductions.loss_plateau.long_tasks import FIG9, FIG13, FIG15, FIG19
+from plateau_interp.reproductions.loss_plateau.optimisation import FIG31, FIG32, FIG34
+from plateau_interp.reproductions.loss_plateau.short_tasks import FIG6, FIG7, FIG17, FIG18, FIG21, FIG22
+from plateau_interp.reproductions.loss_plateau.variants import FIG26, FIG30
+
+__all__ = ["PAPER"]
+
+PAPER = Paper(
+    name="loss-plateau",
+    title="What Happens During the Loss Plateau?",
+    source="Gopalani and Hu, arXiv 2506.13688",
+    about=(
+        "Nothing here was checked against the paper's own text: *figure* marks what third parties tell of a figure, "
+        "*read by others* a number that a third party read off it, which is good to 0.1, as are the bounds of those "
+        "claims; *inferred* marks what follows from a figure's setting without being told. Claims marked *late* were "
+        "written after some of their runs had been looked at, all others before. The plateau finder learned "
+        "afterwards to tell a plateau from a steady fall, and to find plateaus below half of the fall, which two-layer "
+        "tasks have; neither moved the drop of any run with a plateau above it."
+    ),
+    experiments=(
+        FIG2,
+        FIG3,
+        FIG4,
+        FIG5,
+        FIG6,
+        FIG7,
+        FIG17,
+        FIG18,
+        FIG19,
+        FIG20,
+        FIG21,
+        FIG22,
+        FIG26,
+        FIG30,
+        FIG31,
+        FIG32,
+        FIG34,
+        FIG41,
+        FIG43,
+        FIG9,
+        FIG13,
+        FIG15,
+        COUNTERFACTUAL,
+    ),
+)

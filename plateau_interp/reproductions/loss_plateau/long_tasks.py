@@ -1,0 +1,166 @@
+"""Tasks that take long: figures 9, 13, 15 and 19."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from plateau_interp.recipes import MeasuringOptions
+from plateau_interp.reproductions.afterwards import permutation_strategies, segment_cosines
+from plateau_interp.reproductions.claims import Claim, Measured, Within
+from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.loss_plateau.baseline import PANELS, recipe
+from plateau_interp.reproductions.loss_plateau.statements import (
+    FALL_REASON,
+    IN_THE_MEDIAN,
+    LEVEL,
+    PERSISTS,
+    TO_50,
+    abrupt,
+    late,
+    near,
+    reported,
+)
+from plateau_interp.reproductions.measures import difference, final, first_at, last_on_plateau, over, part_solved, peak
+from plateau_interp.reproductions.settings import Setting
+from plateau_interp.tasks import ConcatenatedWindows, Histogram, MultiDigitAddition, Permutation
+
+__all__ = ["FIG9", "FIG13", "FIG15", "FIG19"]
+
+CONCATENATED = Setting(
+    "concatenated-windows", recipe(ConcatenatedWindows(), every=5, checkpoint_every=50), adds=segment_cosines
+)
+SEGMENTS = {
+    name: part_solved(name, range(answers.start, answers.stop))
+    for name, answers in zip(("copies", "sums of two", "sums of three"), ConcatenatedWindows().segments, strict=True)
+}
+SEGMENT_PEAKS = {
+    name: peak(f"cosine_segment_{index}", until=solved) for index, (name, solved) in enumerate(SEGMENTS.items())
+}
+
+
+def learned_before(first: str, second: str) -> Claim:
+    """That one segment of the concatenated windows is right before another."""
+    apart = difference(SEGMENTS[second], SEGMENTS[first])
+    check = Within(apart, CONCATENATED.name, low=1)
+    text = f"{first.capitalize()} are learned before {second}"
+    return Claim(text, "figure 19, inferred", check, IN_THE_MEDIAN)
+
+
+FIG19 = Experiment(
+    name="fig19",
+    title="Windows of one, two and three inputs in one answer are learned one after another",
+    figures="figure 19",
+    settings=(CONCATENATED,),
+    panels=("loss", "accuracy_0", "accuracy_4", "accuracy_9", *(f"cosine_segment_{index}" for index in range(3))),
+    n_seeds=1,
+    claims=(
+        learned_before("copies", "sums of two"),
+        learned_before("sums of two", "sums of three"),
+        *(
+            Claim(
+                f"{name.capitalize()} collapse before they are learned",
+                "figure 19, inferred",
+                Within(SEGMENT_PEAKS[name], CONCATENATED.name, low=0.8),
+                PERSISTS,
+            )
+            for name in ("sums of two", "sums of three")
+        ),
+        Claim("Peak collapse of copies", "no number", Measured(SEGMENT_PEAKS["copies"], (CONCATENATED.name,)), ""),
+        *(
+            Claim(f"Steps until {name} are right", "no number is known", Measured(solved, (CONCATENATED.name,)), "")
+            for name, solved in SEGMENTS.items()
+        ),
+    ),
+)
+
+ADDITION = Setting("multi-digit-addition", recipe(MultiDigitAddition(), every=5))
+BETWEEN_BLOCKS = MeasuringOptions(every=10, cosine_at=("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"))
+PERMUTATION = Setting(
+    "permutation",
+    replace(recipe(Permutation(), checkpoint_every=20), measuring=BETWEEN_BLOCKS),
+    adds=permutation_strategies,
+)
+HISTOGRAM = Setting("histogram", replace(recipe(Histogram()), measuring=BETWEEN_BLOCKS))
+CARRY = first_at("accuracy_4", 0.9)
+
+BLOCK_COSINES = {
+    f"Peak collapse after block {block}": peak(f"cosine@blocks.{block - 1}.hook_resid_post") for block in (1, 2)
+}
+FIG9 = Experiment(
+    name="fig9",
+    title="Addition of four digits, answer reversed",
+    figures="figures 9 and 10",
+    settings=(ADDITION,),
+    panels=(*PANELS, "accuracy_4", "entropy"),
+    n_seeds=1,
+    claims=(
+        *abrupt(ADDITION, "figures 9 and 10"),
+        Claim(
+            "The loss stays at the level of knowing the final carry alone",
+            "closed form",
+            near(LEVEL, ADDITION.name, 1.809, 0.02 * (np.log(12) - 0.5 * np.log(10))),
+            FALL_REASON,
+        ),
+        Claim(
+            "The final carry is learned long before the other digits",
+            "figures 9 and 10, told by others",
+            Within(over(CARRY, TO_50, "steps to 90 % right carries / steps to 50 %"), ADDITION.name, high=0.5),
+            "long before: in less than half the steps; the bound is ours",
+        ),
+    ),
+)
+FIG13 = Experiment(
+    name="fig13",
+    title="Permutation, two layers",
+    figures="figures 13 and 14",
+    settings=(PERMUTATION,),
+    panels=(
+        *PANELS,
+        "right_counts",
+        "attention_progress_0",
+        "attention_progress_1",
+        "alternative_0",
+        "alternative_1",
+    ),
+    n_seeds=1,
+    claims=(
+        *late(*abrupt(PERMUTATION, "figures 13 and 14")),
+        *reported(
+            PERMUTATION,
+            {
+                "Loss on the plateau (2.659 nats without knowing more than which tokens may stand where)": LEVEL,
+                "Answers hold the right tokens, last on the plateau": last_on_plateau("right_counts"),
+                "Answers hold the right tokens, at the end": final("right_counts", rows=1),
+                **BLOCK_COSINES,
+                **{
+                    f"{what}, layer {layer + 1}, at the end": final(f"{column}_{layer}", rows=1)
+                    for what, column in (("Progress", "attention_progress"), ("Alternative progress", "alternative"))
+                    for layer in (0, 1)
+                },
+            },
+        ),
+    ),
+    notes=(
+        "Which of the two attention strategies wins is unknown: both are reported. The alternative's shares and the "
+        "token counts are those of the checkpoints, every 20 steps."
+    ),
+)
+FIG15 = Experiment(
+    name="fig15",
+    title="Histogram, two layers",
+    figures="figures 15 and 16",
+    settings=(HISTOGRAM,),
+    panels=(*PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
+    n_seeds=1,
+    claims=(
+        *late(*abrupt(HISTOGRAM, "figures 15 and 16")),
+        *reported(
+            HISTOGRAM,
+            {
+                "Loss on the plateau (1.869 nats for knowing how often each count occurs)": LEVEL,
+                **BLOCK_COSINES,
+            },
+        ),
+    ),
+    notes="Repetition of the truth is 0.333 here: the constant answer 2 alone is right in 37 %.",
+)

@@ -1,0 +1,172 @@
+"""Tasks learned within a few hundred steps: figures 6, 7, 17, 18, 21 and 22."""
+
+from plateau_interp.reproductions.afterwards import copies_within_halves
+from plateau_interp.reproductions.claims import Claim, Measured, Within
+from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.loss_plateau.baseline import PANELS, recipe
+from plateau_interp.reproductions.loss_plateau.statements import (
+    FIRST_OVER_HALF,
+    IN_THE_MEDIAN,
+    TO_99,
+    late,
+    learned,
+    read_off,
+)
+from plateau_interp.reproductions.measures import (
+    COSINE,
+    DROP,
+    LENGTH,
+    REPETITION,
+    at,
+    difference,
+    lowest,
+    part_solved,
+    peak,
+    splits_in_halves,
+)
+from plateau_interp.reproductions.settings import Setting
+from plateau_interp.tasks import Copy, PrefixSum, Repeat, Reverse
+from plateau_interp.types import Task
+
+__all__ = ["FIG6", "FIG7", "FIG17", "FIG18", "FIG21", "FIG22"]
+
+PREFIX = Setting("prefix-sum", recipe(PrefixSum()))
+FIG6 = Experiment(
+    name="fig6",
+    title="Prefix sum: the same picture, with few distinct tokens instead of equal neighbours",
+    figures="figure 6 (and 11, 12)",
+    settings=(PREFIX,),
+    panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "entropy"),
+    claims=(
+        learned(PREFIX, "figure 6", steps=1000),
+        read_off("Hidden states collapse", "figure 6", COSINE, PREFIX.name, 0.8),
+        Claim(
+            "Answers hold few distinct tokens on the plateau",
+            "figure 6; entropy of the truth 2.296 nats in closed form",
+            Within(lowest("entropy", until=DROP), PREFIX.name, high=1.15),
+            "few: at most half of the truth's entropy; the bound is ours",
+        ),
+        Claim(
+            "The first answer is learned long before the others",
+            "text, told by others",
+            Within(FIRST_OVER_HALF, PREFIX.name, high=0.5),
+            "long before: in less than half the steps; the bound is ours",
+        ),
+    ),
+)
+
+REPEATS = {k: Setting(f"repeat-{k}", recipe(Repeat(k=k)), about=f"repeat {k}") for k in (1, 2)}
+REPEATS[4] = Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=copies_within_halves)
+REPEAT_PANELS = ("loss", "accuracy", "cosine", "copies_of_first")
+FIG7 = Experiment(
+    name="fig7",
+    title="Repeating one number has no plateau, although hidden states collapse at once",
+    figures="figure 7",
+    settings=(REPEATS[1],),
+    panels=REPEAT_PANELS,
+    n_seeds=5,
+    claims=(
+        Claim(
+            "There is next to no plateau",
+            "figure 7",
+            Within(TO_99, "repeat-1", high=50),
+            "in a quarter of the 200 steps that the paper shows; the bound is ours",
+        ),
+        read_off("Collapse is half-way after one update", "figure 7", at("cosine", step=1), "repeat-1", 0.5),
+        Claim("Collapse before any update", "no number is known", Measured(at("cosine"), ("repeat-1",)), ""),
+        *late(
+            Claim(
+                "The loss has no plateau",
+                "figure 7",
+                Within(LENGTH, "repeat-1", high=20),
+                "none, or a tenth of the 200 steps; the bound is ours",
+            )
+        ),
+        Claim(
+            "Answers copy their first token almost from the start",
+            "figure 7",
+            Within(at("copies_of_first", step=50), "repeat-1", low=0.95),
+            "nearly all, in a quarter of the 200 steps; the bound is ours",
+        ),
+    ),
+    notes=(
+        "The answers that the model reads are one and the same token, so its untrained states are already half alike: "
+        "the number after one update does not show that training made it. The plateau's length is the better test of "
+        "the first claim, which is kept as it was written."
+    ),
+)
+
+
+def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] = ()) -> Experiment:
+    """Answers of k numbers, each repeated: a constant comes first."""
+    setting = REPEATS[k]
+    each = 16 // k
+    parts = [part_solved(f"the answers of part {i + 1}", range(i * each, (i + 1) * each)) for i in range(k)]
+    return Experiment(
+        name=f"fig{figure}",
+        title=title,
+        figures=f"figure {figure}",
+        settings=(setting,),
+        panels=REPEAT_PANELS if setting.adds is None else (*REPEAT_PANELS, "copies_in_half_0", "copies_in_half_1"),
+        claims=(
+            learned(setting, f"figure {figure}, inferred", steps=200),
+            Claim(
+                "A constant answer comes first",
+                f"figure {figure}, inferred",
+                Within(peak("copies_of_first"), setting.name, low=0.9),
+                f"nine of ten tokens equal the first at some step, where the truth has 1 of {k}; the bound is ours",
+            ),
+            *late(
+                Claim(
+                    "The first part is right before the last",
+                    f"figure {figure}, inferred: the constant is the first part's",
+                    Within(difference(parts[-1], parts[0]), setting.name, low=1),
+                    IN_THE_MEDIAN,
+                )
+            ),
+            *more,
+            *(
+                Claim(f"Part {i + 1} is right", "no number is known", Measured(part, (setting.name,)), "")
+                for i, part in enumerate(parts)
+            ),
+            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+        ),
+    )
+
+
+FIG21 = repeats_several(2, figure="21", title="Repeating two numbers: first one constant, then two halves")
+FIG22 = repeats_several(
+    4,
+    figure="22",
+    title="Repeating four numbers: constant, halves, quarters",
+    more=late(
+        Claim(
+            "Then two halves, each constant",
+            "figure 22, inferred",
+            Within(splits_in_halves(), "repeat-4", low=0.9),
+            "nine of ten tokens of each half equal its first, where the truth has 1 of 2; the bound is ours",
+        ),
+    ),
+)
+
+
+def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
+    """Answers that are the inputs in another order."""
+    setting = Setting(task.name, recipe(task, steps=200))
+    return Experiment(
+        name=f"fig{figure}",
+        title=title,
+        figures=f"figure {figure}",
+        settings=(setting,),
+        panels=PANELS,
+        notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
+        claims=(
+            learned(setting, f"figure {figure}, inferred", steps=100),
+            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+            Claim("Its peak repetition", "no number is known", Measured(REPETITION, (setting.name,)), ""),
+        ),
+    )
+
+
+FIG17 = rearranges(Reverse(), figure="17", title="Reversing is learned in about 100 steps")
+FIG18 = rearranges(Copy(), figure="18", title="Copying is learned in about 100 steps")

@@ -1,0 +1,120 @@
+"""Statements that several experiments make, and the reasons for their tolerances."""
+
+from dataclasses import replace
+
+from plateau_interp.reproductions.claims import Claim, Measured, Within
+from plateau_interp.reproductions.measures import (
+    COSINE,
+    DROP,
+    LENGTH,
+    REPETITION,
+    Measure,
+    difference,
+    over,
+    peak,
+    steps_to,
+    summary_number,
+)
+from plateau_interp.reproductions.settings import Setting
+
+__all__ = [
+    "EVERY_SEED",
+    "FALL_REASON",
+    "FINAL_LOSS",
+    "FIRST_OVER_HALF",
+    "IN_THE_MEDIAN",
+    "LEVEL",
+    "OUR_BUDGET",
+    "PAPERS_BUDGET",
+    "PERSISTS",
+    "TO_50",
+    "TO_99",
+    "abrupt",
+    "late",
+    "learned",
+    "near",
+    "persists",
+    "read_off",
+    "reported",
+]
+
+READ_OFF = "a number read off a figure by others is good to 0.1"
+PAPERS_BUDGET = "the paper trains that many steps"
+IN_THE_MEDIAN = "an order of steps, in the median over the seeds"
+EVERY_SEED = "an order counts if the medians show it and four of five seeds do"
+FALL_REASON = (
+    "2 % of the fall from the first loss to the floor, the width within which the plateau finder sees one level"
+)
+PERSISTS = "persist: collapse of at least 0.8, repetition of at least 0.3; the bounds are ours"
+OUR_BUDGET = "the paper's number of steps is unknown or an upper bound: it is learned in as many as we gave it"
+A_PLATEAU = "a plateau of at least 20 steps before the drop, a twentieth of the baseline's 400; the bound is ours"
+
+TO_50, TO_99 = steps_to(50), steps_to(99)
+LEVEL = summary_number("plateau level (nats)", "level", digits=3)
+FINAL_LOSS = summary_number("final loss (nats)", "final_loss", digits=3)
+FIRST_ANSWER = summary_number("step from which y_1 is right", "first_answer_step", is_step=True)
+FIRST_OVER_HALF = over(FIRST_ANSWER, TO_50, "steps until y_1 is right / steps to 50 %")
+
+
+def near(measure: Measure, setting: str, expected: float, tolerance: float) -> Within:
+    """Within a tolerance of a number."""
+    return Within(measure, setting, expected - tolerance, expected + tolerance)
+
+
+def late(*claims: Claim) -> tuple[Claim, ...]:
+    """Claims that were written after some of their runs had been looked at."""
+    return tuple(replace(one, late=True) for one in claims)
+
+
+def read_off(text: str, source: str, measure: Measure, setting: str, expected: float) -> Claim:
+    """A claim about a number that was read off a figure."""
+    return Claim(text, f"{source}, read by others", near(measure, setting, expected, 0.1), READ_OFF)
+
+
+def learned(setting: Setting, source: str, *, steps: int, budget: str = PAPERS_BUDGET) -> Claim:
+    """That a task is learned in some number of steps, by most seeds and not only in the median."""
+    name = f"{setting.about}: learned" if setting.about else "The task is learned"
+    check = Within(TO_99, setting.name, high=steps, most_seeds=True)
+    return Claim(f"{name} within {steps} steps", source, check, f"{budget}; most seeds have to")
+
+
+def persists(setting: Setting, source: str, *, budget: str) -> tuple[Claim, ...]:
+    """That a variant of the moving-window sum is learned, after a plateau with y_1 right, collapse and repetition."""
+    about, name = setting.about or setting.name, setting.name
+    return (
+        learned(setting, source, steps=setting.recipe.steps, budget=budget),
+        Claim(f"{about}: a plateau is there", source, Within(LENGTH, name, low=20), A_PLATEAU),
+        Claim(
+            f"{about}: y_1 is learned long before the others",
+            source,
+            Within(FIRST_OVER_HALF, name, high=0.5),
+            "long before: in less than half the steps; the bound is ours",
+        ),
+        Claim(f"{about}: collapse is there", source, Within(peak("cosine", until=DROP), name, low=0.8), PERSISTS),
+        Claim(f"{about}: repetition is there", source, Within(peak("repetition", until=DROP), name, low=0.3), PERSISTS),
+    )
+
+
+def reported(setting: Setting, measures: dict[str, Measure]) -> tuple[Claim, ...]:
+    """Measures for which no value is known, each with what it tells."""
+    return tuple(
+        Claim(text, "no number is known", Measured(measure, (setting.name,)), "") for text, measure in measures.items()
+    )
+
+
+def abrupt(setting: Setting, source: str) -> tuple[Claim, ...]:
+    """That a long task is learned after a plateau, with collapse and repetition before its drop."""
+    name = setting.name
+    repeated = difference(peak("repetition", until=DROP), summary_number("that of the truth", "repetition_truth"))
+    return (
+        learned(setting, source, steps=setting.recipe.steps),
+        Claim("There is a plateau", source, Within(LENGTH, name, low=20), A_PLATEAU),
+        Claim("It collapses before the drop", source, Within(peak("cosine", until=DROP), name, low=0.8), PERSISTS),
+        Claim(
+            "It repeats itself before the drop, more than the truth does",
+            source,
+            Within(repeated, name, low=0.3),
+            "repetition of at least 0.3, as elsewhere, beyond that of the true answers; the bound is ours",
+        ),
+        *reported(setting, {"Its drop": DROP, "Its peak collapse": COSINE, "Its peak repetition": REPETITION}),
+    )
