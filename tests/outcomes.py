@@ -10,5 +10,5 @@ RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))
 
 
 def outcome(seed=0, *, cosine=(0.1, 0.9, 0.2), accuracy=(0.0, 0.5, 1.0), name="a", **columns):
-    table = pd.DataFrame({"step": range(3), "loss": [2.0, 1.9, 1.0], "cosine": cosine, "accuracy": accuracy, **columns})
-    return Outcome(Setting(name, RECIPE), seed, table)
+    made = {"step": range(3), "loss": (2.0, 1.9, 1.0), "cosine": cosine, "accuracy": accuracy}
+    return Outcome(Setting(name, RECIPE), seed, pd.DataFrame({**made, **columns}))

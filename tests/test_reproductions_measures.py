@@ -20,7 +20,7 @@ from plateau_interp.reproductions.measures import (
     part_solved,
     peak,
     peaks_before_drop,
-    since,
+    since_fork,
     splits_in_halves,
     spread_of_answers,
     steps_to,
@@ -106,12 +106,18 @@ def test_measures_are_combined():
     assert first_at("norm", 0.5).of(one) is None
     assert difference(TO_99, first).of(one) == 1
     assert over(first, TO_99, "part").of(one) == 0.5
-    assert since(1, TO_99).of(one) == 1
     never = outcome(accuracy=(0.0, 0.0, 0.0))
     assert difference(TO_99, first).of(never) is None
     assert over(first, TO_99, "part").of(never) is None
     assert over(TO_99, first, "part").of(never) == math.inf
-    assert since(1, TO_99).of(never) == math.inf
+
+
+def test_steps_are_counted_from_the_fork():
+    fork = Setting("fork", RECIPE, leaves=(Setting("parent", RECIPE), 1))
+    assert since_fork(TO_99).of(Outcome(fork, 0, outcome().metrics)) == 1
+    assert since_fork(TO_99).of(Outcome(fork, 0, outcome(accuracy=(0.0, 0.0, 0.0)).metrics)) == math.inf
+    assert since_fork(peak("norm")).of(Outcome(fork, 0, outcome().metrics)) is None  # not measured
+    assert since_fork(TO_99).of(outcome()) is None  # no fork
 
 
 def test_parts_are_right_when_their_mean_is_and_answers_leave_together_or_not():

@@ -33,7 +33,7 @@ __all__ = [
     "part_solved",
     "peak",
     "peaks_before_drop",
-    "since",
+    "since_fork",
     "splits_in_halves",
     "spread_of_answers",
     "steps_to",
@@ -199,14 +199,14 @@ def halfway_before_drop() -> Measure:
     return Measure("steps from half of the attention progress to the drop", of)
 
 
-def since(step: int, measure: Measure) -> Measure:
-    """A measure that counts steps, counted from another step on."""
+def since_fork(measure: Measure) -> Measure:
+    """A measure that counts steps, counted from the step at which a setting leaves another."""
 
     def of(outcome: Outcome) -> float | None:
         value = measure.of(outcome)
-        return None if value is None else value - step
+        return None if value is None or outcome.setting.leaves is None else value - outcome.setting.leaves[1]
 
-    return Measure(f"{measure.name} after the switch", of)
+    return Measure(f"{measure.name} after the fork", of)
 
 
 def difference(first: Measure, second: Measure) -> Measure:

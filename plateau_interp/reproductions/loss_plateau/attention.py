@@ -5,7 +5,7 @@ from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, B, recipe
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, TO_99, late, learned, read_off
-from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, at, since
+from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, at, since_fork
 from plateau_interp.reproductions.settings import Setting
 
 __all__ = ["FIG3", "FIG4", "FIG5", "FIG43"]
@@ -143,7 +143,7 @@ FIG43 = Experiment(
             Claim(
                 f"Switched on at step {step}, the task is solved soon after",
                 "figure 43, inferred",
-                Within(since(step, TO_99), setting.name, high=100),
+                Within(since_fork(TO_99), setting.name, high=100),
                 SOON,
             ),
             Claim(

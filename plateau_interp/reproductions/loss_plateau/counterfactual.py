@@ -8,7 +8,7 @@ from plateau_interp.hooks import FreezeWeights
 from plateau_interp.reproductions.claims import Claim, Measured
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, recipe
-from plateau_interp.reproductions.measures import DROP, NEVER
+from plateau_interp.reproductions.measures import DROP, NEVER, since_fork
 from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.settings import Outcome, Setting
 
@@ -66,10 +66,14 @@ COUNTERFACTUAL = Experiment(
     n_seeds=1,
     draws=counterfactual_figure,
     claims=tuple(
-        Claim(f"{where}, {kind}: drop step by the step it is frozen at", "not in the paper", Measured(DROP, names), "")
-        for kind, grid in (("trained elsewhere", TRAINED_FROM), ("as it is then", FROZEN_FROM))
+        Claim(f"{where}, {kind}: {text} by the step it is frozen at", "not in the paper", Measured(measure, names), "")
+        for kind, grid, measures in (
+            ("trained elsewhere", TRAINED_FROM, {"drop step": DROP, "steps to the drop": since_fork(DROP)}),
+            ("as it is then", FROZEN_FROM, {"drop step": DROP}),
+        )
         for where in GROUPS
         for names in [tuple(grid[where, step].name for step in MOMENTS)]
+        for text, measure in measures.items()
     ),
     notes=(
         "Each run is a fork of the baseline of its seed, on the same batches. *Trained* groups have the weights of the "
