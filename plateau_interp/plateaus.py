@@ -287,7 +287,7 @@ def _first_below(loss: np.ndarray, bound: float) -> int | None:
 
 
 def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
-    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(4 * np.ptp(loss) / bandwidth)))
+    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(16 * np.ptp(loss) / bandwidth)))
     density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
     padded = np.pad(density, 1)
     is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())

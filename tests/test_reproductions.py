@@ -389,10 +389,10 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, 
 
 
 def test_moves_that_were_not_measured_are_hatched_and_endless_ones_marked():
-    axes = moves_figure(
-        np.array([[1.0, np.nan, 7.0]]), rows=["a"], columns=["0", "1", "2"], at_least=np.array([[False, False, True]])
-    ).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["+1", "≥ +7"]
+    table = np.array([[1.0, np.nan, np.inf]])
+    axes = moves_figure({"it moves": table}, rows=["a"], columns=["0", "1", "2"]).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["+1", "never"]
+    assert axes.images[0].get_array().tolist() == [[1.0, None, 1.0]]
     assert len(axes.patches) == 1
 
 
@@ -432,9 +432,11 @@ def test_the_counterfactual_picture_counts_from_the_baseline_of_the_seed():
         setting = next(one for one in experiment.settings if one.name == name)
         loss = np.where(np.arange(400) < (step or 400), 2.63, 1.3)
         loss[0] = 2.9
-        return [Outcome(setting, 0, pd.DataFrame({"step": range(400), "loss": loss}))]
+        accuracy = np.where(np.arange(400) < (step or 300) - 10, 0.1, 0.9)
+        return [Outcome(setting, 0, pd.DataFrame({"step": range(400), "loss": loss, "accuracy": accuracy}))]
 
     steps = {"moving-window-sum": 200, "trained-mlp-from-40": 150, "frozen-mlp-from-40": None}
-    axes = experiment.draws({name: dropping(name, step) for name, step in steps.items()}).axes[0]
-    assert sorted(text.get_text() for text in axes.texts) == ["-50", "≥ +200"]
-    assert len(axes.patches) == 8 * 5 - 2
+    drop, half, _bar = experiment.draws({name: dropping(name, step) for name, step in steps.items()}).axes
+    assert sorted(text.get_text() for text in drop.texts) == ["-50", "never"]
+    assert sorted(text.get_text() for text in half.texts) == ["+100", "-50"]
+    assert len(drop.patches) == len(half.patches) == 8 * 5 - 2

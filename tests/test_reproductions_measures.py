@@ -16,6 +16,7 @@ from plateau_interp.reproductions.measures import (
     halfway_before_drop,
     last_on_plateau,
     lowest,
+    mean_on_plateau,
     over,
     part_solved,
     peak,
@@ -23,6 +24,7 @@ from plateau_interp.reproductions.measures import (
     since_fork,
     splits_in_halves,
     spread_of_answers,
+    steadily_at,
     steps_to,
     summary_number,
 )
@@ -84,6 +86,9 @@ def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
     assert 25 <= end <= 31
     assert last_on_plateau("norm").of(one) == (end if end % 2 else end - 1)
     assert last_on_plateau("other").of(one) is None
+    odd = [step for step in range(one.summary.start, end + 1) if step % 2]
+    assert mean_on_plateau("norm").of(one) == sum(odd) / len(odd)
+    assert mean_on_plateau("other").of(one) is None
     assert LENGTH.of(one) == end - one.summary.start
     assert LENGTH.of(outcome()) == 0
     assert last_on_plateau("cosine").of(outcome()) is None  # three steps are no plateau
@@ -98,6 +103,14 @@ def test_peaks_and_half_ways_are_counted_back_from_the_drop():
     assert halfway_before_drop().of(outcome()) is None
 
 
+def test_a_level_is_reached_steadily_once_most_of_nine_values_are_above_it():
+    wandering = [1.0 if step in (3, 4, 20) or step > 25 else 0.0 for step in range(41)]
+    assert first_at("accuracy_4", 0.9).of(plateau(accuracy_4=wandering)) == 3
+    assert steadily_at("accuracy_4", 0.9).of(plateau(accuracy_4=wandering)) == 30
+    assert steadily_at("accuracy_4", 0.9).of(plateau(accuracy_4=[0.0] * 41)) == math.inf
+    assert steadily_at("other", 0.9).of(plateau()) is None
+
+
 def test_measures_are_combined():
     one = outcome()
     first = first_at("cosine", 0.9)
@@ -107,8 +120,11 @@ def test_measures_are_combined():
     assert difference(TO_99, first).of(one) == 1
     assert over(first, TO_99, "part").of(one) == 0.5
     never = outcome(accuracy=(0.0, 0.0, 0.0))
-    assert difference(TO_99, first).of(never) is None
-    assert over(first, TO_99, "part").of(never) is None
+    assert difference(TO_99, first).of(never) == math.inf
+    assert difference(first, TO_99).of(never) == -math.inf
+    assert difference(TO_99, TO_99).of(never) is None
+    assert over(first, TO_99, "part").of(never) == 0
+    assert over(TO_99, TO_99, "part").of(never) is None
     assert over(TO_99, first, "part").of(never) == math.inf
 
 
@@ -127,12 +143,14 @@ def test_parts_are_right_when_their_mean_is_and_answers_leave_together_or_not():
     assert part_solved("the second", [1]).of(one) == math.inf
     assert part_solved("what is not there", [3]).of(one) is None
     assert spread_of_answers().of(one) == 1
-    assert spread_of_answers().of(outcome(accuracy_1=(0.0, 0.0, 0.0), accuracy_2=(0.0, 1.0, 1.0))) is None
+    assert spread_of_answers().of(outcome(accuracy_1=(0.0, 0.0, 0.0), accuracy_2=(0.0, 1.0, 1.0))) == math.inf
+    assert spread_of_answers().of(outcome(accuracy_1=(0.0, 0.0, 0.0))) is None
     assert spread_of_answers().of(outcome()) is None
 
 
 def test_a_constant_is_not_a_split_into_halves():
     halves = {"copies_in_half_0": (1.0, 0.9, 0.5), "copies_in_half_1": (1.0, 0.8, 0.5)}
     assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.5, 0.3), **halves)) == 0.8
+    assert splits_in_halves().of(outcome(copies_of_first=(0.5, 1.0, 0.3), **halves)) == 0.5  # not before the constant
     assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.9, 0.9), **halves)) is None
     assert splits_in_halves().of(outcome()) is None

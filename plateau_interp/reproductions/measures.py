@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from plateau_interp.plateaus import SMOOTHING
 from plateau_interp.reproductions.settings import SOLVED, Outcome
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "halfway_before_drop",
     "last_on_plateau",
     "lowest",
+    "mean_on_plateau",
     "over",
     "part_solved",
     "peak",
@@ -36,6 +38,7 @@ __all__ = [
     "since_fork",
     "splits_in_halves",
     "spread_of_answers",
+    "steadily_at",
     "steps_to",
     "summary_number",
 ]
@@ -151,12 +154,28 @@ def first_at(column: str, level: float) -> Measure:
     return Measure(f"first step with {column} ≥ {level:g}", of)
 
 
+def steadily_at(column: str, level: float) -> Measure:
+    """First step at which the median of the last 9 measured values of a column reaches a level.
+
+    For measures of single batches that wander about a level before they stay there.
+    """
+
+    def of(outcome: Outcome) -> float | None:
+        if column not in outcome.metrics:
+            return None
+        return _first(outcome.metrics["step"], outcome.metrics[column].rolling(SMOOTHING).median() >= level)
+
+    return Measure(f"first step with {column} steadily ≥ {level:g}", of)
+
+
 def over(part: Measure, whole: Measure, name: str) -> Measure:
-    """One measure divided by another."""
+    """One measure divided by another; 0 if the other's step was not reached and the one's was."""
 
     def of(outcome: Outcome) -> float | None:
         above, below = part.of(outcome), whole.of(outcome)
-        return None if above is None or not below or below == NEVER else above / below
+        if above is None or not below or above == below == NEVER:
+            return None
+        return above / below
 
     return Measure(name, of, 2)
 
@@ -168,7 +187,7 @@ def spread_of_answers() -> Measure:
         columns = [name for name in map(str, outcome.metrics) if re.fullmatch(r"accuracy_[1-9]\d*", name)]
         steps = [first_at(column, 0.5).of(outcome) for column in columns]
         known = [step for step in steps if step is not None]
-        return None if not known or NEVER in known else max(known) - min(known)
+        return None if min(known, default=NEVER) == NEVER else max(known) - min(known)
 
     return Measure("steps from the first to the last of y_2 ... y_16 at 50 %", of)
 
@@ -210,13 +229,13 @@ def since_fork(measure: Measure) -> Measure:
 
 
 def difference(first: Measure, second: Measure) -> Measure:
-    """What one measure has more than another."""
+    """What one measure has more than another; infinite if one of two steps was not reached."""
 
     def of(outcome: Outcome) -> float | None:
-        values = first.of(outcome), second.of(outcome)
-        if values[0] is None or values[1] is None or NEVER in values:
+        more, less = first.of(outcome), second.of(outcome)
+        if more is None or less is None or more == less == NEVER:
             return None
-        return values[0] - values[1]
+        return more - less
 
     return Measure(f"{first.name} minus {second.name}", of, first.digits)
 
@@ -238,25 +257,35 @@ def _first(steps: pd.Series, reached: pd.Series) -> float:
 
 
 def splits_in_halves() -> Measure:
-    """How constant both halves of the answers are at some step at which the whole is not."""
+    """How constant both halves of the answers are at some step at which the whole is not, after it was most."""
 
     def of(outcome: Outcome) -> float | None:
         if "copies_in_half_0" not in outcome.metrics:
             return None
-        rows = outcome.metrics[outcome.metrics["copies_of_first"] < 0.75]
-        both = rows[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
+        whole = outcome.metrics["copies_of_first"]
+        later = outcome.metrics[(whole < 0.6) & (whole.index > whole.idxmax())]
+        both = later[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
         return None if both.isna().all() else float(both.max())
 
-    return Measure("peak of the lower of copies_in_half_0 and _1 while copies_of_first < 0.75", of, 3)
+    return Measure("peak of the lower of copies_in_half_0 and _1 once copies_of_first has peaked and is < 0.6", of, 3)
 
 
 def last_on_plateau(column: str) -> Measure:
-    """A column's last value up to the end of the plateau."""
+    """A column's last value from the start to the end of the plateau."""
+    return Measure(f"last {column} on the plateau", _on_plateau(column, lambda values: values.iloc[-1]), 3)
 
+
+def mean_on_plateau(column: str) -> Measure:
+    """A column's mean from the start to the end of the plateau."""
+    return Measure(f"mean {column} on the plateau", _on_plateau(column, lambda values: values.mean()), 3)
+
+
+def _on_plateau(column: str, reduced: Callable[[pd.Series], float]) -> Callable[[Outcome], float | None]:
     def of(outcome: Outcome) -> float | None:
-        if outcome.summary.end is None or column not in outcome.metrics:
+        start, end = outcome.summary.start, outcome.summary.end
+        if start is None or end is None or column not in outcome.metrics:
             return None
-        rows = outcome.metrics[outcome.metrics["step"] <= outcome.summary.end][column].dropna()
-        return None if rows.empty else float(rows.iloc[-1])
+        values = outcome.metrics[outcome.metrics["step"].between(start, end)][column].dropna()
+        return None if values.empty else float(reduced(values))
 
-    return Measure(f"last {column} on the plateau", of, 3)
+    return of

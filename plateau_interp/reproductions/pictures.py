@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Outcome
 from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, level_lines, panel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["moves_figure", "seeds_figure"]
@@ -71,43 +72,45 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
 
 
 def moves_figure(
-    moves: Float[np.ndarray, "row column"],
-    *,
-    rows: Sequence[str],
-    columns: Sequence[str],
-    at_least: Bool[np.ndarray, "row column"] | None = None,
+    moves: Mapping[str, Float[np.ndarray, "row column"]], *, rows: Sequence[str], columns: Sequence[str]
 ) -> "Figure":
-    """Steps by which a drop moves, as a heat map: blue earlier, red later, hatched where nothing is known.
+    """Steps by which something moves, as heat maps: blue earlier, red later, hatched where nothing is known.
 
     Args:
-        moves: training steps, NaN where nothing was run.
+        moves: by title of the map, training steps: NaN where nothing was run, infinite where it never came.
         rows: names of the rows.
         columns: names of the columns: the steps at which something was frozen.
-        at_least: where the drop did not come at all, so that it moved by more than the number says.
     """
     import matplotlib
     from matplotlib.figure import Figure
+
+    finite = np.abs([steps for table in moves.values() for steps in table.flat if np.isfinite(steps)])
+    most = float(max(finite, default=1.0))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        size = (2.4 + (0.75 * len(columns) + 0.2) * len(moves), 1.2 + 0.36 * len(rows))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(ncols=len(moves), sharey=True, squeeze=False)
+        for axes, (title, table) in zip(grid.flat, moves.items(), strict=True):
+            image = axes.imshow(np.minimum(table, most), cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+            for row, column in np.ndindex(table.shape):
+                _tell_move(axes, row, column, float(table[row, column]), most=most)
+            axes.set_xticks(range(len(columns)), columns)
+            axes.set(title=title, xlabel="frozen from this step on")
+        grid[0, 0].set_yticks(range(len(rows)), rows)
+        figure.colorbar(image, ax=grid, label="steps")
+        return figure
+
+
+def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float) -> None:
     from matplotlib.patches import Rectangle
 
-    most = float(np.nanmax(np.abs(moves), initial=1.0))
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(2.4 + 0.75 * len(columns), 1.2 + 0.36 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        image = axes.imshow(moves, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
-        for row, column in np.ndindex(moves.shape):
-            if np.isnan(moves[row, column]):
-                place = (column - 0.5, row - 0.5)
-                axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=GRID, linewidth=0))
-                continue
-            colour = "white" if abs(moves[row, column]) > 0.6 * most else INK
-            never = at_least is not None and at_least[row, column]
-            text = f"{'≥ ' if never else ''}{moves[row, column]:+.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-        axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set(title="Steps by which the drop moves", xlabel="frozen from this step on")
-        figure.colorbar(image, ax=axes, label="steps")
-        return figure
+    if np.isnan(steps):
+        place = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=GRID, linewidth=0))
+        return
+    colour = "white" if abs(steps) > 0.6 * most else INK
+    text = "never" if np.isinf(steps) else f"{steps:+.0f}"
+    axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
 def _colours(n: int) -> list[str]:

@@ -172,8 +172,9 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         paper.about,
         f"Of {len(judged)} statements {counts['holds']} hold and {counts['does not hold']} do not; "
         f"{counts['unknown']} are reported without a verdict: no value is published, or it could not be measured.",
-        "Measured numbers are medians over seeds with [lowest, highest]; steps are training steps. Headings say what "
-        "is to be expected, verdicts what was found.",
+        "Measured numbers are medians over seeds with [lowest, highest]; a claim holds if the median is within its "
+        "bounds, an order if four of five seeds show it as well. Steps are training steps. Headings say what is to be "
+        "expected, verdicts what was found.",
         _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
         *_failed(judged),
         *(part for e in shown for part in _section(e, outcomes, folder, out, remarks.get(e.name, ""))),
@@ -239,8 +240,8 @@ def _machine(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Pa
     pace = f", {statistics.median(timed):.2f} s a step in the median" if timed else ""
     lines = "\n".join(f"* {kind}" for kind in kinds)
     return (
-        f"{len(made)} runs, {steps:,} steps, {total / 3600:.1f} hours of running (less what kills cut off){pace}, "
-        f"made with:\n\n{lines}"
+        f"{len(made)} runs, {steps:,} steps; {len(timed)} of them were timed: {total / 3600:.1f} hours of running, "
+        f"less what kills cut off{pace}. Made with:\n\n{lines}"
     )
 
 

@@ -90,8 +90,8 @@ FIG2 = Experiment(
             Within(spread_of_answers(), B, high=40),
             "together: within a tenth of the 400 steps; the bound is ours",
         ),
-        read_off("Answers repeat themselves on the plateau", "figure 2", REPETITION, B, 0.8),
-        read_off("Hidden states collapse on the plateau", "figure 2", COSINE, B, 0.95),
+        read_off("Answers repeat themselves", "figure 2", REPETITION, B, 0.8),
+        read_off("Hidden states collapse", "figure 2", COSINE, B, 0.95),
         Claim(
             "Repetition peaks before the drop",
             "figure 2",
@@ -105,7 +105,7 @@ FIG2 = Experiment(
             "True answers hardly repeat",
             "closed form 0.0583",
             near(summary_number("repetition of the truth", "repetition_truth", digits=3), B, 0.0583, 0.005),
-            "64 sequences a step and 400 steps: a standard error below 0.001",
+            "64 sequences a step and 400 steps: a standard error below 0.001; five of them are allowed",
         ),
         Claim(
             "Attention progress begins at that of uniform attention",

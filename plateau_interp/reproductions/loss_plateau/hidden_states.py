@@ -7,7 +7,7 @@ from plateau_interp.reproductions.afterwards import probe_accuracies
 from plateau_interp.reproductions.claims import Claim, Measured, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
-from plateau_interp.reproductions.measures import at, difference, final, last_on_plateau, peak
+from plateau_interp.reproductions.measures import at, difference, final, last_on_plateau, mean_on_plateau, peak
 from plateau_interp.reproductions.settings import Setting
 
 __all__ = ["FIG20", "FIG41"]
@@ -61,8 +61,8 @@ FIG41 = Experiment(
             Claim(f"Length of states {name}, {when}", "no number is known", Measured(measure, (EVERYWHERE.name,)), "")
             for name, point in LOCATIONS.items()
             for when, measure in (
-                ("last on the plateau", last_on_plateau(f"norm@{point}")),
-                ("at the end", final(f"norm@{point}", rows=1)),
+                ("mean over the plateau", mean_on_plateau(f"norm@{point}")),
+                ("10 steps after it is solved", final(f"norm@{point}", rows=1)),
             )
         ),
     ),
@@ -94,7 +94,7 @@ FIG20 = Experiment(
             for name, column in PROBES.items()
             for when, measure in (
                 ("at the start", at(column)),
-                ("last on the plateau", last_on_plateau(column)),
+                ("at step 100", at(column, step=100)),
                 ("at the end", final(column, rows=1)),
             )
         ),

@@ -73,6 +73,6 @@ FIG32 = Experiment(
         "How the paper's two runs differ is unknown: one of them has an initial scale of 10 that multiplies something "
         "in a model file that was not published. Only the run with the usual initial weights is made. The published "
         "step budget of 100,000 is an upper bound; ours is the baseline's 400. The authors' final LayerNorm is in no "
-        "parameter group and never trained; here it is."
+        "parameter group and never trained; here it is trained."
     ),
 )

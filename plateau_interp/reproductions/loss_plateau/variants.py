@@ -21,7 +21,7 @@ FIG30 = Experiment(
     claims=(
         *late(*persists(SOFTMAX, "figure 30, inferred", budget=PAPERS_BUDGET)),
         Claim(
-            "Its plateau is longer than with linear attention",
+            "It drops later than with linear attention",
             "figure 30, inferred from its steps",
             Ordered(DROP, (B, SOFTMAX.name)),
             EVERY_SEED,
