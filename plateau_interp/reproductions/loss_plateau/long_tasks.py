@@ -62,8 +62,7 @@ FIG19 = Experiment(
     panels=("loss", "accuracy_0", "accuracy_4", "accuracy_9", *(f"cosine_segment_{index}" for index in range(3))),
     n_seeds=1,
     claims=(
-        learned_before("copies", "sums of two"),
-        learned_before("sums of two", "sums of three"),
+        *late(learned_before("copies", "sums of two"), learned_before("sums of two", "sums of three")),
         *(
             Claim(
                 f"{name.capitalize()} collapse before they are learned",
@@ -108,11 +107,15 @@ FIG9 = Experiment(
             near(LEVEL, ADDITION.name, 1.809, 0.02 * (np.log(12) - 0.5 * np.log(10))),
             FALL_REASON,
         ),
-        Claim(
-            "The final carry is learned long before the other digits",
-            "figures 9 and 10, told by others",
-            Within(over(CARRY, TO_50, "steps to steadily 90 % right carries / steps to 50 %"), ADDITION.name, high=0.5),
-            "long before: in less than half the steps; the bound is ours",
+        *late(
+            Claim(
+                "The final carry is learned long before the other digits",
+                "figures 9 and 10, told by others",
+                Within(
+                    over(CARRY, TO_50, "steps to steadily 90 % right carries / steps to 50 %"), ADDITION.name, high=0.5
+                ),
+                "long before: in less than half the steps; the bound is ours",
+            ),
         ),
     ),
 )
