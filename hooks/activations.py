@@ -15,7 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.hooks.arguments import check_choice, check_number, check_whole, freeze_indices, freeze_names
+from plateau_interp.arguments import check_choice, check_number, check_whole, freeze_indices, freeze_names
 from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
 from plateau_interp.intervening import editing, intervening
 from plateau_interp.receipts import ActivationEdit, EditReceipt

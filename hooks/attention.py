@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from plateau_interp.hooks.arguments import check_choice, check_number, freeze_indices
+from plateau_interp.arguments import check_choice, check_number, freeze_indices
 from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.targets import (
     MapFunction,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.arguments import check_number, freeze_names
+from plateau_interp.arguments import check_number, freeze_names
 from plateau_interp.hooks.weights import Where, check_where, parameters_where
 from plateau_interp.intervening import hooking
 from plateau_interp.receipts import InterventionReceipt

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.arguments import check_whole
+from plateau_interp.arguments import check_whole
 from plateau_interp.intervening import check_intervention, listening
 from plateau_interp.receipts import DialledReceipt
 from plateau_interp.types import HookedModel, Intervention, Receipt

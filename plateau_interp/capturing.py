@@ -14,6 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from plateau_interp.arguments import check_whole
 from plateau_interp.files import write_atomically
 from plateau_interp.intervening import hooking, listening
 from plateau_interp.resolving import resolve_hook_points
@@ -50,7 +51,8 @@ class Capture:
         sequences: record only the first so many sequences of a batch; None for all.
 
     Raises:
-        ValueError: on construction, for numbers below 1 or no name; on attaching, for a hook point that is not there.
+        ValueError: on construction, for a number that is not whole or below 1, or no name; on attaching, for a hook
+            point that is not there.
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
@@ -71,10 +73,9 @@ class Capture:
             raise ValueError(f"names must be several hook points, such as ({self.names!r},); got one string")
         if not self.names:
             raise ValueError("names must hold at least one hook point")
-        for argument in ("every", "sequences"):
-            value = getattr(self, argument)
-            if value is not None and value < 1:
-                raise ValueError(f"{argument} must be at least 1; got {value}")
+        check_whole(self, "every", least=1)
+        if self.sequences is not None:
+            check_whole(self, "sequences", least=1)
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator[CaptureReceipt]:

@@ -124,10 +124,14 @@ def check_device(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:
-        UsageError: with torch's reason.
+        UsageError: with torch's reason, or the kinds there are in common use.
     """
     import torch
 
+    try:
+        torch.device(device)
+    except RuntimeError:  # its message lists twenty kinds, most of which nobody has
+        raise UsageError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, ... and mps") from None
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device

@@ -9,6 +9,7 @@ import torch
 from hook_cases import gpt_neox, recheck, tokens_for, toy
 from typecheck import unchecked
 
+from plateau_interp.capturing import Capture
 from plateau_interp.hooks import (
     AblateActivation,
     AblateHeads,
@@ -72,6 +73,9 @@ NO_NAMES = "at must be a hook point or several"
         (During(BiasAttention()), {"stop": "9"}, "stop must be a whole number"),
         (During(BiasAttention()), {"every": 1.5}, "every must be a whole number"),
         (During(BiasAttention()), {"ramp": None}, "ramp must be a whole number"),
+        (Capture((RESID,), out="x"), {"every": 1.5}, "every must be a whole number; got 1.5"),
+        (Capture((RESID,), out="x"), {"sequences": "3"}, "sequences must be a whole number"),
+        (Capture((RESID,), out="x"), {"sequences": 0}, "sequences must be at least 1; got 0"),
         (When(BiasAttention(), "loss < 1"), {"ramp": 2.0}, "ramp must be a whole number"),
         (When(BiasAttention(), "loss < 1"), {"condition": 5}, "expected a condition such as"),
         (When(BiasAttention(), "loss < 1"), {"intervention": BiasAttention}, NO_INTERVENTION),
