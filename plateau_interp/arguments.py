@@ -6,7 +6,7 @@ For names and indices that must exist in a model see `plateau_interp.resolving`;
 import math
 import operator
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 __all__ = ["check_choice", "check_number", "check_whole", "freeze_indices", "freeze_names"]
@@ -25,21 +25,22 @@ def check_number(value: Any, *names: str) -> None:
 
 
 def check_whole(value: Any, *names: str, least: int = 0) -> None:
-    """Refuse fields that are not whole numbers, or are too small.
+    """Make int of fields that were given as whole numbers of any kind.
 
     Raises:
-        ValueError: naming the field.
+        ValueError: naming the field, for anything else and for what is too small.
     """
     for name in names:
-        number = _number(value, name, int, "a whole number")
+        number = _number(value, name, Integral, "a whole number")
         if number < least:
             raise ValueError(f"{name} must be at least {least}; got {number}")
+        object.__setattr__(value, name, int(number))
 
 
-def _number(value: Any, name: str, kind: type, told: str) -> Any:
+def _number(value: Any, name: str, kind: type, expected: str) -> Any:
     number = getattr(value, name)
     if isinstance(number, bool) or not isinstance(number, kind):
-        raise ValueError(f"{name} must be {told}; got {number!r}")
+        raise ValueError(f"{name} must be {expected}; got {number!r}")
     return number
 
 

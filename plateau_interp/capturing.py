@@ -14,7 +14,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.arguments import check_whole
+from plateau_interp.arguments import check_whole, freeze_names
 from plateau_interp.files import write_atomically
 from plateau_interp.intervening import hooking, listening
 from plateau_interp.resolving import resolve_hook_points
@@ -71,8 +71,7 @@ class Capture:
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
             raise ValueError(f"names must be several hook points, such as ({self.names!r},); got one string")
-        if not self.names:
-            raise ValueError("names must hold at least one hook point")
+        freeze_names(self, "names")
         check_whole(self, "every", least=1)
         if self.sequences is not None:
             check_whole(self, "sequences", least=1)

@@ -124,18 +124,19 @@ def check_device(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:
-        UsageError: with torch's reason, or the kinds there are in common use.
+        UsageError: with torch's reason, or with the kinds in common use.
     """
     import torch
 
     try:
         torch.device(device)
     except RuntimeError:  # its message lists twenty kinds, most of which nobody has
-        raise UsageError(f"unknown device {device!r}; there are cpu, cuda, cuda:1, ... and mps") from None
+        raise UsageError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, ... or mps") from None
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
-        raise UsageError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was built for the device
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise UsageError(f"device {device!r} cannot be used here: {reason}") from None
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:

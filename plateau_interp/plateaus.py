@@ -23,8 +23,13 @@ PLATEAUS_END = 0.75
 Two-layer tasks fall by more than half when they learn which tokens occur, before their plateau."""
 BANDWIDTH = 0.01
 """Width of the kernel in which the density of losses is taken, as a share of the fall."""
+POINTS = 8
+"""At which the density of losses is taken, in a bandwidth: a level is good to a twelfth of it."""
+HIGHEST = 3
+"""Falls above the first loss, from which on nothing is a plateau: a loss that blows up to thousands of nats would need
+millions of points."""
 SHELF_DENSITY = 0.25
-"""A peak of that density is a shelf from this share of the highest peak on."""
+"""A peak of the density is a shelf from this share of the highest peak on."""
 LEAST_LENGTH = 0.15
 """A shelf is a plateau if the loss stays near it for this share of the steps before the last quarter of the fall. A
 loss that falls in a straight line stays near any level for 5 % of them, an exponential decay near the lowest for 12."""
@@ -268,6 +273,7 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | No
         return float(np.median(loss)), 0, len(loss) - 1, None
     half, end = _first_below(loss, first - fall / 2), _first_below(loss, first - PLATEAUS_END * fall)
     before = loss[:end]
+    before = before[before <= first + HIGHEST * fall]
     if len(before) < LEAST_ROWS:
         return None, None, None, half
     level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
@@ -287,7 +293,7 @@ def _first_below(loss: np.ndarray, bound: float) -> int | None:
 
 
 def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
-    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(16 * np.ptp(loss) / bandwidth)))
+    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(POINTS * np.ptp(loss) / bandwidth)))
     density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
     padded = np.pad(density, 1)
     is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())

@@ -76,6 +76,7 @@ NO_NAMES = "at must be a hook point or several"
         (Capture((RESID,), out="x"), {"every": 1.5}, "every must be a whole number; got 1.5"),
         (Capture((RESID,), out="x"), {"sequences": "3"}, "sequences must be a whole number"),
         (Capture((RESID,), out="x"), {"sequences": 0}, "sequences must be at least 1; got 0"),
+        (Capture((RESID,), out="x"), {"names": (3,)}, "names must be a hook point or several"),
         (When(BiasAttention(), "loss < 1"), {"ramp": 2.0}, "ramp must be a whole number"),
         (When(BiasAttention(), "loss < 1"), {"condition": 5}, "expected a condition such as"),
         (When(BiasAttention(), "loss < 1"), {"intervention": BiasAttention}, NO_INTERVENTION),
@@ -139,6 +140,11 @@ def test_a_map_longer_than_the_context_counts_as_far_as_it_goes() -> None:
 
 
 def test_what_is_meant_well_is_taken() -> None:
+    listed = Capture((RESID,), out="x")
+    recheck(listed, names=[RESID])
+    assert listed.names == (RESID,)
+    recheck(listed, every=np.int64(5))
+    assert type(listed.every) is int
     assert BiasAttention(rows=range(3)).rows == (0, 1, 2)
     assert AblateActivation([RESID]).at == (RESID,)
     assert math.isclose(BiasAttention(factor=np.float64(2.0)).factor, 2.0)

@@ -89,7 +89,7 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     object.__setattr__(one_name, "names", PATTERN)  # the shape checker would refuse it first, in words of its own
     with pytest.raises(ValueError, match="names must be several hook points"):
         unchecked(Capture.__post_init__)(one_name)
-    with pytest.raises(ValueError, match="names must hold at least one"):
+    with pytest.raises(ValueError, match="names must be a hook point or several; got"):
         Capture((), out="x")
     with pytest.raises(ValueError, match="every must be at least 1; got 0"):
         Capture((PATTERN,), out="x", every=0)

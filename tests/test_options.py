@@ -2,11 +2,12 @@ import dataclasses
 import re
 
 import pytest
+import torch
 
 from plateau_interp import options
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights
 from plateau_interp.optimizers import SGD, Adam
-from plateau_interp.options import UsageError, read_plugin, read_training, write_plugin
+from plateau_interp.options import UsageError, check_device, read_plugin, read_training, write_plugin
 from plateau_interp.recipes import Recipe
 from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum
 
@@ -15,6 +16,19 @@ def test_without_options_the_recipe_is_the_default_one():
     recipe, chosen = read_training("moving-window-sum", ["--out", "somewhere"])
     assert recipe == Recipe(MovingWindowSum())
     assert (str(chosen.out), chosen.device, chosen.json) == ("somewhere", "cpu", False)
+
+
+def test_a_device_that_cannot_compute_is_refused_in_a_sentence(monkeypatch):
+    check_device("cpu")
+    with pytest.raises(UsageError, match=r"^device 'meta' cannot be used here: [^\n]+$"):
+        check_device("meta")
+
+    def fail(*_sizes, device):
+        raise ImportError("Nothing drives it. If you know better, tell us.\nAt length.")
+
+    monkeypatch.setattr(torch, "zeros", fail)
+    with pytest.raises(UsageError, match=r"^device 'hpu' cannot be used here: Nothing drives it$"):
+        check_device("hpu")
 
 
 def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path):

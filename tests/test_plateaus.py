@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -255,8 +257,27 @@ def test_a_first_loss_that_alone_is_above_the_floor_is_no_plateau() -> None:
 
 
 def test_a_drop_comes_after_a_plateau_above_the_first_loss() -> None:
-    summary = falling(np.array([1.5] * 3 + [3.5] * 30 + [1.3] * 30))
-    assert (summary.level, summary.drop_step) == (pytest.approx(3.5, abs=0.01), 33)
+    summary = falling(np.array([1.5] * 3 + [2.0] * 30 + [1.3] * 30))
+    assert (summary.level, summary.drop_step) == (pytest.approx(2.0, abs=0.01), 33)
+
+
+def test_a_level_is_good_to_a_twelfth_of_a_bandwidth() -> None:
+    assert TASK.levels.floor is not None
+    for level in np.linspace(2.6, 2.63, 40):
+        summary = falling(
+            np.array([*np.linspace(2.9, level, 5), *[level] * 40, *np.linspace(level, TASK.levels.floor, 20)])
+        )
+        assert summary.level == pytest.approx(level, abs=0.01 * (2.9 - TASK.levels.floor) / 12)
+
+
+def test_a_loss_that_blows_up_is_summarised_in_little_memory() -> None:
+    loss = np.array([2.9] * 20 + [*np.linspace(3, 10_000, 600)])
+    tracemalloc.start()
+    summary = falling(loss)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (summary.level, summary.drop_step) == (pytest.approx(2.9, abs=0.01), None)
+    assert most < 100e6
 
 
 def test_without_answer_positions_they_are_not_measured() -> None:

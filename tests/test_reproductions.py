@@ -362,7 +362,7 @@ def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsy
     ("words", "line"),
     [
         ("frist", "tiny has no experiment 'frist'"),
-        ("first --device nonsense", "device "),
+        ("first --device nonsense", "unknown device 'nonsense'"),
         ("--seeds 0", "seeds must be"),
     ],
 )

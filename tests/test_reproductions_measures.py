@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from outcomes import RECIPE, outcome
@@ -94,6 +95,16 @@ def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
     assert last_on_plateau("cosine").of(outcome()) is None  # three steps are no plateau
 
 
+def test_what_comes_before_the_plateau_is_not_on_it():
+    one = plateau()
+    fall = pd.DataFrame({"step": range(12), "loss": np.linspace(4.4, 2.9, 12), "accuracy": 0.1, "early": 1.0})
+    later = one.metrics.assign(step=one.metrics["step"] + 12)
+    both = Outcome(one.setting, 0, pd.concat([fall, later], ignore_index=True))
+    assert 10 < both.summary.start < 14
+    assert last_on_plateau("early").of(both) is None
+    assert mean_on_plateau("early").of(both) is None
+
+
 def test_peaks_and_half_ways_are_counted_back_from_the_drop():
     one = plateau(cosine=[step if step < 20 else 0 for step in range(41)], attention_progress=[*range(31), *[30] * 10])
     drop = one.summary.drop_step
@@ -123,9 +134,20 @@ def test_measures_are_combined():
     assert difference(TO_99, first).of(never) == math.inf
     assert difference(first, TO_99).of(never) == -math.inf
     assert difference(TO_99, TO_99).of(never) is None
-    assert over(first, TO_99, "part").of(never) == 0
+    assert over(first, TO_99, "part").of(never) == 0.5  # of the last step: an upper bound
     assert over(TO_99, TO_99, "part").of(never) is None
     assert over(TO_99, first, "part").of(never) == math.inf
+
+
+def test_a_value_of_a_checkpoint_is_none_where_there_was_none():
+    seen = outcome(probe_test=(math.nan, 0.5, math.nan))
+    assert at("probe_test").of(seen) is None
+    assert at("probe_test", step=1).of(seen) == 0.5
+
+
+def test_steps_that_were_not_reached_are_told():
+    assert Measure("a step", lambda _: None).tell_all([3, math.inf, math.inf]) == "never [3, never]"
+    assert Measure("a difference", lambda _: None).tell_all([-math.inf, 3, 4]) == "3 [the other never, 4]"
 
 
 def test_steps_are_counted_from_the_fork():
@@ -133,6 +155,7 @@ def test_steps_are_counted_from_the_fork():
     assert since_fork(TO_99).of(Outcome(fork, 0, outcome().metrics)) == 1
     assert since_fork(TO_99).of(Outcome(fork, 0, outcome(accuracy=(0.0, 0.0, 0.0)).metrics)) == math.inf
     assert since_fork(peak("norm")).of(Outcome(fork, 0, outcome().metrics)) is None  # not measured
+    assert since_fork(TO_99).of(Outcome(fork, 0, outcome(accuracy=(1.0, 1.0, 1.0)).metrics)) is None  # it was before
     assert since_fork(TO_99).of(outcome()) is None  # no fork
 
 
@@ -151,6 +174,8 @@ def test_parts_are_right_when_their_mean_is_and_answers_leave_together_or_not():
 def test_a_constant_is_not_a_split_into_halves():
     halves = {"copies_in_half_0": (1.0, 0.9, 0.5), "copies_in_half_1": (1.0, 0.8, 0.5)}
     assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.5, 0.3), **halves)) == 0.8
+    assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.7, 0.3), **halves)) == 0.5  # the whole is constant yet
+    assert splits_in_halves().of(outcome(copies_of_first=(0.8, 0.5, 0.3), **halves)) is None  # it never was
     assert splits_in_halves().of(outcome(copies_of_first=(0.5, 1.0, 0.3), **halves)) == 0.5  # not before the constant
     assert splits_in_halves().of(outcome(copies_of_first=(1.0, 0.9, 0.9), **halves)) is None
     assert splits_in_halves().of(outcome()) is None

@@ -82,9 +82,12 @@ class Within:
     def expected(self) -> str:
         """The interval."""
         low, high = self.measure.tell(self.low), self.measure.tell(self.high)
+        bounds = f"in {low} to {high}"
         if self.low == -math.inf:
-            return f"{self.measure.name} ≤ {high}"
-        return f"{self.measure.name} ≥ {low}" if self.high == math.inf else f"{self.measure.name} in {low} to {high}"
+            bounds = f"≤ {high}"
+        elif self.high == math.inf:
+            bounds = f"≥ {low}"
+        return f"{self.measure.name} {bounds}{', in four of five seeds, too' if self.most_seeds else ''}"
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Compare the median with the bounds."""

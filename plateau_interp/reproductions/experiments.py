@@ -1,6 +1,6 @@
 """What a reproduction is made of: experiments, each a few settings, a picture and the claims they test; and papers.
 
-A paper's package (`plateau_interp.reproductions.loss_plateau`, for one) lists such values and nothing else:
+A paper's package (`plateau_interp.reproductions.loss_plateau`, for one) is made of such values:
 `plateau_interp.reproductions.running` trains them, `plateau_interp.reproductions.results` stores and tells what came
 out. A third party registers a `Paper` under the entry-point group ``plateau_interp.experiments``.
 """

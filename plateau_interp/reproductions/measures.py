@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from plateau_interp.plateaus import SMOOTHING
 from plateau_interp.reproductions.settings import SOLVED, Outcome
 
 __all__ = [
+    "CONSTANT",
     "COSINE",
     "DROP",
     "LENGTH",
@@ -44,6 +44,10 @@ __all__ = [
 ]
 
 NEVER = math.inf
+CONSTANT = 0.9
+"""Share of copies of the first token from which on an answer is called constant."""
+RUNNING = 9
+"""Measured values in a running median."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,9 @@ class Measure:
 
     def tell(self, value: float) -> str:
         """The number as text."""
-        return "never" if value == NEVER else f"{value:.{self.digits}f}"
+        if abs(value) == NEVER:
+            return "never" if value > 0 else "the other never"
+        return f"{value:.{self.digits}f}"
 
     def tell_all(self, values: Sequence[float]) -> str:
         """Median and range as text."""
@@ -110,7 +116,7 @@ def at(column: str, *, step: int = 0, digits: int = 3) -> Measure:
 
     def of(outcome: Outcome) -> float | None:
         rows = outcome.metrics[outcome.metrics["step"] >= step]
-        return None if column not in rows or rows.empty else float(rows[column].iloc[0])
+        return None if column not in rows or rows[column].iloc[:1].isna().all() else float(rows[column].iloc[0])
 
     return Measure(f"{column} at step {step}", of, digits)
 
@@ -157,25 +163,28 @@ def first_at(column: str, level: float) -> Measure:
 def steadily_at(column: str, level: float) -> Measure:
     """First step at which the median of the last 9 measured values of a column reaches a level.
 
-    For measures of single batches that wander about a level before they stay there.
+    For measures of single batches that wander about a level before they stay there; it lags 4 measured steps behind.
     """
 
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        return _first(outcome.metrics["step"], outcome.metrics[column].rolling(SMOOTHING).median() >= level)
+        return _first(outcome.metrics["step"], outcome.metrics[column].rolling(RUNNING).median() >= level)
 
     return Measure(f"first step with {column} steadily ≥ {level:g}", of)
 
 
 def over(part: Measure, whole: Measure, name: str) -> Measure:
-    """One measure divided by another; 0 if the other's step was not reached and the one's was."""
+    """One measure divided by another.
+
+    Where the other's step was not reached, it is at least the last: what is told then is an upper bound.
+    """
 
     def of(outcome: Outcome) -> float | None:
         above, below = part.of(outcome), whole.of(outcome)
         if above is None or not below or above == below == NEVER:
             return None
-        return above / below
+        return above / min(below, float(outcome.metrics["step"].iloc[-1]))
 
     return Measure(name, of, 2)
 
@@ -219,17 +228,19 @@ def halfway_before_drop() -> Measure:
 
 
 def since_fork(measure: Measure) -> Measure:
-    """A measure that counts steps, counted from the step at which a setting leaves another."""
+    """A measure that counts steps, counted from the step at which a setting leaves another; None if it came before."""
 
     def of(outcome: Outcome) -> float | None:
         value = measure.of(outcome)
-        return None if value is None or outcome.setting.leaves is None else value - outcome.setting.leaves[1]
+        if value is None or outcome.setting.leaves is None or value < outcome.setting.leaves[1]:
+            return None
+        return value - outcome.setting.leaves[1]
 
     return Measure(f"{measure.name} after the fork", of)
 
 
 def difference(first: Measure, second: Measure) -> Measure:
-    """What one measure has more than another; infinite if one of two steps was not reached."""
+    """What one measure has more than another: infinite if its step was not reached, -infinite if the other's."""
 
     def of(outcome: Outcome) -> float | None:
         more, less = first.of(outcome), second.of(outcome)
@@ -257,17 +268,21 @@ def _first(steps: pd.Series, reached: pd.Series) -> float:
 
 
 def splits_in_halves() -> Measure:
-    """How constant both halves of the answers are at some step at which the whole is not, after it was most."""
+    """How constant both halves of the answers are at some step at which the whole is not, after it was constant."""
 
     def of(outcome: Outcome) -> float | None:
         if "copies_in_half_0" not in outcome.metrics:
             return None
         whole = outcome.metrics["copies_of_first"]
-        later = outcome.metrics[(whole < 0.6) & (whole.index > whole.idxmax())]
+        later = outcome.metrics[(whole < 0.6) & (whole.cummax() >= CONSTANT)]
         both = later[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
         return None if both.isna().all() else float(both.max())
 
-    return Measure("peak of the lower of copies_in_half_0 and _1 once copies_of_first has peaked and is < 0.6", of, 3)
+    return Measure(
+        f"peak of the lower of copies_in_half_0 and _1 while copies_of_first is < 0.6, once it was ≥ {CONSTANT:g}",
+        of,
+        3,
+    )
 
 
 def last_on_plateau(column: str) -> Measure:

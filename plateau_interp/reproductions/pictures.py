@@ -77,7 +77,8 @@ def moves_figure(
     """Steps by which something moves, as heat maps: blue earlier, red later, hatched where nothing is known.
 
     Args:
-        moves: by title of the map, training steps: NaN where nothing was run, infinite where it never came.
+        moves: by title of the map, training steps: NaN where nothing was run, or there is nothing to compare it with;
+            infinite where it never came.
         rows: names of the rows.
         columns: names of the columns: the steps at which something was frozen.
     """
@@ -85,7 +86,7 @@ def moves_figure(
     from matplotlib.figure import Figure
 
     finite = np.abs([steps for table in moves.values() for steps in table.flat if np.isfinite(steps)])
-    most = float(max(finite, default=1.0))
+    most = float(max([1.0, *finite]))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         size = (2.4 + (0.75 * len(columns) + 0.2) * len(moves), 1.2 + 0.36 * len(rows))
         figure = Figure(figsize=size, layout="constrained")

@@ -5,7 +5,7 @@ DIR/RESULTS.md                                 claims, pictures and tables of on
 DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
 DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
 DIR/results/<paper>/<experiment>.png           one picture an experiment
-DIR/results/<paper>/remarks.md                 by hand: what was seen, under a heading an experiment, and `machine`
+DIR/results/<paper>/remarks.md                 by hand: what was seen, by experiment, `about` and `machine`
 ```
 
 No weights are stored. A seed that is trained again replaces what was stored of it; the others stay, as long as the
@@ -170,11 +170,12 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
         f"# Results: {paper.title}",
         f"Written by `plateau reproduce {paper.name}` from the files in `{folder.relative_to(out)}`; {paper.source}.",
         paper.about,
+        remarks.get("about", ""),
         f"Of {len(judged)} statements {counts['holds']} hold and {counts['does not hold']} do not; "
         f"{counts['unknown']} are reported without a verdict: no value is published, or it could not be measured.",
         "Measured numbers are medians over seeds with [lowest, highest]; a claim holds if the median is within its "
-        "bounds, an order if four of five seeds show it as well. Steps are training steps. Headings say what is to be "
-        "expected, verdicts what was found.",
+        "bounds, an order if the medians and four of five seeds show it. Steps are training steps. Headings say what "
+        "is to be expected, verdicts what was found.",
         _table([*judged[0]], [_bold([*claim.values()]) for claim in judged]) if judged else "",
         *_failed(judged),
         *(part for e in shown for part in _section(e, outcomes, folder, out, remarks.get(e.name, ""))),

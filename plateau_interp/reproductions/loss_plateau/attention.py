@@ -3,7 +3,7 @@
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, B, recipe
+from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, recipe
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, TO_99, late, learned, read_off
 from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, at, since_fork
 from plateau_interp.reproductions.settings import Setting
@@ -29,6 +29,7 @@ def switched_on(step: int) -> Setting:
     return Setting(f"bias-10-from-{step}", edited, about=f"bias c=10 from step {step}", leaves=(BASELINE, step))
 
 
+B = BASELINE.name
 BIAS = {factor: bias(factor) for factor in (10.0, 2.5)}
 AWAY = {factor: bias(factor, steps=2000) for factor in (0.5, 0.2)}
 TRANSPLANTS = {where: transplant(where) for where in ("attention", "attention map", "mlp", "embeddings")}
@@ -169,6 +170,6 @@ FIG43 = Experiment(
     ),
     notes=(
         "Each run is a fork of the baseline of its seed and sees the same batches. Its curves, and the peaks in the "
-        "table, begin with those of the baseline; the baselines' plateaus begin between steps 39 and 84."
+        "table, begin with those of the baseline."
     ),
 )

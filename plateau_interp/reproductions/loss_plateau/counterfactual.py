@@ -1,6 +1,6 @@
 """When does what stop being the bottleneck? A table of forks, beyond the paper."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from plateau_interp.reproductions.loss_plateau.statements import TO_50
 from plateau_interp.reproductions.measures import DROP, NEVER, Measure, since_fork
 from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.settings import Outcome, Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["COUNTERFACTUAL"]
 
@@ -35,7 +38,7 @@ FROZEN_FROM = {(where, step): counterfactual(where, step, trained=False) for whe
 KINDS = {"trained elsewhere": TRAINED_FROM, "as it is then": FROZEN_FROM}
 
 
-def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> Any:
+def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
     """Steps by which the drop, and half of the accuracy, move for each group and moment: the median over seeds."""
 
     def move(setting: Setting, measure: Measure) -> float:
@@ -57,7 +60,7 @@ def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> Any:
     )
 
 
-MEASURES = {"drop step": DROP, "steps from there to the drop": since_fork(DROP), "steps to 50 %": TO_50}
+MEASURES = {"drop step": DROP, "steps from the fork to the drop": since_fork(DROP), "steps to 50 %": TO_50}
 COUNTERFACTUAL = Experiment(
     name="counterfactual",
     title="When does what stop being the bottleneck?",

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from plateau_interp.recipes import MeasuringOptions
 from plateau_interp.reproductions.afterwards import probe_accuracies
-from plateau_interp.reproductions.claims import Claim, Measured, Within
+from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
+from plateau_interp.reproductions.loss_plateau.statements import reported
 from plateau_interp.reproductions.measures import at, difference, final, last_on_plateau, mean_on_plateau, peak
 from plateau_interp.reproductions.settings import Setting
 
@@ -57,13 +58,16 @@ FIG41 = Experiment(
             Within(AT["after the MLP"], EVERYWHERE.name, low=0.8),
             "as at the end of the model, allowing for 0.15; the bound is ours",
         ),
-        *(
-            Claim(f"Length of states {name}, {when}", "no number is known", Measured(measure, (EVERYWHERE.name,)), "")
-            for name, point in LOCATIONS.items()
-            for when, measure in (
-                ("mean over the plateau", mean_on_plateau(f"norm@{point}")),
-                ("10 steps after it is solved", final(f"norm@{point}", rows=1)),
-            )
+        *reported(
+            EVERYWHERE,
+            {
+                f"Length of states {name}, {when}": measure
+                for name, point in LOCATIONS.items()
+                for when, measure in (
+                    ("mean over the plateau", mean_on_plateau(f"norm@{point}")),
+                    ("10 steps after it is solved", final(f"norm@{point}", rows=1)),
+                )
+            },
         ),
     ),
 )
@@ -89,14 +93,17 @@ FIG20 = Experiment(
             Within(final("probe_test", rows=1), PROBED.name, low=0.9),
             "nine of ten tokens; the bound is ours",
         ),
-        *(
-            Claim(f"{name}: {when}", "no number is known", Measured(measure, (PROBED.name,)), "")
-            for name, column in PROBES.items()
-            for when, measure in (
-                ("at the start", at(column)),
-                ("at step 100", at(column, step=100)),
-                ("at the end", final(column, rows=1)),
-            )
+        *reported(
+            PROBED,
+            {
+                f"{name}: {when}": measure
+                for name, column in PROBES.items()
+                for when, measure in (
+                    ("at the start", at(column)),
+                    ("at step 100", at(column, step=100)),
+                    ("at the end", final(column, rows=1)),
+                )
+            },
         ),
     ),
     notes=(

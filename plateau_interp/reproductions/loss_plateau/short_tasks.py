@@ -1,18 +1,21 @@
 """Tasks learned within a few hundred steps: figures 6, 7, 17, 18, 21 and 22."""
 
 from plateau_interp.reproductions.afterwards import copies_within_halves
-from plateau_interp.reproductions.claims import Claim, Measured, Within
+from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import (
     FIRST_OVER_HALF,
     IN_THE_MEDIAN,
+    LONG_BEFORE,
     TO_99,
     late,
     learned,
     read_off,
+    reported,
 )
 from plateau_interp.reproductions.measures import (
+    CONSTANT,
     COSINE,
     DROP,
     LENGTH,
@@ -50,7 +53,7 @@ FIG6 = Experiment(
             "The first answer is learned long before the others",
             "text, told by others",
             Within(FIRST_OVER_HALF, PREFIX.name, high=0.5),
-            "long before: in less than half the steps; the bound is ours",
+            LONG_BEFORE,
         ),
     ),
 )
@@ -73,7 +76,7 @@ FIG7 = Experiment(
             "in a quarter of the 200 steps that the paper shows; the bound is ours",
         ),
         read_off("Collapse is half-way after one update", "figure 7", at("cosine", step=1), "repeat-1", 0.5),
-        Claim("Collapse before any update", "no number is known", Measured(at("cosine"), ("repeat-1",)), ""),
+        *reported(REPEATS[1], {"Collapse before any update": at("cosine")}),
         *late(
             Claim(
                 "The loss has no plateau",
@@ -113,7 +116,7 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
             Claim(
                 "A constant answer comes first",
                 f"figure {figure}, inferred",
-                Within(peak("copies_of_first"), setting.name, low=0.9),
+                Within(peak("copies_of_first"), setting.name, low=CONSTANT),
                 f"nine of ten tokens equal the first at some step, where the truth has 1 of {k}; the bound is ours",
             ),
             *late(
@@ -125,11 +128,8 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
                 )
             ),
             *more,
-            *(
-                Claim(f"Part {i + 1} is right", "no number is known", Measured(part, (setting.name,)), "")
-                for i, part in enumerate(parts)
-            ),
-            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
+            *reported(setting, {f"Part {i + 1} is right": part for i, part in enumerate(parts)}),
+            *reported(setting, {"Its peak collapse": COSINE}),
         ),
     )
 
@@ -162,8 +162,7 @@ def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
         notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
         claims=(
             learned(setting, f"figure {figure}, inferred", steps=100),
-            Claim("Its peak collapse", "no number is known", Measured(COSINE, (setting.name,)), ""),
-            Claim("Its peak repetition", "no number is known", Measured(REPETITION, (setting.name,)), ""),
+            *reported(setting, {"Its peak collapse": COSINE, "Its peak repetition": REPETITION}),
         ),
     )
 

@@ -18,21 +18,23 @@ from plateau_interp.reproductions.measures import (
 from plateau_interp.reproductions.settings import Setting
 
 __all__ = [
-    "COLLAPSES",
+    "COLLAPSE_REASON",
     "EVERY_SEED",
     "FALL_REASON",
     "FINAL_LOSS",
     "FIRST_OVER_HALF",
     "IN_THE_MEDIAN",
     "LEVEL",
+    "LONG_BEFORE",
     "OUR_BUDGET",
     "PAPERS_BUDGET",
-    "REPEATS",
+    "REPETITION_REASON",
     "TO_50",
     "TO_99",
     "abrupt",
     "late",
     "learned",
+    "level_within",
     "near",
     "persists",
     "read_off",
@@ -42,12 +44,13 @@ __all__ = [
 READ_OFF = "a number read off a figure by others is good to 0.1"
 PAPERS_BUDGET = "the paper trains that many steps"
 IN_THE_MEDIAN = "an order of steps, in the median over the seeds"
+LONG_BEFORE = "long before: in less than half the steps; the bound is ours"
 EVERY_SEED = "an order counts if the medians show it and four of five seeds do"
 FALL_REASON = (
     "2 % of the fall from the first loss to the floor, the width within which the plateau finder sees one level"
 )
-COLLAPSES = "a cosine of at least 0.8, where figures of the baseline show 0.95; the bound is ours"
-REPEATS = "repetition of at least 0.3, where that of true answers is below 0.1; the bound is ours"
+COLLAPSE_REASON = "a cosine of at least 0.8, where figures of the baseline show 0.95; the bound is ours"
+REPETITION_REASON = "repetition of at least 0.3, where that of true answers is below 0.1; the bound is ours"
 OUR_BUDGET = "the paper's number of steps is unknown or an upper bound: it is learned in as many as we gave it"
 A_PLATEAU = "a plateau of at least 20 steps before the drop, a twentieth of the baseline's 400; the bound is ours"
 
@@ -63,8 +66,16 @@ def near(measure: Measure, setting: str, expected: float, tolerance: float) -> W
     return Within(measure, setting, expected - tolerance, expected + tolerance)
 
 
+def level_within(measure: Measure, setting: Setting, expected: float) -> Within:
+    """Within 2 % of the fall of a loss, from that of a new model to the floor."""
+    levels = setting.recipe.task.levels
+    assert levels.initial is not None
+    assert levels.floor is not None
+    return near(measure, setting.name, expected, 0.02 * (levels.initial - levels.floor))
+
+
 def late(*claims: Claim) -> tuple[Claim, ...]:
-    """Claims that were written after some of their runs had been looked at; what claims no number is never late."""
+    """Claims that were written after some of their runs had been looked at; what is only reported cannot be late."""
     return tuple(one if isinstance(one.check, Measured) else replace(one, late=True) for one in claims)
 
 
@@ -90,10 +101,17 @@ def persists(setting: Setting, source: str, *, budget: str) -> tuple[Claim, ...]
             f"{about}: y_1 is learned long before the others",
             source,
             Within(FIRST_OVER_HALF, name, high=0.5),
-            "long before: in less than half the steps; the bound is ours",
+            LONG_BEFORE,
         ),
-        Claim(f"{about}: collapse is there", source, Within(peak("cosine", until=DROP), name, low=0.8), COLLAPSES),
-        Claim(f"{about}: repetition is there", source, Within(peak("repetition", until=DROP), name, low=0.3), REPEATS),
+        Claim(
+            f"{about}: collapse is there", source, Within(peak("cosine", until=DROP), name, low=0.8), COLLAPSE_REASON
+        ),
+        Claim(
+            f"{about}: repetition is there",
+            source,
+            Within(peak("repetition", until=DROP), name, low=0.3),
+            REPETITION_REASON,
+        ),
     )
 
 
@@ -111,7 +129,9 @@ def abrupt(setting: Setting, source: str) -> tuple[Claim, ...]:
     return (
         learned(setting, source, steps=setting.recipe.steps),
         Claim("There is a plateau", source, Within(LENGTH, name, low=20), A_PLATEAU),
-        Claim("It collapses before the drop", source, Within(peak("cosine", until=DROP), name, low=0.8), COLLAPSES),
+        Claim(
+            "It collapses before the drop", source, Within(peak("cosine", until=DROP), name, low=0.8), COLLAPSE_REASON
+        ),
         Claim(
             "It repeats itself before the drop, more than the truth does",
             source,

@@ -3,7 +3,7 @@
 from plateau_interp.recipes import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Ordered
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, PANELS, B, recipe
+from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, OUR_BUDGET, PAPERS_BUDGET, late, persists
 from plateau_interp.reproductions.measures import DROP
 from plateau_interp.reproductions.settings import Setting
@@ -23,7 +23,7 @@ FIG30 = Experiment(
         Claim(
             "It drops later than with linear attention",
             "figure 30, inferred from its steps",
-            Ordered(DROP, (B, SOFTMAX.name)),
+            Ordered(DROP, (BASELINE.name, SOFTMAX.name)),
             EVERY_SEED,
         ),
     ),
