@@ -236,11 +236,12 @@ def test_what_was_not_run_is_said(runs, tmp_path):
 
 
 def test_remarks_by_hand_stand_in_their_experiment(runs, tmp_path):
-    remarks = "About.\n\n## second\n\nSeen there.\n\n## first\nHere.\n\n## machine\nOld.\n"
+    remarks = "About.\n\n## second\n\nSeen there.\n\n## first\nHere.\n\n## about\nTwo.\n\n## machine\nOld.\n"
     (tmp_path / "results" / "tiny").mkdir(parents=True)
     (tmp_path / "results" / "tiny" / "remarks.md").write_text(remarks)
     text = publish(PAPER, runs, tmp_path).read_text()
     first, second = text.index("## first: The first"), text.index("## second: The second")
+    assert text.index("\nTwo.\n") < text.index("\nOf ")
     assert first < text.index("\nHere.\n") < second < text.index("\nSeen there.\n")
     assert text.endswith("\nOld.\n")
     assert "About." not in text
