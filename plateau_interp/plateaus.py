@@ -109,6 +109,11 @@ class Summary:
         """Steps on the plateau, from `start` to `end`; None if there is none."""
         return None if self.start is None or self.end is None else self.end - self.start
 
+    @property
+    def delays_apart(self) -> dict[str, int | None]:
+        """`grokking_delays`, if there are several groups to tell apart."""
+        return self.grokking_delays if len(self.grokking_delays) > 1 else {}
+
     def rows(self) -> list[tuple[str, str]]:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
@@ -133,12 +138,11 @@ class Summary:
         ]
 
     def _validation_rows(self) -> list[tuple[str, str]]:
-        several = self.grokking_delays if len(self.grokking_delays) > 1 else {}
         return [
             ("Training set 95 % right from step", _step(self.train_95_step)),
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
             ("Grokking delay", _delay(self.grokking_delay)),
-            *((f"Grokking delay, {group}", _delay(delay)) for group, delay in several.items()),
+            *((f"Grokking delay, {group}", _delay(delay)) for group, delay in self.delays_apart.items()),
             ("Final validation loss (nats)", _measured(self.final_validation_loss, 4)),
             ("Final validation accuracy", _measured(self.final_validation_accuracy)),
         ]
@@ -222,7 +226,7 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
     Columns: ``run``, ``drop_step``, ``steps_to_50`` …, ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and
     for each of them ``…_change``; for runs with a validation set also ``train_95_step``, ``validation_95_step`` and
-    ``grokking_delay``.
+    ``grokking_delay``, and for those with several groups ``grokking_delay_GROUP``.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -246,6 +250,7 @@ def _comparable(summary: Summary) -> dict[str, float | None]:
         "peak_cosine": summary.peak_cosine,
         "peak_repetition": summary.peak_repetition,
         **{name: getattr(summary, name) for name in GROKKING},
+        **{f"grokking_delay_{group}": delay for group, delay in summary.delays_apart.items()},
     }
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -318,6 +319,12 @@ def test_each_group_has_a_grokking_delay() -> None:
     rows = dict(summary.rows())
     assert (rows["Grokking delay, add"], rows["Grokking delay, divide"]) == ("250 steps", "unknown")
     assert not summarise(grokking(), task=FINITE, batch_size=10).grokking_delays
+    compared = compare({"a": summary, "b": dataclasses.replace(summary, grokking_delays={"add": 300, "divide": 9})})
+    assert list(compared["grokking_delay_add"]) == [250, 300]
+    assert list(compared["grokking_delay_add_change"]) == [0, 50]
+    assert np.isnan(compared["grokking_delay_divide"][0])
+    one = dataclasses.replace(summary, grokking_delays={"add": 250})
+    assert "grokking_delay_add" not in compare({"a": one, "b": one})
 
 
 @pytest.mark.parametrize("share", [0.4, 0.6, 0.7])
