@@ -373,8 +373,10 @@ def test_the_delay_between_learning_by_heart_and_understanding_is_told(run):
     summary = replace(summary, validation_95_step=700, grokking_delay=600)
     told = "95 % of the training set were right from step 100, of the validation set from step 700: 600 steps later."
     assert report._grokking(summary) == told
-    summary = replace(summary, grokking_delays={"add": 250, "divide": None})
-    assert report._grokking(summary) == f"{told} Each by itself: add 250 steps, divide never."
+    delays = {"add": 250, "divide": None}
+    apart = " Delays of each by itself: add 250 steps, divide never."
+    assert report._grokking(replace(summary, grokking_delays=delays)) == told + apart
+    assert report._grokking(replace(summary, grokking_delay=None, grokking_delays=delays)) == late + apart
     assert report._grokking(run.summary) == ""
 
 

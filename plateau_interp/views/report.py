@@ -187,13 +187,14 @@ def _grokking(summary: Summary) -> str:
         return ""
     told = f"95 % of the training set were right from step {summary.train_95_step}"
     if summary.grokking_delay is None:
-        return f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
+        end = f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
+    else:
+        later = f"{summary.grokking_delay} steps later"
+        end = f"{told}, of the validation set from step {summary.validation_95_step}: {later}."
     delays = [
         f"{group} {'never' if delay is None else f'{delay} steps'}" for group, delay in summary.delays_apart.items()
     ]
-    apart = f" Each by itself: {', '.join(delays)}." if delays else ""
-    later = f"{summary.grokking_delay} steps later.{apart}"
-    return f"{told}, of the validation set from step {summary.validation_95_step}: {later}"
+    return f"{end} Delays of each by itself: {', '.join(delays)}." if delays else end
 
 
 def _closed_form(summary: Summary) -> str:
