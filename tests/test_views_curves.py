@@ -16,6 +16,7 @@ from plateau_interp.views.curves import (
     effect_figure,
     pattern_figure,
     position_figure,
+    rendered,
     save_figure,
     spread,
 )
@@ -149,6 +150,35 @@ def test_positions_are_rows_from_the_top():
     assert top < bottom
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_runs_with_different_numbers_of_answers_have_no_mean(turned):
+    runs = [metrics(), metrics().assign(accuracy_2=0.5)]
+    with pytest.raises(ValueError, match="measured 2 and 3 answer positions, which have no mean"):
+        position_figure(runs[::-1] if turned else runs)
+
+
+def test_names_are_drawn_as_they_are_written():
+    names = ["_base", r"a$\foo$", "lr$1$b", "plain"]
+    curves = curves_figure({name: metrics() for name in names}, ["loss"])
+    maps = pattern_figure(np.stack([np.eye(2)] * 4), names)
+    effects = effect_figure(np.eye(4), rows=names, columns=names, title=names[1])
+    for figure in (curves, maps, effects):
+        drawn = rendered(figure, "svg").decode().replace("\N{ZERO WIDTH SPACE}", "")
+        shown = re.findall(r">([^<>\n]+)</text>", drawn)
+        assert set(names) <= set(shown)
+        assert rendered(figure, "png").startswith(b"\x89PNG")  # each sign has a glyph: a missing one would warn
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_of_any_precision_are_drawn(dtype):
+    values = torch.tensor([[1.0, 0.0], [2.0, 4.0]]).to(dtype).expand(1, 2, 2)
+    effects = effect_figure(values[0], rows=["a", "b"], columns=["c", "d"])
+    for figure in (pattern_figure(values, ["x"]), cosine_figure(values, [0]), effects):
+        assert np.asarray(figure.axes[0].get_images()[0].get_array()).tolist() == [[1, 0], [2, 4]]
+    steep = torch.full((1, 2, 2), 0.5, dtype=torch.bfloat16, requires_grad=True)
+    assert np.asarray(pattern_figure(steep, ["x"]).axes[0].get_images()[0].get_array()).max() == 0.5
+
+
 def test_maps_share_one_scale_and_show_signs():
     maps = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[-4.0, 0.0], [0.0, 0.0]]])
     target = torch.eye(2, dtype=torch.bool)
@@ -203,6 +233,9 @@ def test_effects_carry_their_numbers():
         (lambda: pattern_figure(np.zeros((0, 2, 2)), []), r"at least one; got shape \(0, 2, 2\)"),
         (lambda: pattern_figure(np.zeros((2, 2, 2)), ["a"]), "2 maps need 2 titles; got 1"),
         (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"]), "must be finite"),
+        (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"], limit=1.0), "must be finite"),
+        (lambda: cosine_figure(np.full((1, 2, 2), np.nan), [0]), "must be finite"),
+        (lambda: effect_figure(np.zeros((0, 0)), rows=[], columns=[]), r"shape \(0, 0\) have no cell"),
         (lambda: effect_figure(np.zeros((2, 2)), rows=["a"], columns=["b", "c"]), "got 1 rows, 2 columns"),
         (lambda: save_figure(curves_figure(metrics()), "figure.gif"), "pdf, png, svg; got 'figure.gif'"),
     ],

@@ -1,11 +1,13 @@
 """Figures in the style of the papers: curves, accuracy and attention maps, collapse matrices, effects of edits.
 
 Pure functions from tables and arrays to a `matplotlib.figure.Figure`; `save_figure` writes PDF, SVG or PNG. pyplot and
-its global state are not used. For curves to zoom into use `plateau_interp.views.interactive`.
+its global state are not used. Names and titles are drawn as they are written: a ``$`` is a dollar, not mathematics. For
+curves to zoom into use `plateau_interp.views.interactive`.
 """
 
 import dataclasses
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,7 @@ STYLE: Any = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
     "text.color": INK,
+    "text.parse_math": False,
     "axes.titlecolor": INK,
     "lines.linewidth": 1.8,
     "legend.frameon": False,
@@ -285,7 +288,7 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Fig
     """Accuracy of each answer position over the steps, as a heat map; the mean where there are several runs.
 
     Raises:
-        ValueError: if no ``accuracy_0``, ``accuracy_1``, … was measured.
+        ValueError: if no ``accuracy_0``, ``accuracy_1``, … was measured, or by some runs more of them than by others.
 
     Example:
         >>> metrics = pd.DataFrame({"step": [0, 1], "accuracy_0": [0.0, 1.0], "accuracy_1": [0.0, 0.5]})
@@ -297,10 +300,15 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Fig
     from matplotlib.ticker import MaxNLocator
 
     runs = [run for group in _grouped(curves).values() for run in group]
-    columns = [column for column in runs[0].columns if str(column).removeprefix("accuracy_").isdigit()]
-    if not columns:
+    numbers = sorted({sum(bool(re.fullmatch(r"accuracy_\d+", str(column))) for column in run) for run in runs})
+    if numbers == [0]:
         raise ValueError("the metrics have no accuracy_0, accuracy_1, …: no accuracy of single positions was measured")
-    rows = [spread(runs, column)[""] for column in columns]
+    if len(numbers) > 1:
+        raise ValueError(
+            f"the runs measured {' and '.join(map(str, numbers))} answer positions, which have no mean: draw those of "
+            "one number by themselves"
+        )
+    rows = [spread(runs, f"accuracy_{position}")[""] for position in range(numbers[0])]
     steps = rows[0].step
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         figure = Figure(figsize=PANEL_SIZE, layout="constrained")
@@ -386,7 +394,7 @@ def effect_figure(
         label: what the numbers are.
 
     Raises:
-        ValueError: for names that do not fit the shape, or values that are not finite.
+        ValueError: for no cell, names that do not fit the shape, or values that are not finite.
 
     Example:
         >>> effect_figure(np.ones((1, 2)), rows=["layer 0"], columns=["head 0", "head 1"]).axes[0].texts[0].get_text()
@@ -396,11 +404,13 @@ def effect_figure(
     from matplotlib.figure import Figure
 
     values = _finite(_array(effects))
+    if not values.size:
+        raise ValueError(f"effects of shape {values.shape} have no cell: there is nothing to draw")
     if values.shape != (len(rows), len(columns)):
         raise ValueError(
             f"effects of shape {values.shape} need as many names; got {len(rows)} rows, {len(columns)} columns"
         )
-    most = float(np.abs(values).max(initial=0.0)) or 1.0
+    most = float(np.abs(values).max()) or 1.0
     with matplotlib.rc_context({**STYLE, "axes.grid": False}):
         size = (1.9 + 0.52 * len(columns), 1.1 + 0.36 * len(rows))
         figure = Figure(figsize=(max(size[0], 3.4), max(size[1], 1.9)), layout="constrained")
@@ -465,7 +475,7 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     for line in drawn:
         values = line.values
         style: Any = {"linewidth": 1.2 if line.thin else 1.8, "linestyle": "--" if line.dashed else "-"}
-        axes.plot(values.step, values.mean, color=line.colour, label=line.label or None, **style)
+        axes.plot(values.step, values.mean, color=line.colour, label=_kept(line.label), **style)
         if values.n_runs > 1:
             low, high = values.mean - values.deviation, values.mean + values.deviation
             axes.fill_between(values.step, low, high, color=line.colour, alpha=0.2, linewidth=0)
@@ -473,6 +483,11 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     axes.margins(x=0.01)
     if look.limits:
         axes.set_ylim(*look.limits)
+
+
+def _kept(label: str) -> str | None:
+    """A label that stays in the legend: matplotlib leaves out those that begin with an underscore."""
+    return f"\N{ZERO WIDTH SPACE}{label}" if label.startswith("_") else label or None
 
 
 def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]], *, drops: Sequence[int | None] = ()) -> None:
@@ -621,7 +636,8 @@ def _maps(
         raise ValueError(f"maps are [map, query, key], at least one; got shape {maps.shape}")
     if len(titles) != len(maps):
         raise ValueError(f"{len(maps)} maps need {len(maps)} titles; got {len(titles)}")
-    most = float(np.abs(_finite(maps)).max()) or 1.0 if most is None else most
+    strongest = float(np.abs(_finite(maps)).max())
+    most = strongest or 1.0 if most is None else most
     negative = bool((maps < 0).any())
     with matplotlib.rc_context({**STYLE, "axes.grid": False, "axes.spines.top": True, "axes.spines.right": True}):
         n_queries, n_keys = maps.shape[1:]
@@ -672,7 +688,10 @@ def _cycled(n: int, *, first: int = 0) -> list[str]:
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if not isinstance(values, Tensor):
+        return values
+    values = values.detach().cpu()
+    return (values.double() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
