@@ -76,6 +76,15 @@ def specs(html):
     return [json.loads(found) for found in re.findall(r"\|\|\[\]\)\.push\((.*?)\)</script>", html)]
 
 
+@pytest.mark.parametrize("value", [4e-301, 1e-310, 5e-324])
+def test_what_is_almost_nothing_is_shown_as_nothing(value):
+    view = attention_view(torch.full((1, 2, 2), value, dtype=torch.float64))
+    spec = view.spec()["readings"][0]
+    assert not decoded(spec).any()
+    assert spec["range"] == 0 == spec["negative"]
+    assert "plateauViews" in view.html
+
+
 def test_values_survive_to_four_decimals():
     values = pattern()
     spec = attention_view(values).readings[0].spec()

@@ -77,9 +77,9 @@ class Reading:
     kind: str = "attention"
 
     def spec(self) -> dict[str, Any]:
-        """Plain data: values as integers of at least four decimals, in base64."""
+        """Plain data: values as integers of at least four decimals, in base64; what is below 1e-300 is 0."""
         most = float(np.abs(self.values).max(initial=0.0))
-        decimals = max(4, 3 - math.floor(math.log10(most))) if most else 4
+        decimals = min(max(4, 3 - math.floor(math.log10(most))), 300) if most else 4  # 10.0**309 overflows
         whole = np.rint(self.values * 10.0**decimals)
         small = np.abs(whole).max(initial=0) <= np.iinfo(np.int16).max
         outlined = [] if self.targets is None else np.argwhere(self.targets).tolist()
