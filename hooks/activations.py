@@ -74,9 +74,13 @@ class _PlacedEdit(ABC):
             edit = self.bind(model, points, offset, stack)
 
             def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
+                start = 0 if hook.name.endswith("hook_rot_k") else offset.cached
+                here = range(start, start + act.shape[1])
+                if self.positions is not None and not any(position in here for position in self.positions):
+                    return act
                 edited = edit(act, hook=hook)
-                chosen = self._chosen(act, 0 if hook.name.endswith("hook_rot_k") else offset.cached)
-                return edited if chosen is None else torch.where(chosen, edited, act)
+                chosen = self._chosen(act, start)
+                return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
             yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit_chosen)))
 
@@ -234,8 +238,8 @@ class ScaleActivation(_FormulaEdit):
         check_number(self, "factor")
 
     def edit(self, act: Tensor) -> Tensor:
-        """``factor * act``."""
-        return self.factor * act
+        """``factor * act``; the very tensor for factor 1, so that a LayerNorm sees it unedited."""
+        return act if self.factor == 1 else self.factor * act
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +282,7 @@ class AddDirection(_FormulaEdit):
         """``act + scale * direction``."""
         if self.direction.shape != act.shape[act.ndim - self.direction.ndim :] or self.direction.ndim > act.ndim - 2:
             raise ValueError(f"a direction of {tuple(self.direction.shape)} does not fit {tuple(act.shape)}")
-        return act + self.scale * self.direction.detach().to(act)
+        return act if self.scale == 0 else act + self.scale * self.direction.detach().to(act)
 
 
 Metric = Callable[[Tensor], Tensor | float]

@@ -67,13 +67,27 @@ class LinearAttention(Attention):
 
 
 class FusedLayerNorm(LayerNorm):
-    """LayerNorm as one kernel while nobody looks inside it, TransformerLens's own steps when somebody does."""
+    """LayerNorm as one kernel, also while somebody looks inside; TransformerLens's steps while somebody edits there.
+
+    The two differ in the last bits. A hook that returns nothing, or the tensor itself, changes no bit of output or
+    gradient. What it keeps is no part of the graph of the output unless it asks for the gradient there and then, by
+    ``retain_grad``, ``register_hook`` or a backward hook: these too bring the steps.
+    """
 
     def forward(self, x: Float[Tensor, "batch pos *head d_model"]) -> Float[Tensor, "batch pos *head d_model"]:
         """Normalise the last axis, then gain and bias."""
-        if _is_hooked(self.hook_scale) or _is_hooked(self.hook_normalized):
-            return super().forward(x)
-        return F.layer_norm(x, (self.length,), self.w, self.b, self.eps)
+        if not (_is_hooked(self.hook_scale) or _is_hooked(self.hook_normalized)):
+            return F.layer_norm(x, (self.length,), self.w, self.b, self.eps)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        centred = wide - wide.mean(dim=-1, keepdim=True)
+        scale = (centred.square().mean(dim=-1, keepdim=True) + self.eps).sqrt()
+        hooked_scale = self.hook_scale(scale)
+        normalised = centred / hooked_scale
+        hooked = self.hook_normalized(normalised)
+        if _is_only_seen(scale, hooked_scale) and _is_only_seen(normalised, hooked):
+            return F.layer_norm(x, (self.length,), self.w, self.b, self.eps)
+        out: Tensor = hooked.to(x.dtype) * self.w + self.b
+        return out
 
 
 class IndexedEmbed(Embed):
@@ -233,3 +247,9 @@ def _initialise_(model: ToyTransformer, *, seed: int) -> None:
 
 def _is_hooked(hook_point: Any) -> bool:
     return bool(hook_point._forward_hooks or hook_point._backward_hooks or hook_point._forward_pre_hooks)
+
+
+def _is_only_seen(made: Tensor, hooked: Tensor) -> bool:
+    """Whether hooks left a fresh tensor as it was, and want no gradient of it; an inference tensor cannot tell."""
+    asked = made.retains_grad or made._backward_hooks
+    return hooked is made and not made.is_inference() and made._version == 0 and not asked

@@ -466,8 +466,7 @@ def test_works_inside_run_with_cache_and_run_with_hooks() -> None:
     tokens = tokens_for(model)
     with intervening(model, FixAttention()):
         logits = model(tokens)
-        # TransformerLens's own LayerNorm takes over where its inner hook points are cached: equal up to rounding.
-        torch.testing.assert_close(model.run_with_cache(tokens)[0], logits)
+        assert torch.equal(model.run_with_cache(tokens)[0], logits)
         assert torch.equal(model.run_with_hooks(tokens, fwd_hooks=[(pattern_name(0), lambda act, hook: act)]), logits)
         assert torch.equal(model(tokens), logits)
 

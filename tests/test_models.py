@@ -19,8 +19,12 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from transformer_lens.components import TransformerBlock
 from typecheck import unchecked
 
+from plateau_interp.hooks import During, ScaleActivation
+from plateau_interp.intervening import intervening
+from plateau_interp.measuring import Meter
 from plateau_interp.models import LinearAttention, ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training import train
 from plateau_interp.types import Batch, Defaults, Task
 
 TASK = MovingWindowSum(n=5, p=7)
@@ -62,7 +66,7 @@ def test_agrees_with_the_plain_gpt(attention, n_layers, n_heads, dtype, toleranc
     logits, cache = model.run_with_cache(batch.inputs)
     expected_logits, expected_maps = reference(batch.inputs)
     torch.testing.assert_close(logits, expected_logits, **close)
-    torch.testing.assert_close(model(batch.inputs), expected_logits, **close)  # run_with_cache leaves the fused path
+    torch.testing.assert_close(model(batch.inputs), expected_logits, **close)
     for layer, expected_map in enumerate(expected_maps):
         torch.testing.assert_close(cache["pattern", layer], expected_map, **close)
 
@@ -402,8 +406,78 @@ def test_looking_inside_a_layer_norm_changes_nothing(name, point):
     tokens = batch_of().inputs
     seen = []
     hooked = model.run_with_hooks(tokens, fwd_hooks=[(f"{name}.{point}", lambda act, *, hook: seen.append(act.shape))])
-    torch.testing.assert_close(hooked, model(tokens), rtol=1e-5, atol=1e-5)
+    logits = model(tokens)
+    assert torch.equal(hooked, logits)
+    assert all(map(torch.equal, *(torch.autograd.grad(out.square().sum(), weights(model)) for out in (hooked, logits))))
     assert seen == [(6, 10, 1 if point == "hook_scale" else 16)]
+
+
+def weights(model):
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def test_looking_inside_a_layer_norm_changes_no_bit_of_training():
+    def trained(meter):
+        model = toy_model(TASK, d_model=32)
+        for _ in train(model, TASK, steps=4, batch_size=16, meter=meter):
+            pass
+        return model.state_dict()
+
+    plain, often, seldom = (
+        trained(meter)
+        for meter in (
+            None,
+            *(Meter(TASK, every=every, n_sequences=2, cosine_at=("ln_final.hook_normalized",)) for every in (1, 3)),
+        )
+    )
+    for name in plain:
+        assert torch.equal(plain[name], often[name]), name
+        assert torch.equal(plain[name], seldom[name]), name
+
+
+@pytest.mark.parametrize("point", ["ln_final.hook_normalized", "blocks.0.ln1.hook_scale"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda point: ScaleActivation(point, 1.0),
+        lambda point: ScaleActivation(point, 1.0, positions=[1]),
+        lambda point: ScaleActivation(point, 5.0, positions=[10]),
+        lambda point: During(ScaleActivation(point, 5.0), start=50),
+    ],
+)
+def test_an_edit_of_nothing_inside_a_layer_norm_changes_no_bit(point, make):
+    model = lively_model()
+    tokens = batch_of().inputs
+    plain = model(tokens)
+    with intervening(model, make(point)):
+        assert torch.equal(model(tokens), plain)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_an_edit_in_place_inside_a_layer_norm_takes_effect(mode):
+    """TransformerLens's users write to the activation and return it, or return nothing."""
+    model = lively_model()
+    tokens = batch_of().inputs
+
+    def zero(act, *, hook):
+        act[:, 3] = 0
+
+    with mode():
+        edited = model.run_with_hooks(tokens, fwd_hooks=[("ln_final.hook_normalized", zero)])
+    torch.testing.assert_close(edited[:, 3], (model.ln_final.b @ model.unembed.W_U).expand_as(edited[:, 3]))
+
+
+def test_a_tensor_kept_inside_a_layer_norm_gets_its_gradient():
+    model = lively_model()
+    kept = []
+
+    def keep(act, *, hook):
+        act.retain_grad()
+        kept.append(act)
+
+    model.run_with_hooks(batch_of().inputs, fwd_hooks=[("ln_final.hook_normalized", keep)]).sum().backward()
+    expected = model.ln_final.w * model.unembed.W_U.sum(dim=1)
+    torch.testing.assert_close(kept[0].grad, expected.expand_as(kept[0]))
 
 
 def test_edits_inside_a_layer_norm_take_effect():
