@@ -23,7 +23,7 @@ __all__ = ["Condition", "During", "When"]
 Condition = str | Callable[[Mapping[str, float]], bool]
 """``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), or a function of the latest metrics."""
 
-COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+COMPARISON = re.compile(r"\s*([A-Za-z_][\w.@]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": lambda value, bound: value < bound,
@@ -86,13 +86,13 @@ class During:
     def attach(self, model: HookedModel) -> Iterator["ScheduleReceipt"]:
         """Act on the model while the context is open and the step is right."""
 
-        def tell(step: int, metrics: Mapping[str, float]) -> None:
-            receipt.tell(self.strength(step))
+        def hear(step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
+            return receipt.ask(self.strength(step))
 
-        # Listening first: an outer schedule has to speak before the one it wraps.
-        with listening(model, tell) as step, self.intervention.attach(model) as inner:
+        # Listening first: an outer schedule settles before the one it wraps, and tells it by how much.
+        with listening(model, hear) as step, self.intervention.attach(model) as inner:
             receipt = ScheduleReceipt(inner, ramp=self.ramp)
-            receipt.turn(self.strength(step))
+            receipt.ask(self.strength(step))
             yield receipt
 
 
@@ -145,12 +145,12 @@ class When:
     def attach(self, model: HookedModel) -> Iterator["WhenReceipt"]:
         """Act on the model while the context is open and the conditions hold."""
 
-        def hear(step: int, metrics: Mapping[str, float]) -> None:
-            receipt.hear(step, metrics)
+        def hear(step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
+            return receipt.hear(step, metrics)
 
         with listening(model, hear), self.intervention.attach(model) as inner:
             receipt = WhenReceipt(inner, self)
-            receipt.turn(0.0)
+            receipt.ask(0.0)
             yield receipt
 
 
@@ -162,9 +162,13 @@ class ScheduleReceipt(DialledReceipt):
         self.active_steps = 0
         self.idle = True
 
-    def tell(self, strength: float) -> None:
-        """A training step begins at which the schedule asks for this strength."""
-        self.turn(strength)
+    def ask(self, strength: float) -> Callable[[], None]:
+        """Ask for a strength from now on; what is returned sets it, once every schedule has asked."""
+        self._own = strength
+        return self._settle
+
+    def _settle(self) -> None:
+        self.dial(self._outer)
         if self.receipt.strength > 0:
             self.active_steps += 1
             self.idle = False
@@ -183,24 +187,23 @@ class WhenReceipt(ScheduleReceipt):
         self._offered: set[str] = set()
         self._unmeasured: set[str] = set()
 
-    def hear(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A training step begins; judge the conditions."""
+    def hear(self, step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
+        """A training step begins; judge the conditions and `ask`."""
         self._offered |= set(metrics)
         self._holds = self._judge(self.schedule.condition, metrics, otherwise=self._holds)
         self._begun = self._begun or self._judge(self.schedule.since, metrics, otherwise=False)
         self._ended = self._ended or (self._begun and self._judge(self.schedule.until, metrics, otherwise=False))
         if not (self._holds and self._begun and not self._ended):
             self._on_since = -1
-            self.tell(0.0)
-            return
+            return self.ask(0.0)
         if self._on_since < 0:
             self._on_since = step
-        self.tell(_ramped(step - self._on_since, self.schedule.ramp))
+        return self.ask(_ramped(step - self._on_since, self.schedule.ramp))
 
     def complaints(self) -> list[str]:
-        """The wrapped intervention's, and metrics that nobody measured."""
+        """The wrapped intervention's, and metrics that nobody measured: known once a meter has measured any."""
         never = sorted(self._unmeasured - self._offered)
-        if not (never and self._offered):
+        if not (never and self._offered - {"loss"}):
             return list(self.receipt.complaints())
         told = f"waited for {', '.join(never)}, which nobody measured; measured were {', '.join(sorted(self._offered))}"
         return [*self.receipt.complaints(), told]

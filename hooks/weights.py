@@ -14,6 +14,8 @@ matches nothing is an error: the authors' own rule for the attention map looks f
 their final code, silently leave out queries and keys.
 """
 
+import bisect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,8 +69,8 @@ GROUPS = {
 _frozen: WeakKeyDictionary[Any, dict[str, list[Any]]] = WeakKeyDictionary()
 """By model and parameter name: how many freezes hold it, and its requires_grad before the first."""
 
-_transplanted: WeakKeyDictionary[Any, dict[str, list["TransplantReceipt"]]] = WeakKeyDictionary()
-"""By model and parameter name: the transplants that hold it, the latest last."""
+_transplanted: WeakKeyDictionary[Any, list["TransplantReceipt"]] = WeakKeyDictionary()
+"""By model: the transplants that hold parameters, the latest last."""
 
 
 def check_where(where: Any) -> None:
@@ -147,9 +149,8 @@ class FreezeWeights:
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["FreezeReceipt"]:
-        """Freeze while the context is open."""
+        """Let the receipt's dial freeze while the context is open."""
         receipt = FreezeReceipt(self, self.sites(model), parameters=parameters_where(model, self.where), model=model)
-        receipt.dial(1.0)
         try:
             yield receipt
         finally:
@@ -245,11 +246,10 @@ class TransplantWeights:
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["TransplantReceipt"]:
-        """Replace while the context is open."""
+        """Let the receipt's dial replace while the context is open."""
         parameters = parameters_where(model, self.where)
         values = _source_values(self.source, parameters)
         receipt = TransplantReceipt(self, tuple(parameters), parameters=parameters, values=values, model=model)
-        receipt.dial(1.0)
         try:
             yield receipt
         finally:
@@ -258,7 +258,7 @@ class TransplantWeights:
 
 @dataclass(eq=False)
 class TransplantReceipt(InterventionReceipt):
-    """What was replaced; ``fired`` counts how often the values were copied."""
+    """What was replaced; ``fired`` counts how often the values were copied, by an earlier part of the training too."""
 
     parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
     values: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
@@ -266,6 +266,7 @@ class TransplantReceipt(InterventionReceipt):
     strength: float = 0.0
     undone: set[str] = field(default_factory=set)
     _found: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _rank: float = math.inf  # among the transplants of an earlier training; later than those if it acts now
 
     @property
     def gradual(self) -> bool:
@@ -282,7 +283,7 @@ class TransplantReceipt(InterventionReceipt):
         self.strength = strength
         if strength > 0 and not self._found:
             self.fired += 1
-            self._hold({name: parameter.detach().clone() for name, parameter in self.parameters.items()})
+            self._hold({name: parameter.detach().clone() for name, parameter in self.parameters.items()}, rank=math.inf)
             _copy_(self.parameters, self.values)
         elif strength == 0 and self._found:
             self._release()
@@ -295,39 +296,45 @@ class TransplantReceipt(InterventionReceipt):
         return [*super().complaints(), *([undone] if undone else [])]
 
     def state(self) -> dict[str, Tensor]:
-        """The values to put back."""
-        return dict(self._found)
+        """The values to put back, and which of the model's transplants this is in order of acting."""
+        if not self._found:
+            return {}
+        place = next(i for i, holder in enumerate(_transplanted[self.model]) if holder is self)
+        return {**self._found, "rank": torch.tensor(place)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave: the model holds the transplant, or what training made of it, already."""
-        for name in self._found:
-            self._let_go(name)
-        self._hold({name: value.to(self.parameters[name]) for name, value in state.items()})
-        self.strength = 1.0 if self._found else 0.0
+        if self._found:
+            self._let_go()
+        found = {name: value.to(self.parameters[name]) for name, value in state.items() if name != "rank"}
+        if found:
+            self._hold(found, rank=float(state.get("rank", 0)))  # 0: written before there were ranks
+            self.fired = max(self.fired, 1)
+        self.strength = 1.0 if found else 0.0
 
-    def _hold(self, found: dict[str, Tensor]) -> None:
-        self._found = found
-        for name in found:
-            _transplanted.setdefault(self.model, {}).setdefault(name, []).append(self)
+    def _hold(self, found: dict[str, Tensor], *, rank: float) -> None:
+        self._found, self._rank = found, rank
+        bisect.insort(_transplanted.setdefault(self.model, []), self, key=lambda holder: holder._rank)
 
     def _release(self) -> None:
         """Put the old values back; under a later transplant of the same parameter, leave them to that one."""
-        for name, found in self._found.items():
-            later, parameter = self._let_go(name), self.parameters[name]
-            if later is not None:
-                later._found[name] = found
+        before, later = self._let_go()
+        for name, found in before.items():
+            parameter, heir = self.parameters[name], next((one for one in later if name in one._found), None)
+            if heir is not None:
+                heir._found[name] = found
                 continue
             if not parameter.equal(self.values[name]):
                 self.undone.add(name)
             _copy_({name: parameter}, {name: found})
-        self._found = {}
 
-    def _let_go(self, name: str) -> "TransplantReceipt | None":
-        """No longer hold a parameter; gives the next later transplant that does."""
-        holders = _transplanted[self.model][name]
+    def _let_go(self) -> tuple[dict[str, Tensor], list["TransplantReceipt"]]:
+        """No longer hold anything; gives what was held, and the transplants that acted later."""
+        found, self._found = self._found, {}
+        holders = _transplanted[self.model]
         place = next(i for i, holder in enumerate(holders) if holder is self)
         del holders[place]
-        return holders[place] if place < len(holders) else None
+        return found, holders[place:]
 
 
 def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> tuple[str, ...]:

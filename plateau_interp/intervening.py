@@ -1,8 +1,10 @@
 """`intervening`: attach interventions to a model, let them act, put everything back, and say what they did.
 
-An intervention is anything with ``attach(model)``, a context manager that yields a receipt. Activation edits build on
-`editing`, schedules on `listening`; both are for authors of interventions. The ready-made ones are in
-`plateau_interp.hooks`. To only look at activations, use TransformerLens's ``run_with_cache``: it needs nothing of this.
+An intervention is anything with ``attach(model)``, a context manager that yields a receipt. If the receipt has a
+``dial``, whoever attached it turns it up: `intervening` to 1, a schedule to what it asks for, so that nothing acts
+before its time. Activation edits build on `editing`, schedules on `listening`; both are for authors of interventions.
+The ready-made ones are in `plateau_interp.hooks`. To only look at activations, use TransformerLens's
+``run_with_cache``: it needs nothing of this.
 """
 
 import atexit
@@ -35,7 +37,8 @@ __all__ = [
     "load_intervention_state",
 ]
 
-Listener = Callable[[int, Mapping[str, float]], None]
+Listener = Callable[[int, Mapping[str, float]], Callable[[], None] | None]
+"""Hears the step and the latest metrics; what it returns is called when all have heard them."""
 
 _listeners: WeakKeyDictionary[Any, list[Listener]] = WeakKeyDictionary()
 _steps: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
@@ -95,12 +98,19 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         check_intervention(intervention)
     with ExitStack() as stack:
         _open.add(stack)
-        receipts = tuple(stack.enter_context(intervention.attach(model)) for intervention in interventions)
+        receipts = tuple(_enter(stack, intervention, model) for intervention in interventions)
         yield receipts
     for intervention, receipt in zip(interventions, receipts, strict=True):
         for complaint in complaints(receipt):
             # frames: this generator, contextlib's __exit__, the user's with statement
             warnings.warn(f"{intervention!r} {complaint}", InterventionWarning, stacklevel=3)
+
+
+def _enter(stack: ExitStack, intervention: Intervention, model: HookedModel) -> Receipt:
+    receipt = stack.enter_context(intervention.attach(model))
+    if hasattr(receipt, "dial"):
+        receipt.dial(1.0)
+    return receipt
 
 
 def check_intervention(value: object) -> None:
@@ -124,13 +134,17 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float]) -> N
         metrics: the latest measurements, usually those of the step before; read only by those who ask.
     """
     _steps[model] = step
-    for listener in tuple(_listeners.get(model, ())):
-        listener(step, metrics)
+    for settle in [listener(step, metrics) for listener in tuple(_listeners.get(model, ()))]:
+        if settle is not None:
+            settle()
 
 
 @contextmanager
 def listening(model: HookedModel, listener: Listener) -> Iterator[int]:
     """Have ``listener(step, metrics)`` called at every `advance`, in order of entry.
+
+    A function that the listener returns is called when all listeners have been, in the same order: schedules that wrap
+    each other make up their minds first and act then.
 
     Yields:
         The step the model was last told; 0 if it never was.

@@ -155,7 +155,8 @@ class EditReceipt(InterventionReceipt):
 class DialledReceipt:
     """The receipt of a wrapper that turns another intervention up and down, such as a schedule.
 
-    Everything that is not defined here is read from the wrapped intervention's receipt.
+    Everything that is not defined here is read from the wrapped intervention's receipt. A new one has not turned
+    anything yet: who attached the wrapper dials it.
 
     Args:
         receipt: of the wrapped intervention, just attached.

@@ -148,9 +148,21 @@ def test_when_reads_what_a_meter_measured_in_training() -> None:
 
 def test_a_condition_on_what_nobody_measures_is_reported() -> None:
     model = toy()
-    message = "waited for atention, which nobody measured; measured were loss"
+    message = "waited for atention, which nobody measured; measured were attention, loss"
     with pytest.warns(InterventionWarning, match=message), intervening(model, When(BiasAttention(), "atention > 0.5")):
-        advance(model, step=1, metrics={"loss": 1.0})
+        advance(model, step=1, metrics={"loss": 1.0, "attention": 0.2})
+
+
+def test_a_condition_on_what_was_not_due_yet_is_not_reported() -> None:
+    model, meter = toy(attention="linear"), Meter(TASK, every=20, n_sequences=2)
+    plan = (When(BiasAttention(), "accuracy > 0.5"),)
+    assert len(list(train(model, TASK, start=5, steps=8, batch_size=4, meter=meter, interventions=plan))) == 3
+
+
+def test_a_condition_may_be_on_a_metric_of_a_hook_point() -> None:
+    name = "cosine@blocks.0.hook_attn_out"
+    metrics = {1: {name: 0.9}, 2: {name: 0.1}}
+    assert strengths(When(BiasAttention(), f"{name} > 0.5"), range(3), metrics) == [0, 1, 0]
 
 
 def test_a_schedule_that_never_began_is_not_reported_and_one_that_met_nothing_is() -> None:
@@ -174,11 +186,23 @@ def test_an_outer_schedule_speaks_first() -> None:
     model = toy()
     schedule = During(During(FreezeWeights("mlp"), start=3), stop=3)
     with intervening(model, schedule) as (receipt,):
-        before = receipt.fired
         for step in range(5):
             advance(model, step=step, metrics={})
-        assert receipt.fired == before
+        assert receipt.fired == 0
         assert receipt.active_steps == 0
+
+
+def test_nested_schedules_count_the_same_steps() -> None:
+    model = toy()
+    inner = When(BiasAttention(), "loss < 2")
+    for schedule in (During(inner), When(inner, until="loss < 0"), During(During(inner))):
+        with intervening(model, schedule) as (receipt,):
+            counts = []
+            for step, loss in enumerate([3.0, 3.0, 1.0, 1.0, 1.0, 3.0]):
+                advance(model, step=step, metrics={"loss": loss})
+                model(tokens_for(model))
+                counts.append((receipt.active_steps, receipt.receipt.active_steps))
+        assert counts == [(n, n) for n in (0, 0, 1, 2, 3, 3)]
 
 
 @pytest.mark.parametrize(

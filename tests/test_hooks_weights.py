@@ -1,5 +1,6 @@
 import fnmatch
 import itertools
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from hook_cases import TASK, assert_untouched, gpt_neox, tokens_for, toy
 from torch import Tensor
 
-from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, transplant_weights_
+from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
 from plateau_interp.hooks.weights import parameters_where
 from plateau_interp.intervening import (
     InterventionWarning,
@@ -316,6 +317,69 @@ def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again(first
     assert not moved(left, left_resumed), "what is put back on exit is what was there before the transplant"
 
 
+def trained(plan: tuple[Any, ...], start: int, stop: int, saved: Any = None) -> Any:
+    """Weights and memory after training under a plan, from the start or from what an earlier call gave."""
+    model = toy()
+    with warnings.catch_warnings(), intervening(model, *plan) as receipts:
+        warnings.simplefilter("ignore", InterventionWarning)  # that the end undoes training is tested elsewhere
+        if saved is not None:
+            model.load_state_dict(saved[0])
+            load_intervention_state(receipts, saved[1])
+        live = torch.optim.SGD(model.parameters(), 0.1)
+        for _ in train(model, TASK, steps=stop, start=start, batch_size=4, optimizer=live):
+            pass
+        memory = {name: value.clone() for name, value in intervention_state(receipts).items()}
+        return {name: value.clone() for name, value in model.state_dict().items()}, memory
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        lambda inner: During(During(inner, start=1), stop=9),
+        lambda inner: During(When(inner, since="loss > 0"), stop=9),
+        lambda inner: When(During(inner, start=1), until="loss < 0"),
+        lambda inner: When(When(inner, since="loss > 0"), until="loss < 0"),
+    ],
+    ids=["during-during", "during-when", "when-during", "when-when"],
+)
+def test_a_transplant_in_nested_schedules_goes_on_where_it_was(nested: Any) -> None:
+    plan = (nested(TransplantWeights(toy(seed=8), "mlp")),)
+    whole = trained(plan, 0, 8)
+    rest = trained(plan, 5, 8, trained(plan, 0, 5))
+    assert not moved(whole[0], rest[0])
+    assert not moved(whole[1], rest[1])
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6, 8])
+def test_overlapping_transplants_go_on_in_the_order_in_which_they_acted(stop: int) -> None:
+    """The first in the list acts last, and lays down first."""
+    one, other = TransplantWeights(toy(seed=8), "mlp"), TransplantWeights(toy(seed=9), "*")
+    for plan in (
+        (During(one, start=3, stop=7), other),
+        (During(one, start=3, stop=5), During(other, stop=7)),
+        (During(one, start=5), During(other, start=3, stop=7), BiasAttention()),
+    ):
+        whole = trained(plan, 0, 9)
+        rest = trained(plan, stop, 9, trained(plan, 0, stop))
+        assert not moved(whole[0], rest[0])
+        assert whole[1].keys() == rest[1].keys()
+        assert not moved(whole[1], rest[1])
+
+
+def test_memory_of_a_transplant_is_older_than_one_that_acts_now() -> None:
+    """As in a fork: the new transplant is listed first, attached first, and acts last."""
+    model, one, other = toy(), toy(seed=8), toy(seed=9)
+    before = weights(model)
+    with intervening(model, TransplantWeights(one, "mlp")) as receipts:
+        memory = {name: value.clone() for name, value in intervention_state(receipts).items()}
+    with intervening(model, TransplantWeights(other, "mlp"), During(TransplantWeights(one, "mlp"), stop=2)) as receipts:
+        load_intervention_state(receipts[1:], memory)
+        transplant_weights_(model, other, where="mlp")
+        advance(model, step=2, metrics={})
+        assert torch.equal(model.W_in, other.W_in), "the older one ended under the newer"
+    assert not moved(before, weights(model))
+
+
 def test_transplants_may_overlap_and_end_in_any_order() -> None:
     for order in itertools.permutations(range(3)):
         model, others = toy(), [toy(seed=seed) for seed in (7, 8, 9)]
@@ -332,6 +396,24 @@ def test_transplants_may_overlap_and_end_in_any_order() -> None:
                 holders = [i for i in left if name in parameters_where(model, groups[i])]
                 expected = weights(others[holders[-1]])[name] if holders else before[name]
                 assert torch.equal(value, expected), (order, which, name)
+
+
+def test_what_has_not_begun_touches_nothing() -> None:
+    """Neither gradients that are there on entry nor parameters that a pending backward pass needs."""
+    model = toy()
+    model(tokens_for(model)).square().sum().backward()
+    held = {name: p.grad for name, p in model.named_parameters()}
+    pending = model(tokens_for(model)).square().sum()
+    plan = (
+        During(FreezeWeights("mlp"), start=50),
+        During(TransplantWeights(toy(seed=8), "attention"), start=50),
+        When(FreezeWeights("embeddings"), "loss < 1"),
+        During(During(FreezeWeights("embeddings")), start=50),
+    )
+    with intervening(model, *plan) as receipts:
+        assert all(p.grad is held[name] for name, p in model.named_parameters())
+    pending.backward()
+    assert [receipt.fired for receipt in receipts] == [0, 0, 0, 0]
 
 
 def test_weights_and_activations_compose() -> None:
