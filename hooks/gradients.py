@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.arguments import check_number, freeze_names
-from plateau_interp.hooks.weights import Where, check_where, parameters_where
+from plateau_interp.hooks.weights import Where, check_where, parameters_where, trained_parameters
 from plateau_interp.intervening import hooking
 from plateau_interp.receipts import InterventionReceipt
 from plateau_interp.resolving import resolve_hook_points
@@ -71,7 +71,7 @@ class ScaleGradient(_GradientEdit):
     Args:
         factor: 1 changes nothing, 0 stops the gradient (an optimiser with momentum or weight decay still moves the
             parameter: use `FreezeWeights` to keep it).
-        where: parameters; by default all that are trained.
+        where: parameters; by default all that are trained, those that are frozen for a time among them.
         at: hook points, instead of parameters; a ``*`` stands for anything.
 
     Raises:
@@ -107,7 +107,7 @@ class ClipGradient(_GradientEdit):
 
     Args:
         max_norm: the longest a gradient may be.
-        where: parameters; by default all that are trained.
+        where: parameters; by default all that are trained, those that are frozen for a time among them.
         at: hook points, instead of parameters; a ``*`` stands for anything.
 
     Raises:
@@ -147,7 +147,7 @@ class AmplifySlowGradient:
     Args:
         decay: of the moving average, from 0 to below 1.
         gain: how much of it is added; 0 changes nothing.
-        where: parameters; by default all that are trained.
+        where: parameters; by default all that are trained, those that are frozen for a time among them.
 
     Raises:
         ValueError: for a number that cannot be; on entry, for a name that means nothing.
@@ -182,7 +182,8 @@ class AmplifySlowGradient:
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["SlowGradientReceipt"]:
         """Act on the model's gradients while the context is open."""
-        receipt = SlowGradientReceipt(self, self.sites(model))
+        parameters = _parameters(model, self.where)
+        receipt = SlowGradientReceipt(self, tuple(parameters), parameters=parameters)
 
         def amplify(gradient: Tensor, name: str) -> Tensor:
             slow = receipt.averages.get(name)
@@ -192,7 +193,7 @@ class AmplifySlowGradient:
                 slow.lerp_(gradient, 1 - self.decay)
             return gradient + self.gain * slow
 
-        with _editing_parameters(_parameters(model, self.where), receipt.wrap(amplify)):
+        with _editing_parameters(parameters, receipt.wrap(amplify)):
             yield receipt
 
 
@@ -230,7 +231,8 @@ class GradientReceipt(InterventionReceipt):
                 edited = torch.lerp(gradient, edited, self.strength)
             self.fired += 1
             self.entries += gradient.numel()
-            square = torch.linalg.vector_norm(edited - gradient).square()
+            precision = torch.promote_types(gradient.dtype, torch.float32)
+            square = torch.linalg.vector_norm(edited - gradient, dtype=precision).square()
             self._squares[name] = self._squares[name] + square if name in self._squares else square
             return edited
 
@@ -241,6 +243,7 @@ class GradientReceipt(InterventionReceipt):
 class SlowGradientReceipt(GradientReceipt):
     """A `GradientReceipt` with the moving averages, by parameter name."""
 
+    parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
     averages: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def state(self) -> dict[str, Tensor]:
@@ -249,14 +252,12 @@ class SlowGradientReceipt(GradientReceipt):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
-        self.averages = {name: average.clone() for name, average in state.items()}
+        self.averages = {name: average.to(self.parameters[name], copy=True) for name, average in state.items()}
 
 
 def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.Parameter]:
     """What ``where`` means; for None every parameter that is trained."""
-    if where is not None:
-        return parameters_where(model, where)
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return trained_parameters(model) if where is None else parameters_where(model, where)
 
 
 @contextmanager

@@ -32,7 +32,15 @@ from plateau_interp.receipts import InterventionReceipt
 from plateau_interp.resolving import listed, nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["FreezeWeights", "TransplantWeights", "Where", "check_where", "parameters_where", "transplant_weights_"]
+__all__ = [
+    "FreezeWeights",
+    "TransplantWeights",
+    "Where",
+    "check_where",
+    "parameters_where",
+    "trained_parameters",
+    "transplant_weights_",
+]
 
 Where = str | Callable[[str], bool]
 """A group, a pattern over parameter names, or a function of the name."""
@@ -112,6 +120,25 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         )
         raise ValueError(f"{where!r} means no parameter of the model; {hint}")
     return {name: parameter for name, parameter in parameters.items() if name in names}
+
+
+def trained_parameters(model: HookedModel) -> dict[str, torch.nn.Parameter]:
+    """The parameters that require a gradient, or will again when the freezes that hold them end.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, FreezeWeights("*")):
+        ...     "embed.W_E" in trained_parameters(model), "unembed.b_U" in trained_parameters(model)
+        (True, False)
+    """
+    held = _frozen.get(model, {})
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if (held[name][1] if name in held else parameter.requires_grad)
+    }
 
 
 @dataclass(frozen=True, eq=False)

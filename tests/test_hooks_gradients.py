@@ -7,7 +7,13 @@ from hook_cases import KINDS, TASK, assert_untouched, gpt_neox, gradients, kind_
 from torch import Tensor
 
 from plateau_interp.hooks import AmplifySlowGradient, ClipGradient, During, FreezeWeights, ScaleGradient
-from plateau_interp.intervening import InterventionWarning, advance, intervening
+from plateau_interp.intervening import (
+    InterventionWarning,
+    advance,
+    intervening,
+    intervention_state,
+    load_intervention_state,
+)
 from plateau_interp.optimizers import SGD
 from plateau_interp.training import train
 from plateau_interp.types import Intervention
@@ -184,6 +190,48 @@ def test_a_frozen_parameter_has_no_gradient_to_edit_until_it_is_released() -> No
             assert not found["unembed.W_U"].any()
         assert fired == [0, 0, 1, 2]
         assert_untouched(model)
+
+
+@pytest.mark.parametrize("edit", [AmplifySlowGradient(), ScaleGradient(0.5), ClipGradient(1e-3)])
+def test_what_a_freeze_holds_on_entry_is_edited_after_its_release(edit: Intervention) -> None:
+    found = []
+    for order in (slice(None), slice(None, None, -1)):
+        model = toy()
+        plan = (During(FreezeWeights("mlp"), stop=2), edit)[order]
+        with intervening(model, *plan) as receipts:
+            for step in range(4):
+                advance(model, step=step, metrics={})
+                last = gradients(model, tokens_for(model, seed=step))
+            found.append((receipts[order][1].sites, last))
+    assert found[0][0] == found[1][0] == tuple(name for name, p in toy().named_parameters() if p.requires_grad)
+    assert found[0][1].keys() == found[1][1].keys()
+    assert all(torch.equal(gradient, found[1][1][name]) for name, gradient in found[0][1].items())
+
+
+def test_slow_averages_come_back_to_where_the_parameters_are() -> None:
+    model = toy()
+    with intervening(model, AmplifySlowGradient()) as receipts:
+        gradients(model, tokens_for(model))
+        memory = intervention_state(receipts)
+    elsewhere = toy().to("meta")
+    with pytest.warns(InterventionWarning, match="never fired"), intervening(elsewhere, AmplifySlowGradient()) as again:
+        load_intervention_state(again, memory)
+    assert again[0].averages.keys() == {name.removeprefix("0.") for name in memory}
+    assert {average.device.type for average in again[0].averages.values()} == {"meta"}
+    with intervening(model, AmplifySlowGradient(where="mlp")) as again:
+        gradients(model, tokens_for(model))
+        with pytest.raises(ValueError, match=r"does not fit: 'blocks\.0\.attn"):
+            load_intervention_state(again, memory)
+
+
+def test_the_change_in_half_precision_goes_on_growing() -> None:
+    model = toy(dtype=torch.bfloat16)
+    gradient = torch.ones(4, dtype=torch.bfloat16)
+    with intervening(model, ScaleGradient(2.0, where="embed.W_E")) as (receipt,):
+        edit = receipt.wrap(lambda gradient, name: 2.0 * gradient)
+        for _ in range(1000):
+            edit(gradient, "embed.W_E")
+    assert receipt.change == pytest.approx(1.0)
 
 
 def test_an_exception_leaves_nothing() -> None:
