@@ -1,5 +1,6 @@
 """Reports: the words, the numbers and the files."""
 
+import json
 import re
 from dataclasses import replace
 from html import unescape
@@ -18,8 +19,8 @@ from plateau_interp.views.report import write_report
 TASK = MovingWindowSum(n=4, p=5)
 
 
-def train(path, *, seed=0, steps=6, n_layers=1):
-    options = ModelOptions(d_model=16, n_layers=n_layers)
+def train(path, *, seed=0, steps=6, n_layers=1, n_heads=1):
+    options = ModelOptions(d_model=16, n_layers=n_layers, n_heads=n_heads)
     recipe = Recipe(TASK, options, TrainingOptions(steps=steps, batch_size=8), checkpoint_every=2, seed=seed)
     run = Run.create(path, recipe)
     for _step in run.train():
@@ -290,7 +291,7 @@ def test_what_was_not_measured_is_not_told_as_nan(run, tmp_path):
 def test_of_many_runs_it_says_which_are_shown(run, tmp_path):
     runs = [run, *(train(tmp_path / name, steps=2) for name in ("second", "third"))]
     text = text_of(write_report(runs, tmp_path / "all").read_text(encoding="utf-8"))
-    assert "Below: tiny and second, the first two runs." in text
+    assert "Below: tiny and second, of 3 runs with checkpoints." in text
     assert "Collapse of tiny" in text
 
 
@@ -342,6 +343,56 @@ def test_moments_are_checkpoints_around_the_drop(run):
     assert list(moments.values()) == ["step 100, on the plateau", "step 200, at the drop", "step 400, after the drop"]
     dropped.checkpoints = [0, 20, 40]
     assert list(report._moments(dropped, dropped.summary)) == [0, 20, 40]
+
+
+def test_a_view_has_the_checkpoints_that_there_is_room_for():
+    steps = list(range(0, 100, 10))
+    assert report._affordable(steps, [0, 40, 90], room=99) == steps
+    assert report._affordable(steps, [0, 40, 90], room=4) == [0, 40, 90]
+    assert report._affordable(steps, [10, 40, 80], room=4) == [0, 10, 40, 80]
+    assert report._affordable(steps, [0, 40, 90], room=2) == [0, 90]
+    assert report._affordable(steps, [0, 40, 90], room=1) == [90]
+    assert report._affordable(steps, [0, 40, 90], room=0) == []
+    assert report._affordable(steps, [], room=1) == [0]
+    assert all(len(report._affordable(steps, [5, 10, 40, 80], room=room)) <= room for room in range(12))
+
+
+def shown_steps(html):
+    found = re.findall(r"\|\|\[\]\)\.push\((.*?)\)</script>", html)
+    return [json.loads(spec)["steps"] for spec in found]
+
+
+def test_large_maps_have_a_view_of_fewer_steps(tmp_path):
+    options, measuring = ModelOptions(d_model=8, n_heads=8), MeasuringOptions(every=20, n_sequences=2)
+    recipe = Recipe(
+        MovingWindowSum(n=48), options, TrainingOptions(steps=3, batch_size=2), measuring=measuring, checkpoint_every=1
+    )
+    run = Run.create(tmp_path / "large", recipe)
+    for _step in run.train():
+        pass
+    html = write_report(run).read_text(encoding="utf-8")
+    assert shown_steps(html) == [[0, 3]]
+    assert "The view has no room for step 2." in text_of(html)
+    assert re.search(r"a share of [\d.]+ at step 0, [\d.]+ at step 2, [\d.]+ at step 3\.", text_of(html))
+
+
+@pytest.mark.parametrize(
+    ("n_maps", "how"),
+    [(3, "heads=[0]) shows one head."), (1, "heads=[0], tokens=...) shows one head on a shorter input.")],
+)
+def test_maps_that_fit_on_no_page_are_still_pictures_alone(tmp_path, monkeypatch, run, n_maps, how):
+    n_inputs = TASK.n_pos - 1
+    monkeypatch.setattr(report, "MAX_VALUES", n_maps * n_inputs**2)  # two heads in two readings are four maps
+    two_heads = train(tmp_path / "two", steps=2, n_heads=2)
+    html = write_report(two_heads, tmp_path / "report").read_text(encoding="utf-8")
+    assert not shown_steps(html)
+    assert "CircuitsVis" not in html
+    assert html.count('<div class="plot">') > 3
+    told = f"There is no view: a step has {4 * n_inputs**2} values, a page has room for {report.MAX_VALUES}."
+    assert f"{told} attention_view(run, layer=0, {how}" in text_of(html)
+    both = write_report([two_heads, run], tmp_path / "both").read_text(encoding="utf-8")
+    assert "There is no view of two:" in text_of(both)
+    assert len(shown_steps(both)) == (n_maps == 3)  # the other run has one head
 
 
 def trained_on_finite_data(path, batch_size=4):

@@ -29,6 +29,8 @@ __all__ = ["MAX_VALUES", "AttentionSource", "AttentionView", "Reading", "attenti
 
 MAX_VALUES = 400_000
 """Most attention values in a view: about 1 MB of the page, and what a browser draws in a moment."""
+N_READINGS = 2
+"""Ways in which a view shows a run: each has a value for each step, head, query and key."""
 N_EXAMPLES = 64
 """Sequences of a run's fixed batch that the mean is taken over."""
 CURVE_POINTS = 500
@@ -265,6 +267,25 @@ def captured_patterns(
     return captured_at(model, tokens, f"blocks.{layer}.attn.hook_pattern")
 
 
+def mean_shares(
+    run: AttentionSource, steps: Iterable[int], *, layer: int = 0
+) -> tuple[Float[np.ndarray, "step head query key"], Bool[np.ndarray, "query key"] | None]:
+    """The share of attention that a view of a run shows, of any size, and the positions to outline.
+
+    Args:
+        run: its checkpoints are read; its interventions are not applied.
+        steps: checkpoints.
+        layer: which layer.
+
+    Returns:
+        ``|A| / sum over keys |A|``, mean over the fixed batch; and the target positions, if all sequences share them.
+    """
+    inputs, targets = _inputs(run, layer, None)
+    shares = [_mean_share(captured_patterns(run.model(step), inputs, layer=layer)) for step in steps]
+    outlined = _shared_map(targets)
+    return torch.stack(shares).double().cpu().numpy(), None if outlined is None else outlined.cpu().numpy()
+
+
 def captured_at(model: HookedModel, tokens: Int[Tensor, "batch query"], name: str) -> Tensor:
     """What one hook point sees of some inputs, under whatever hooks the model has."""
     seen: list[Tensor] = []
@@ -305,10 +326,8 @@ def _of_run(
     readings = [one]
     note = f"{kind.capitalize()} attention of {type(run.task).__name__}, weights of the checkpoint. "
     if len(inputs) > 1:
-        same_for_all = targets if targets is not None and len(targets) == 1 else None
-        share = _reading(
-            f"share of attention, mean of {len(inputs)}", shares, None, _first_map(same_for_all), kind=SHARE
-        )
+        outlined = _shared_map(targets)
+        share = _reading(f"share of attention, mean of {len(inputs)}", shares, None, outlined, kind=SHARE)
         readings = [share, one]
         note += _explained(f"{len(inputs)} fixed sequences")
     if getattr(getattr(run, "recipe", None), "interventions", ()):
@@ -364,8 +383,7 @@ def _of_captured(
                 "it is not the run that they were captured in"
             )
     if run is not None and run.checkpoints:
-        targets = _inputs(run, layer, None)[1]
-        targets = targets[0] if targets is not None and len(targets) == 1 else None
+        targets = _shared_map(_inputs(run, layer, None)[1])
     size = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     readings = (
         _reading(f"share of attention, mean of {size}", shares, tokens, targets, kind=SHARE),
@@ -533,6 +551,11 @@ def _check_index(name: str, index: int, size: int) -> None:
 
 def _first_map(targets: Tensor | None) -> Tensor | None:
     return None if targets is None else targets[0]
+
+
+def _shared_map(targets: Tensor | None) -> Tensor | None:
+    """The target positions, unless they differ between the sequences."""
+    return targets[0] if targets is not None and len(targets) == 1 else None
 
 
 def _curve(run: AttentionSource) -> dict[str, Any] | None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from plateau_interp.files import write_atomically
 from plateau_interp.plateaus import Summary
 from plateau_interp.training import samples_before
 from plateau_interp.types import answer_rows, is_finite
-from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, AttentionView, attention_view
+from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, N_READINGS, attention_view, mean_shares
 from plateau_interp.views.collapse import cosine_matrices
 from plateau_interp.views.curves import (
     ACCENT,
@@ -121,7 +122,8 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         recipes=[(name, _setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
     )
     style = (HERE / "report.css").read_text(encoding="utf-8")
-    return document((bundle() if maps else "") + body, title=title, style=style), pictures
+    viewed = any(section.view for section in maps)
+    return document((bundle() if viewed else "") + body, title=title, style=style), pictures
 
 
 # ---- words ---------------------------------------------------------------------------------------------------------
@@ -433,20 +435,16 @@ def _maps(runs: "list[Run]", names: list[str], summaries: list[Summary], picture
     n_layers = run.recipe.model.n_layers or 1
     sections = []
     for layer in range(n_layers):
-        views = [
-            attention_view(each, layer=layer, steps=_affordable(each, list(moments), layer))
-            for each, _name, _summary in shown[:2]
-            if (each.recipe.model.n_layers or 1) > layer
-        ]
-        left_out = "" if len(shown) <= 2 else f" Below: {first} and {shown[1][1]}, the first two runs."
+        maps, targets = mean_shares(run, moments, layer=layer)
+        view, told = _view([each[:2] for each in shown], list(moments), layer)
         name = f"attention-{layer}"
         sections.append(
             Section(
                 title=f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}",
                 name=name,
-                stills=_drawn(name, _stills(views[0], moments, answer_rows(run.task)), pictures),
-                caption=_caption_stills(views[0], moments) + left_out,
-                view=Page(views).fragment(name),
+                stills=_drawn(name, _stills(maps, targets, moments, answer_rows(run.task)), pictures),
+                caption=" ".join([_caption_stills(maps, targets, moments), *told]),
+                view=view,
             )
         )
     if answer_rows(run.task).stop - answer_rows(run.task).start > 1:
@@ -486,22 +484,54 @@ def _moments(run: "Run", summary: Summary) -> dict[int, str]:
     return {step: f"step {step}, {nearest[step]}" for step in sorted(nearest)}
 
 
-def _affordable(run: "Run", wanted: list[int], layer: int) -> list[int]:
-    """As many checkpoints, evenly spaced, as fit into one view; those that are wanted are always among them."""
-    one = attention_view(run, layer=layer)
-    n_values = sum(reading.values.size for reading in one.readings)
-    n_steps = max(MAX_VALUES // n_values - len(wanted), 1)
-    steps = run.checkpoints
-    spaced = {steps[round(at)] for at in np.linspace(0, len(steps) - 1, min(n_steps, len(steps)))}
-    return sorted(spaced | (set(wanted) & set(steps)))
+def _view(shown: "list[tuple[Run, str]]", wanted: list[int], layer: int) -> tuple[str, list[str]]:
+    """The views of the first two runs as HTML, and what to say of them; of the first run some steps are wanted."""
+    deep = [each for each in shown if (each[0].recipe.model.n_layers or 1) > layer]
+    views, told, names = [], [], []
+    for run, name in deep[:2]:
+        shares, _targets = mean_shares(run, run.checkpoints[-1:], layer=layer)
+        steps = _affordable(run.checkpoints, wanted, room=MAX_VALUES // (N_READINGS * shares.size))
+        missing = [str(step) for step in wanted if step not in steps] if run is shown[0][0] else []
+        if not steps:
+            told.append(_too_large(shares, layer, f" of {name}" if len(shown) > 1 else ""))
+            continue
+        if missing:
+            told.append(f"The view has no room for step{'s' * (len(missing) > 1)} {' and '.join(missing)}.")
+        views.append(attention_view(run, layer=layer, steps=steps))
+        names.append(name)
+    if names and len(shown) > len(names):
+        told.append(f"Below: {' and '.join(names)}, of {len(shown)} runs with checkpoints.")
+    return Page(views).fragment(f"attention-{layer}") if views else "", told
 
 
-def _stills(view: AttentionView, moments: dict[int, str], rows: slice) -> "list[Figure]":
+def _affordable(checkpoints: list[int], wanted: list[int], *, room: int) -> list[int]:
+    """At most ``room`` checkpoints: of those wanted the last, the first and those between; then some evenly spaced."""
+    there = [step for step in wanted if step in checkpoints]
+    kept = [*there[-1:], *there[:-1]][:room]
+    n_spaced = min(room - len(kept), len(checkpoints))
+    return sorted({*kept, *(checkpoints[round(at)] for at in np.linspace(0, len(checkpoints) - 1, n_spaced))})
+
+
+def _too_large(shares: Float[np.ndarray, "step head query key"], layer: int, of: str) -> str:
+    """Why there is no view, and how to get one."""
+    n_values = N_READINGS * shares[0].size
+    small_heads = n_values // shares.shape[1] <= MAX_VALUES
+    how = "heads=[0]) shows one head" if small_heads else "heads=[0], tokens=...) shows one head on a shorter input"
+    return (
+        f"There is no view{of}: a step has {n_values:,} values, a page has room for {MAX_VALUES:,}. "
+        f"attention_view(run, layer={layer}, {how}."
+    )
+
+
+def _stills(
+    shares: Float[np.ndarray, "step head query key"],
+    outlined: Bool[np.ndarray, "query key"] | None,
+    moments: dict[int, str],
+    rows: slice,
+) -> "list[Figure]":
     """One figure of all moments, then one of each; the answer rows alone, as a first query can read nothing else."""
-    reading = view.readings[0]
-    assert view.steps is not None
-    maps = np.stack([reading.values[view.steps.index(step)].mean(axis=0)[rows] for step in moments])
-    targets = None if reading.targets is None else reading.targets[rows]
+    maps = shares.mean(axis=1)[:, rows]
+    targets = None if outlined is None else outlined[rows]
     titles, label = list(moments.values()), "share of attention"
     most = float(maps.max()) or 1.0
     groups = [(maps, titles), *((each[None], [title]) for each, title in zip(maps, titles, strict=True))]
@@ -511,15 +541,18 @@ def _stills(view: AttentionView, moments: dict[int, str], rows: slice) -> "list[
     ]
 
 
-def _caption_stills(view: AttentionView, moments: dict[int, str]) -> str:
+def _caption_stills(
+    shares: Float[np.ndarray, "step head query key"],
+    targets: Bool[np.ndarray, "query key"] | None,
+    moments: dict[int, str],
+) -> str:
     """What is seen: how much of the attention lies on the outlined cells at each moment."""
-    reading = view.readings[0]
-    heads = "" if len(view.heads) == 1 else f" Mean of {len(view.heads)} heads."
+    n_heads = shares.shape[1]
+    heads = "" if n_heads == 1 else f" Mean of {n_heads} heads."
     basis = f"Share of each answer row's attention, mean of {N_EXAMPLES} sequences.{heads}"
-    if reading.targets is None or view.steps is None:
+    if targets is None:
         return basis
-    rows = reading.targets.any(axis=1)
-    maps = [reading.values[view.steps.index(step)].mean(axis=0) for step in moments]
-    shares = [float((each * reading.targets)[rows].sum() / rows.sum()) for each in maps]
-    path = ", ".join(f"{share:.2f} at step {step}" for share, step in zip(shares, moments, strict=True))
+    rows = targets.any(axis=1)
+    on_targets = (shares.mean(axis=1) * targets)[:, rows].sum(axis=(1, 2)) / rows.sum()
+    path = ", ".join(f"{share:.2f} at step {step}" for share, step in zip(on_targets, moments, strict=True))
     return f"{basis} Outlined: what the solution reads; it gets a share of {path}."
