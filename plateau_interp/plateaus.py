@@ -63,7 +63,7 @@ class Summary:
     start: int | None
     """First step at which the loss is within 2 % of the fall above `level`."""
     end: int | None
-    """Last step before the drop at which the loss is within 2 % of the fall below `level`."""
+    """Last step before the drop at which the loss is within 2 % of the fall of `level`."""
     drop_step: int | None
     """First step at which the loss is below the middle between `level` and the floor (the lowest loss, where no floor
     is known), once half of the fall is done; without a plateau, at which half of the fall is done."""
@@ -284,12 +284,11 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | No
     level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
     # Below the middle, since the level may be above the first loss, and once half of the fall is done.
     drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
-    # Neither is empty: the level lies between two losses that it is read off.
-    reached = np.flatnonzero(loss <= level + TOLERANCE * fall)
-    left = np.flatnonzero(loss[:drop] >= level - TOLERANCE * fall)
-    if left[-1] - reached[0] < max(1, LEAST_LENGTH * (len(before) - 1)):
+    start = _first_below(loss, level + TOLERANCE * fall)
+    on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
+    if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
         return None, None, None, half
-    return level, int(reached[0]), int(left[-1]), drop
+    return level, start, int(on_it[-1]), drop
 
 
 def _first_below(loss: np.ndarray, bound: float) -> int | None:

@@ -281,6 +281,20 @@ def test_a_loss_that_blows_up_is_summarised_in_little_memory() -> None:
     assert most < 100e6
 
 
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ([2.9] + [2.0] * 20 + [3.3] * 400, (None, None, 1)),
+        ([2.9] + [2.63] * 100 + [2.0] * 80 + [3.3] * 400, (0, 100, None)),
+        ([2.9] + [2.63] * 100 + [1.3] * 80 + [3.3] * 400, (0, 100, 101)),
+        ([2.9] + [2.63] * 100 + [3.3] * 40 + [1.3] * 80, (0, 100, 141)),
+    ],
+)
+def test_a_plateau_ends_where_the_loss_goes_up_again(loss: list[float], expected: tuple[int | None, ...]) -> None:
+    summary = summary_of(pd.DataFrame({"step": range(len(loss)), "loss": loss}))
+    assert (summary.start, summary.end, summary.drop_step) == expected
+
+
 def test_without_answer_positions_they_are_not_measured() -> None:
     rows = dict(summarise(grokking(), task=FINITE, batch_size=10).rows())
     assert rows["First answer right from step"] == rows["Answers right on the plateau"] == "not measured"
