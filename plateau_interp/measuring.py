@@ -18,7 +18,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.resolving import nearest
+from plateau_interp.resolving import resolve_hook_points
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
 __all__ = ["Meter"]
@@ -69,7 +69,8 @@ class Meter:
             ``blocks.0.hook_attn_out`` (figures 41 and 42).
 
     Raises:
-        ValueError: if ``every`` or ``n_sequences`` is below 1; when it watches, for a hook point that is not there.
+        ValueError: if ``every`` or ``n_sequences`` is below 1; when it watches, for a hook point that is not there, or
+            in the forward has another shape.
 
     Source: arXiv 2506.13688, figure 2; definitions in `plateau_interp.metrics`.
 
@@ -106,15 +107,15 @@ class Meter:
         """
         rows = answer_rows(self.task)
         for point in self.cosine_at:
-            if point not in model.hook_dict:
-                raise ValueError(
-                    f"cosine_at: no hook point is called {point!r}; {nearest(point, list(model.hook_dict))}"
-                )
+            if resolve_hook_points(model, point) != (point,):
+                raise ValueError(f"cosine_at takes hook points one by one; {point!r} stands for several")
 
         def keep_pattern(pattern: Tensor, *, hook: Any) -> None:
             self._seen[hook.name] = pattern.detach()[:, :, rows]
 
         def keep_state(state: Tensor, *, hook: Any) -> None:
+            if state.ndim != 3:
+                raise ValueError(f"cosine_at: {hook.name} holds {tuple(state.shape)}; expected [batch, pos, width]")
             self._seen[hook.name] = state.detach()[:, rows]
 
         def keep_output(output: Tensor, *, hook: Any) -> None:

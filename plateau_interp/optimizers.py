@@ -128,7 +128,7 @@ class AdamW:
         decayed: list[tuple[str, Parameter]] = []
         plain: list[tuple[str, Parameter]] = []
         for name, parameter in parameters:
-            kind = name.rsplit(".", 1)[-1]
+            kind = name.rsplit(".", 1)[-1].lstrip("_")  # with fewer key-value heads: _W_K
             (decayed if kind.startswith("W_") and kind not in ("W_E", "W_pos") else plain).append((name, parameter))
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
         betas = (self.beta1, self.beta2)

@@ -235,8 +235,13 @@ def _plugin_registry() -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
+NEXT_FIELD = re.compile(r",(?=[\w-]+=)")
+
+
 def read_plugin(kind: PluginKind, text: str) -> Any:
     """The plug-in that a word names; values are JSON, or plain text where they are not.
+
+    Text that has ``,FIELD=`` in it has to be JSON, in quotes.
 
     Raises:
         ValueError: for an unknown plug-in or field, a value of the wrong type, or a word of another form.
@@ -250,15 +255,25 @@ def read_plugin(kind: PluginKind, text: str) -> Any:
     name, _, rest = text.partition(":")
     plugin(kind, name)
     data: dict[str, Any] = {"name": name}
-    for assignment in re.split(r",(?=[\w-]+=)", rest) if rest else []:
-        field, equals, value = assignment.partition("=")
+    while rest:
+        field, equals, rest = rest.partition("=")
         if not equals:
             raise UsageError(f"{text!r}: expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,...")
-        try:
-            data[field.replace("-", "_")] = json.loads(value)
-        except json.JSONDecodeError:
-            data[field.replace("-", "_")] = value
+        data[field.replace("-", "_")], rest = _first_value(rest)
     return decode(kind, data, path=name)
+
+
+def _first_value(text: str) -> tuple[Any, str]:
+    """The value at the beginning of ``VALUE,FIELD=VALUE,...``, and what follows its comma."""
+    text = text.lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+        if text[end:] == "" or NEXT_FIELD.match(text, end):
+            return value, text[end + 1 :]
+    except json.JSONDecodeError:
+        pass
+    plain, *others = NEXT_FIELD.split(text, maxsplit=1)
+    return plain, "".join(others)
 
 
 def write_plugin(value: Any) -> str:

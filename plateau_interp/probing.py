@@ -130,13 +130,15 @@ def _answer_activations(
 ) -> Float[Tensor, "sequence row feature"]:
     """What stands at a hook point in the answer rows, heads side by side."""
     found: list[Tensor] = []
+    last: list[Tensor] = []
 
     def keep(act: Tensor, *, hook: Any) -> None:
         if act.ndim < 3 or act.shape[1] != tokens.shape[1] - 1 or hook.name.endswith(("_scores", "_pattern")):
             raise ValueError(f"{hook.name} holds {tuple(act.shape)}: a probe needs [batch, query, ...]")
-        found.append(rearrange(act[:, answer_rows(task)], "batch row ... -> batch row (...)"))
+        last[:] = [rearrange(act[:, answer_rows(task)], "batch row ... -> batch row (...)")]
 
     for chunk in torch.split(tokens, CHUNK):
         with model.hooks(fwd_hooks=[(hook_point, keep)]):
             model(chunk[:, :-1])
+        found += last  # TransformerLens normalises for queries, keys and values in turn: one of them is enough
     return torch.cat(found)

@@ -43,7 +43,7 @@ from plateau_interp.models import ToyTransformer
 from plateau_interp.plateaus import Summary, summarise
 from plateau_interp.receipts import intervention_state, load_intervention_state
 from plateau_interp.recipes import Fork, Recipe, RecipeError
-from plateau_interp.training import Step, train
+from plateau_interp.training import Step, train, training_batch
 from plateau_interp.types import Batch, HookedModel, Intervention, Receipt, Task
 
 __all__ = ["Run", "RunError"]
@@ -137,7 +137,13 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """Where the plateau and the drop are, and the other numbers of the run."""
+        """Where the plateau and the drop are, and the other numbers of the run.
+
+        Raises:
+            RunError: if no step was measured yet.
+        """
+        if self.metrics.empty:
+            raise RunError(f"{self.path} has no measured step yet: there is nothing to summarise")
         return summarise(self.metrics, task=self.task, batch_size=self.recipe.batch_size)
 
     @cached_property
@@ -224,7 +230,8 @@ class Run:
         if recipe.steps < at:
             raise RunError(f"a fork at step {at} cannot end at step {recipe.steps}")
         _check_captures(recipe, self.recipe)
-        fork = Run.create(self.path.with_name(f"{self.path.name}-from-{at}") if out is None else out, recipe)
+        path = self.path.resolve()  # "." has no name
+        fork = Run.create(path.with_name(f"{path.name}-from-{at}") if out is None else out, recipe)
         with _only_writer(fork.path):
             if not fork.checkpoints:
                 self._bequeath(fork, at, device=device)
@@ -320,6 +327,9 @@ class Run:
                         os.fsync(file.fileno())
                         self._save(reached, model, optimizer, receipts, latest={"loss": step.loss, **step.metrics})
                     yield step
+            for receipt in receipts:  # the last checkpoint has what training made of a transplant; this model is gone
+                if hasattr(receipt, "keep"):
+                    receipt.keep()
 
     def _diverged(self, step: int, what: str) -> RunError:
         return RunError(f"{self.path}: training diverged at step {step}: {what}. Checkpoint {self.step} is kept")
@@ -438,8 +448,8 @@ def _takes(path: Path, recipe: Recipe) -> bool:
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; a run needs a folder")
     if not (path / "recipe.json").exists():
-        ours = {LOCK, ".recipe.json.tmp"}
-        if path.is_dir() and any(child.name not in ours for child in path.iterdir()):
+        ours = {path / LOCK, *path.glob(".recipe.json.*.tmp")}
+        if path.is_dir() and {*path.iterdir()} - ours:
             raise RunError(f"{path} is not empty and holds no run")
         return True
     there = Run(path).recipe
@@ -451,7 +461,7 @@ def _takes(path: Path, recipe: Recipe) -> bool:
 
 
 def _check_buildable(recipe: Recipe) -> None:
-    """Build the model, attach the interventions and watch, so that what cannot be is refused before there is a folder.
+    """Attach the interventions, and watch a small forward, so that what cannot be is refused before there is a folder.
 
     Raises:
         ValueError: for sizes, hook points, heads and the like that cannot be.
@@ -459,8 +469,10 @@ def _check_buildable(recipe: Recipe) -> None:
     model = recipe.build_model()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
-        with intervening(model, *recipe.interventions), recipe.build_meter().watching(model):
+        with intervening(model, *recipe.interventions):
             pass
+    with recipe.build_meter().watching(model), torch.no_grad():
+        model(training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=1).inputs)
 
 
 class _Recorded:

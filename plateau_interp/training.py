@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import Parameter
 
 from plateau_interp.intervening import advance, intervening
 from plateau_interp.measuring import Meter
@@ -89,7 +90,7 @@ def train(
         meter: what to measure; None measures nothing.
         start: the step to go on from; the model must be the one of that step.
         latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
-        grad_clip: largest norm of the whole gradient, None for no clipping.
+        grad_clip: largest norm of the gradient of all that the optimiser has, None for no clipping.
         schedule: of the learning rate; None keeps it constant. With one, measured steps have the metric
             ``learning_rate``: that of their update, of the optimiser's first parameter group.
 
@@ -128,7 +129,8 @@ def train(
             advance(model, step=step, metrics=latest)
             batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
             measuring = meter is not None and meter.is_due(step)
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in model.parameters():  # those, too, that a live optimiser does not have
+                parameter.grad = None
             if meter is not None and measuring:
                 with meter.watching(model):
                     loss = task.loss(model(batch.inputs), batch)
@@ -138,7 +140,7 @@ def train(
                 loss, metrics = task.loss(model(batch.inputs), batch), {}
             torch.autograd.backward(loss)
             if grad_clip is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+                torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), grad_clip)
             with schedule.applied(optimizer, step=step):
                 if measuring and not schedule.constant:
                     rate = float(optimizer.param_groups[0]["lr"])
@@ -149,6 +151,12 @@ def train(
             record = Step(step, samples, loss.detach(), metrics, epoch)
             latest = LatestMetrics(record)
             yield record
+
+
+def _trained(model: HookedModel, optimizer: torch.optim.Optimizer) -> list[Parameter]:
+    """The parameters that the optimiser has, in the model's order."""
+    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [parameter for parameter in model.parameters() if id(parameter) in owned]
 
 
 class LatestMetrics(Mapping[str, float]):

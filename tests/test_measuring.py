@@ -1,5 +1,6 @@
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, FixAttention, ScaleGradient, When
 from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
+from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe
+from plateau_interp.runs import Run
 from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum, PrefixSum
 from plateau_interp.training import stream_generator, train, training_batch
 from plateau_interp.types import Batch, answer_rows
@@ -200,6 +203,25 @@ def test_a_hook_point_that_is_not_there_is_refused_with_the_nearest() -> None:
     meter = Meter(TASK, cosine_at=("blocks.0.hook_attn_outt",))
     with pytest.raises(ValueError, match=r"blocks\.0\.hook_attn_outt.*blocks\.0\.hook_attn_out"):
         next(train(toy_model(TASK, d_model=16), TASK, steps=1, meter=meter))
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ("blocks.0.attn.hook_z", r"blocks\.0\.attn\.hook_z holds \(1, .*, 1, 16\); expected \[batch, pos, width\]"),
+        ("blocks.0.attn.hook_pattern", r"hook_pattern holds .* expected"),
+        ("blocks.0.hook_attn_in", r"does not fire while cfg\.use_attn_in is off"),
+        ("blocks.*.hook_attn_out", "one by one; 'blocks.*.hook_attn_out' stands for several"),
+    ],
+)
+def test_a_hook_point_of_another_shape_is_refused_before_there_is_a_folder(
+    point: str, message: str, tmp_path: Path
+) -> None:
+    options = ModelOptions(d_model=16)
+    recipe = Recipe(TASK, model=options, measuring=MeasuringOptions(cosine_at=(point,)))
+    with pytest.raises(ValueError, match=message):
+        Run.create(tmp_path / "run", recipe)
+    assert not list(tmp_path.iterdir())
 
 
 FINITE = ModularArithmetic(p=7, operations=("add", "divide"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
 from plateau_interp.hooks import FreezeWeights
@@ -57,6 +58,14 @@ def test_adamw_decays_weight_matrices_alone() -> None:
         "W_Q", "W_K", "W_V", "W_O", "W_in", "W_out", "W_U",
     }  # fmt: skip
     assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
+
+
+def test_adamw_decays_keys_and_values_that_heads_share() -> None:
+    config = HookedTransformerConfig(
+        n_layers=1, d_model=8, n_ctx=4, d_head=4, n_heads=2, n_key_value_heads=1, d_vocab=5, act_fn="relu"
+    )
+    decayed, _ = AdamW().build(HookedTransformer(config).named_parameters()).param_groups
+    assert {"_W_K", "_W_V"} <= {name.rsplit(".", 1)[-1] for name in decayed["param_names"]}
 
 
 def test_sgd_passes_momentum_on() -> None:

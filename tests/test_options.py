@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from plateau_interp import options
-from plateau_interp.hooks import BiasAttention, During, FreezeWeights
+from plateau_interp.hooks import BiasAttention, During, FreezeWeights, PatchAttention
 from plateau_interp.optimizers import SGD, Adam
 from plateau_interp.options import UsageError, check_device, read_plugin, read_training, write_plugin
 from plateau_interp.recipes import Recipe
@@ -86,6 +86,9 @@ def test_values_are_lists_text_and_other_plugins():
     during = read_plugin("hooks", 'during:intervention={"name": "bias-attention", "factor": 3},start=5')
     assert isinstance(during.intervention, BiasAttention)
     assert (during.intervention.factor, during.start) == (3, 5)
+    for path in ('"runs/n=4,k=2@6"', "runs/n4,7@6", "[runs]@6"):
+        patch = read_plugin("hooks", f"patch-attention:source={path},heads= [1]")
+        assert (patch.source, patch.heads) == (path.strip('"'), (1,))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +97,7 @@ def test_values_are_lists_text_and_other_plugins():
         ("optimizers", SGD(momentum=0.5)),
         ("hooks", BiasAttention(factor=2.0, layers=[0])),
         ("hooks", During(FreezeWeights("mlp"), start=3)),
+        ("hooks", PatchAttention(source="runs/n=4,k=2@6", heads=[0])),
     ],
 )
 def test_what_is_written_is_read_as_the_same(kind, value):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
 from plateau_interp import probing
@@ -63,6 +64,14 @@ def test_the_answers_row_is_the_one_that_predicts_it() -> None:
     late = reading_model()
     with intervening(late, FixAttention()), planting(late, lambda act: act.roll(1, dims=1)):
         assert probe(late, TASK, **SIZES).test_accuracy < 0.25
+
+
+def test_of_a_point_that_fires_several_times_in_a_forward_one_counts() -> None:
+    config = HookedTransformerConfig(
+        n_layers=1, d_model=8, n_ctx=TASK.n_pos, d_head=8, d_vocab=TASK.d_vocab, act_fn="relu", normalization_type="LN"
+    )
+    result = probe(HookedTransformer(config), TASK, hook_point="blocks.0.ln1.hook_normalized", **SIZES)
+    assert 0 <= result.test_accuracy <= 1
 
 
 def test_random_activations_are_near_chance_on_unseen_sequences_alone() -> None:

@@ -121,6 +121,19 @@ def test_a_parameter_without_gradient_receives_no_update_at_all() -> None:
     assert torch.equal(model.blocks[0].attn.W_Q, frozen)
 
 
+def test_clipping_counts_the_gradients_of_what_the_optimiser_has_alone() -> None:
+    trained, loop = tiny(), tiny()
+    run(trained, optimizer=torch.optim.SGD(trained.blocks[0].mlp.parameters(), lr=0.1), grad_clip=0.5)
+    optimizer = torch.optim.SGD(loop.blocks[0].mlp.parameters(), lr=0.1)
+    for step in range(6):
+        batch = training_batch(TASK, seed=0, step=step, batch_size=8)
+        loop.zero_grad()
+        torch.autograd.backward(TASK.loss(loop(batch.inputs), batch))
+        torch.nn.utils.clip_grad_norm_(loop.blocks[0].mlp.parameters(), 0.5)
+        optimizer.step()
+    assert same_weights(trained, loop)
+
+
 def test_clipping_bounds_the_first_sgd_update() -> None:
     model, before = tiny(), tiny()
     run(model, steps=1, optimizer=SGD(learning_rate=1.0), grad_clip=1e-3)
