@@ -150,7 +150,7 @@ class Compare:
         first, *others = table.to_dict(orient="records")
         names = [str(name) for name in first if f"{name}_change" in first]
         rows = [
-            [name.replace("_", " "), _told(first[name]), *(_told(run[name], run[f"{name}_change"]) for run in others)]
+            [name.replace("_", " "), _told(first, name, changed=False), *(_told(run, name) for run in others)]
             for name in names
         ]
         _print_table(["", *table["run"]], rows)
@@ -258,6 +258,8 @@ class Reproduce:
             for cost in costs
         ]
         _print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
+        if others := sorted({folder for cost in costs for folder in cost["others"]}):
+            _complain(f"of other recipes than now, to be moved (or use another --out): {', '.join(others)}")
 
 
 @dataclass(frozen=True)
@@ -404,10 +406,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def _told(value: float, change: float | None = None) -> str:
+def _told(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
+    """A number of a run, and its change: steps and samples in full, peaks in six digits."""
+    value, change = run[name], run[f"{name}_change"]
     if value != value:
-        return "not reached"
-    return f"{value:g}" if change is None or change != change else f"{value:g} ({change:+g})"
+        return "not measured" if name.startswith("peak_") else "not reached"
+    form = ",.0f" if value == int(value) else "g"
+    return f"{value:{form}}" if not changed or change != change else f"{value:{form}} ({change:+{form}})"
 
 
 def _print(text: str) -> None:

@@ -1,6 +1,7 @@
 """Writing files whole or not at all."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,14 @@ __all__ = ["sync_folder", "write_atomically", "write_table"]
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, now or after a crash, finds the old content or the new, never a part.
 
-    The content goes to a temporary file in the same folder, is forced to disk, and takes the name in one step. The
-    folder is made if it is missing.
+    The content goes to a temporary file in the same folder, ``.NAME.….tmp``, is forced to disk, and takes the name in
+    one step; of several processes that write the same file, the last has it. The folder is made if it is missing.
 
     Raises:
         OSError: if the disk is full or the folder cannot be written; the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)

@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,18 @@ def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
     write_atomically(tmp_path / "new" / "a.txt", b"two")
     assert (tmp_path / "new" / "a.txt").read_text() == "two"
     assert os.listdir(tmp_path / "new") == ["a.txt"]
+
+
+def test_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    lengths = set()
+    with ThreadPoolExecutor(4) as pool:
+        written = [pool.submit(write_atomically, tmp_path / "a.txt", str(i) * 200_000) for i in range(40)]
+        while not all(one.done() for one in written):
+            if (tmp_path / "a.txt").is_file():
+                lengths.add(len((tmp_path / "a.txt").read_text()))
+    assert [one.result() for one in written] == [None] * 40
+    assert lengths <= {200_000, 400_000}
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.measures import peak, steps_to
 from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.results import claims, publish, stored
-from plateau_interp.reproductions.running import costs, outcome, plan, train_setting
+from plateau_interp.reproductions.running import collect, costs, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
 from plateau_interp.runs import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
@@ -114,6 +114,54 @@ def test_what_is_taken_is_found_again_after_the_folders_moved(tmp_path):
             break
     old.rename(new)
     assert train_setting(TAKEN, 0, new).metrics.step.tolist() == list(range(6))
+
+
+CHANGED = dataclasses.replace(
+    SOLUTION, recipe=recipe(training=dataclasses.replace(TRAINING, optimizer=Adam(learning_rate=1e-2)))
+)
+
+
+def test_a_run_does_not_outlive_the_run_it_took_from(runs, tmp_path):
+    shutil.copytree(runs, tmp_path / "runs")
+    changed = dataclasses.replace(TAKEN, takes=(CHANGED, 9, "attention map"))
+    shutil.move(tmp_path / "runs" / "solution" / "seed-9", tmp_path / "old")
+    train_setting(CHANGED, 9, tmp_path / "runs")
+    with pytest.raises(RunError, match=r"taken/seed-0 took its weights from another run than 'solution' is now"):
+        train_setting(changed, 0, tmp_path / "runs")
+    shutil.move(tmp_path / "runs" / "taken" / "seed-0", tmp_path / "taken")
+    again = train_setting(changed, 0, tmp_path / "runs")
+    assert again.metrics.loss[0] != outcome(TAKEN, 0, runs).metrics.loss[0]
+
+
+def test_a_run_that_was_killed_before_it_took_anything_goes_on(tmp_path):
+    train_setting(SOLUTION, 9, tmp_path)
+    TAKEN.open(tmp_path, 0)
+    (tmp_path / "taken" / "seed-0" / "taken.json").unlink()
+    assert train_setting(TAKEN, 0, tmp_path).metrics.step.tolist() == list(range(6))
+    (tmp_path / "taken" / "seed-0" / "taken.json").unlink()
+    with pytest.raises(RunError, match="took its weights from another run"):
+        outcome(TAKEN, 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        dataclasses.replace(TAKEN, takes=(CHANGED, 9, "attention map")),
+        dataclasses.replace(LEFT, leaves=(dataclasses.replace(CHANGED, name="base"), 3)),
+    ],
+)
+def test_nothing_is_trained_from_a_run_of_another_recipe(setting, runs, tmp_path):
+    for name in ("solution", "base"):
+        shutil.copytree(runs / name, tmp_path / name)
+    with pytest.raises(RunError, match="holds a run of another recipe"):
+        train_setting(setting, 0, tmp_path)
+    assert not (tmp_path / setting.name).exists()
+
+
+def test_folders_that_were_put_aside_do_not_count(tmp_path):
+    train_setting(BASE, 0, tmp_path)
+    shutil.copytree(tmp_path / "base" / "seed-0", tmp_path / "base" / "seed-0-old")
+    assert [one.seed for one in collect([BASE], tmp_path)["base"]] == [0]
 
 
 def test_a_whole_run_has_ended_only_with_its_last_checkpoint(tmp_path):
@@ -217,6 +265,16 @@ def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
     train_setting(BASE, 0, other)
     publish(PAPER, other, tmp_path)
     assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1, 2]
+
+
+def test_results_are_whole_after_a_kill_between_their_two_files(runs, tmp_path):
+    publish(PAPER, runs, tmp_path)
+    file = tmp_path / "results" / "tiny" / "base.json"
+    about = file.read_text()
+    file.unlink()
+    assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1]
+    publish(PAPER, runs, tmp_path)
+    assert file.read_text() == about
 
 
 def test_results_of_another_recipe_under_the_same_name_do_not_count(runs, tmp_path):
@@ -356,6 +414,11 @@ def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsy
     assert "first" in told
     assert "0/4" in told
     assert list(tmp_path.iterdir()) == []
+    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
+    assert cli.main(["reproduce", "tiny", "--list"]) == 0
+    told = capsys.readouterr()
+    assert "0/4" in told.out
+    assert told.err.endswith("to be moved (or use another --out): runs/tiny/base/seed-0\n")
 
 
 @pytest.mark.usefixtures("tiny")

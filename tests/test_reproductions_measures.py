@@ -112,6 +112,16 @@ def test_peaks_and_half_ways_are_counted_back_from_the_drop():
     assert halfway_before_drop().of(one) == drop - 15
     assert peaks_before_drop("norm").of(one) is None
     assert halfway_before_drop().of(outcome()) is None
+    assert halfway_before_drop().of(plateau(attention_progress=[*range(41)][::-1])) is None
+    unseen = plateau(attention_progress=[math.nan, *range(1, 31), *[30] * 10])
+    assert halfway_before_drop().of(unseen) == unseen.summary.drop_step - 16
+
+
+def test_half_way_between_two_infinities_is_the_lower():
+    measure = Measure("steps", lambda _: None)
+    assert measure.tell_all([math.inf, -math.inf]) == "the other never [the other never, never]"
+    assert measure.tell_all([math.inf, 3.0]) == "never [3, never]"
+    assert measure.tell_all([4.0, 3.0]) == "4 [3, 4]"
 
 
 def test_a_level_is_reached_steadily_once_most_of_nine_values_are_above_it():

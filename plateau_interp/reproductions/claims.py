@@ -7,12 +7,11 @@ could be measured in fewer than four of five seeds leaves a claim unknown.
 
 import itertools
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from plateau_interp.reproductions.measures import NEVER, Measure
+from plateau_interp.reproductions.measures import NEVER, Measure, median
 from plateau_interp.reproductions.settings import Outcome
 
 __all__ = ["Check", "Claim", "Finding", "Measured", "Ordered", "Outcomes", "Ratio", "Verdict", "Within"]
@@ -101,7 +100,7 @@ class Within:
         if len(values) < MAJORITY * len(ours):
             return Finding(told, "unknown")
         within = sum(self.low <= value <= self.high for value in values)
-        holds = self.low <= statistics.median(values) <= self.high
+        holds = self.low <= median(values) <= self.high
         if self.most_seeds:
             holds = holds and within >= MAJORITY * len(values)
         return Finding(told, "holds" if holds else "does not hold")
@@ -138,7 +137,7 @@ class Ordered:
                 return Finding(f"{told} (only {_seeds(len(shared))} in common)", "unknown")
             right = sum(first[seed] < second[seed] for seed in shared)
             shares.append(f"{right}/{len(shared)}")
-            medians = [statistics.median(values[seed] for seed in shared) for values in (first, second)]
+            medians = [median([values[seed] for seed in shared]) for values in (first, second)]
             holds = holds and right >= MAJORITY * len(shared) and medians[0] < medians[1]
         return Finding(f"{told} (seeds in order: {', '.join(shares)})", "holds" if holds else "does not hold")
 
@@ -171,7 +170,7 @@ class Ratio:
             return Finding(f"a number over another for {_seeds(len(shared))} alone", "unknown")
         ratios = [ours[seed] / theirs[seed] for seed in shared]
         told = Measure("", lambda _: None, digits=2).tell_all(ratios)
-        holds = self.low <= statistics.median(ratios) <= self.high
+        holds = self.low <= median(ratios) <= self.high
         return Finding(f"{told} ({_seeds(len(shared))})", "holds" if holds else "does not hold")
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "last_on_plateau",
     "lowest",
     "mean_on_plateau",
+    "median",
     "over",
     "part_solved",
     "peak",
@@ -73,8 +74,14 @@ class Measure:
     def tell_all(self, values: Sequence[float]) -> str:
         """Median and range as text."""
         low, high = min(values), max(values)
-        middle = self.tell(statistics.median(values))
+        middle = self.tell(median(values))
         return middle if len(values) == 1 else f"{middle} [{self.tell(low)}, {self.tell(high)}]"
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value; of two where they lie infinitely far apart, the lower: there is no number half-way."""
+    low, high = statistics.median_low(values), statistics.median_high(values)
+    return low if low == -high == -NEVER else statistics.median(values)
 
 
 def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
@@ -214,15 +221,21 @@ def peaks_before_drop(column: str) -> Measure:
 
 
 def halfway_before_drop() -> Measure:
-    """Steps from where attention progress is half-way between its first and last values to the drop."""
+    """Steps from where attention progress is half-way between its first and last values to the drop.
+
+    None where it does not grow.
+    """
 
     def of(outcome: Outcome) -> float | None:
         drop = outcome.summary.drop_step
         if drop is None or "attention_progress" not in outcome.metrics:
             return None
-        progress = outcome.metrics["attention_progress"].to_numpy()
+        seen = outcome.metrics[["step", "attention_progress"]].dropna()
+        progress = seen["attention_progress"].to_numpy()
+        if not len(progress) or progress[0] >= progress[-10:].mean():
+            return None
         middle = (progress[0] + progress[-10:].mean()) / 2
-        return float(drop - outcome.metrics["step"].iloc[int(np.argmax(progress >= middle))])
+        return float(drop - seen["step"].iloc[int(np.argmax(progress >= middle))])
 
     return Measure("steps from half of the attention progress to the drop", of)
 

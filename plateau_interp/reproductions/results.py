@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pandas as pd
 
@@ -41,6 +42,8 @@ TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), COSINE, REPETITI
 def publish(paper: Paper, runs: Path, out: Path) -> Path:
     """Add the runs that have ended to the stored results, draw the pictures, and write RESULTS.md; returns its path.
 
+    Of several processes that publish into one folder, each waits for the one before.
+
     Args:
         paper: whose runs.
         runs: the folder of its runs; it may lack any or all.
@@ -48,6 +51,11 @@ def publish(paper: Paper, runs: Path, out: Path) -> Path:
     """
     folder = out / "results" / paper.name
     folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        return _published(paper, runs, out, folder)
+
+
+def _published(paper: Paper, runs: Path, out: Path, folder: Path) -> Path:
     fresh = collect(paper.settings(), runs)
     for setting in paper.settings():
         _store(setting, fresh[setting.name], runs, folder)
@@ -114,16 +122,19 @@ def _store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path)
     tables = [one.metrics.assign(seed=one.seed) for one in fresh]
     curves = pd.concat([*kept, *tables], ignore_index=True).sort_values(["seed", "step"], ignore_index=True)
     floats = curves.select_dtypes("float64").columns
-    about = _about(setting, folder) if kept else {}
+    before: dict[str, Any] = {} if old is None else old.attrs["seeds"]
     made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
-    about = {**setting.identity(0), "seeds": {**about.get("seeds", {}), **made}}
-    write_table(folder / f"{setting.name}.parquet", curves.astype(dict.fromkeys(floats, np.float32)))
+    curves = curves.astype(dict.fromkeys(floats, np.float32))
+    # In the file of the curves, so that a kill parts nothing; the other file is for people.
+    about: dict[Any, Any] = {**setting.identity(0), "seeds": {**before, **made}}
+    curves.attrs = about
+    write_table(folder / f"{setting.name}.parquet", curves)
     write_atomically(folder / f"{setting.name}.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
 
 
-def _is_of(setting: Setting, about: Mapping[str, Any]) -> bool:
+def _is_of(setting: Setting, about: Mapping[Any, Any]) -> bool:
     ours: dict[str, Any] = json.loads(json.dumps(setting.identity(0)))
-    return ours == {key: about[key] for key in ours}
+    return ours == {key: about.get(key) for key in ours}
 
 
 def _made(folder: Path) -> dict[str, Any]:
@@ -133,16 +144,13 @@ def _made(folder: Path) -> dict[str, Any]:
     return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}
 
 
-def _about(setting: Setting, folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / f"{setting.name}.json").read_text(encoding="utf-8")))
-
-
 def _curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
-    """The stored curves, unless they are of another recipe under the same name."""
+    """The stored curves, unless they are of another recipe under the same name; ``attrs`` as the file for people."""
     file = folder / f"{setting.name}.parquet"
-    if not file.is_file() or not _is_of(setting, _about(setting, folder)):
+    if not file.is_file():
         return None
-    return pd.read_parquet(file)
+    curves = pd.read_parquet(file)
+    return curves if _is_of(setting, curves.attrs) else None
 
 
 def _was_run(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
@@ -154,6 +162,7 @@ def _was_run(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) 
 def _of_seed(curves: pd.DataFrame | None, seed: int) -> pd.DataFrame:
     assert curves is not None
     rows = curves[curves["seed"] == seed].drop(columns="seed")
+    rows.attrs = {}
     return rows.dropna(axis=1, how="all").reset_index(drop=True)
 
 
@@ -183,7 +192,7 @@ def _page(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path,
     if missing:
         listed = "\n".join(f"* `{e.name}` ({e.figures}): {e.title}" for e in missing)
         parts += ["## Not run", "Defined, but without results here:", listed]
-    parts += ["## Machine and time", _machine(paper, outcomes, folder), remarks.get("machine", "")]
+    parts += ["## Machine and time", _machine(paper, folder), remarks.get("machine", "")]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -227,12 +236,12 @@ def _section(
     ]
 
 
-def _machine(paper: Paper, outcomes: Mapping[str, Sequence[Outcome]], folder: Path) -> str:
+def _machine(paper: Paper, folder: Path) -> str:
     made = [
         seed
         for setting in paper.settings()
-        if outcomes[setting.name]
-        for seed in _about(setting, folder)["seeds"].values()
+        if (curves := _curves(setting, folder)) is not None
+        for seed in curves.attrs["seeds"].values()
     ]
     kinds = sorted({_environment(one) for one in made})
     timed = [one["seconds"] / one["steps"] for one in made if one["seconds"]]

@@ -6,12 +6,13 @@ was killed goes on, so the same call simply continues. What comes out is read by
 
 import itertools
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -25,6 +26,8 @@ from plateau_interp.training import Step, train
 __all__ = ["collect", "costs", "outcome", "plan", "seconds", "train_setting"]
 
 SECONDS = "seconds.json"
+SEED = re.compile(r"seed-(\d+)")
+"""A folder with another ending was put aside by somebody."""
 
 
 def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> list[tuple[Setting, int]]:
@@ -78,8 +81,8 @@ def collect(settings: Iterable[Setting], runs: Path) -> dict[str, list[Outcome]]
     """By setting name, what came out of every run that has ended, whatever its seed; not of other recipes' runs."""
     found: dict[str, list[Outcome]] = {}
     for setting in settings:
-        folders = (runs / setting.name).glob("seed-*")
-        seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in folders if folder.is_dir())
+        names = [folder.name for folder in (runs / setting.name).glob("seed-*") if folder.is_dir()]
+        seeds = sorted(int(match[1]) for match in map(SEED.fullmatch, names) if match)
         found[setting.name] = []
         for seed in seeds:
             with suppress(RunError):
@@ -157,15 +160,17 @@ def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None 
     """What experiments would cost on this machine, roughly, from a few training steps of each kind.
 
     Returns:
-        For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``;
-        and the ``seconds`` that the others take if each goes to its last step: most are solved long before. A run that
-        several share counts in each; what is measured afterwards does not count.
+        For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``
+        and the folders that hold ``others``, of another recipe; and the ``seconds`` that those take which are not
+        done if each goes to its last step: most are solved long before. A run that several share counts in each; what
+        is measured afterwards does not count.
     """
     found = []
     pace: dict[str, float] = {}
     for experiment in experiments:
         todo = plan([experiment], n_seeds=n_seeds)
-        left = [setting for setting, seed in todo if outcome(setting, seed, runs) is None]
+        states = {(setting, seed): _state(setting, seed, runs) for setting, seed in todo}
+        left = [setting for (setting, _), state in states.items() if state != "done"]
         found.append(
             {
                 "name": experiment.name,
@@ -173,10 +178,18 @@ def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None 
                 "figures": experiment.figures,
                 "runs": len(todo),
                 "done": len(todo) - len(left),
+                "others": [str(s.folder(runs, n)) for (s, n), state in states.items() if state == "another's"],
                 "seconds": sum(_seconds_a_step(setting, pace) * _steps(setting) for setting in left),
             }
         )
     return found
+
+
+def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
+    try:
+        return "left" if outcome(setting, seed, runs) is None else "done"
+    except RunError:
+        return "another's"
 
 
 def _steps(setting: Setting) -> int:

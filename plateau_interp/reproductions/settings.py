@@ -19,6 +19,9 @@ from plateau_interp.types import Intervention
 
 __all__ = ["SOLVED", "Outcome", "Setting", "first_solved"]
 
+TAKEN = "taken.json"
+"""Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""
+
 SOLVED = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
@@ -78,21 +81,32 @@ class Setting:
 
     def identity(self, seed: int) -> dict[str, Any]:
         """What makes its run of a seed that run, in whatever folder: its recipe, and that of the run it takes from."""
-        recipe = self.whole_recipe(Path(), seed).to_dict()
-        taken = None if self.takes is None else self.takes[0].identity(self.takes[1])
-        return {"recipe": recipe, "taken": taken}
+        return {"recipe": self.whole_recipe(Path(), seed).to_dict(), "taken": self._taken}
+
+    @property
+    def _taken(self) -> dict[str, Any] | None:
+        return None if self.takes is None else self.takes[0].identity(self.takes[1])
 
     def open(self, runs: Path, seed: int, *, device: str = "cpu") -> Run:
         """Its run of a seed, made if it is not there; what it `needs` must be.
 
         Raises:
-            RunError: if the folder has the run of another recipe; and as from `Run.create` and `Run.fork`.
+            RunError: if the folder, or that of a run that it needs, has the run of another recipe; and as from
+                `Run.create` and `Run.fork`.
         """
         path = self.folder(runs, seed)
+        for needed, its_seed in self.needs(seed):
+            needed.check(runs, its_seed)
         self.check(runs, seed)
         if (path / "recipe.json").is_file():
             # The folders may have been moved, or be named in another way: what it takes is found from here.
             write_atomically(path / "recipe.json", self.whole_recipe(runs, seed).to_json())
+        run = self._made(path, runs, seed, device=device)
+        if self.takes is not None:
+            write_atomically(path / TAKEN, json.dumps(self._taken, indent=2) + "\n")
+        return run
+
+    def _made(self, path: Path, runs: Path, seed: int, *, device: str) -> Run:
         if self.leaves is None:
             return Run.create(path, self.whole_recipe(runs, seed))
         parent, step = self.leaves
@@ -101,7 +115,9 @@ class Setting:
         return fork(at=step, interventions=interventions, steps=self.recipe.steps, out=path, device=device)
 
     def check(self, runs: Path, seed: int) -> None:
-        """Whether what is in its folder was made by its recipe; a smaller number of steps is no difference.
+        """Whether what is in its folder was made by its recipe, with weights of the run that the setting takes.
+
+        A smaller number of steps is no difference.
 
         Raises:
             RunError: if not.
@@ -109,12 +125,23 @@ class Setting:
         path = self.folder(runs, seed)
         if not (path / "recipe.json").is_file():
             return
-        there, ours = Run(path).recipe.to_dict(), self.whole_recipe(runs, seed).to_dict()
+        run = Run(path)
+        there, ours = run.recipe.to_dict(), self.whole_recipe(runs, seed).to_dict()
         same_steps = {**there, "training": {**there["training"], "steps": ours["training"]["steps"]}}
         if _placeless(same_steps) != _placeless(ours) or there["training"]["steps"] > ours["training"]["steps"]:
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
             )
+        if self.takes is not None and self._has_begun(run) and _read(path / TAKEN) != _as_json(self._taken):
+            source = self.takes[0]
+            raise RunError(
+                f"{path} took its weights from another run than {source.name!r} is now: move it, or use another --out"
+            )
+
+    def _has_begun(self, run: Run) -> bool:
+        """Whether a run has made a step of its own, and so used what it takes."""
+        begin = 0 if self.leaves is None else self.leaves[1]
+        return not run.metrics.empty and int(run.metrics["step"].iloc[-1]) >= begin
 
     def enough(self, step: int, *, solved: int | None) -> bool:
         """Whether a run may end after a measured step, if its task was first solved at ``solved``."""
@@ -125,6 +152,14 @@ class Setting:
     def ended(self, metrics: pd.DataFrame) -> bool:
         """Whether a run's metrics go as far as the setting asks."""
         return not metrics.empty and self.enough(int(metrics["step"].iloc[-1]), solved=first_solved(metrics))
+
+
+def _read(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _as_json(data: Any) -> Any:
+    return json.loads(json.dumps(data))
 
 
 def _placeless(recipe: dict[str, Any]) -> str:
