@@ -86,7 +86,7 @@ def freeze_names(value: Any, *names: str) -> None:
 
 
 def _no_flag(item: Any) -> Any:
-    """A list of flags is a mask, not indices."""
-    if isinstance(item, bool):
+    """A list of flags is a mask, not indices; NumPy's refuse to be indices themselves, PyTorch's do not."""
+    if isinstance(item, bool) or str(getattr(item, "dtype", None)) == "torch.bool":
         raise TypeError
     return item

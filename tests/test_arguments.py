@@ -50,6 +50,9 @@ NO_NAMES = "at must be a hook point or several"
         (AblateHeads([0]), {"heads": "0"}, f"heads {INDICES}"),
         (AblateHeads([0]), {"heads": [0.5]}, rf"heads {INDICES} \[0, 2\]; got \[0.5\]"),
         (AblateHeads([0]), {"heads": [True]}, f"heads {INDICES}"),
+        (AblateHeads([0]), {"heads": torch.tensor([False, True])}, f"heads {INDICES}"),
+        (AblateHeads([0]), {"heads": np.array([False, True])}, f"heads {INDICES}"),
+        (AblateActivation(RESID), {"positions": torch.ones(8, dtype=torch.bool)}, f"positions {INDICES}"),
         (AblateHeads([0]), {"layers": 1}, f"layers {INDICES}"),
         (BiasAttention(), {"layers": 0}, f"layers {INDICES}"),
         (MaskAttention(keys=[0]), {"keys": [1.0]}, f"keys {INDICES}"),
@@ -146,6 +149,9 @@ def test_what_is_meant_well_is_taken() -> None:
     recheck(listed, every=np.int64(5))
     assert type(listed.every) is int
     assert BiasAttention(rows=range(3)).rows == (0, 1, 2)
+    ablate = AblateHeads([0])
+    recheck(ablate, heads=torch.tensor([0, 2]))
+    assert ablate.heads == (0, 2)
     assert AblateActivation([RESID]).at == (RESID,)
     assert math.isclose(BiasAttention(factor=np.float64(2.0)).factor, 2.0)
 
