@@ -230,7 +230,7 @@ class Run:
         if recipe.steps < at:
             raise RunError(f"a fork at step {at} cannot end at step {recipe.steps}")
         _check_captures(recipe, self.recipe)
-        path = self.path.resolve()  # "." has no name
+        path = self.path if self.path.name else self.path.resolve()  # "." has no name
         fork = Run.create(path.with_name(f"{path.name}-from-{at}") if out is None else out, recipe)
         with _only_writer(fork.path):
             if not fork.checkpoints:
