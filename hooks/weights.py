@@ -95,7 +95,7 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
     """The parameters that a group, a name pattern or a function of the name means.
 
     Every part of a group must be there in every layer, unless the model's configuration says it has none (no position
-    embedding with rotary positions, for instance).
+    embedding with rotary positions, no MLPs in a model of attention alone).
 
     Raises:
         ValueError: if nothing matches, or a part of a group is missing.
@@ -145,7 +145,8 @@ def trained_parameters(model: HookedModel) -> dict[str, torch.nn.Parameter]:
 class FreezeWeights:
     """Keep parameters as they are, bit for bit, whatever the optimiser.
 
-    They require no gradient and have none, so every PyTorch optimiser passes them by: no momentum, no weight decay.
+    They require no gradient and have none, so PyTorch's optimisers pass them by: no momentum, no weight decay. The one
+    exception is ``torch.optim.LBFGS``, which takes a missing gradient for zero and moves them by what it remembers.
     Optimiser state stays and is taken up again after release. On exit they require a gradient again if they did before.
 
     Args:
@@ -315,6 +316,11 @@ class TransplantReceipt(InterventionReceipt):
         elif strength == 0 and self._found:
             self._release()
 
+    def keep(self) -> None:
+        """Put nothing back on exit; for a model that nobody uses afterwards."""
+        if self._found:
+            self._let_go()
+
     def complaints(self) -> list[str]:
         """Training that was undone."""
         undone = (
@@ -409,6 +415,8 @@ def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group
 def _may_lack(cfg: Any, part: str) -> bool:
     if part == "position embedding":
         return cfg.positional_embedding_type not in ("standard", "shortformer")
+    if cfg.attn_only and part in ("MLPs", "second norms"):
+        return True
     if part == "second norms" and getattr(cfg, "parallel_attn_mlp", False):
         return True
     return part.endswith(("norm", "norms")) and cfg.normalization_type not in ("LN", "RMS")
@@ -423,6 +431,8 @@ def _source_values(source: Source, parameters: Mapping[str, Tensor]) -> dict[str
     for name, parameter in parameters.items():
         if name not in tensors:
             raise ValueError(f"the source has no parameter {name}; {nearest(name, list(tensors))}")
+        if not isinstance(tensors[name], Tensor):
+            raise ValueError(f"the source's {name} must be a tensor; got {tensors[name]!r}")
         if tensors[name].shape != parameter.shape:
             mine, its = tuple(parameter.shape), tuple(tensors[name].shape)
             raise ValueError(f"{name} has shape {mine} in the model, but {its} in the source")

@@ -71,6 +71,10 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
     no forward was made; a schedule whose time did not come is not reported), and hooks that somebody removed inside,
     such as a stray ``model.reset_hooks()``. While an exception is on its way nothing is reported.
 
+    A ``copy.deepcopy`` of the model made inside goes on being edited: its hooks are copies that only its own
+    ``reset_hooks()`` takes away. A model that was compiled and called before may pass by hooks that come now: enter
+    first, then compile.
+
     Args:
         model: any HookedTransformer.
         interventions: see `plateau_interp.hooks`, or your own.

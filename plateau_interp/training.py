@@ -98,7 +98,8 @@ def train(
         `Step` records of the steps ``start`` to ``steps - 1``.
 
     Raises:
-        ValueError: at the first ``next``, for a number that cannot be or a meter of another task.
+        ValueError: at the first ``next``, for a number that cannot be or a meter of another task; at a step where every
+            parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -138,6 +139,8 @@ def train(
                 metrics = meter.measure(model, batch, generator=generator)
             else:
                 loss, metrics = task.loss(model(batch.inputs), batch), {}
+            if not loss.requires_grad:
+                raise ValueError(f"nothing is trained at step {step}: no parameter behind the loss requires a gradient")
             torch.autograd.backward(loss)
             if grad_clip is not None:
                 torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), grad_clip)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hook_cases import TASK, assert_untouched, gpt_neox, tokens_for, toy
 from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
 from plateau_interp.hooks.weights import parameters_where
@@ -73,6 +74,16 @@ def test_groups_on_a_rotary_model() -> None:
         *(f"blocks.{i}.{name}" for i in (0, 1) for name in ("attn.W_Q", "attn.b_Q", "attn.W_K", "attn.b_K")),
         *(f"blocks.{i}.ln1.{name}" for i in (0, 1) for name in "wb"),
     }
+
+
+def test_groups_on_a_model_of_attention_alone() -> None:
+    cfg = HookedTransformerConfig(
+        n_layers=1, d_model=8, d_head=4, n_ctx=8, d_vocab=11, attn_only=True, normalization_type="LN", device="cpu"
+    )
+    model = HookedTransformer(cfg)
+    with intervening(model, FreezeWeights("mlp")) as (receipt,):
+        assert receipt.sites == ("ln_final.w", "ln_final.b", "unembed.W_U", "unembed.b_U")
+    assert "blocks.0.attn.W_Q" in parameters_where(model, "attention map")
 
 
 def test_patterns_and_functions_of_the_name() -> None:
@@ -151,6 +162,14 @@ def test_a_freeze_leaves_no_mark_on_the_others(optimizer: str) -> None:
     with intervening(model, FreezeWeights("mlp")):
         assert list(steps(model, OPTIMIZERS[optimizer](model.parameters()), 4)) == [0, 1, 2, 3]
     assert not moved(weights(by_hand), weights(model))
+
+
+def test_training_with_everything_frozen_is_refused() -> None:
+    plan = (FreezeWeights("attention"), FreezeWeights("mlp"))
+    model = toy()
+    with pytest.raises(ValueError, match=r"nothing is trained at step 0: no parameter .* requires a gradient"):
+        next(train(model, TASK, steps=2, batch_size=4, interventions=plan))
+    assert_untouched(model)
 
 
 def test_freezing_under_a_schedule_in_train() -> None:
@@ -246,6 +265,16 @@ def test_training_that_is_undone_is_reported() -> None:
     assert "blocks.0.mlp.W_in" not in moved(before, weights(model))
 
 
+def test_a_receipt_that_keeps_puts_nothing_back() -> None:
+    model, other = toy(), toy(seed=8)
+    with intervening(model, During(TransplantWeights(other, "*.W_in"))) as (receipt,):
+        list(train(model, TASK, steps=2, batch_size=4))
+        trained_there = model.W_in.clone()
+        receipt.keep()
+        assert not intervention_state([receipt])
+    assert torch.equal(model.W_in, trained_there)
+
+
 def test_a_transplant_for_good() -> None:
     model, other = toy(), toy(seed=8)
     before = weights(model)
@@ -281,6 +310,7 @@ def test_a_source_of_another_dtype_is_converted() -> None:
         ({"embed.W": torch.zeros(1)}, "the source has no parameter embed.W_E; the nearest is embed.W"),
         ({"embed.W_E": torch.zeros(3, 16)}, r"embed.W_E has shape \(8, 16\) in the model, but \(3, 16\) in the source"),
         (torch.zeros(8, 16), "expected a model, a run or tensors by parameter name; got a tensor"),
+        ({"embed.W_E": 3}, "the source's embed.W_E must be a tensor; got 3"),
     ],
 )
 def test_a_source_that_does_not_fit_is_refused(source: Any, message: str) -> None:
