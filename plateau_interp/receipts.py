@@ -102,7 +102,8 @@ class EditReceipt(InterventionReceipt):
     def entries(self) -> int:
         """Tensor entries changed, over all firings.
 
-        Counted at the first firing of each hook point and shape, and taken to be the same at the later ones.
+        Counted at the first firing of each hook point and shape, and taken to be the same at the later ones; but
+        single positions, as of cached decoding, are counted each time: their shape does not tell them apart.
         """
         return sum(fired * int(entries) for fired, _, _, entries in self._touched.values())
 
@@ -148,6 +149,9 @@ class EditReceipt(InterventionReceipt):
         touched = self._touched.get((name, before.shape))
         if touched is None:
             self._touched[name, before.shape] = [1, *_count_touched(name, before != after)]
+        elif _is_single(name, before):
+            rows, heads, entries = _count_touched(name, before != after)
+            touched[1:] = _larger(touched[1], rows), _larger(touched[2], heads), touched[3] + entries
         else:
             touched[0] += 1
 
@@ -246,10 +250,22 @@ def load_intervention_state(receipts: Sequence[Receipt], state: Mapping[str, Ten
 
 def _count_touched(name: str, changed: Tensor) -> tuple[Tensor | int, Tensor | int, Tensor]:
     """Rows, heads and entries with a change, from the layout that the hook point's name says."""
-    is_square = name.endswith(("hook_pattern", "hook_attn_scores"))
-    rows = 2 if is_square else 1
-    heads = None if changed.ndim != 4 else 1 if is_square else 2
+    rows = _row_axis(name)
+    heads = None if changed.ndim != 4 else 3 - rows
     return _count_along(changed, rows), 0 if heads is None else _count_along(changed, heads), changed.sum()
+
+
+def _row_axis(name: str) -> int:
+    """Where positions (of a pattern: query rows) are; heads, if any, have the other of the two middle axes."""
+    return 2 if name.endswith(("hook_pattern", "hook_attn_scores")) else 1
+
+
+def _is_single(name: str, act: Tensor) -> bool:
+    return act.ndim > _row_axis(name) and act.shape[_row_axis(name)] == 1
+
+
+def _larger(one: Tensor | int, other: Tensor | int) -> Tensor | int:
+    return torch.maximum(one, other) if isinstance(one, Tensor) and isinstance(other, Tensor) else one
 
 
 def _count_along(changed: Tensor, axis: int) -> Tensor | int:

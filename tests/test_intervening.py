@@ -377,6 +377,23 @@ def test_a_receipt_in_half_precision_does_not_overflow() -> None:
     assert receipt.change == pytest.approx(300.0)
 
 
+def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
+    model = toy(n_heads=4)
+    tokens = tokens_for(model)
+    with intervening(model, AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[6])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.fired, receipt.rows, receipt.entries) == (12, 1, 2 * 5 * 16)
+    assert receipt.change == pytest.approx(1.0)
+    with intervening(model, AblateActivation("blocks.0.attn.hook_z", positions=[3, 5], heads=[1, 2])) as (receipt,):
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (1, 2, 2 * 5 * 2 * 4)
+    with intervening(model, AblateHeads([0])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
+
+
 def test_a_deep_copy_of_a_receipt_works() -> None:
     model = toy()
     with intervening(model, MixAttention(0.5)) as (receipt,):
