@@ -396,6 +396,14 @@ def test_overlapping_transplants_go_on_in_the_order_in_which_they_acted(stop: in
         assert not moved(whole[1], rest[1])
 
 
+def test_the_memory_of_a_transplant_may_come_from_before_there_were_ranks() -> None:
+    plan = (TransplantWeights(toy(seed=8), "mlp"),)
+    whole, (model, memory) = trained(plan, 0, 4), trained(plan, 0, 2)
+    rest = trained(plan, 2, 4, (model, {name: value for name, value in memory.items() if name != "0.rank"}))
+    assert memory.keys() - {"0.rank"} < memory.keys()
+    assert not moved(whole[0], rest[0])
+
+
 def test_memory_of_a_transplant_is_older_than_one_that_acts_now() -> None:
     """As in a fork: the new transplant is listed first, attached first, and acts last."""
     model, one, other = toy(), toy(seed=8), toy(seed=9)

@@ -245,6 +245,33 @@ def test_missing_rows_are_noticed(tmp_path: Path) -> None:
         next(run.train())
 
 
+@pytest.mark.parametrize("cut", [lambda lines: lines[:10], lambda lines: lines[:3] + lines[4:]], ids=["end", "middle"])
+def test_rows_that_a_finished_run_lost_are_noticed_and_the_table_is_left_alone(tmp_path: Path, cut: Any) -> None:
+    run = finished(tmp_path / "run")
+    file = run.path / "metrics.jsonl"
+    file.write_text("".join(cut(file.read_text().splitlines(keepends=True))))
+    before = contents(run.path)
+    for act in (lambda: list(run.train()), lambda: run.metrics, lambda: run.summary, lambda: run.fork(at=20)):
+        with pytest.raises(RunError, match=r"run/metrics.jsonl has \d+ rows before step 25, not the expected 25"):
+            act()
+    assert contents(run.path) == before
+    assert not (tmp_path / "run-from-20").exists()
+
+
+def test_a_fork_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (run.path / "checkpoints" / "20" / "state.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        run.fork(at=22, out=tmp_path / "fork")
+    assert not (tmp_path / "fork").exists()
+    assert run.fork(at=12, out=tmp_path / "fork").step == 12
+
+
+def test_a_run_that_is_named_by_a_dot_can_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished(tmp_path / "run").path)
+    assert Run(".").fork(at=10).path == tmp_path / "run-from-10"
+
+
 def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", RECIPE)
     with pytest.raises(RunError, match="has no checkpoint yet"):
@@ -478,8 +505,9 @@ def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: 
         lambda donor: When(BiasAttention(factor=3.0), since="loss < 2.5", ramp=20),
         lambda donor: TransplantWeights(donor, "mlp"),
         pytest.param(lambda donor: During(TransplantWeights(donor, "mlp"), start=7, stop=12), marks=undoes_training),
+        lambda donor: During(During(TransplantWeights(donor, "mlp"), start=2), stop=20),
     ],
-    ids=["average", "condition", "transplant", "scheduled transplant"],
+    ids=["average", "condition", "transplant", "scheduled transplant", "nested transplant"],
 )
 def test_what_a_fork_keeps_beside_others_goes_on(tmp_path: Path, make: Any, at: int, first: bool) -> None:
     recipe = replace(RECIPE, checkpoint_every=5, training=replace(RECIPE.training, steps=15))
