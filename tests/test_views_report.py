@@ -256,6 +256,76 @@ def test_levels_are_drawn_if_they_are_those_of_all_runs(run, tmp_path):
     assert "closed-form" not in panels([Dropped(run), Other(run)])["loss"][1]
 
 
+def of_task(run, task, **columns):
+    """A run with a drop whose task has other closed forms."""
+    other = Dropped(run)
+    other.metrics = other.metrics.assign(**columns)
+    other.task, other.recipe = task, Recipe(task)
+    return other
+
+
+def test_closed_forms_are_told_if_they_are_those_of_all_runs(run):
+    first, other = Dropped(run), of_task(run, MovingWindowSum(p=5))
+    for runs in ([first, other], [other, first]):
+        summaries = [each.summary for each in runs]
+        assert "closed form" not in report._lede(runs, summaries).lower()
+        remarks = [remark for _label, _number, remark in report._facts(runs, summaries)]
+        assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ")
+    same = [first.summary] * 2
+    assert "The closed form of the plateau is 2.6" in report._lede([first] * 2, same)
+    assert [remark[:11] for *_, remark in report._facts([first] * 2, same)][::3] == ["closed form", "floor 1.299"]
+
+
+def test_the_distance_to_the_closed_form_is_that_of_the_level(run):
+    dropped = Dropped(run)
+    summary = dropped.summary
+    told = f"The plateau's level is {summary.level:.3f} nats, {abs(summary.level - summary.level_expected):.3f} from"
+    assert told in panels([dropped])["loss"][1]
+
+
+def test_answer_positions_are_averaged_over_seeds_alone(run):
+    first, other = Dropped(run), of_task(run, MovingWindowSum(p=5), accuracy_16=0.25)
+    for runs in ([first, other, first], [other, first, first]):
+        found = {name: shown for name, shown in panels(runs).items() if name.startswith("positions")}
+        assert sorted(found) == ["positions-1", "positions-2"]
+        told = {caption.partition(" Of ")[2]: axes for axes, caption in found.values()}
+        names = {f"{runs.index(first)} and others. Mean of 2 runs.": 16, f"{runs.index(other)}.": 17}
+        assert {text: len(axes.get_images()[0].get_array()) for text, axes in told.items()} == names
+    assert "Mean" not in panels([first])["positions"][1]
+
+
+def test_runs_of_any_numbers_of_answers_are_reported_together(run, tmp_path):
+    recipe = Recipe(MovingWindowSum(n=3, p=5), ModelOptions(d_model=16), TrainingOptions(steps=2, batch_size=8))
+    other = Run.create(tmp_path / "other", recipe)
+    for _step in other.train():
+        pass
+    there = [write_report(runs, tmp_path / "report").parent for runs in ([run, other], [other, run])]
+    assert all((folder / f"positions-{number}.png").exists() for folder in there for number in (1, 2))
+
+
+def test_what_some_runs_alone_measured_is_named(run, tmp_path):
+    table = run.metrics
+    groups = {"loss_x": table["loss"], "accuracy_x": 0.5, "validation_loss": 1.0}
+    other = Altered(run, my_measure=2.0, empty=np.nan, **groups)
+    other.metrics = other.metrics.drop(columns="cosine")
+    told = ["My measure", "Similarity of hidden states"]
+    assert report._not_drawn([run, other]) == report._not_drawn([other, run]) == told
+    assert report._not_drawn([run, run]) == []
+    text = text_of(write_report([other, run], tmp_path / "report").read_text(encoding="utf-8"))
+    assert "Not drawn, as not every run measured it: My measure, Similarity of hidden states." in text
+
+
+def test_the_true_answers_of_several_runs_are_a_mean(run):
+    assert "Dotted: of the true answers." in panels([Dropped(run)])["repetition"][1]
+    assert "Dotted: of the true answers, mean of the runs." in panels([Dropped(run)] * 2)["repetition"][1]
+
+
+def test_lines_of_single_runs_are_called_no_means(run):
+    runs = [of_task(run, MovingWindowSum(p=p)) for p in (5, 7, 11, 13, 17, 19, 23)]
+    assert "mean over seeds" not in panels(runs)["loss"][1]
+    assert "Line: mean over seeds" in panels([*runs, runs[0]])["loss"][1]
+
+
 def test_the_drop_is_in_a_caption_if_there_is_one(run):
     assert "Vertical line: the drop" in panels([Dropped(run)])["positions"][1]
     assert "Vertical lines: the drop" in panels([Dropped(run), Dropped(run, drop=100)])["positions"][1]

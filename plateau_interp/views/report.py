@@ -27,10 +27,12 @@ from plateau_interp.views.curves import (
     INK,
     MUTED,
     OTHER,
+    PANELS,
     Curves,
     cosine_figure,
     curves_figure,
     level_lines,
+    panel,
     parts,
     pattern_figure,
     position_figure,
@@ -117,6 +119,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         lede=_lede(runs, summaries),
         facts=_facts(runs, summaries),
         figures=figures,
+        not_drawn=_not_drawn(runs),
         maps=maps,
         table=_table(summaries),
         recipes=[(name, _setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
@@ -167,7 +170,8 @@ def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     if len(summaries) > 1:
         levels = _range([summary.level for summary in summaries], "{:.4f}")
         seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} nats."
-        return f"{seen} {_closed_form(summaries[0])}"
+        told = _closed_form(summaries[0]) if _agree(summary.level_expected for summary in summaries) else ""
+        return f"{seen} {told}".strip()
     summary, run = summaries[0], runs[0]
     n_answers = run.task.answer.stop - run.task.answer.start
     sentences = [_closed_form(summary)]
@@ -214,8 +218,9 @@ def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, 
         for drop, run in zip(drops, runs, strict=True)
     ]
     one = len(summaries) == 1
+    expected, floors = [s.level_expected for s in summaries], [s.floor for s in summaries]
     return [
-        ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", first.level_expected)),
+        ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", expected)),
         (
             "On the plateau",
             _range([s.length for s in summaries], "{:.0f}", " steps" if one else ""),
@@ -228,7 +233,7 @@ def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, 
             if one and samples[0] is not None
             else f"{'' if one else 'step '}half of the way to the floor",
         ),
-        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", first.floor)),
+        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors)),
     ]
 
 
@@ -240,8 +245,15 @@ def _range(values: Sequence[float | None], form: str, after: str = "", before: s
     return f"{before}{' to '.join(texts)}{after}"
 
 
-def _known(name: str, value: float | None) -> str:
-    return f"{name} unknown" if value is None else f"{name} {value:.4f}"
+def _known(name: str, values: Sequence[float | None]) -> str:
+    """A closed form, if it is that of all runs."""
+    if not _agree(values):
+        return f"{name}s differ"
+    return f"{name} unknown" if values[0] is None else f"{name} {values[0]:.4f}"
+
+
+def _agree(values: Iterable[object]) -> bool:
+    return len(set(values)) == 1
 
 
 def _table(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
@@ -277,9 +289,10 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
     drops = [summary.drop_step for summary in summaries]
     measured = _measured(runs)
     validated = {column for run in runs for column in _measured([run]) if column.startswith("validation_")}
-    levels = runs[0].task.levels if all(run.task.levels == runs[0].task.levels for run in runs) else None
+    levels = runs[0].task.levels if _agree(run.task.levels for run in runs) else None
     one = summaries[0] if len(summaries) == 1 else None
-    how = "" if one or len(runs) <= OVERLAID else " Line: mean over seeds; band: one standard deviation."
+    averaged = len(runs) > OVERLAID and len(curves) < len(runs)
+    how = " Line: mean over seeds; band: one standard deviation." if averaged else ""
     captions = {
         "loss": _caption_loss(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
         + ("" if one else _marked(drops)),
@@ -300,22 +313,47 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
         (
             _file_name(column),
             curves_figure(curves, [column], levels=levels, drops=drops),
-            caption + _also(column, measured, validated, alone=alone) + how,
+            caption + _also(column, measured, validated, alone=alone, several=one is None) + how,
         )
         for column, caption in captions.items()
         if column in measured
     ]
-    if "accuracy_0" in measured:
-        many = "" if one else f" Mean of {len(runs)} runs."
-        caption = f"Each row is an answer position; a strong colour means right.{_marked(drops)}{many}"
-        shown.append(("positions", position_figure([run.metrics for run in runs], drops=drops), caption))
+    return shown + _position_figures(runs, names, summaries)
+
+
+def _position_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]) -> "list[tuple[str, Figure, str]]":
+    """A map of the answer positions for each setting: runs that differ in more than their seed have no mean."""
+    groups = _settings(runs, names)
+    shown = []
+    for number, (name, members) in enumerate(groups.items(), start=1):
+        group = [runs[index] for index in members]
+        if "accuracy_0" not in _measured(group):
+            continue
+        drops = [summaries[index].drop_step for index in members]
+        of = f" Of {name}." if len(groups) > 1 else ""
+        many = f" Mean of {len(group)} runs." if len(group) > 1 else ""
+        caption = f"Each row is an answer position; a strong colour means right.{_marked(drops)}{of}{many}"
+        figure = position_figure([run.metrics for run in group], drops=drops)
+        shown.append((f"positions-{number}" if len(groups) > 1 else "positions", figure, caption))
     return shown
 
 
 def _measured(runs: "list[Run]") -> list[str]:
     """Columns in which each run has a number."""
-    tables = [run.metrics.select_dtypes("number").dropna(axis="columns", how="all") for run in runs]
-    return [str(column) for column in tables[0].columns if all(column in table for table in tables)]
+    everywhere = [set(_measured_by(run)) for run in runs]
+    return [column for column in _measured_by(runs[0]) if all(column in measured for measured in everywhere)]
+
+
+def _measured_by(run: "Run") -> list[str]:
+    return list(map(str, run.metrics.select_dtypes("number").dropna(axis="columns", how="all").columns))
+
+
+def _not_drawn(runs: "list[Run]") -> list[str]:
+    """Titles of the panels that are left out, as not every run measured what they show."""
+    somewhere = list(dict.fromkeys(column for run in runs for column in _measured_by(run)))
+    everywhere = _measured(runs)
+    panels = [column for column in somewhere if column in PANELS or column in _others(somewhere, PANELS)]
+    return sorted({panel(column).title for column in panels if column not in everywhere})
 
 
 def _others(measured: list[str], known: Iterable[str]) -> list[str]:
@@ -332,12 +370,12 @@ def _marked(drops: Sequence[int | None]) -> str:
     return ("", " Vertical line: the drop.", " Vertical lines: the drops.")[min(n_lines, 2)]
 
 
-def _also(column: str, measured: list[str], validated: set[str], *, alone: bool) -> str:
+def _also(column: str, measured: list[str], validated: set[str], *, alone: bool, several: bool) -> str:
     """What the other lines of a panel are; a validation set need not be in each run."""
     held_out = f"validation_{column}"
     where = "" if held_out in measured else ", of the runs that have one"
     lines = (
-        (f"{column}_truth" in measured, " Dotted: of the true answers."),
+        (f"{column}_truth" in measured, f" Dotted: of the true answers{', mean of the runs' if several else ''}."),
         (held_out in validated, f" Dashed: on the validation set{where}."),
         (alone and bool(parts(measured, column)), " Thin lines: its parts."),
     )
@@ -353,11 +391,15 @@ def _curves(runs: "list[Run]", names: list[str]) -> Curves:
         return runs[0].metrics
     if len(runs) <= OVERLAID:
         return {name: run.metrics for name, run in zip(names, runs, strict=True)}
+    return {name: [runs[index].metrics for index in members] for name, members in _settings(runs, names).items()}
+
+
+def _settings(runs: "list[Run]", names: list[str]) -> dict[str, list[int]]:
+    """Runs that differ in nothing but their seed, by their indices."""
     groups: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(dataclasses.replace(run.recipe, seed=0).to_json(), []).append(index)
-    labels = {key: names[members[0]] + (" and others" if len(members) > 1 else "") for key, members in groups.items()}
-    return {labels[key]: [runs[index].metrics for index in members] for key, members in groups.items()}
+    return {names[members[0]] + (" and others" if len(members) > 1 else ""): members for members in groups.values()}
 
 
 def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
@@ -369,7 +411,7 @@ def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
         if summary.level_expected is None
         else f", {abs(summary.level - summary.level_expected):.3f} from its closed form"
     )
-    where = f"The plateau's median is {summary.level:.3f} nats{distance}."
+    where = f"The plateau's level is {summary.level:.3f} nats{distance}."
     return f"{what} {where}"
 
 
