@@ -1,7 +1,8 @@
 """Interventions on activations at any hook point: patch, ablate, scale, add a direction; and activation patching.
 
 For attention patterns use `plateau_interp.hooks.attention`: scores and patterns have rules of their own and are refused
-here. Positions count from the start of the sequence also when a key/value cache is in use.
+here. Positions count from the start of the sequence also when a key/value cache is in use (with one, an edit of the
+embeddings is refused in ``run_with_hooks``, which does not let it know the cache: call the model itself).
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp.arguments import check_choice, check_number, check_whole, freeze_indices, freeze_names
+from plateau_interp.hooks.prefix import Prefix, following
 from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
 from plateau_interp.intervening import editing, intervening
 from plateau_interp.receipts import ActivationEdit, EditReceipt
@@ -50,7 +52,7 @@ class _PlacedEdit(ABC):
         freeze_indices(self, "positions", "heads")
 
     @abstractmethod
-    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
         """An edit of whole activations ``[batch, pos, ...]``; contexts it needs go on the stack."""
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
@@ -70,26 +72,25 @@ class _PlacedEdit(ABC):
         """Act on the model while the context is open."""
         points = self.sites(model)
         with ExitStack() as stack:
-            offset = stack.enter_context(_counting_positions(model))
-            edit = self.bind(model, points, offset, stack)
+            prefix = stack.enter_context(following(model))
+            edit = self.bind(model, points, prefix, stack)
 
             def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
-                start = 0 if hook.name.endswith("hook_rot_k") else offset.cached
-                here = range(start, start + act.shape[1])
-                if self.positions is not None and not any(position in here for position in self.positions):
-                    return act
+                positions = self.positions
+                if positions is not None:
+                    start = prefix.start(act.shape[1])
+                    positions = [position - start for position in positions if 0 <= position - start < act.shape[1]]
+                    if not positions:
+                        return act
                 edited = edit(act, hook=hook)
-                chosen = self._chosen(act, start)
+                chosen = self._chosen(act, positions)
                 return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
             yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit_chosen)))
 
-    def _chosen(self, act: Tensor, cached: int) -> Tensor | None:
-        """A mask ``[1, pos, 1, ...]`` of what is meant, None for everything; ``cached`` positions went before."""
-        chosen = None
-        if self.positions is not None:
-            here = [position - cached for position in self.positions if 0 <= position - cached < act.shape[1]]
-            chosen = _one_hot(here, act, axis=1)
+    def _chosen(self, act: Tensor, positions: Sequence[int] | None) -> Tensor | None:
+        """A mask ``[1, pos, 1, ...]`` of what is meant, None for everything; positions count within ``act``."""
+        chosen = None if positions is None else _one_hot(positions, act, axis=1)
         if self.heads is not None:
             heads = _one_hot(self.heads, act, axis=2)
             chosen = heads if chosen is None else chosen & heads
@@ -104,7 +105,7 @@ class _FormulaEdit(_PlacedEdit):
     def edit(self, act: Tensor) -> Tensor:
         """The formula."""
 
-    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
         """The formula as a hook function."""
         return lambda act, *, hook: self.edit(act)
 
@@ -113,8 +114,8 @@ class _FormulaEdit(_PlacedEdit):
 class PatchActivation(_PlacedEdit):
     """Replace activations by those of another input, model or run: ``where(chosen, source, act)``.
 
-    A model as source (or a run, by name) is run on the very tokens of the forward it patches; a cache or tensor holds
-    the activations of some input once and for all. No gradient flows through what is replaced.
+    A model as source (or a run, by name) is run on the very tokens of the forward it patches, under its attention mask;
+    a cache or tensor holds the activations of some input once and for all. No gradient flows through what is replaced.
 
     Args:
         at: hook point or points; a ``*`` stands for anything.
@@ -145,12 +146,12 @@ class PatchActivation(_PlacedEdit):
         super().__post_init__()
         check_source(self.source)
 
-    def bind(self, model: HookedModel, points: tuple[str, ...], offset: "_Offset", stack: ExitStack) -> ActivationEdit:
+    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
         """An edit that takes the source's activations of the running positions."""
         read: ActivationReader = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
 
         def edit(act: Tensor, *, hook: Any) -> Tensor:
-            start = 0 if hook.name.endswith("hook_rot_k") else offset.cached
+            start = prefix.start(act.shape[1])
             stop = start + act.shape[1]
             patch = check_batch(read(hook.name, len(act), stop), act)
             patch = patch if patch.ndim == act.ndim else patch[None]
@@ -249,7 +250,7 @@ class AddDirection(_FormulaEdit):
     Args:
         at: hook point or points; a ``*`` stands for anything.
         direction: of the activation's last axis, or its last two (a direction for each head); used as it is, not
-            normalised.
+            normalised, and without a gradient of its own.
         scale: what to multiply it with; 0 changes nothing.
         positions: which; by default all.
         heads: which, at hook points with a head axis; by default all.
@@ -394,44 +395,6 @@ def _patch_each(
 
     values = torch.stack([patched(point, place) for point in points for place in places])
     return rearrange((values - worst) / (best - worst), "(layer place) -> layer place", layer=len(points))
-
-
-class _Offset:
-    """How many positions the key/value cache of the running forward holds."""
-
-    def __init__(self) -> None:
-        self.cached = 0
-        self._announced: int | None = None
-
-    def announce(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """The model is called; ``run_with_hooks`` and the like skip this."""
-        cache = kwargs.get("past_kv_cache")
-        self._announced = 0 if cache is None else int(cache[0].past_keys.shape[1])
-
-    def embed(self, module: Any, args: Any) -> None:
-        """Tokens are embedded, before any block knows of the cache."""
-        self.cached, self._announced = self._announced or 0, None
-
-    def enter_block(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """A block begins; its own cache does not hold the new positions yet."""
-        entry = kwargs.get("past_kv_cache_entry")
-        self.cached = 0 if entry is None else int(entry.past_keys.shape[1])
-
-
-@contextmanager
-def _counting_positions(model: HookedModel) -> Iterator[_Offset]:
-    """Follow how many positions went before those of the running forward."""
-    offset, module = _Offset(), model
-    handles = [
-        module.register_forward_pre_hook(offset.announce, with_kwargs=True),  # type: ignore[attr-defined]
-        module.embed.register_forward_pre_hook(offset.embed),  # type: ignore[attr-defined]
-        *(block.register_forward_pre_hook(offset.enter_block, with_kwargs=True) for block in module.blocks),  # type: ignore[attr-defined]
-    ]
-    try:
-        yield offset
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _head_count(model: HookedModel, point: str) -> int:

@@ -9,16 +9,18 @@ the mask does not protect: maps that look into the future are refused. For edits
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from plateau_interp.arguments import check_choice, check_number, freeze_indices
+from plateau_interp.hooks.prefix import following
 from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.targets import (
     MapFunction,
@@ -76,7 +78,7 @@ class _TargetedEdit(ABC):
         """The target positions; None for those of the model's task."""
         return self.targets
 
-    def bind(self, reader: MapReader) -> ActivationEdit:
+    def bind(self, model: HookedModel, reader: MapReader) -> ActivationEdit:
         """The edit of one layer."""
         return lambda act, *, hook: self.edit(act, reader.read(act))
 
@@ -92,7 +94,7 @@ class _TargetedEdit(ABC):
         with reading_maps(
             model, targets, layers=self.layers, heads=self.heads, rows=rows, weights=self.takes_weights
         ) as readers:
-            edits = {point: self.bind(reader) for point, reader in zip(points, readers.values(), strict=True)}
+            edits = {point: self.bind(model, reader) for point, reader in zip(points, readers.values(), strict=True)}
             with editing(model, self, edits) as receipt:
                 yield receipt
 
@@ -110,7 +112,7 @@ class BiasAttention(_TargetedEdit):
         layers: where; by default every layer that has targets.
         heads: which; by default all.
         rows: query positions; by default every row with targets but the first answer row, which the paper leaves alone
-            (for targets of your own: every row).
+            (for targets of your own: every row). A task with a single answer row needs them given.
         targets: Bool map ``[query, key]`` or ``[batch, query, key]``, or a function of (tokens, layer) that gives one;
             by default those of the model's task.
         at: "pattern", or "scores" to have softmax models renormalise.
@@ -266,17 +268,19 @@ class MaskAttention(_TargetedEdit):
         """0 at the forbidden positions (scores: -inf)."""
         return act.masked_fill(target, 0.0 if self.at == "pattern" else -torch.inf)
 
-    def bind(self, reader: MapReader) -> ActivationEdit:
+    def bind(self, model: HookedModel, reader: MapReader) -> ActivationEdit:
         """The edit of one layer; at the scores no row may end without a key."""
         if self.at == "pattern":
-            return super().bind(reader)
+            return super().bind(model, reader)
+        is_causal = model.cfg.attention_dir == "causal"
         if reader.fixed is not None:
-            _check_keys_left(reader.fixed)
-            return super().bind(reader)
+            _check_keys_left(reader.fixed, is_causal=is_causal)
+            return super().bind(model, reader)
 
         def checked(act: Tensor, *, hook: Any) -> Tensor:
             target = reader.read(act)
-            _check_keys_left(target)  # waits for the device: a map that depends on the data can only be checked here
+            # Waits for the device: a map that depends on the data can only be checked here.
+            _check_keys_left(target, is_causal=is_causal)
             return self.edit(act, target)
 
         return checked
@@ -287,9 +291,9 @@ class AblateHeads:
     """Take the information out of some heads' attention.
 
     "zero": the pattern is 0, so the head writes only its bias. "uniform": each row reads all positions it may read with
-    equal weight, ``1 / (row + 1)`` under causal attention. "mean": the pattern is its mean over the batch, so what
-    depends on position stays and what depends on the data goes. With zero and uniform the gradient into these heads'
-    queries and keys is 0, with mean it is not.
+    equal weight, ``1 / (row + 1)`` under causal attention (fewer where an attention mask marks padding). "mean": the
+    pattern is its mean over the batch, so what depends on position stays and what depends on the data goes. With zero
+    and uniform the gradient into these heads' queries and keys is 0, with mean it is not.
 
     Args:
         heads: which, in each of the layers; for different heads in different layers use several.
@@ -326,20 +330,29 @@ class AblateHeads:
         """The hook points it would act at."""
         return _attention_points(model, resolve_indices("layer", self.layers, model.cfg.n_layers))
 
-    def attach(self, model: HookedModel) -> AbstractContextManager[EditReceipt]:
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
         """Act on the model while the context is open."""
+        points = self.sites(model)
         chosen = selection(model, heads=self.heads, rows=None)[..., :1, :]
         is_causal = model.cfg.attention_dir == "causal"
+        with ExitStack() as stack:
+            prefix = stack.enter_context(following(model)) if is_causal and self.by == "uniform" else None
 
-        def edit(act: Tensor, *, hook: Any) -> Tensor:
-            return torch.where(chosen.to(act.device), self.replacement(act, is_causal=is_causal), act)
+            def edit(act: Tensor, *, hook: Any) -> Tensor:
+                mask = None if prefix is None else prefix.mask
+                return torch.where(chosen.to(act.device), self.replacement(act, is_causal=is_causal, mask=mask), act)
 
-        return editing(model, self, dict.fromkeys(self.sites(model), edit))
+            yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit)))
 
     def replacement(
-        self, act: Float[Tensor, "batch head query key"], *, is_causal: bool = True
+        self,
+        act: Float[Tensor, "batch head query key"],
+        *,
+        is_causal: bool = True,
+        mask: Shaped[Tensor, "batch key"] | None = None,
     ) -> Float[Tensor, "#batch #head #query #key"]:
-        """What an ablated head's pattern becomes."""
+        """What an ablated head's pattern becomes; padding, where the mask is 0, has no part in "uniform"."""
         if self.by == "zero":
             return act.new_zeros(1, 1, 1, 1)
         if self.by == "mean":
@@ -348,7 +361,9 @@ class AblateHeads:
         readable = act.new_ones(1, 1, n_query, n_key)
         if is_causal:
             readable = readable.tril(n_key - n_query)
-        return readable / readable.sum(dim=-1, keepdim=True)
+        if mask is not None:
+            readable = readable * rearrange(mask != 0, "batch key -> batch 1 1 key").to(act.device)
+        return readable / readable.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,9 +371,9 @@ class PatchAttention:
     """Replace attention patterns by those of another run, another step, another input or a tensor.
 
     ``where(chosen, source, pattern)``. A model as source (or a run, by name) is run on the very tokens of the forward
-    it patches, without gradients, up to the last layer that is needed; a cache or tensor holds the patterns of some
-    input once and for all. The gradient into queries and keys is 0 through the rows that are patched; values get
-    theirs.
+    it patches, under its attention mask, without gradients, up to the last layer that is needed; a cache or tensor
+    holds the patterns of some input once and for all. The gradient into queries and keys is 0 through the rows that are
+    patched; values get theirs.
 
     Args:
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
@@ -370,7 +385,8 @@ class PatchAttention:
 
     Raises:
         ValueError: on entry, for what does not fit the model: layers, heads, shapes, a pattern that looks into the
-            future or is not finite; in a forward, if it is longer than the source or of another batch size.
+            future (of a causal model also a bidirectional source) or is not finite; in a forward, if it is longer than
+            the source or of another batch size, or goes on from a cache that was filled outside the context.
 
     Example:
         >>> from plateau_interp import intervening, toy_model
@@ -456,7 +472,8 @@ class MixAttention:
         with self.towards.attach(model) as inner:
             receipt = DialledReceipt(inner, needs="fractions")
             receipt.turn(self.weight)
-            receipt.idle = self.weight == 0
+            if self.weight == 0:
+                receipt.idle = True
             yield receipt
 
 
@@ -475,11 +492,12 @@ def _attention_points(model: HookedModel, layers: tuple[int, ...], point: str = 
     return resolve_hook_points(model, [f"blocks.{layer}.attn.{point}" for layer in layers])
 
 
-def _check_keys_left(forbidden: Tensor) -> None:
+def _check_keys_left(forbidden: Tensor, *, is_causal: bool) -> None:
     """Refuse a mask ``[..., query, key]`` that takes all keys from a row: its softmax gradient would be NaN."""
     n_query, n_key = forbidden.shape[-2:]
-    causal = torch.ones(n_query, n_key, dtype=torch.bool, device=forbidden.device).tril(n_key - n_query)
-    left = (causal & ~forbidden).any(dim=-1)
+    readable = torch.ones(n_query, n_key, dtype=torch.bool, device=forbidden.device)
+    readable = readable.tril(n_key - n_query) if is_causal else readable
+    left = (readable & ~forbidden).any(dim=-1)
     if not left.all():
         row = int((~left).nonzero()[0, -1]) + n_key - n_query
         raise ValueError(f"row {row} would have no key left at the scores; leave it out of rows, or use at='pattern'")

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.targets import reading_tokens
+from plateau_interp.hooks.prefix import following
 from plateau_interp.resolving import nearest
 from plateau_interp.types import HookedModel
 
@@ -63,11 +64,11 @@ def open_source(source: Source) -> Any:
     from plateau_interp.runs import Run  # runs know recipes, and recipes know interventions: not at import time
 
     path, found, step = source.rpartition("@")
-    if not found:
-        return Run(source).model()
-    if not step.isdigit():
+    if found and step.isdecimal():
+        return Run(path).model(int(step))
+    if found and not Path(source).is_dir():
         raise ValueError(f"expected a run as 'RUN' or 'RUN@STEP'; got {source!r}")
-    return Run(path).model(int(step))
+    return Run(source).model()
 
 
 @contextmanager
@@ -76,11 +77,12 @@ def reading_source(
 ) -> Iterator[ActivationReader]:
     """Read a source's activations at hook points, for whatever forward of ``model`` is running.
 
-    A model as source is run, without gradients, on the tokens that ``model`` reads; anything else is read and checked
-    once, here.
+    A model as source is run, without gradients, on the tokens that ``model`` reads and under the same attention mask;
+    anything else is read and checked once, here.
 
     Raises:
-        ValueError: if the source lacks a hook point, or is a model with other heads or another vocabulary.
+        ValueError: if the source lacks a hook point, is a model with other heads or another vocabulary, or a
+            bidirectional one whose patterns a causal one would get; in a forward, if it is too long for the source.
     """
     opened = open_source(source)
     if callable(opened):
@@ -120,23 +122,34 @@ def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> 
     if missing or source.cfg.n_heads != model.cfg.n_heads or source.cfg.d_vocab != model.cfg.d_vocab:
         mine, its = ((m.cfg.n_layers, m.cfg.n_heads, m.cfg.d_vocab) for m in (model, source))
         raise ValueError(f"layers, heads and vocabulary must fit: the model has {mine}, the source {its}")
+    is_pattern = any(point.endswith("hook_pattern") for point in points)
+    if is_pattern and model.cfg.attention_dir == "causal" != source.cfg.attention_dir:
+        raise ValueError(f"the source is {source.cfg.attention_dir}: its patterns look into a causal model's future")
     layers = [int(point.split(".")[1]) if point.startswith("blocks.") else None for point in points]
     last = None if None in layers else max(layer for layer in layers if layer is not None) + 1
     seen: dict[str, Tensor] = {}
-    forward = 0
+    ran: tuple[int, Tensor | None] = (0, None)
 
     def keep(act: Tensor, *, hook: Any) -> None:
         seen[hook.name] = act.detach()
 
-    with reading_tokens(model) as prefix:
+    with following(model) as prefix:
 
         def read(name: str, batch: int, length: int) -> Tensor:
-            nonlocal forward
-            if forward != prefix.forwards:
+            nonlocal ran
+            forward, mask = prefix.forwards, prefix.mask
+            if ran[0] != forward or ran[1] is not mask:
                 tokens = prefix.tokens(batch, length).to(next(source.parameters()).device)
+                _check_length(source, length)
                 with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
-                    source(tokens, stop_at_layer=last)
-                forward = prefix.forwards
+                    source(tokens, stop_at_layer=last, attention_mask=mask)
+                ran = (forward, mask)
             return seen[name]
 
         yield read
+
+
+def _check_length(source: Any, length: int) -> None:
+    """Refuse more tokens than a source with learned positions has positions for; rotary ones go on."""
+    if length > source.cfg.n_ctx and source.cfg.positional_embedding_type in ("standard", "shortformer"):
+        raise ValueError(f"the source reads {source.cfg.n_ctx} tokens at most, but the forward has {length}")

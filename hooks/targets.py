@@ -7,28 +7,25 @@ map that depends on the data depends on tokens that such a forward no longer rea
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Int
 from torch import Tensor
 
+from plateau_interp.hooks.prefix import Prefix, following
 from plateau_interp.resolving import resolve_indices
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 
 __all__ = [
     "MapFunction",
     "MapReader",
-    "Prefix",
     "check_map",
     "check_targets",
     "crop",
     "mapped_layers",
     "reading_maps",
-    "reading_tokens",
     "selection",
 ]
 
@@ -152,28 +149,30 @@ def reading_maps(
         A reader by layer; its maps have shape ``[batch|1, head|1, query, key]`` and the dtype of ``targets``.
 
     Raises:
-        ValueError: for targets that do not fit the model.
+        ValueError: for targets that do not fit the model, and rows of which none has a target.
     """
     chosen = mapped_layers(model, targets, layers)
     mask = selection(model, heads=heads, rows=rows)
     fixed = _fixed_maps(model, targets)
     if fixed is not None:
-        masked = {layer: _with_head_axis(fixed[layer]) * mask[..., : fixed[layer].shape[-1], :] for layer in chosen}
+        masked = {layer: _masked(fixed[layer], mask) for layer in chosen}
+        if rows is not None and not any(square.any() for square in masked.values()):
+            _refuse_rows(rows, [fixed[layer] for layer in chosen])
         yield {layer: _fixed_reader(square) for layer, square in masked.items()}
         return
-    with reading_tokens(model) as prefix:
+    with following(model) as prefix:
         compute = _computer(model, targets, prefix, weights=weights)
 
         def reader(layer: int) -> MapReader:
             def read(pattern: Tensor) -> Tensor:
-                target = compute(layer, pattern)
-                return crop(_with_head_axis(target) * mask[..., : target.shape[-1], :], pattern)
+                return crop(_masked(compute(layer, pattern), mask), pattern)
 
             return MapReader(read)
 
         yield {layer: reader(layer) for layer in chosen}
 
 
+@torch.inference_mode(mode=False)  # the context may be entered there, and left for training
 def selection(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence[int] | None) -> Tensor:
     """Which rows of which heads are meant, over the model's whole context: Bool ``[1, head|1, pos, 1]``."""
     device = next(model.parameters()).device
@@ -186,74 +185,6 @@ def selection(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence
     head_mask = torch.zeros(model.cfg.n_heads, dtype=torch.bool, device=device)
     head_mask[list(resolve_indices("head", heads, model.cfg.n_heads))] = True
     return mask & rearrange(head_mask, "head -> 1 head 1 1")
-
-
-class Prefix:
-    """The tokens up to those of the running forward, the ones in its key/value cache included."""
-
-    def __init__(self) -> None:
-        self._new: Tensor | None = None
-        self._all: Tensor | None = None
-        self._stage = 0
-        self.forwards = 0
-        """How many forwards have begun."""
-
-    def remember(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        """Keep what a forward reads (a forward pre-hook of the embedding)."""
-        self._new, self._stage = inputs[0], 0
-        self.forwards += 1
-
-    def enter(self, stage: int, module: Any, inputs: tuple[Any, ...]) -> None:
-        """A block begins (a forward pre-hook of it); one that did not come before it says: a forward from embeddings.
-
-        Such a forward may go on from where one with tokens stopped.
-        """
-        if stage != self._stage:
-            self._new = self._all = None
-            self.forwards += 1
-        self._stage = stage + 1
-
-    def tokens(self, batch: int, key: int) -> Int[Tensor, "batch key"]:
-        """The tokens of the running forward and those before it, by their expected number.
-
-        Raises:
-            ValueError: if they were not seen: a cache that was filled elsewhere, or a forward from embeddings.
-        """
-        if self._new is not None:
-            cached = key - self._new.shape[1]
-            if cached == 0:
-                self._all = self._new
-            elif self._all is not None and self._all.shape == (batch, cached):
-                self._all = torch.cat([self._all, self._new], dim=1)
-            else:
-                self._all = None
-            self._new = None
-        if self._all is None or self._all.shape != (batch, key):
-            raise ValueError(
-                f"the intervention depends on {key} tokens that were not all seen: attach it before the cache is "
-                "filled, and run the model from tokens"
-            )
-        return self._all
-
-
-@contextmanager
-def reading_tokens(model: HookedModel) -> Iterator[Prefix]:
-    """Watch the tokens that a model reads."""
-    embed = getattr(model, "embed", None)
-    if embed is None:
-        raise ValueError("the model has no embedding to read tokens from; give targets as a tensor")
-    prefix = Prefix()
-    stages = [*getattr(model, "blocks", ()), getattr(model, "ln_final", torch.nn.Identity())]
-    # Not a hook on the model itself: run_with_hooks and run_with_cache call its forward directly and would pass it by.
-    handles = [
-        embed.register_forward_pre_hook(prefix.remember),
-        *(module.register_forward_pre_hook(partial(prefix.enter, stage)) for stage, module in enumerate(stages)),
-    ]
-    try:
-        yield prefix
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _task(model: HookedModel) -> Task:
@@ -326,6 +257,18 @@ def _computer(
         return _pad(target, model.cfg.n_ctx)
 
     return compute_all
+
+
+@torch.inference_mode(mode=False)
+def _masked(square: Tensor, mask: Tensor) -> Tensor:
+    return _with_head_axis(square) * mask[..., : square.shape[-1], :]
+
+
+def _refuse_rows(rows: Sequence[int], maps: Sequence[Tensor]) -> None:
+    """Say which rows have targets, unless none has: an empty map is meant."""
+    having = sorted({int(row) for square in maps for row in square.any(dim=-1).nonzero()[:, -1]})
+    if having:
+        raise ValueError(f"rows {list(rows)} have no target; those that do are {having}")
 
 
 def _pad(square: Tensor, size: int) -> Tensor:

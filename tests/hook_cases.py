@@ -79,6 +79,13 @@ def tokens_for(model: Any, *, n: int = 5, seed: int = 0) -> Tensor:
     return torch.randint(0, model.cfg.d_vocab, (n, 8), generator=torch.Generator().manual_seed(seed))
 
 
+def padded(tokens: Tensor) -> Tensor:
+    """A mask under which the first sequence begins at its fourth token."""
+    mask = torch.ones_like(tokens)
+    mask[0, :3] = 0
+    return mask
+
+
 def pattern_name(layer: int) -> str:
     return f"blocks.{layer}.attn.hook_pattern"
 

@@ -1,5 +1,5 @@
 import math
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from hook_cases import (
     gpt_neox,
     gradients,
     kind_name,
+    padded,
     pattern_name,
     recheck,
     tokens_for,
@@ -26,6 +27,7 @@ from plateau_interp.decoding import greedy_answers, greedy_continuation
 from plateau_interp.hooks import (
     AblateHeads,
     BiasAttention,
+    During,
     FixAttention,
     MaskAttention,
     MixAttention,
@@ -520,6 +522,78 @@ def test_nothing_leaks_from_the_future() -> None:
     for name, edit in EVERYWHERE.items():
         with intervening(model, edit(model)):
             assert torch.equal(model(tokens)[:, :6], model(changed)[:, :6]), name
+
+
+def test_a_uniform_head_reads_no_padding() -> None:
+    model = toy(attention="softmax")
+    tokens = tokens_for(model)
+    with intervening(model, AblateHeads([0], by="uniform")):
+        pattern = model.run_with_cache(tokens, attention_mask=padded(tokens))[1]["pattern", 0]
+        assert torch.equal(activation(model, tokens, pattern_name(0))[0, 0, 5, :6], torch.full((6,), 1 / 6))
+    assert pattern[0, 0, 5, :6].tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+    assert pattern[1, 0, 5, :6].tolist() == pytest.approx([1 / 6] * 6)
+    assert not pattern[0, 0, :3].any()
+
+
+def test_patterns_of_a_bidirectional_model_are_refused_for_a_causal_one() -> None:
+    model, other = gpt_neox(), gpt_neox(seed=5)
+    other.cfg.attention_dir = "bidirectional"
+    with pytest.raises(ValueError, match="the source is bidirectional"), intervening(model, PatchAttention(other)):
+        pass
+    with intervening(other, PatchAttention(model)):
+        other(tokens_for(other))
+
+
+def test_a_bidirectional_row_has_keys_left_on_both_sides() -> None:
+    model = gpt_neox()
+    model.cfg.attention_dir = "bidirectional"
+    tokens = tokens_for(model)
+    with intervening(model, MaskAttention(keys=[0], at="scores")):
+        pattern = activation(model, tokens, pattern_name(0))
+    assert not pattern[..., 0].any()
+    torch.testing.assert_close(pattern.sum(dim=-1), torch.ones(5, 4, 8))
+    everything = MaskAttention(keys=range(16), at="scores")
+    with pytest.raises(ValueError, match="row 0 would have no key left"), intervening(model, everything):
+        pass
+
+
+def test_a_mix_towards_a_schedule_whose_time_did_not_come_is_not_reported() -> None:
+    model = toy()
+    with intervening(model, MixAttention(0.5, towards=During(FixAttention(), start=50))):
+        model(tokens_for(model))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        FixAttention(rows=[1]),
+        BiasAttention(rows=[1, 2]),
+        MaskAttention(rows=[0]),
+        MaskAttention(keys=[5], rows=[3]),
+        BiasAttention(targets=OMEGA, rows=[3]),
+    ],
+)
+def test_rows_without_a_target_are_refused(edit: Intervention) -> None:
+    model = toy(n_layers=2)
+    with (
+        pytest.raises(ValueError, match=r"rows \[.*\] have no target; those that do are \[.*[457]"),
+        intervening(model, edit),
+    ):
+        pass
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_a_context_entered_in_inference_mode_serves_training(name: str) -> None:
+    model = toy(attention="softmax")
+    edit = EVERYWHERE[name](model)
+    with intervening(model, edit):
+        expected = gradients(model, tokens_for(model))
+    with ExitStack() as stack:
+        with torch.inference_mode():
+            stack.enter_context(intervening(model, edit))
+        found = gradients(model, tokens_for(model))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 # Bad input

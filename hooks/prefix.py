@@ -1,0 +1,169 @@
+"""The forward that is running and what went before it: how many positions, which tokens, which of them are padding.
+
+A hook sees one activation. Under a key/value cache that is the last few positions of a sequence; what an intervention
+means by a position, a data-dependent target or a source may depend on all of it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from plateau_interp.types import HookedModel
+
+__all__ = ["Prefix", "following"]
+
+NOTHING: tuple[Tensor | None, Tensor | None] = (None, None)
+
+
+class Prefix:
+    """The running forward's tokens after those in its key/value cache, as its module's hooks tell them.
+
+    A cache is known by its keys: when a block has added to them, the new keys stand for the tokens so far. So caches
+    may take turns, and be frozen; keys that somebody else made, reordered or copied are not known.
+
+    Attributes:
+        forwards: how many forwards have begun.
+        mask: the attention mask ``[batch, key]`` that the model was given, 0 for padding; None without.
+    """
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        self.mask: Tensor | None = None
+        self._announced = NOTHING
+        self._tokens_of: Any = WeakIdKeyDictionary()
+        self._last: Tensor | None = None
+        self._new: Tensor | None = None
+        self._all: Tensor | None = None
+        self._joined: tuple[Tensor, Tensor, Tensor] | None = None
+        self._cached = self._n_new = 0
+        self._stage = 0
+        self._is_early = self._was_read_early = False
+
+    def start(self, length: int) -> int:
+        """Which position an activation of so many positions begins at: after the cache, or 0 if it is of all of them.
+
+        Before the first block the call of the model alone says what the cache holds.
+        """
+        if self._is_early and length == self._n_new:
+            self._was_read_early = True
+        return self._cached if length == self._n_new else 0
+
+    def tokens(self, batch: int, key: int) -> Int[Tensor, "batch key"]:
+        """The tokens of the running forward and those before it, by their expected number.
+
+        Raises:
+            ValueError: if they were not seen: a cache that was filled elsewhere, or a forward from embeddings.
+        """
+        if self._is_early and key != self._cached + self._n_new:
+            self._place(None, key)
+        if self._all is None or self._all.shape != (batch, key):
+            raise ValueError(
+                f"the intervention depends on {key} tokens that were not all seen: attach it before the cache is "
+                "filled, and run the model from tokens"
+            )
+        return self._all
+
+    def call(self, module: Any, args: Any, kwargs: Mapping[str, Any]) -> None:
+        """The model is called; ``run_with_hooks`` and ``generate`` skip this."""
+        cache, mask = kwargs.get("past_kv_cache"), kwargs.get("attention_mask")
+        if cache is not None and mask is not None:
+            mask = torch.cat([cache.previous_attention_mask, mask.to(cache.previous_attention_mask.device)], dim=1)
+        self._announced = (None if cache is None else cache[0].past_keys, mask)
+
+    def embed(self, module: Any, args: tuple[Any, ...]) -> None:
+        """Tokens are embedded, before any block knows of the cache."""
+        self.forwards += 1
+        self._last, self._new, self._stage = self._all, args[0], 0
+        keys, self.mask = self._announced
+        self._announced = NOTHING
+        self._is_early, self._was_read_early = True, False
+        self._place(keys, args[0].shape[-1])
+
+    def enter_block(self, stage: int, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """A block begins; its own cache does not hold the new positions yet."""
+        self._announced = NOTHING
+        self._enter(stage)
+        entry = kwargs.get("past_kv_cache_entry")
+        said, was_read_early = self._cached, self._was_read_early
+        self._is_early = self._was_read_early = False
+        self._place(None if entry is None else entry.past_keys, args[0].shape[1])
+        self.mask = kwargs.get("attention_mask")
+        if was_read_early and said != self._cached:
+            raise ValueError(
+                "an edit before the first block depends on how many positions the key/value cache holds, which "
+                "run_with_hooks does not let it know: call the model itself"
+            )
+
+    def leave_block(self, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
+        """A block has added to its cache, if it has one that is not frozen."""
+        entry = kwargs.get("past_kv_cache_entry")
+        if entry is not None and self._all is not None and entry.past_keys.shape[1] == self._all.shape[1]:
+            self._tokens_of[entry.past_keys] = self._all
+
+    def enter_end(self, stage: int, module: Any, args: Any) -> None:
+        """The final LayerNorm begins."""
+        self._enter(stage)
+
+    def _enter(self, stage: int) -> None:
+        """What did not come before this stage says: a forward from embeddings.
+
+        Such a forward may go on from where one with tokens stopped.
+        """
+        if stage != self._stage:
+            self._new = self._all = None
+            self._was_read_early = False
+            self.forwards += 1
+        self._stage = stage + 1
+
+    def _place(self, keys: Tensor | None, n_new: int) -> None:
+        """Put the embedded tokens after those that the keys stand for, in a forward of ``n_new`` positions."""
+        new = self._new
+        self._cached, self._n_new = 0 if keys is None else keys.shape[1], n_new
+        length = self._cached + n_new
+        if new is None or new.shape[1] == length:
+            self._all = new
+            return
+        # Without its cache, generate embeds the new token alone and runs all positions.
+        before = self._last if keys is None else self._tokens_of.get(keys)
+        if before is None or before.shape != (len(new), length - new.shape[1]):
+            self._all = None
+        elif self._joined is None or self._joined[0] is not before or self._joined[1] is not new:
+            self._all = torch.cat([before, new], dim=1)
+            self._joined = before, new, self._all
+        else:
+            self._all = self._joined[2]
+
+
+@contextmanager
+def following(model: HookedModel) -> Iterator[Prefix]:
+    """Follow the forwards of a model, while the context is open.
+
+    Raises:
+        ValueError: if the model has no token embedding.
+    """
+    module: Any = model
+    if getattr(module, "embed", None) is None:
+        raise ValueError("the model has no embedding to read tokens from; give targets as a tensor")
+    prefix = Prefix()
+    blocks = list(getattr(module, "blocks", ()))
+    end = getattr(module, "ln_final", torch.nn.Identity())
+    # run_with_hooks passes the first of these by: it calls the model's forward directly.
+    handles = [
+        module.register_forward_pre_hook(prefix.call, with_kwargs=True),
+        module.embed.register_forward_pre_hook(prefix.embed),
+        end.register_forward_pre_hook(partial(prefix.enter_end, len(blocks))),
+    ]
+    for stage, block in enumerate(blocks):
+        handles.append(block.register_forward_pre_hook(partial(prefix.enter_block, stage), with_kwargs=True))
+        handles.append(block.register_forward_hook(prefix.leave_block, with_kwargs=True))
+    try:
+        yield prefix
+    finally:
+        for handle in handles:
+            handle.remove()
