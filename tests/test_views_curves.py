@@ -50,6 +50,18 @@ def test_one_run_is_drawn_as_measured():
     assert words(right) == ["drop, step 20"]
 
 
+def test_one_measured_step_is_a_point():
+    early, later = (curves_figure(metrics(n_steps=n), ["loss"]).axes[0].get_lines()[0] for n in (1, 2))
+    assert (early.get_marker(), later.get_marker()) == ("o", "None")
+
+
+def test_a_negative_cosine_is_not_cut_off():
+    table = metrics().assign(cosine=np.linspace(-0.2, 0.9, 40))
+    low, high = curves_figure(table, ["cosine"]).axes[0].get_ylim()
+    assert (low, high) == pytest.approx((-0.21, 1.03))
+    assert curves_figure(table.abs(), ["cosine"]).axes[0].get_ylim() == (-0.05, 1.03)
+
+
 def test_levels_stand_at_their_height():
     axes = curves_figure(metrics(), ["loss"], levels=Levels(floor=1.3)).axes[0]
     straight = [line for line in axes.get_lines() if len(line.get_xdata()) == 2]

@@ -475,6 +475,7 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     for line in drawn:
         values = line.values
         style: Any = {"linewidth": 1.2 if line.thin else 1.8, "linestyle": "--" if line.dashed else "-"}
+        style["marker"] = "o" if len(values.step) == 1 else None  # one measured step has no line
         axes.plot(values.step, values.mean, color=line.colour, label=_kept(line.label), **style)
         if values.n_runs > 1:
             low, high = values.mean - values.deviation, values.mean + values.deviation
@@ -482,7 +483,9 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     axes.set(title=title(column, drawn), xlabel="training step", ylabel=look.unit)
     axes.margins(x=0.01)
     if look.limits:
-        axes.set_ylim(*look.limits)
+        low, high = look.limits
+        lowest = min((float(line.values.mean.min()) for line in drawn), default=low)
+        axes.set_ylim(min(low, 1.05 * lowest), high)  # a mean cosine may be negative
 
 
 def _kept(label: str) -> str | None:
