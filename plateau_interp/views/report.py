@@ -231,7 +231,7 @@ def _facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, 
             _range(drops, "{:.0f}", before="step " if one else ""),
             f"after {samples[0]:,} sequences"
             if one and samples[0] is not None
-            else f"{'' if one else 'step '}half of the way to the floor",
+            else f"{'' if one else 'step at '}half of the way to the floor",
         ),
         ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors)),
     ]
