@@ -9,7 +9,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, FixAttention, ScaleGradient, When
+from plateau_interp.hooks import AmplifySlowGradient, FixAttention, ScaleGradient, When
 from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe
@@ -279,7 +279,7 @@ def test_answers_of_several_tokens_are_decoded() -> None:
 
 
 @pytest.mark.parametrize("task", [FINITE, FiniteSum(n=5, p=7)], ids=lambda task: task.name)
-@pytest.mark.parametrize("interventions", [(), (AmplifySlowGradient(), BiasAttention(factor=2.0))])
+@pytest.mark.parametrize("interventions", [(), (AmplifySlowGradient(), FixAttention(total=0.5))])
 def test_measuring_a_finite_task_changes_no_bit(task: Any, interventions: Any) -> None:
     def trained(meter: Meter | None) -> tuple[list[float], list[Tensor]]:
         model = toy_model(task, d_model=16)

@@ -33,7 +33,7 @@ from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import Intervention
 
 PLAIN: list[Intervention] = [
-    BiasAttention(factor=2.5, layers=[0], rows=range(3), at="scores"),
+    BiasAttention(factor=2.5, layers=[0], rows=range(5, 8), at="scores"),
     FixAttention(total=0.5, heads=[1]),
     MixAttention(0.3, PatchAttention("runs/a@20", layers=[0])),
     PatchAttention("runs/a", rows=[1, 2]),
