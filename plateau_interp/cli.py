@@ -141,6 +141,7 @@ class Compare:
         from plateau_interp.runs import Run
         from plateau_interp.views.report import write_report
 
+        _check_folder(self.out)
         runs = [Run(path) for path in self.runs]
         table = compare({str(run.path): run.summary for run in runs})
         page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
@@ -150,7 +151,7 @@ class Compare:
         first, *others = table.to_dict(orient="records")
         names = [str(name) for name in first if f"{name}_change" in first]
         rows = [
-            [name.replace("_", " "), _told(first, name, changed=False), *(_told(run, name) for run in others)]
+            [_in_words(name), _told(first, name, changed=False), *(_told(run, name) for run in others)]
             for name in names
         ]
         _print_table(["", *table["run"]], rows)
@@ -177,6 +178,7 @@ class Report:
 
         if not self.runs:
             raise UsageError("which run? plateau report RUN [RUN ...]")
+        _check_folder(self.out)
         runs = [Run(path) for path in self.runs]
         reports = [str(write_report(run)) for run in runs] if self.out is None else [str(write_report(runs, self.out))]
         if self.json:
@@ -219,6 +221,8 @@ class Reproduce:
         from plateau_interp.runs import RunError
 
         check_device(self.device)
+        _check_folder(self.out)
+        _check_folder(self.publish)
         paper = plugin("experiments", self.paper)
         chosen = paper.choose(self.experiments)
         runs = Path("runs", paper.name) if self.out is None else self.out
@@ -327,12 +331,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (`plateau list tasks | head -1`): say nothing, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
-        if sys.flags.dev_mode:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if sys.flags.dev_mode or (isinstance(error, RuntimeError) and "memory" not in str(error)):
             raise
-        _complain(" ".join(str(error).split()))
+        _complain(" ".join(_reason(error).split()))
         return MISTAKE
     return 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (MemoryError, RuntimeError)):
+        return f"not enough memory for these sizes: {str(error).partition('. ')[0] or 'no more could be had'}"
+    return str(error)
 
 
 def _read_verb(words: list[str]) -> Verb:
@@ -406,12 +418,24 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
+def _check_folder(path: Path | None) -> None:
+    """Refuse a file where a folder is to be, before any work is done."""
+    if path is not None and path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; a folder is needed")
+
+
+def _in_words(column: str) -> str:
+    """A column's name for people: ``steps_to_50`` is ``steps to 50 %``."""
+    return column.replace("_", " ") + (" %" if column.startswith(("steps_to_", "samples_to_")) else "")
+
+
 def _told(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
-    """A number of a run, and its change: steps and samples in full, peaks in six digits."""
+    """A number of a run, and its change: steps and samples in full, others to four digits after the point."""
     value, change = run[name], run[f"{name}_change"]
+    is_count = name not in ("plateau_level", "peak_cosine", "peak_repetition")
     if value != value:
-        return "not measured" if name.startswith("peak_") else "not reached"
-    form = ",.0f" if value == int(value) else "g"
+        return {"plateau": "none", "peak": "not measured"}.get(name.partition("_")[0], "not reached")
+    form = ",.0f" if is_count else ".4f"
     return f"{value:{form}}" if not changed or change != change else f"{value:{form}} ({change:+{form}})"
 
 

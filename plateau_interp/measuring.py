@@ -107,7 +107,11 @@ class Meter:
         """
         rows = answer_rows(self.task)
         for point in self.cosine_at:
-            if resolve_hook_points(model, point) != (point,):
+            try:
+                found = resolve_hook_points(model, point)
+            except ValueError as error:
+                raise ValueError(f"cosine_at: {error}") from None
+            if found != (point,):
                 raise ValueError(f"cosine_at takes hook points one by one; {point!r} stands for several")
 
         def keep_pattern(pattern: Tensor, *, hook: Any) -> None:

@@ -241,7 +241,8 @@ NEXT_FIELD = re.compile(r",(?=[\w-]+=)")
 def read_plugin(kind: PluginKind, text: str) -> Any:
     """The plug-in that a word names; values are JSON, or plain text where they are not.
 
-    Text that has ``,FIELD=`` in it has to be JSON, in quotes.
+    Text that has ``,FIELD=`` in it has to be JSON, in quotes, such as the word within
+    ``during:intervention="bias-attention:factor=3",start=5``.
 
     Raises:
         ValueError: for an unknown plug-in or field, a value of the wrong type, or a word of another form.
@@ -252,15 +253,26 @@ def read_plugin(kind: PluginKind, text: str) -> Any:
     """
     from plateau_interp.recipes import decode
 
+    data = _plain_data(kind, text)
+    return decode(kind, data, path=data["name"])
+
+
+def _plain_data(kind: PluginKind, text: str) -> dict[str, Any]:
+    """What a recipe says in the place of a word; where a field is an intervention, its value may be a word, too."""
+    from plateau_interp.types import Intervention
+
     name, _, rest = text.partition(":")
-    plugin(kind, name)
+    hints = get_type_hints(plugin(kind, name))
     data: dict[str, Any] = {"name": name}
     while rest:
         field, equals, rest = rest.partition("=")
         if not equals:
             raise UsageError(f"{text!r}: expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,...")
-        data[field.replace("-", "_")], rest = _first_value(rest)
-    return decode(kind, data, path=name)
+        field = field.replace("-", "_")
+        value, rest = _first_value(rest)
+        is_word = isinstance(value, str) and hints.get(field) is Intervention
+        data[field] = _plain_data("hooks", value) if is_word else value
+    return data
 
 
 def _first_value(text: str) -> tuple[Any, str]:

@@ -222,11 +222,12 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
 
 
 def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
-    """One row a run; each number that is a step or a peak also as its difference from the first run's.
+    """One row a run; each number also as its difference from the first run's.
 
-    Columns: ``run``, ``drop_step``, ``steps_to_50`` …, ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and
-    for each of them ``…_change``; for runs with a validation set also ``train_95_step``, ``validation_95_step`` and
-    ``grokking_delay``, and for those with several groups ``grokking_delay_GROUP``.
+    Columns: ``run``, ``plateau_level``, ``plateau_start``, ``plateau_end``, ``drop_step``, ``steps_to_50`` …,
+    ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and for each of them ``…_change``; for runs with a
+    validation set also ``train_95_step``, ``validation_95_step`` and ``grokking_delay``, and for those with several
+    groups ``grokking_delay_GROUP``.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -244,6 +245,9 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
 def _comparable(summary: Summary) -> dict[str, float | None]:
     return {
+        "plateau_level": summary.level,
+        "plateau_start": summary.start,
+        "plateau_end": summary.end,
         "drop_step": summary.drop_step,
         **{f"steps_to_{percent}": step for percent, step in summary.steps_to.items()},
         **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},

@@ -13,7 +13,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.resolving import listed, resolve_hook_points
+from plateau_interp.resolving import check_fits, listed, resolve_hook_points
 from plateau_interp.training import stream_generator
 from plateau_interp.types import HookedModel, Task, answer_rows
 
@@ -74,7 +74,7 @@ def probe(
 
     Raises:
         ValueError: for a hook point that does not exist, is several, does not fire or has no query axis; for a split
-            that leaves a set without sequences; for ``max_iterations`` below 1.
+            that leaves a set without sequences; for ``max_iterations`` below 1; for a model too small for the task.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
 
@@ -92,6 +92,7 @@ def probe(
         )
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
+    check_fits(model, task)
     # Imported here because it takes seconds and nothing else needs it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier

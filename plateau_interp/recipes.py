@@ -373,6 +373,8 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
     except ValidationError as error:
         raise RecipeError(f"{path}: {error.errors()[0]['msg']}; got {value!r}") from None
     except PydanticSchemaGenerationError:
+        if hint is Intervention:
+            raise RecipeError(f"{path}: expected an intervention as {{'name': ...}}; got {value!r}") from None
         raise RecipeError(f"{path}: no plain data can be a {getattr(hint, '__name__', hint)}") from None
 
 

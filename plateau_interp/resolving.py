@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from plateau_interp.types import HookedModel
+from plateau_interp.types import HookedModel, Task
 
-__all__ = ["listed", "nearest", "resolve_hook_points", "resolve_indices"]
+__all__ = ["check_fits", "listed", "nearest", "resolve_hook_points", "resolve_indices"]
 
 GATES = {
     "hook_result": "attn_result",
@@ -69,6 +69,18 @@ def resolve_hook_points(model: HookedModel, names: str | Sequence[str]) -> tuple
                 raise ValueError(f"hook point {match!r} does not fire while cfg.use_{flag} is off; {_remedy(flag)}")
         found.update(dict.fromkeys(matches))
     return tuple(found)
+
+
+def check_fits(model: HookedModel, task: Task) -> None:
+    """Refuse a model that is too small for a task's sequences or its vocabulary.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    if model.cfg.n_ctx < task.n_pos - 1:
+        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {task.n_pos - 1}")
+    if model.cfg.d_vocab < task.d_vocab:
+        raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")
 
 
 def resolve_indices(kind: str, indices: Sequence[int] | None, size: int) -> tuple[int, ...]:

@@ -132,7 +132,11 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """One row a measured step; columns ``step``, ``samples``, ``loss`` and the meter's."""
+        """One row a measured step; columns ``step``, ``samples``, ``loss`` and the meter's.
+
+        Raises:
+            RunError: if rows are missing that were there at the last checkpoint.
+        """
         return pd.DataFrame(self._rows())
 
     @property
@@ -142,9 +146,10 @@ class Run:
         Raises:
             RunError: if no step was measured yet.
         """
-        if self.metrics.empty:
+        metrics = self.metrics
+        if metrics.empty:
             raise RunError(f"{self.path} has no measured step yet: there is nothing to summarise")
-        return summarise(self.metrics, task=self.task, batch_size=self.recipe.batch_size)
+        return summarise(metrics, task=self.task, batch_size=self.recipe.batch_size)
 
     @cached_property
     def example(self) -> Batch:
@@ -234,7 +239,11 @@ class Run:
         fork = Run.create(path.with_name(f"{path.name}-from-{at}") if out is None else out, recipe)
         with _only_writer(fork.path):
             if not fork.checkpoints:
-                self._bequeath(fork, at, device=device)
+                try:
+                    self._bequeath(fork, at, device=device)
+                except BaseException:  # Ctrl-C too; there is nothing of anybody else's in the folder
+                    shutil.rmtree(fork.path)
+                    raise
         return fork
 
     def _bequeath(self, fork: "Run", at: int, *, device: str | torch.device) -> None:
@@ -373,12 +382,6 @@ class Run:
         """Bring everything, the metrics too, to the last checkpoint; return the numbers of the step before it."""
         latest = self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
         rows = [row for row in self._rows() if row["step"] < self.step]
-        expected = list(range(0, self.step, self.recipe.measure_every))
-        if [row["step"] for row in rows] != expected:
-            raise RunError(
-                f"{self.path / 'metrics.jsonl'} has {len(rows)} rows before step {self.step}, not the expected "
-                f"{len(expected)}: one for every {self.recipe.measure_every} steps from 0 on"
-            )
         # Nothing is written before all that was there has been read and found good.
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
             shutil.rmtree(leftover)
@@ -423,16 +426,21 @@ class Run:
         _copy_weights(model, tensors)
 
     def _rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut off by a kill does not count."""
-        file = self.path / "metrics.jsonl"
-        if not file.exists():
-            return []
+        """The lines of metrics.jsonl, all that belong there; a last line cut off by a kill does not count."""
+        file, reached = self.path / "metrics.jsonl", self.step
         try:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+            rows = [json.loads(line) for line in lines]
         except ValueError as error:
             raise _damaged(file, error) from None
         if not all(isinstance(row, dict) and "step" in row for row in rows):
             raise _damaged(file, ValueError("a line is no row of metrics"))
+        before, every = [row["step"] for row in rows if row["step"] < reached], self.recipe.measure_every
+        if before != list(range(0, reached, every)):
+            raise RunError(
+                f"{file} has {len(before)} rows before step {reached}, not the expected {len(range(0, reached, every))}"
+                f": one for every {every} steps from 0 on"
+            )
         return [_with_nan(row) for row in rows]
 
 

@@ -20,6 +20,7 @@ from torch.nn import Parameter
 from plateau_interp.intervening import advance, intervening
 from plateau_interp.measuring import Meter
 from plateau_interp.optimizers import Adam, LearningRateSchedule
+from plateau_interp.resolving import check_fits
 from plateau_interp.types import Batch, HookedModel, Intervention, OptimizerSpec, Task, is_finite
 
 __all__ = ["Step", "samples_before", "stream_generator", "train", "training_batch"]
@@ -98,8 +99,8 @@ def train(
         `Step` records of the steps ``start`` to ``steps - 1``.
 
     Raises:
-        ValueError: at the first ``next``, for a number that cannot be or a meter of another task; at a step where every
-            parameter is frozen.
+        ValueError: at the first ``next``, for a number that cannot be, a meter of another task or a model too small for
+            it; at a step where every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -116,8 +117,11 @@ def train(
         raise ValueError(f"grad_clip must be positive; got {grad_clip}")
     if meter is not None and meter.task != task:
         raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
+    check_fits(model, task)
     if optimizer is None:
         optimizer = Adam()
+    elif not isinstance(optimizer, torch.optim.Optimizer) and not hasattr(optimizer, "build"):
+        raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {optimizer!r}")
     if not isinstance(optimizer, torch.optim.Optimizer):
         optimizer = optimizer.build(model.named_parameters())
     device = next(model.parameters()).device

@@ -121,10 +121,15 @@ def test_help(words, capsys, snapshot):
         ),
         ("train moving-window-sum --out @out --device nowhere", "unknown device 'nowhere'; expected cpu, cuda"),
         ("train moving-window-sum --out @out --device meta:x", "unknown device 'meta:x'; expected cpu, cuda"),
-        ("train @out.yaml --out @out", "[Errno 2] No such file or directory: '@out.yaml'"),
+        ("train @out.yaml --out @out", "@out.yaml: No such file or directory"),
         ("fork @out --at 3 --out @out2", "@out is not a folder; `plateau train` makes a run"),
         ("report", "which run? plateau report RUN [RUN ...]"),
         ("report @out", "@out is not a folder; `plateau train` makes a run"),
+        ("report @run --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("compare @run @run --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("reproduce loss-plateau fig2 --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("reproduce loss-plateau fig2 --publish @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("train moving-window-sum --d-model 100000000 --out @out", "not enough memory for these sizes: "),
         ("compare @run", "comparing needs at least two runs; got 1"),
         ("fork @run --at 7 --out @out", "@run can be forked at steps 0 to 6; got 7"),
         ("fork @run --at 3 --out @out --hook ablate-heads:heads=[3]", "there is no head 3: "),
@@ -156,7 +161,7 @@ def test_a_disk_error_is_told_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert plateau(f"train moving-window-sum {TINY} --steps 2 --out {tmp_path}/file/run") == 2
     told = capsys.readouterr().err
-    assert told.startswith("plateau: [Errno 20] Not a directory")
+    assert told == f"plateau: {tmp_path}/file/run: Not a directory\n"
     assert told.count("\n") == 1
 
 
@@ -261,7 +266,9 @@ def test_forking_and_comparing(run, tmp_path, capsys):
     assert plateau(f"compare {run} {fork} --out {tmp_path / 'page'}") == 0
     told = capsys.readouterr().out
     assert (tmp_path / "page" / "index.html").exists()
-    assert f"{table[1]['peak_cosine']:g} ({table[1]['peak_cosine_change']:+g})" in told
+    assert f"{table[1]['peak_cosine']:.4f} ({table[1]['peak_cosine_change']:+.4f})" in told
+    assert "steps to 99 %" in told
+    assert "plateau level" in told
     assert "not reached" in told
 
 

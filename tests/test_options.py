@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from plateau_interp import options
-from plateau_interp.hooks import BiasAttention, During, FreezeWeights, PatchAttention
+from plateau_interp.hooks import BiasAttention, During, FixAttention, FreezeWeights, PatchAttention
 from plateau_interp.optimizers import SGD, Adam
 from plateau_interp.options import UsageError, check_device, read_plugin, read_training, write_plugin
 from plateau_interp.recipes import Recipe
@@ -86,6 +86,12 @@ def test_values_are_lists_text_and_other_plugins():
     during = read_plugin("hooks", 'during:intervention={"name": "bias-attention", "factor": 3},start=5')
     assert isinstance(during.intervention, BiasAttention)
     assert (during.intervention.factor, during.start) == (3, 5)
+    word = 'during:start=5,intervention="bias-attention:factor=3,layers=[0]"'
+    assert repr(read_plugin("hooks", word)) == repr(During(BiasAttention(factor=3.0, layers=[0]), start=5))
+    word = "during:intervention=fix-attention,stop=2"
+    assert repr(read_plugin("hooks", word)) == repr(During(FixAttention(), stop=2))
+    with pytest.raises(ValueError, match=r"^during\.intervention: expected an intervention as .*; got 5"):
+        read_plugin("hooks", "during:intervention=5")
     for path in ('"runs/n=4,k=2@6"', "runs/n4,7@6", "[runs]@6"):
         patch = read_plugin("hooks", f"patch-attention:source={path},heads= [1]")
         assert (patch.source, patch.heads) == (path.strip('"'), (1,))

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typecheck import unchecked
 
 from plateau_interp.measuring import Meter
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.optimizers import SGD, Adam
+from plateau_interp.probing import probe
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training import Step, samples_before, stream_generator, train, training_batch
 
@@ -132,6 +134,25 @@ def test_clipping_counts_the_gradients_of_what_the_optimiser_has_alone() -> None
         torch.nn.utils.clip_grad_norm_(loop.blocks[0].mlp.parameters(), 0.5)
         optimizer.step()
     assert same_weights(trained, loop)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (MovingWindowSum(n=5, p=7), "the model reads n_ctx=9 tokens; moving-window-sum's inputs have 10"),
+        (MovingWindowSum(n=4, p=11), "the model knows d_vocab=8 tokens; moving-window-sum has 12"),
+    ],
+)
+def test_a_model_that_is_too_small_for_the_task_is_refused(task: MovingWindowSum, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(train(tiny(), task, steps=1))
+    with pytest.raises(ValueError, match=message):
+        probe(tiny(), task, n_sequences=4, n_train_sequences=2)
+
+
+def test_an_optimiser_by_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer must be plain data such as Adam\(\), or .*; got 'adam'"):
+        next(unchecked(train)(tiny(), TASK, steps=1, optimizer="adam"))
 
 
 def test_clipping_bounds_the_first_sgd_update() -> None:
