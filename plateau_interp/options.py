@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import dropwhile, pairwise, takewhile
 from pathlib import Path
@@ -78,8 +79,14 @@ def parse(
     """The dataclass that the words fill in; ``--help`` prints and exits.
 
     Raises:
-        UsageError: for words that do not fit; tyro's box with the reason, made one line.
+        UsageError: for words that do not fit; tyro's box with the reason, made one line. And for an option that is
+            given twice, of which tyro would forget the first.
     """
+    options = [word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    if twice := [option for option, times in Counter(options).items() if times > 1]:
+        raise UsageError(
+            f"{twice[0]} is given twice; where it takes several values: {twice[0]} A B; see `{prog} --help`"
+        )
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):

@@ -134,6 +134,11 @@ def test_help(words, capsys, snapshot):
         ("fork @run --at 7 --out @out", "@run can be forked at steps 0 to 6; got 7"),
         ("fork @run --at 3 --out @out --hook ablate-heads:heads=[3]", "there is no head 3: "),
         ("train moving-window-sum --out @run", "@run holds the run of another recipe (task.n is 4 there and 16 here)"),
+        (
+            "train moving-window-sum --hook fix-attention --hook bias-attention --out @out",
+            "--hook is given twice; where it takes several values: --hook A B; see `plateau train moving-window-sum",
+        ),
+        ("train moving-window-sum --d-model 8 --d_model=9 --out @out", "--d-model is given twice; "),
         ("list taks", "kind: expected one of 'tasks', 'hooks', 'optimizers', 'experiments'; got 'taks'; see "),
         ("list tasks --jsn", "Unrecognized options: --jsn; did you mean --json?; see `plateau list --help`"),
     ],
