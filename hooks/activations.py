@@ -314,7 +314,8 @@ def patch_by_position(
         The share restored, ready for a heat map.
 
     Raises:
-        ValueError: if the shapes differ, the metric does not, or there is no such hook point.
+        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
+            point.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -350,7 +351,8 @@ def patch_by_head(
         The share restored, ready for a heat map.
 
     Raises:
-        ValueError: if the shapes differ, the metric does not, or there is no such hook point.
+        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
+            point.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -384,17 +386,26 @@ def _patch_each(
         cache[hook.name] = act
 
     with model.hooks(fwd_hooks=[(point, keep) for point in points]):
-        best = torch.as_tensor(metric(model(clean)))
-    worst = torch.as_tensor(metric(model(corrupted)))
+        best = _one_number(metric(model(clean)))
+    worst = _one_number(metric(model(corrupted)))
     if best == worst:
         raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
 
     def patched(point: str, place: Mapping[str, Any]) -> Tensor:
         with intervening(model, PatchActivation(point, cache[point], **place)):
-            return torch.as_tensor(metric(model(corrupted)))
+            return _one_number(metric(model(corrupted)))
 
     values = torch.stack([patched(point, place) for point in points for place in places])
     return rearrange((values - worst) / (best - worst), "(layer place) -> layer place", layer=len(points))
+
+
+def _one_number(measured: Any) -> Tensor:
+    value = torch.as_tensor(measured)
+    if value.numel() != 1:
+        raise ValueError(f"the metric must be one number; got {tuple(value.shape)}")
+    if not value.isfinite():
+        raise ValueError(f"the metric must be finite; got {value.item()}")
+    return value.reshape(())
 
 
 def _head_count(model: HookedModel, point: str) -> int:

@@ -391,3 +391,17 @@ def test_patching_inputs_that_cannot_be_compared_is_refused() -> None:
         patch_by_position(model, last_difference, clean=tokens, corrupted=tokens.flip(0), at="resid_pre")
     with pytest.raises(ValueError, match="has no head axis"):
         patch_by_head(model, last_difference, clean=tokens, corrupted=tokens.flip(0), at="hook_mlp_out")
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        (lambda logits: logits[:, 0, 0], r"must be one number; got \(5,\)"),
+        (lambda logits: logits.sum() * math.nan, "must be finite; got nan"),
+    ],
+)
+def test_a_metric_that_is_no_finite_number_is_refused(metric: Any, told: str) -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    with pytest.raises(ValueError, match=f"the metric {told}"):
+        patch_by_position(model, metric, clean=tokens, corrupted=tokens.flip(0))
