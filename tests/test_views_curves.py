@@ -1,5 +1,6 @@
 """Figures: what is drawn where, read back from the figures themselves."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -8,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.text import Text
 
 from plateau_interp.types import Levels
 from plateau_interp.views.curves import (
+    Panel,
     cosine_figure,
     curves_figure,
     effect_figure,
+    panel,
     pattern_figure,
     position_figure,
     rendered,
@@ -39,6 +43,12 @@ def lines(axes):
 
 def words(axes):
     return [text.get_text() for text in axes.texts]
+
+
+def legend(axes):
+    """What the legend of the figure, or of the panel, says."""
+    drawn = [*axes.figure.legends, *filter(None, [axes.get_legend()])]
+    return [text.get_text() for one in drawn for text in one.get_texts()]
 
 
 def test_one_run_is_drawn_as_measured():
@@ -77,7 +87,7 @@ def test_several_seeds_are_a_mean_and_a_band():
     band = axes.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx((by_hand.mean(axis=0) + by_hand.std(axis=0, ddof=1)).max())
     assert len(axes.collections) == 1  # a single run has no spread
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear (n = 3)", "softmax"]
+    assert legend(axes) == ["linear (n = 3)", "softmax"]
     assert mean.get_color() != single.get_color()
 
 
@@ -92,7 +102,8 @@ def test_repetition_is_drawn_beside_the_truth():
     axes = curves_figure(metrics(), ["repetition"]).axes[0]
     assert words(axes) == ["true answers 0.060"]
     named = curves_figure({"a": metrics(), "b": metrics()}, ["repetition"]).axes[0]
-    assert [text.get_text() for text in named.get_legend().get_texts()] == ["a", "b", "true answers 0.060"]
+    assert legend(named) == ["a", "b"]
+    assert words(named) == ["true answers 0.060"]
 
 
 def test_validation_is_dashed_in_interactive_curves_too():
@@ -110,12 +121,11 @@ def test_validation_is_dashed_in_interactive_curves_too():
 def test_a_column_without_a_number_is_no_line():
     table = metrics().assign(loss_seen=2.0, loss_never=np.nan, validation_loss=np.nan, repetition_truth=np.nan)
     loss, repetition = curves_figure(table, ["loss", "repetition"], levels=LEVELS, drops=[20]).axes
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["all", "seen"]
+    assert legend(loss) == ["all", "seen"]
     assert len(lines(loss)) == 2
     assert words(repetition) == ["drop, step 20"]
     groups = {"first": table, "second": metrics().assign(validation_loss=2.0)}
-    legend = curves_figure(groups, ["loss"]).axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["first", "second", "validation"]
+    assert legend(curves_figure(groups, ["loss"]).axes[0]) == ["first", "second", "validation"]
     nothing = curves_figure(table.assign(accuracy=np.nan), ["accuracy"], drops=[20]).axes[0]
     assert not lines(nothing)
 
@@ -123,7 +133,86 @@ def test_a_column_without_a_number_is_no_line():
 def place(axes, word):
     """The box around a word, in shares of the axes."""
     text = next(text for text in axes.texts if text.get_text().startswith(word))
-    return text.get_window_extent().transformed(axes.transAxes.inverted())
+    box = Text.get_window_extent(text)  # without the point it belongs to
+    return box.transformed(axes.transAxes.inverted())
+
+
+def laid_out(figure):
+    figure.draw_without_rendering()
+    return figure
+
+
+@pytest.mark.parametrize("columns", [["loss"], ["loss", "accuracy", "repetition"]])
+def test_a_legend_lies_below_the_panels(columns):
+    names = ["base", "a rather long name of a run that goes on and on", "runs/moving-window-sum/seed-2", "fork"]
+    figure = laid_out(curves_figure({name: metrics() for name in names}, columns, levels=LEVELS, drops=[20]))
+    (only,) = figure.legends
+    assert [text.get_text() for text in only.get_texts()] == names
+    box, page = only.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    assert all(axes.get_legend() is None and axes.get_tightbbox().y0 >= box.y1 for axes in figure.axes)
+    alone = laid_out(curves_figure(metrics(), columns)).axes[0].get_window_extent().height
+    assert figure.axes[0].get_window_extent().height == pytest.approx(alone, rel=0.06)
+
+
+def test_a_name_that_is_wider_than_the_figure_is_broken():
+    figure = laid_out(curves_figure({"x" * 150: metrics(), "y": metrics()}, ["loss"]))
+    box = figure.legends[0].get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert figure.axes[0].get_tightbbox().y0 >= box.y1
+
+
+def test_panels_with_lines_of_their_own_have_legends_of_their_own():
+    table = metrics().assign(validation_loss=2.0, attention_progress=0.5)
+    table = table.assign(attention_progress_0=0.4, attention_progress_1=0.6)
+    figure = laid_out(curves_figure(table, ["loss", "attention_progress", "repetition"]))
+    shown = [axes.get_legend() for axes in figure.axes]
+    assert not figure.legends
+    assert shown[2] is None
+    assert [[text.get_text() for text in one.get_texts()] for one in shown[:2]] == [
+        ["training", "validation"],
+        ["all", "layer 0", "layer 1"],
+    ]
+    for axes, drawn in zip(figure.axes, shown[:2], strict=False):
+        box = drawn.get_window_extent()
+        assert box.y0 >= 0
+        assert axes.xaxis.get_tightbbox().y0 >= box.y1
+
+
+def test_words_have_a_ground_of_their_own():
+    axes = curves_figure(metrics(), ["loss"], levels=LEVELS, drops=[20]).axes[0]
+    assert len(axes.texts) == 4
+    assert all(text.get_bbox_patch().get_facecolor()[:3] == (1.0, 1.0, 1.0) for text in axes.texts)
+
+
+def test_true_answers_are_named_where_no_curve_is():
+    steps = np.arange(100)
+    noisy = 1.68 + 0.03 * np.sin(steps)
+    table = pd.DataFrame({"step": steps, "entropy": np.where(steps < 45, 0.8, noisy), "entropy_truth": 1.68})
+    axes = laid_out(curves_figure(table, ["entropy"], drops=[45])).axes[0]
+    assert place(axes, "true answers").x1 < place(axes, "drop").x1
+    inside = axes.transData + axes.transAxes.inverted()
+    curve = inside.transform(table[["step", "entropy"]].to_numpy())
+    box = place(axes, "true answers")
+    under = (curve[:, 0] >= box.x0) & (curve[:, 0] <= box.x1)
+    assert not ((curve[under, 1] > box.y0) & (curve[under, 1] < box.y1)).any()
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "unit", "limits"),
+    [
+        ("accuracy_4", "Accuracy of answer 5", "share of sequences", (0, 1.03)),
+        ("attention_progress_0", "Attention progress, layer 0", "share on target positions", (0, 1.03)),
+        ("alternative_1", "Alternative attention, layer 1", "share on its positions", (0, 1.03)),
+        ("cosine_segment_0", "Similarity of hidden states, segment 1", "mean pairwise cosine", (-0.05, 1.03)),
+        ("copies_in_half_1", "Copies of its first answer, half 2", "share of the half's tokens", (0, 1.03)),
+        ("cosine@blocks.0.x", "Cosine at blocks.0.x", "mean pairwise cosine", (-0.05, 1.03)),
+        ("norm@blocks.0.x", "Norm at blocks.0.x", "Euclidean norm", None),
+        ("my_number_3", "My number 3", "", None),
+    ],
+)
+def test_columns_have_words_and_units(column, name, unit, limits):
+    assert panel(column) == Panel(name, unit, limits)
 
 
 @pytest.mark.parametrize("drop", [5, 20, 39])
@@ -134,6 +223,8 @@ def test_names_of_levels_and_drops_are_clear_of_the_curve(drop):
     axes = curves_figure(table, ["loss"], levels=LEVELS, drops=[drop]).axes[0]
     axes.get_figure().draw_without_rendering()  # lays the figure out
     inside = axes.transData + axes.transAxes.inverted()
+    boxes = [place(axes, word) for word in ("initial", "plateau", "floor", "drop")]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     for word in ("initial", "plateau", "floor", "drop"):
         box = place(axes, word)
         assert box.x0 >= 0

@@ -108,7 +108,8 @@ def test_figures_take_the_colours_of_the_page(html):
     drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert "var(--accent)" in drawn
     assert "var(--ink)" in drawn
-    for colour in (report.INK, report.MUTED, report.GRID, report.ACCENT):
+    assert "var(--ground)" in drawn  # behind the words
+    for colour in (report.GROUND, report.INK, report.MUTED, report.GRID, report.ACCENT):
         assert colour not in drawn
     assert "DejaVu" not in drawn
 
@@ -189,8 +190,8 @@ def panels(runs):
 
 
 def legend(axes):
-    drawn = axes.get_legend()
-    return [] if drawn is None else [text.get_text() for text in drawn.get_texts()]
+    drawn = [*axes.figure.legends, *filter(None, [axes.get_legend()])]
+    return [text.get_text() for one in drawn for text in one.get_texts()]
 
 
 def test_a_validation_set_is_a_dashed_line(run):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Outcome
-from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, level_lines, panel
+from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, legend_below, level_lines, limits, panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,15 +59,13 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                     axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
             told = panel(column)
             name = textwrap.fill(told.title, TITLE_WIDTH, break_long_words=False)
-            axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=told.limits)
+            lowest = [float(values.min()) for line in axes.get_lines() if len(values := np.asarray(line.get_ydata()))]
+            axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=limits(told, lowest))
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         if len(outcomes) > 1:
-            lines = [
-                matplotlib.lines.Line2D([], [], color=colour, label=ours[0].setting.about or name)
-                for colour, (name, ours) in zip(_colours(len(outcomes)), outcomes.items(), strict=True)
-            ]
-            figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 5))
+            lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in _colours(len(outcomes))]
+            legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
         return figure
 
 

@@ -8,8 +8,9 @@ curves to zoom into use `plateau_interp.views.interactive`.
 import dataclasses
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -34,7 +36,9 @@ __all__ = [
     "cosine_figure",
     "curves_figure",
     "effect_figure",
+    "legend_below",
     "level_lines",
+    "limits",
     "lines",
     "panel",
     "parts",
@@ -48,11 +52,20 @@ __all__ = [
 Curves = pd.DataFrame | Sequence[pd.DataFrame] | Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]]
 """Metrics of one run; of several runs that differ in their seed; or of several named groups of such runs."""
 
-INK, MUTED, GRID = "#16181d", "#5f6673", "#dfe2e8"
+INK, MUTED, GRID, GROUND = "#16181d", "#5f6673", "#dfe2e8", "#ffffff"
 ACCENT, OTHER = "#0a5c9e", "#c2410c"
 COLOURS = (ACCENT, OTHER, "#7a6a00", "#7d3c98", "#0f766e", "#9d174d")
 FORMATS = ("pdf", "png", "svg")
 PANEL_SIZE = (4.7, 3.0)
+WORD = 0.019
+"""Width of a letter beside a line, as a share of the panel."""
+WORDS: Any = {
+    "textcoords": "offset points",
+    "fontsize": 8.5,
+    "bbox": {"facecolor": GROUND, "edgecolor": "none", "alpha": 0.8, "pad": 0.8},
+}
+LETTER = 0.08
+"""Width of a letter in a legend, in inches."""
 
 STYLE: Any = {
     "font.size": 10,
@@ -80,6 +93,7 @@ STYLE: Any = {
     "lines.linewidth": 1.8,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "legend.labelcolor": INK,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "image.interpolation": "nearest",
@@ -95,17 +109,32 @@ class Panel:
     limits: tuple[float, float] | None = None
 
 
+SHARE = (0, 1.03)
+COSINE = (-0.05, 1.03)
 PANELS = {
     "loss": Panel("Training loss", "nats a position"),
-    "accuracy": Panel("Accuracy of greedy answers", "share of answer tokens", (0, 1.03)),
-    "attention_progress": Panel("Attention progress", "share on target positions", (0, 1.03)),
-    "repetition": Panel("Repetition in the answers", "share of equal neighbours", (0, 1.03)),
-    "cosine": Panel("Similarity of hidden states", "mean pairwise cosine", (-0.05, 1.03)),
+    "accuracy": Panel("Accuracy of greedy answers", "share of answer tokens", SHARE),
+    "attention_progress": Panel("Attention progress", "share on target positions", SHARE),
+    "repetition": Panel("Repetition in the answers", "share of equal neighbours", SHARE),
+    "cosine": Panel("Similarity of hidden states", "mean pairwise cosine", COSINE),
     "entropy": Panel("Entropy of the answers", "nats"),
-    "copies_of_first": Panel("Copies of the first answer", "share of answer tokens", (0, 1.03)),
-    "attention_separator": Panel("Attention on the separator", "share", (0, 1.03)),
-    "attention_progress_without_separator": Panel("Attention progress, separator aside", "share", (0, 1.03)),
+    "copies_of_first": Panel("Copies of the first answer", "share of answer tokens", SHARE),
+    "attention_separator": Panel("Attention on the separator", "share", SHARE),
+    "attention_progress_without_separator": Panel("Attention progress, separator aside", "share", SHARE),
+    "norm": Panel("Length of hidden states", "Euclidean norm"),
+    "right_counts": Panel("Right tokens in any order", "share of symbols", SHARE),
+    "probe_test": Panel("Probe fitted on 64 sequences, on unseen ones", "share of tokens read", SHARE),
+    "probe_train": Panel("Probe fitted on 64 sequences, on these", "share of tokens read", SHARE),
+    "probe_test_1024": Panel("Probe fitted on 1024 sequences, on unseen ones", "share of tokens read", SHARE),
 }
+NUMBERED = {
+    "accuracy": (Panel("Accuracy of answer {}", "share of sequences", SHARE), 1),
+    "attention_progress": (Panel("Attention progress, layer {}", "share on target positions", SHARE), 0),
+    "alternative": (Panel("Alternative attention, layer {}", "share on its positions", SHARE), 0),
+    "cosine_segment": (Panel("Similarity of hidden states, segment {}", "mean pairwise cosine", COSINE), 1),
+    "copies_in_half": (Panel("Copies of its first answer, half {}", "share of the half's tokens", SHARE), 1),
+}
+"""By the column without its number: the panel, and what the first is called. Layers count from 0, as in hook names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +169,25 @@ def panel(column: str) -> Panel:
         return PANELS[column]
     measure, at, hook_point = column.partition("@")
     kind, _, number = measure.rpartition("_")
-    if kind == "accuracy" and number.isdigit():
-        return Panel(f"Accuracy of answer {int(number) + 1}", "share of sequences", (0, 1.03))
+    if kind in NUMBERED and number.isdigit():
+        look, first = NUMBERED[kind]
+        return dataclasses.replace(look, title=look.title.format(int(number) + first))
     name = measure.replace("_", " ").capitalize()
     known = PANELS.get(measure, Panel(name, ""))
     return Panel(f"{name} at {hook_point}", known.unit, known.limits) if at else known
+
+
+def limits(look: Panel, values: Iterable[float]) -> tuple[float, float] | None:
+    """Of a panel's axis, wide enough for negative values: a mean cosine may be negative.
+
+    Example:
+        >>> limits(panel("cosine"), [0.9, -0.2])
+        (-0.21, 1.03)
+    """
+    if look.limits is None:
+        return None
+    low, high = look.limits
+    return min([low, *(1.05 * value for value in values)]), high
 
 
 def title(column: str, drawn: Sequence[Line]) -> str:
@@ -274,14 +317,29 @@ def curves_figure(
         for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
             _draw_curves(axes, curves, column)
             drawn = list(axes.get_lines())
-            named = level_lines(levels) if column == "loss" else []
-            _draw_levels(axes, named, drops=drops)
-            _draw_truth(axes, curves, f"{column}_truth")
+            marks = [(f"{name} {level:.4f}", level) for name, level in level_lines(levels) if column == "loss"]
+            marks += _truth(curves, f"{column}_truth")
+            _draw_marks(axes, marks)
             colour = OTHER if len(_grouped(curves)) == 1 else MUTED
-            _draw_drops(axes, drops, drawn=drawn, others=[level for _name, level in named], colour=colour)
-            if axes.get_legend_handles_labels()[1]:
-                axes.legend(loc="best")
+            marked = _draw_drops(axes, drops, colour=colour)
+            words = _Words(axes, drawn, [level for _text, level in marks], marked)
+            for text, level in marks:
+                words.beside_level(text, level)
+            if len(marked) == 1:
+                words.beside_drop(f"drop, step {marked[0]}", marked[0], colour=colour)
+        _draw_legends(figure)
         return figure
+
+
+def legend_below(figure: "Figure", handles: "Sequence[Artist]", labels: Sequence[str]) -> None:
+    """One legend for a figure, below its panels, in as many columns as there is room for; the figure grows with it."""
+    width, height = figure.get_size_inches()
+    wrapped = [textwrap.fill(label, int(width / LETTER) - 8) for label in labels]
+    longest = max(len(line) for label in wrapped for line in label.splitlines())
+    n_columns = min(len(labels), max(1, int(width / (LETTER * (longest + 7)))))
+    n_lines = sum(label.count("\n") + 1 for label in wrapped) / n_columns
+    figure.set_size_inches(width, height + 0.1 + 0.2 * int(n_lines + 0.99))
+    figure.legend(handles, wrapped, loc="outside lower left", ncols=n_columns)
 
 
 def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Figure":
@@ -324,7 +382,7 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = ()) -> "Fig
         )
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set(title="Accuracy of each answer", xlabel="training step", ylabel="answer position")
-        _draw_drops(axes, drops, named=False)  # words would lie on the map
+        _draw_drops(axes, drops, colour=OTHER)  # without words, which would lie on the map
         _colour_bar(figure, image, axes, "share right")
         return figure
 
@@ -483,9 +541,7 @@ def _draw_curves(axes: "Axes", curves: Curves, column: str) -> None:
     axes.set(title=title(column, drawn), xlabel="training step", ylabel=look.unit)
     axes.margins(x=0.01)
     if look.limits:
-        low, high = look.limits
-        lowest = min((float(line.values.mean.min()) for line in drawn), default=low)
-        axes.set_ylim(min(low, 1.05 * lowest), high)  # a mean cosine may be negative
+        axes.set_ylim(limits(look, [float(line.values.mean.min()) for line in drawn]))
 
 
 def _kept(label: str) -> str | None:
@@ -493,130 +549,110 @@ def _kept(label: str) -> str | None:
     return f"\N{ZERO WIDTH SPACE}{label}" if label.startswith("_") else label or None
 
 
-def _draw_levels(axes: "Axes", levels: Sequence[tuple[str, float]], *, drops: Sequence[int | None] = ()) -> None:
-    drawn = list(axes.get_lines())
-    for _name, level in levels:
-        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-    for name, level in levels:
-        text = f"{name} {level:.4f}"
-        others = [other for _name, other in levels if other != level]
-        right, below = _freest(axes, drawn, level, room=0.019 * len(text), others=others, drops=drops)
-        axes.annotate(
-            text,
-            (right, level),
-            xycoords=("axes fraction", "data"),
-            xytext=(-3 if right else 3, -10 if below else 3),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=8.5,
-            color=MUTED,
-        )
-
-
-def _freest(
-    axes: "Axes",
-    drawn: "Sequence[Line2D]",
-    level: float,
-    *,
-    room: float,
-    others: Sequence[float],
-    drops: Sequence[int | None],
-) -> tuple[bool, bool]:
-    """Where a level's name is clear of the curves: whether at the right end, and whether below its line.
-
-    Args:
-        axes: with the curves drawn.
-        drawn: the curves.
-        level: the height.
-        room: width of the name, as a share of the axes.
-        others: heights of the other levels.
-        drops: steps that are marked by a vertical line.
-    """
-    bottom, top = axes.get_ylim()
-
-    def clear(place: tuple[bool, bool]) -> float:
-        at_right, below = place
-        middle = level + (-0.05 if below else 0.05) * (top - bottom)
-        start = 1 - room if at_right else 0.0
-        if not bottom < middle < top or any(_is_between(axes, drop, start, start + room) for drop in drops):
-            return 0.0
-        return _clearance(axes, drawn, start, start + room, middle, others)
-
-    return max(((True, False), (False, False), (True, True), (False, True)), key=clear)
-
-
-def _clearance(
-    axes: "Axes", drawn: "Sequence[Line2D]", start: float, stop: float, height: float, others: Sequence[float] = ()
-) -> float:
-    """How far a word between two shares of the axes is from the curves, as a share of its height; 0.06 is enough."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    steps = left + (right - left) * np.linspace(start, stop, 30)
-    curves = [np.interp(steps, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in drawn]
-    distances = [(curve - height) / (top - bottom) for curve in (*curves, *(np.full(30, other) for other in others))]
-    if any(distance.min() < 0 < distance.max() for distance in distances):  # it goes through the word
-        return 0.0
-    return min([0.06, *(float(np.abs(distance).min()) for distance in distances)])
-
-
-def _is_between(axes: "Axes", step: int | None, start: float, stop: float) -> bool:
-    left, right = axes.get_xlim()
-    return step is not None and bool(start <= (step - left) / (right - left) <= stop)
-
-
-def _draw_truth(axes: "Axes", curves: Curves, column: str) -> None:
+def _truth(curves: Curves, column: str) -> list[tuple[str, float]]:
+    """What is said of the true answers, and their value: the mean of the runs, if each of them has one."""
     runs = [run for group in _grouped(curves).values() for run in group]
     if not all(column in run for run in runs):
-        return
+        return []
     truth = float(pd.Series([run[column].mean() for run in runs]).mean())
-    if np.isnan(truth):
-        return
-    line = axes.axhline(truth, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
-    text = f"true answers {truth:.3f}"
-    if axes.get_legend_handles_labels()[1]:
-        line.set_label(text)
-        return
-    place: Any = {"xycoords": ("axes fraction", "data"), "xytext": (0, 9), "textcoords": "offset points"}
-    axes.annotate(text, (1, truth), ha="right", fontsize=8.5, color=MUTED, **place)
+    return [] if np.isnan(truth) else [(f"true answers {truth:.3f}", truth)]
 
 
-def _draw_drops(
-    axes: "Axes",
-    drops: Sequence[int | None],
-    *,
-    drawn: "Sequence[Line2D]" = (),
-    others: Sequence[float] = (),
-    colour: str = OTHER,
-    named: bool = True,
-) -> None:
+def _draw_marks(axes: "Axes", marks: Sequence[tuple[str, float]]) -> None:
+    for _text, level in marks:
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (2, 3)), zorder=1)
+
+
+def _draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str) -> list[int]:
+    """A vertical line at each drop; returns their steps."""
     marked = sorted({drop for drop in drops if drop is not None})
     for drop in marked:
         axes.axvline(drop, color=colour, linewidth=1.2, alpha=0.9, zorder=1)
-    if not named or len(marked) != 1:
+    return marked
+
+
+@dataclass
+class _Words:
+    """Writes into a panel whose lines are drawn: each text where it is clearest of curves, lines and other texts.
+
+    Where no place is clear a text lies over the lines, on a ground of its own.
+    """
+
+    axes: "Axes"
+    curves: "Sequence[Line2D]"
+    levels: Sequence[float]
+    drops: Sequence[int]
+    taken: list[tuple[float, float, float]] = field(default_factory=list)
+    """Start, stop and height of each text so far, in shares of the axes."""
+
+    def beside_level(self, text: str, level: float) -> None:
+        """Above or below a horizontal line; at its right end, if that is clear."""
+        room, (bottom, top) = WORD * len(text), self.axes.get_ylim()
+
+        def box(place: tuple[float, bool]) -> tuple[float, float, float]:
+            start = place[0] * (1 - room)
+            return start, start + room, (level - bottom) / (top - bottom) + (-0.05 if place[1] else 0.05)
+
+        places = [(at, below) for below in (False, True) for at in (1.0, 0.0, 0.3, 0.5, 0.7)]
+        others = [other for other in self.levels if other != level]
+        at, below = max(places, key=lambda place: self._clearance(box(place), others))
+        self.taken.append(box((at, below)))
+        x, shift, align = (1.0, -3, "right") if at == 1 else (self.taken[-1][0], 3, "left")
+        look: Any = {"xytext": (shift, -10 if below else 4), "ha": align, "color": MUTED}
+        self.axes.annotate(text, (x, level), xycoords=("axes fraction", "data"), **WORDS, **look)
+
+    def beside_drop(self, text: str, drop: int, *, colour: str) -> None:
+        """To the left or right of a vertical line."""
+        room, (left, right) = WORD * len(text), self.axes.get_xlim()
+        at = (drop - left) / (right - left)
+
+        def box(place: tuple[bool, float]) -> tuple[float, float, float]:
+            start = at - room - 0.01 if place[0] else at + 0.01
+            return start, start + room, place[1]
+
+        places = [(before, height) for height in (0.5, 0.65, 0.35, 0.8, 0.2) for before in (False, True)]
+        inside = [place for place in places if box(place)[0] >= 0 and box(place)[1] <= 1] or places
+        before, height = max(inside, key=lambda place: self._clearance(box(place), self.levels))
+        self.taken.append(box((before, height)))
+        look: Any = {"xytext": (-5 if before else 5, 0), "ha": "right" if before else "left", "va": "center"}
+        self.axes.annotate(text, (drop, height), xycoords=("data", "axes fraction"), color=colour, **WORDS, **look)
+
+    def _clearance(self, box: tuple[float, float, float], levels: Sequence[float]) -> float:
+        """How far a text would be from all there is, as a share of the panel's height; 0.06 is enough."""
+        start, stop, height = box
+        (left, right), (bottom, top) = self.axes.get_xlim(), self.axes.get_ylim()
+        if not 0.02 < height < 0.98 or any(start <= (drop - left) / (right - left) <= stop for drop in self.drops):
+            return 0.0
+        if any(a < stop and start < b and abs(other - height) < 0.08 for a, b, other in self.taken):
+            return 0.0
+        steps = left + (right - left) * np.linspace(start, stop, 60)
+        curves = [np.interp(steps, np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in self.curves]
+        heights = [(values - bottom) / (top - bottom) - height for values in (*curves, *map(np.asarray, levels))]
+        if any(above.min() < 0 < above.max() for above in heights):  # it goes through the text
+            return 0.0
+        return min([0.06, *(float(np.abs(above).min()) for above in heights)])
+
+
+def _draw_legends(figure: "Figure") -> None:
+    """One legend if it is that of all panels; else each panel's own, below it."""
+    from matplotlib.transforms import ScaledTranslation
+
+    named = [axes.get_legend_handles_labels() for axes in figure.axes]
+    if _is_one([labels for _handles, labels in named]):
+        if named[0][1]:
+            legend_below(figure, *named[0])
         return
-    (drop,), (left, right), (bottom, top) = marked, axes.get_xlim(), axes.get_ylim()
-    text, at = f"drop, step {drop}", (drop - left) / (right - left)
-    room = 0.02 * len(text)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.1 + 0.2 * max(len(labels) for _handles, labels in named))
+    below = ScaledTranslation(0, -0.5, figure.dpi_scale_trans)  # inches: the labels of the axis
+    for axes, (handles, labels) in zip(figure.axes, named, strict=True):
+        if labels:
+            place: Any = {"bbox_to_anchor": (0, 0), "bbox_transform": axes.transAxes + below, "borderaxespad": 0}
+            axes.legend(handles, labels, loc="upper left", **place)
 
-    def clear(place: tuple[bool, float]) -> float:
-        start = at - room if place[0] else at + 0.01
-        inside = start >= 0 and start + room <= 1
-        return (
-            _clearance(axes, drawn, start, start + room, bottom + place[1] * (top - bottom), others) if inside else -1.0
-        )
 
-    places = [(before, height) for height in (0.5, 0.65, 0.35, 0.8, 0.2) for before in (False, True)]
-    before, height = max(places, key=clear)
-    axes.annotate(
-        text,
-        (drop, height),
-        xycoords=("data", "axes fraction"),
-        xytext=(-5 if before else 5, 0),
-        textcoords="offset points",
-        ha="right" if before else "left",
-        va="center",
-        fontsize=8.5,
-        color=colour,
-    )
+def _is_one(values: Sequence[object]) -> bool:
+    return all(value == values[0] for value in values)
 
 
 def _maps(

@@ -24,6 +24,7 @@ from plateau_interp.views.curves import (
     ACCENT,
     COLOURS,
     GRID,
+    GROUND,
     INK,
     MUTED,
     OTHER,
@@ -447,7 +448,8 @@ def _inline(figure: "Figure", name: str) -> str:
     for start in ('id="', "url(#", 'href="#'):
         text = text.replace(start, f"{start}{name}-")
     series = [(colour, f"series-{index}") for index, colour in enumerate(COLOURS[2:], start=3)]
-    for colour, name in ((INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other"), *series):
+    first = ((GROUND, "ground"), (INK, "ink"), (MUTED, "muted"), (GRID, "line"), (ACCENT, "accent"), (OTHER, "other"))
+    for colour, name in (*first, *series):
         text = text.replace(colour, f"var(--{name})")
     return re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
 
