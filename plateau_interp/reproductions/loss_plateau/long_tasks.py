@@ -86,7 +86,7 @@ HISTOGRAM = Setting("histogram", replace(recipe(Histogram()), measuring=BETWEEN_
 CARRY = steadily_at("accuracy_4", 0.9)
 
 BLOCK_COSINES = {
-    f"Peak collapse after block {block}": peak(f"cosine@blocks.{block - 1}.hook_resid_post") for block in (1, 2)
+    f"Peak collapse after block {block}": peak(f"cosine@blocks.{block}.hook_resid_post") for block in (0, 1)
 }
 FIG9 = Experiment(
     name="fig9",
@@ -139,7 +139,7 @@ FIG13 = Experiment(
                 "Answers hold the right tokens, at the end": final("right_counts", rows=1),
                 **BLOCK_COSINES,
                 **{
-                    f"{what}, layer {layer + 1}, at the end": final(f"{column}_{layer}", rows=1)
+                    f"{what}, layer {layer}, at the end": final(f"{column}_{layer}", rows=1)
                     for what, column in (("Progress", "attention_progress"), ("Alternative progress", "alternative"))
                     for layer in (0, 1)
                 },
