@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plateau_interp.hooks import BiasAttention, During, FixAttention
 from plateau_interp.plateaus import summarise
 from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs import Run
@@ -142,6 +143,9 @@ def test_the_headline_says_what_was_measured(run):
 def test_the_headline_without_a_drop(run):
     flat = Dropped(run, drop=1000)
     assert report._headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
+    short = Dropped(run, drop=1000, n_steps=52)
+    told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: stopped at step 52 of 400."
+    assert report._headline([short], [short.summary]) == told
     assert ("Drop", "none") in [fact[:2] for fact in report._facts([flat], [flat.summary])]
 
 
@@ -162,6 +166,53 @@ def test_the_headline_of_several_runs(run):
     assert report._headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
     assert report._headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
     assert report._headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
+
+
+def test_unfinished_runs_are_named(run, tmp_path):
+    finished, short = train(tmp_path / "finished"), stopped(tmp_path / "short")
+    for runs, there in (([finished], False), ([short], True), ([finished, short], True)):
+        text = text_of(write_report(runs, tmp_path / "report").read_text(encoding="utf-8"))
+        assert ("nfinished: " in text) == there
+        who = "short stopped" if len(runs) > 1 else "stopped"
+        assert (f"Unfinished: {who} at step 3 of 6." in text) == there
+        table = " ".join("3 of 6" if each is short else "6 of 6" for each in runs)
+        assert f"Steps {table} Plateau level" in text
+    many = [finished, *(stopped(tmp_path / str(number)) for number in range(3))]
+    assert report._headline(many, [each.summary for each in many]).endswith(" 3 of them are unfinished.")
+
+
+def stopped(path):
+    """A run that was left after three of six steps."""
+    options = TrainingOptions(steps=6, batch_size=8)
+    short = Run.create(path, Recipe(TASK, ModelOptions(d_model=16), options, checkpoint_every=2))
+    for step in short.train():
+        if step.step == 2:
+            break
+    return short
+
+
+def test_a_fork_and_its_interventions_are_told(run, tmp_path):
+    acting = [FixAttention(), During(BiasAttention(factor=5.0), start=3)]
+    fork = run.fork(at=2, interventions=acting, out=tmp_path / "fork")
+    for _step in fork.train():
+        pass
+    told = "FixAttention(), During(intervention=BiasAttention(factor=5.0), start=3)"
+    html = write_report(fork).read_text(encoding="utf-8")
+    text = text_of(html)
+    assert f"A fork that left its parent at step 2; what acts in it: {told}." in text
+    assert re.search(r"went from [\d.]+ to 1\.00, the interventions included\.", text)
+    assert "Forked at step 2 Interventions FixAttention(), " in text
+    alone = "the run's interventions are not applied."
+    captions = [unescape(label) for label in re.findall(r'class="stills" role="img" aria-label="([^"]+)"', html)]
+    assert [alone in caption for caption in captions] == [True, True]
+    assert text.count(alone) == 2
+    assert "As in training: interventions included." in text
+    both = text_of(write_report([run, fork], tmp_path / "both").read_text(encoding="utf-8"))
+    assert "Forked at step no fork 2 Interventions none FixAttention(), " in both
+    assert alone not in both  # the stills are those of the first
+    plain = run.fork(at=2, interventions=[], out=tmp_path / "plain")
+    assert report._origin(plain) == "A fork that left its parent at step 2; what acts in it: nothing."
+    assert report._origin(run) == ""
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -386,7 +437,8 @@ def test_many_seeds_become_mean_and_spread(run):
 
 def test_equal_names_are_told_apart_by_their_folders(tmp_path):
     one, two = (train(tmp_path / folder / "run", steps=2) for folder in ("a", "b"))
-    assert report._names([one, two]) == [str(one.path), str(two.path)]
+    assert report._names([one, two]) == ["a/run", "b/run"]
+    assert report._names([one, one]) == [str(one.path)] * 2
 
 
 def test_a_report_of_a_run_that_goes_on(run, tmp_path):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         figures=figures,
         not_drawn=_not_drawn(runs),
         maps=maps,
-        table=_table(summaries),
+        table=_histories(runs) + _table(summaries),
         recipes=[(name, _setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
     )
     style = (HERE / "report.css").read_text(encoding="utf-8")
@@ -134,8 +134,13 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
 
 
 def _names(runs: "list[Run]") -> list[str]:
-    short = [run.path.resolve().name for run in runs]
-    return short if len(set(short)) == len(short) else [str(run.path) for run in runs]
+    """The ends of the runs' paths, as long as it takes to tell them apart."""
+    paths = [run.path.resolve().parts for run in runs]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.path) for run in runs]
 
 
 def _task(runs: "list[Run]") -> str:
@@ -143,6 +148,27 @@ def _task(runs: "list[Run]") -> str:
 
 
 def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
+    return f"{_finding(runs, summaries)}{_unfinished(runs)}"
+
+
+def _unfinished(runs: "list[Run]") -> str:
+    """Which runs have not made all their steps."""
+    left = [index for index, run in enumerate(runs) if _steps_made(run) < run.recipe.steps]
+    if not left:
+        return ""
+    if len(runs) == 1:
+        return f" Unfinished: stopped at step {_steps_made(runs[0])} of {runs[0].recipe.steps}."
+    names = _names(runs)
+    told = [f"{names[at]} stopped at step {_steps_made(runs[at])} of {runs[at].recipe.steps}" for at in left]
+    return f" Unfinished: {', '.join(told)}." if len(told) <= 2 else f" {len(told)} of them are unfinished."
+
+
+def _steps_made(run: "Run") -> int:
+    """How far it is known that the run came: its last measured row may be older or younger than its last checkpoint."""
+    return max([int(run.metrics["step"].iloc[-1]) + 1, *run.checkpoints])
+
+
+def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
     dropped = [summary.drop_step for summary in summaries if summary.drop_step is not None]
     if len(summaries) > 1:
         if not dropped:
@@ -157,7 +183,7 @@ def _headline(runs: "list[Run]", summaries: list[Summary]) -> str:
         return f"{who} runs dropped, {when}."
     summary = summaries[0]
     if summary.drop_step is None:
-        n_steps = max([int(runs[0].metrics["step"].iloc[-1]) + 1, *runs[0].checkpoints])
+        n_steps = _steps_made(runs[0])
         return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss is {summary.final_loss:.2f} nats."
     if summary.level is None:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
@@ -175,7 +201,7 @@ def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
         return f"{seen} {told}".strip()
     summary, run = summaries[0], runs[0]
     n_answers = run.task.answer.stop - run.task.answer.start
-    sentences = [_closed_form(summary)]
+    sentences = [_origin(run), _closed_form(summary)]
     if summary.drop_step is not None and summary.level is not None and "accuracy_0" in run.metrics:
         n_right = len(summary.partial_solution)
         sentences.append(f"On the plateau {n_right} of {n_answers} answers {'was' if n_right == 1 else 'were'} right.")
@@ -183,9 +209,41 @@ def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
         sentences.append(f"The hidden states of different answers came as close as cosine {summary.peak_cosine:.2f}.")
     if summary.attention_progress_start is not None and summary.attention_progress_end is not None:
         start, end = summary.attention_progress_start, summary.attention_progress_end
-        sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}.")
+        applied = ", the interventions included" if run.recipe.interventions else ""
+        sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}{applied}.")
     sentences.append(_grokking(summary))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _origin(run: "Run") -> str:
+    """That a run is a fork, and what acts in it."""
+    fork, acting = run.recipe.fork_of, ", ".join(map(_intervention, run.recipe.interventions))
+    if fork is None:
+        return f"What acts in it: {acting}." if acting else ""
+    return f"A fork that left its parent at step {fork.step}; what acts in it: {acting or 'nothing'}."
+
+
+def _intervention(one: Any) -> str:
+    """An intervention as it is written in Python, without what is by default."""
+    told = []
+    for field in dataclasses.fields(one):
+        value = getattr(one, field.name)
+        if field.init and field.repr and value != field.default:
+            told.append(f"{field.name}={_intervention(value) if dataclasses.is_dataclass(value) else repr(value)}")
+    return f"{type(one).__name__}({', '.join(told)})"
+
+
+def _histories(runs: "list[Run]") -> list[tuple[str, list[str]]]:
+    """Rows of the table on how each run came about."""
+    recipes = [run.recipe for run in runs]
+    rows = [("Steps", [f"{_steps_made(run)} of {run.recipe.steps}" for run in runs])]
+    if any(recipe.fork_of for recipe in recipes):
+        steps = [f"{recipe.fork_of.step}" if recipe.fork_of else "no fork" for recipe in recipes]
+        rows.append(("Forked at step", steps))
+    if any(recipe.interventions for recipe in recipes):
+        acting = [", ".join(map(_intervention, recipe.interventions)) or "none" for recipe in recipes]
+        rows.append(("Interventions", acting))
+    return rows
 
 
 def _grokking(summary: Summary) -> str:
@@ -299,7 +357,8 @@ def _curve_figures(runs: "list[Run]", names: list[str], summaries: list[Summary]
         + ("" if one else _marked(drops)),
         "accuracy": _caption_accuracy(one),
         "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
-        + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads."),
+        + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads.")
+        + (" As in training: interventions included." if any(run.recipe.interventions for run in runs) else ""),
         "cosine": "Mean cosine between the final hidden states of different answers. Near 1 the model says the same "
         "at each position: its representations have collapsed.",
         "repetition": "Share of neighbouring answers that are equal, in greedy decoding.",
@@ -477,6 +536,8 @@ def _maps(runs: "list[Run]", names: list[str], summaries: list[Summary], picture
     of = f" of {first}" if len(runs) > 1 else ""
     moments = _moments(run, summary)
     n_layers = run.recipe.model.n_layers or 1
+    alone = " Shown are the weights by themselves: the run's interventions are not applied."
+    alone = alone if run.recipe.interventions else ""
     sections = []
     for layer in range(n_layers):
         maps, targets = mean_shares(run, moments, layer=layer)
@@ -487,7 +548,7 @@ def _maps(runs: "list[Run]", names: list[str], summaries: list[Summary], picture
                 title=f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}",
                 name=name,
                 stills=_drawn(name, _stills(maps, targets, moments, answer_rows(run.task)), pictures),
-                caption=" ".join([_caption_stills(maps, targets, moments), *told]),
+                caption=" ".join([_caption_stills(maps, targets, moments) + alone, *told]),
                 view=view,
             )
         )
@@ -501,7 +562,8 @@ def _maps(runs: "list[Run]", names: list[str], summaries: list[Summary], picture
                 title=f"Collapse{of}",
                 name="collapse",
                 stills=_drawn("collapse", stills, pictures),
-                caption=f"Cosine between the final hidden states of each two answers, mean of {N_EXAMPLES} sequences.",
+                caption=f"Cosine between the final hidden states of each two answers, mean of {N_EXAMPLES} sequences."
+                + alone,
             )
         )
     return sections
