@@ -8,7 +8,6 @@ two kinds of maps for a paper: collapse through time, and what each position is 
 # %%
 # %matplotlib inline
 import torch
-from IPython.display import display
 
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions, intervening, toy_model
 from plateau_interp.capturing import Capture, Captured
@@ -24,6 +23,11 @@ from plateau_interp.views import (
     save_figure,
     side_by_side,
 )
+
+try:
+    from IPython.display import display
+except ModuleNotFoundError:  # run as a script; pictures are files in the end
+    display = print
 
 # %% [markdown]
 # ## A tensor

@@ -3,21 +3,26 @@
 
 You know TransformerLens; this shows what the suite adds: what happens *during* training, and what would have happened
 if something had been different. It takes about a minute on two cores and keeps its runs in `runs/tour`; run again, it
-reads them from there. Open it as a notebook with jupytext (JupyterLab, VS Code), or `jupytext --to ipynb tour.py`.
+reads them from there. Open it as a notebook with jupytext (JupyterLab, VS Code), or `jupytext --to ipynb tour.py`;
+`python tour.py` prints the numbers and saves the pictures.
 """
 
 # %%
 # %matplotlib inline
 import pandas as pd
 import torch
-from IPython.display import display
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions, intervening
 from plateau_interp.hooks import AblateHeads, BiasAttention, FixAttention, FreezeWeights
 from plateau_interp.optimizers import Adam
 from plateau_interp.plateaus import compare
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.views import attention_view, curves_figure, side_by_side
+from plateau_interp.views import attention_view, curves_figure, save_figure, side_by_side
+
+try:
+    from IPython.display import display
+except ModuleNotFoundError:  # run as a script; pictures are files in the end
+    display = print
 
 # %% [markdown]
 # ## The task
@@ -139,7 +144,14 @@ for name, each in runs.items():
 
 # %%
 steps = [60, 100, 120, 160]
-display(side_by_side(attention_view(run, steps=steps), attention_view(frozen, steps=steps)))
+pair = side_by_side(attention_view(run, steps=steps), attention_view(frozen, steps=steps))
+display(pair)
+
+# %% [markdown]
+# A figure becomes a PNG, PDF or SVG, a view one HTML file that needs no network:
+
+# %%
+print(save_figure(figure, "runs/tour/curves.png"), pair.save("runs/tour/attention.html"))
 
 # %% [markdown]
 # Next: `attention_views.py` (all ways to look), `compose_hooks.py` (several edits at once),

@@ -22,6 +22,24 @@ def test_it_runs_and_ends_with_what_it_made(name: str, tmp_path: Path) -> None:
         assert (tmp_path / last.split(": ")[-1]).stat().st_size > 1000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("tour.py", ["tour/curves.png", "tour/attention.html"]),
+        ("attention_views.py", [f"attention_views/{name}" for name in ("collapse.pdf", "view.html", "pair.html")]),
+    ],
+)
+def test_a_notebook_is_a_script_too(name: str, made: list[str], tmp_path: Path) -> None:
+    without = f"import runpy, sys; sys.modules['IPython'] = None; runpy.run_path({str(EXAMPLES / name)!r})"
+    command = [sys.executable, "-W", "error", "-W", "ignore:HookedTransformer:DeprecationWarning", "-c", without]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for file in made:
+        assert (tmp_path / "runs" / file).stat().st_size > 1000
+        assert file in done.stdout or file.endswith("pdf")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_it_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < {"your_own_task.py": 60}.get(name, 80)
