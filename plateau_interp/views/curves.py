@@ -181,8 +181,8 @@ def limits(look: Panel, values: Iterable[float]) -> tuple[float, float] | None:
     """Of a panel's axis, wide enough for negative values: a mean cosine may be negative.
 
     Example:
-        >>> limits(panel("cosine"), [0.9, -0.2])
-        (-0.21, 1.03)
+        >>> limits(panel("cosine"), [0.9, -1.0])
+        (-1.05, 1.03)
     """
     if look.limits is None:
         return None
