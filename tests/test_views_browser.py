@@ -402,7 +402,7 @@ def test_a_report_fits_its_window(visit, run, tmp_path, size, scheme):
     assert page.locator("h1").inner_text().startswith(("The loss", "No drop"))
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 19, 26)")
-    assert page.locator("table th").first.inner_text() == "Plateau level (nats)"
+    assert page.locator("table th").first.inner_text() == "Steps"
     for plot in page.locator(".grid .plot svg").all():
         assert plot.bounding_box()["width"] > 300
     slide(page, 0)
