@@ -504,3 +504,5 @@ def test_the_counterfactual_picture_counts_from_the_baseline_of_the_seed():
     assert sorted(text.get_text() for text in drop.texts) == ["-50", "never"]
     assert sorted(text.get_text() for text in half.texts) == ["+100", "-50"]
     assert len(drop.patches) == len(half.patches) == 8 * 5 - 2
+    late = {name: dropping(name, 155) for name in ("moving-window-sum", "trained-mlp-from-160")}
+    assert not experiment.draws(late).axes[0].texts, "a fork that was made after the drop"

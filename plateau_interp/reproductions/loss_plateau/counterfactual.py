@@ -42,11 +42,12 @@ def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
     """Steps by which the drop, and half of the accuracy, move for each group and moment: the median over seeds."""
 
     def move(setting: Setting, measure: Measure) -> float:
-        """Infinite where it did not come."""
+        """Infinite where it did not come; forks that were made after it do not count."""
+        moment = 0 if setting.leaves is None else setting.leaves[1]
         before = {one.seed: measure.of(one) for one in outcomes.get(BASELINE.name, [])}
         after = {one.seed: measure.of(one) for one in outcomes.get(setting.name, [])}
-        pairs = [(step, before.get(seed)) for seed, step in after.items()]
-        moves = [step - base for step, base in pairs if step is not None and base not in (None, NEVER)]
+        pairs = [(step, before.get(seed)) for seed, step in after.items() if step is not None]
+        moves = [step - base for step, base in pairs if base is not None and moment <= base < NEVER]
         return float(np.median(moves)) if moves else np.nan
 
     rows = [(where, kind, grid) for kind, grid in KINDS.items() for where in GROUPS]
@@ -77,6 +78,7 @@ COUNTERFACTUAL = Experiment(
     ),
     notes=(
         "Each run is a fork of the baseline of its seed, on the same batches. *Trained* groups have the weights of the "
-        "separate run of figure 5. *Never*: not within 400 steps."
+        "separate run of figure 5. *Never*: not within 400 steps. A fork that was made after the drop (or after half "
+        "of the tokens were right) counts in no cell of the picture."
     ),
 )
