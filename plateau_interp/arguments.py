@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["check_choice", "check_number", "check_whole", "freeze_indices", "freeze_names"]
+__all__ = ["as_index", "check_choice", "check_number", "check_whole", "freeze_indices", "freeze_names"]
 
 
 def check_number(value: Any, *names: str) -> None:
@@ -63,7 +63,7 @@ def freeze_indices(value: Any, *names: str) -> None:
     for name in names:
         given = getattr(value, name)
         try:
-            indices = None if given is None else tuple(operator.index(_no_flag(item)) for item in given)
+            indices = None if given is None else tuple(map(as_index, given))
         except TypeError:
             raise ValueError(f"{name} must be whole numbers, such as [0, 2]; got {given!r}") from None
         object.__setattr__(value, name, indices)
@@ -85,8 +85,16 @@ def freeze_names(value: Any, *names: str) -> None:
         object.__setattr__(value, name, items)
 
 
-def _no_flag(item: Any) -> Any:
-    """A list of flags is a mask, not indices; NumPy's refuse to be indices themselves, PyTorch's do not."""
+def as_index(item: Any) -> int:
+    """An int from a whole number of any kind; a truth value is none, so that a mask is not taken for indices.
+
+    Raises:
+        TypeError: for anything else. (NumPy's truth values refuse to be indices themselves, PyTorch's do not.)
+
+    Example:
+        >>> as_index(2)
+        2
+    """
     if isinstance(item, bool) or str(getattr(item, "dtype", None)) == "torch.bool":
-        raise TypeError
-    return item
+        raise TypeError(f"a truth value is no index; got {item!r}")
+    return operator.index(item)

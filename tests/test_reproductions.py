@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 
+import filelock
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from plateau_interp.hooks import BiasAttention
 from plateau_interp.optimizers import Adam
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
-from plateau_interp.reproductions import afterwards
+from plateau_interp.reproductions import afterwards, results
 from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.measures import peak, steps_to
@@ -265,6 +266,16 @@ def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
     train_setting(BASE, 0, other)
     publish(PAPER, other, tmp_path)
     assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1, 2]
+
+
+def test_one_process_publishes_at_a_time(tmp_path, monkeypatch):
+    def published(paper, runs, out, folder):
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(folder / ".lock").acquire(timeout=0)
+        return out
+
+    monkeypatch.setattr(results, "_published", published)
+    assert publish(PAPER, tmp_path / "none", tmp_path) == tmp_path
 
 
 def test_results_are_whole_after_a_kill_between_their_two_files(runs, tmp_path):

@@ -196,7 +196,7 @@ def test_a_fork_and_its_interventions_are_told(run, tmp_path):
     fork = run.fork(at=2, interventions=acting, out=tmp_path / "fork")
     for _step in fork.train():
         pass
-    told = "FixAttention(), During(intervention=BiasAttention(factor=5.0), start=3)"
+    told = "FixAttention(), During(BiasAttention(factor=5.0), start=3)"
     html = write_report(fork).read_text(encoding="utf-8")
     text = text_of(html)
     assert f"A fork that left its parent at step 2; what acts in it: {told}." in text

@@ -132,7 +132,7 @@ class Setting:
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
             )
-        if self.takes is not None and self._has_begun(run) and _read(path / TAKEN) != _as_json(self._taken):
+        if self.takes is not None and self._has_begun(run) and _read(path / TAKEN) != self._taken:
             source = self.takes[0]
             raise RunError(
                 f"{path} took its weights from another run than {source.name!r} is now: move it, or use another --out"
@@ -156,10 +156,6 @@ class Setting:
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def _as_json(data: Any) -> Any:
-    return json.loads(json.dumps(data))
 
 
 def _placeless(recipe: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ still pictures in a paper use `plateau_interp.views.curves.pattern_figure`.
 import base64
 import io
 import math
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -21,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plateau_interp.arguments import as_index
 from plateau_interp.capturing import Captured
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 from plateau_interp.views.page import Page
@@ -528,9 +528,7 @@ def whole_numbers(name: str, given: Any) -> list[int]:
 def _whole_number(name: str, number: Any) -> int:
     """An int, also from NumPy or PyTorch; a truth value is none."""
     try:
-        if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
-            raise TypeError
-        return operator.index(number)
+        return as_index(number)
     except TypeError:
         raise ValueError(f"{name} must be given in whole numbers; got {number!r}") from None
 

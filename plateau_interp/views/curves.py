@@ -638,7 +638,7 @@ def _draw_legends(figure: "Figure") -> None:
     from matplotlib.transforms import ScaledTranslation
 
     named = [axes.get_legend_handles_labels() for axes in figure.axes]
-    if _is_one([labels for _handles, labels in named]):
+    if len({tuple(labels) for _handles, labels in named}) == 1:
         if named[0][1]:
             legend_below(figure, *named[0])
         return
@@ -649,10 +649,6 @@ def _draw_legends(figure: "Figure") -> None:
         if labels:
             place: Any = {"bbox_to_anchor": (0, 0), "bbox_transform": axes.transAxes + below, "borderaxespad": 0}
             axes.legend(handles, labels, loc="upper left", **place)
-
-
-def _is_one(values: Sequence[object]) -> bool:
-    return all(value == values[0] for value in values)
 
 
 def _maps(

@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
 from plateau_interp.files import write_atomically
+from plateau_interp.plans import brief
 from plateau_interp.plateaus import Summary
 from plateau_interp.training import samples_before
 from plateau_interp.types import answer_rows, is_finite
@@ -217,20 +218,10 @@ def _lede(runs: "list[Run]", summaries: list[Summary]) -> str:
 
 def _origin(run: "Run") -> str:
     """That a run is a fork, and what acts in it."""
-    fork, acting = run.recipe.fork_of, ", ".join(map(_intervention, run.recipe.interventions))
+    fork, acting = run.recipe.fork_of, ", ".join(map(brief, run.recipe.interventions))
     if fork is None:
         return f"What acts in it: {acting}." if acting else ""
     return f"A fork that left its parent at step {fork.step}; what acts in it: {acting or 'nothing'}."
-
-
-def _intervention(one: Any) -> str:
-    """An intervention as it is written in Python, without what is by default."""
-    told = []
-    for field in dataclasses.fields(one):
-        value = getattr(one, field.name)
-        if field.init and field.repr and value != field.default:
-            told.append(f"{field.name}={_intervention(value) if dataclasses.is_dataclass(value) else repr(value)}")
-    return f"{type(one).__name__}({', '.join(told)})"
 
 
 def _histories(runs: "list[Run]") -> list[tuple[str, list[str]]]:
@@ -241,7 +232,7 @@ def _histories(runs: "list[Run]") -> list[tuple[str, list[str]]]:
         steps = [f"{recipe.fork_of.step}" if recipe.fork_of else "no fork" for recipe in recipes]
         rows.append(("Forked at step", steps))
     if any(recipe.interventions for recipe in recipes):
-        acting = [", ".join(map(_intervention, recipe.interventions)) or "none" for recipe in recipes]
+        acting = [", ".join(map(brief, recipe.interventions)) or "none" for recipe in recipes]
         rows.append(("Interventions", acting))
     return rows
 
