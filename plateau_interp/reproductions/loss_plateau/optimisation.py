@@ -32,8 +32,7 @@ FIG31 = Experiment(
         "far too little to learn. 0.03 and 0.1 without momentum, for 2000 steps at most, are our choice. Of the rates "
         "that were tried before, the loss is above 10,000 within 14 steps at 1 and at 3, and at 0.3, which had claims "
         "like these, it is 22 nats at step 8 and still above that of chance (2.83) at step 597: 0.03 took its place. "
-        "What does not hold here says something of these rates, not of the "
-        "paper's."
+        "What does not hold here says something of these rates, not of the paper's."
     ),
 )
 
