@@ -10,10 +10,10 @@ two kinds of maps for a paper: collapse through time, and what each position is 
 import torch
 
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions, intervening, toy_model
-from plateau_interp.capturing import Capture, Captured
 from plateau_interp.hooks import BiasAttention, MaskAttention
-from plateau_interp.optimizers import Adam
+from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.optimizers import Adam
 from plateau_interp.types import answer_rows
 from plateau_interp.views import (
     attention_view,

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from plateau_interp import Recipe, Run, TrainingOptions
+from plateau_interp.analysis.plateaus import compare
 from plateau_interp.hooks import BiasAttention, FixAttention
-from plateau_interp.plateaus import compare
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.views.report import write_report
 

@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions, intervening
+from plateau_interp.analysis.plateaus import compare
 from plateau_interp.hooks import AblateHeads, BiasAttention, FixAttention, FreezeWeights
-from plateau_interp.optimizers import Adam
-from plateau_interp.plateaus import compare
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.optimizers import Adam
 from plateau_interp.views import attention_view, curves_figure, save_figure, side_by_side
 
 try:

@@ -16,12 +16,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.arguments import check_choice, check_number, check_whole, freeze_indices, freeze_names
-from plateau_interp.hooks.prefix import Prefix, following
+from plateau_interp.checks import check_choice, check_number, check_whole, freeze_indices, freeze_names
 from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
-from plateau_interp.intervening import editing, intervening
-from plateau_interp.receipts import ActivationEdit, EditReceipt
-from plateau_interp.resolving import resolve_hook_points, resolve_indices
+from plateau_interp.hooks.token_history import Prefix, following
+from plateau_interp.interventions.attaching import editing, intervening
+from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
+from plateau_interp.interventions.receipts import ActivationEdit, EditReceipt
 from plateau_interp.types import HookedModel
 
 __all__ = [

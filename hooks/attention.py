@@ -19,8 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from plateau_interp.arguments import check_choice, check_number, freeze_indices
-from plateau_interp.hooks.prefix import following
+from plateau_interp.checks import check_choice, check_number, freeze_indices
 from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.targets import (
     MapFunction,
@@ -32,9 +31,10 @@ from plateau_interp.hooks.targets import (
     reading_maps,
     selection,
 )
-from plateau_interp.intervening import check_intervention, editing
-from plateau_interp.receipts import ActivationEdit, DialledReceipt, EditReceipt
-from plateau_interp.resolving import resolve_hook_points, resolve_indices
+from plateau_interp.hooks.token_history import following
+from plateau_interp.interventions.attaching import check_intervention, editing
+from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
+from plateau_interp.interventions.receipts import ActivationEdit, DialledReceipt, EditReceipt
 from plateau_interp.types import HookedModel, Intervention, answer_rows
 
 __all__ = ["AblateHeads", "BiasAttention", "FixAttention", "MaskAttention", "MixAttention", "PatchAttention"]

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plateau_interp.arguments import check_number, freeze_names
+from plateau_interp.checks import check_number, freeze_names
 from plateau_interp.hooks.weights import Where, check_where, parameters_where, trained_parameters
-from plateau_interp.intervening import hooking
-from plateau_interp.receipts import InterventionReceipt
-from plateau_interp.resolving import resolve_hook_points
+from plateau_interp.interventions.attaching import hooking
+from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.receipts import InterventionReceipt
 from plateau_interp.types import HookedModel
 
 __all__ = ["AmplifySlowGradient", "ClipGradient", "ScaleGradient"]

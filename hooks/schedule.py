@@ -1,8 +1,8 @@
 """Schedules: wrappers that say at which training steps an intervention acts.
 
 The wrapped intervention is attached all the time; the schedule turns it up and down when
-`plateau_interp.intervening.advance` says which step begins. Outside training the step is the last one the model was
-told, or 0.
+`plateau_interp.interventions.clock.advance` says which step begins. Outside training the step is the last one the
+model was told, or 0.
 """
 
 import re
@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from plateau_interp.arguments import check_whole
-from plateau_interp.intervening import check_intervention, listening
-from plateau_interp.receipts import DialledReceipt
+from plateau_interp.checks import check_whole
+from plateau_interp.interventions.attaching import check_intervention
+from plateau_interp.interventions.clock import listening
+from plateau_interp.interventions.receipts import DialledReceipt
 from plateau_interp.types import HookedModel, Intervention, Receipt
 
 __all__ = ["Condition", "During", "When"]

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from plateau_interp.hooks.prefix import following
-from plateau_interp.resolving import nearest
+from plateau_interp.checks import nearest
+from plateau_interp.hooks.token_history import following
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -56,12 +56,12 @@ def open_source(source: Source) -> Any:
     """The source itself, or the model of a run where a run is named.
 
     Raises:
-        ValueError: for what is no source, a step that is not a number; and what `plateau_interp.runs.Run` raises.
+        ValueError: for what is no source, a step that is not a number; and what `plateau_interp.runs.run.Run` raises.
     """
     check_source(source)
     if not isinstance(source, str):
         return source
-    from plateau_interp.runs import Run  # runs know recipes, and recipes know interventions: not at import time
+    from plateau_interp.runs.run import Run  # runs know recipes, and recipes know interventions: not at import time
 
     path, found, step = source.rpartition("@")
     if found and step.isdecimal():

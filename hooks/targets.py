@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from plateau_interp.hooks.prefix import Prefix, following
-from plateau_interp.resolving import resolve_indices
+from plateau_interp.hooks.token_history import Prefix, following
+from plateau_interp.interventions.hook_points import resolve_indices
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 
 __all__ = [

@@ -27,9 +27,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from plateau_interp.checks import listed, nearest
 from plateau_interp.hooks.sources import Source, check_source, open_source
-from plateau_interp.receipts import InterventionReceipt
-from plateau_interp.resolving import listed, nearest
+from plateau_interp.interventions.receipts import InterventionReceipt
 from plateau_interp.types import HookedModel
 
 __all__ = [

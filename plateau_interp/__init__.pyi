@@ -1,15 +1,17 @@
 # The one place with relative imports: lazy_loader reads this stub when the package is imported, and knows no others.
 # ruff: noqa: TID252
 
-from . import hooks, metrics, optimizers, tasks, views
+from . import hooks, metrics, tasks, views
+from .analysis.plateaus import Summary, summarise
+from .codec import RecipeError
 from .decoding import greedy_answers
-from .intervening import intervening
-from .measuring import Meter
-from .models import ToyTransformer, toy_model
-from .plateaus import Summary, summarise
-from .recipes import MeasuringOptions, ModelOptions, Recipe, RecipeError, TrainingOptions
-from .runs import Run, RunError
-from .training import Step, train
+from .interventions.attaching import intervening
+from .models.toy import ToyTransformer, toy_model
+from .runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from .runs.run import Run, RunError
+from .training import optimizers
+from .training.loop import Step, train
+from .training.meter import Meter
 from .types import Batch, Intervention, Levels, Task
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Pure measures of tensors: attention progress, repetition, collapse, accuracy.
 
 Each function reduces only the axes it names and leaves the batch axis alone, so a caller chooses the spread: take
-``.mean()`` for the paper's number. For measuring a model while it trains use `plateau_interp.measuring.Meter`.
+``.mean()`` for the paper's number. For measuring a model while it trains use `plateau_interp.training.meter.Meter`.
 """
 
 import torch

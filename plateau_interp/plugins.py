@@ -63,7 +63,7 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         ValueError: if the name is another plug-in's.
 
     Example:
-        >>> from plateau_interp.optimizers import Adam
+        >>> from plateau_interp.training.optimizers import Adam
         >>> register("optimizers", Adam, name="adam")
         >>> plugin("optimizers", "adam") is Adam
         True

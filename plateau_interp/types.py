@@ -6,7 +6,7 @@ the query positions that predict the answer, ``answer`` the answer's own positio
 ``d_head``, ``d_vocab``.
 
 This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models and in
-`plateau_interp.training` for training.
+`plateau_interp.training.loop` for training.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -180,8 +180,8 @@ class Task(Protocol):
 class FiniteTask(Task, Protocol):
     """A task of so few sequences that they are listed once and split: some to train on, the others to validate.
 
-    `plateau_interp.training.train` then goes through the training set in epochs. `sample` draws from the training set
-    too, with replacement: it is what anything that knows nothing of finite data sees, such as a picture's example.
+    `plateau_interp.train` then goes through the training set in epochs. `sample` draws from the training set too, with
+    replacement: it is what anything that knows nothing of finite data sees, such as a picture's example.
     """
 
     @property

@@ -7,7 +7,7 @@ from plateau_interp.tasks.histogram import Histogram
 from plateau_interp.tasks.mixture import Mixture
 from plateau_interp.tasks.modular import ModularArithmetic
 from plateau_interp.tasks.permutation import Permutation
-from plateau_interp.tasks.prefix import PrefixSum
+from plateau_interp.tasks.prefix_sum import PrefixSum
 from plateau_interp.tasks.window import (
     MovingWindowDifference,
     MovingWindowProduct,

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.optimizers import AdamW
 from plateau_interp.tasks._layouts import at_least, one_of
-from plateau_interp.training import stream_generator
+from plateau_interp.training.batches import stream_generator
+from plateau_interp.training.optimizers import AdamW
 from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
 
 __all__ = ["ModularArithmetic"]

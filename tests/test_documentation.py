@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from plateau_interp import hooks
-from plateau_interp.capturing import Capture
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
-from plateau_interp.runs import Run
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 
 PROJECT = Path(__file__).parent.parent

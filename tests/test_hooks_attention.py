@@ -33,7 +33,7 @@ from plateau_interp.hooks import (
     MixAttention,
     PatchAttention,
 )
-from plateau_interp.intervening import InterventionWarning, intervening
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.types import Intervention, layer_targets
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
@@ -327,7 +327,7 @@ def test_patch_from_a_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
             asked.append(step)
             return other
 
-    monkeypatch.setattr("plateau_interp.runs.Run", Run)
+    monkeypatch.setattr("plateau_interp.runs.run.Run", Run)
     model = toy()
     for source in ("runs/a", "runs/a@20"):
         with intervening(model, PatchAttention(source)):

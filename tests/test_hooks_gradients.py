@@ -7,15 +7,11 @@ from hook_cases import KINDS, TASK, assert_untouched, gpt_neox, gradients, kind_
 from torch import Tensor
 
 from plateau_interp.hooks import AmplifySlowGradient, ClipGradient, During, FreezeWeights, ScaleGradient
-from plateau_interp.intervening import (
-    InterventionWarning,
-    advance,
-    intervening,
-    intervention_state,
-    load_intervention_state,
-)
-from plateau_interp.optimizers import SGD
-from plateau_interp.training import train
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
+from plateau_interp.training.loop import train
+from plateau_interp.training.optimizers import SGD
 from plateau_interp.types import Intervention
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)

@@ -16,16 +16,12 @@ from plateau_interp.hooks import (
     ScaleGradient,
     When,
 )
-from plateau_interp.intervening import (
-    InterventionWarning,
-    advance,
-    intervening,
-    intervention_state,
-    load_intervention_state,
-)
-from plateau_interp.measuring import Meter
-from plateau_interp.optimizers import Adam
-from plateau_interp.training import train
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
+from plateau_interp.training.loop import train
+from plateau_interp.training.meter import Meter
+from plateau_interp.training.optimizers import Adam
 from plateau_interp.types import Intervention
 
 

@@ -13,14 +13,10 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
 from plateau_interp.hooks.weights import parameters_where
-from plateau_interp.intervening import (
-    InterventionWarning,
-    advance,
-    intervening,
-    intervention_state,
-    load_intervention_state,
-)
-from plateau_interp.training import train
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
+from plateau_interp.training.loop import train
 
 SHEET = {
     # figure 5: the copied and frozen groups, the authors' names in TransformerLens's

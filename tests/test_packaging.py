@@ -51,8 +51,13 @@ def files_on_disk() -> set[str]:
 def distributions(tmp_path_factory) -> Path:
     """Sdist, and the wheel built from that sdist, of a copy of the working tree."""
     copy = tmp_path_factory.mktemp("source") / "project"
-    leave_out = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
-    shutil.copytree(PROJECT, copy, symlinks=True, ignore=leave_out)
+    leave_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(
+        PROJECT,
+        copy,
+        symlinks=True,
+        ignore=lambda folder, names: leave_out(folder, names) | ({"runs"} if Path(folder) == PROJECT else set()),
+    )
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", copy / "dist", copy, cwd=copy.parent)
     return copy / "dist"
 
@@ -119,7 +124,7 @@ def test_the_sdist_holds_the_sources_where_they_are_in_the_project(distributions
 
 def test_the_installed_wheel_imports_its_own_packages(installed):
     code = """
-        import plateau_interp.hooks, plateau_interp.tasks, plateau_interp.cli, importlib.util
+        import plateau_interp.hooks, plateau_interp.tasks, plateau_interp.cli.main, importlib.util
         print(plateau_interp.__file__, plateau_interp.hooks.__file__, plateau_interp.tasks.__file__)
         print(importlib.util.find_spec("hooks"), importlib.util.find_spec("tasks"))
         print(plateau_interp.tasks.MovingWindowSum(n=4).n_pos)

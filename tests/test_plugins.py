@@ -2,10 +2,11 @@ import re
 
 import pytest
 
-from plateau_interp.optimizers import Adam
+from plateau_interp.codec import RecipeError
 from plateau_interp.plugins import PluginError, plugin, plugins, register
-from plateau_interp.recipes import Recipe, RecipeError
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.optimizers import Adam
 
 
 class Walk(MovingWindowSum):

@@ -12,9 +12,7 @@ import pytest
 
 from plateau_interp import cli
 from plateau_interp.hooks import BiasAttention
-from plateau_interp.optimizers import Adam
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
 from plateau_interp.reproductions import afterwards, results
 from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
@@ -23,9 +21,11 @@ from plateau_interp.reproductions.pictures import moves_figure
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import collect, costs, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
-from plateau_interp.runs import Run, RunError
+from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training import train
+from plateau_interp.training.loop import train
+from plateau_interp.training.optimizers import Adam
 
 TASK = MovingWindowSum(n=4, p=5)
 TRAINING = TrainingOptions(steps=6, batch_size=4, optimizer=Adam(learning_rate=1e-3))
@@ -397,7 +397,7 @@ def test_the_papers_are_whole(name):
 @pytest.fixture
 def tiny(monkeypatch):
     """The command line knows the tiny paper as loss-plateau."""
-    monkeypatch.setattr("plateau_interp.cli.plugin", lambda kind, name: PAPER)
+    monkeypatch.setattr("plateau_interp.cli.main.plugin", lambda kind, name: PAPER)
 
 
 @pytest.mark.usefixtures("tiny")

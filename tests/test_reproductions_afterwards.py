@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from plateau_interp.hooks import FixAttention
-from plateau_interp.intervening import intervening
-from plateau_interp.measuring import FINAL_STATE
+from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
-from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.reproductions import afterwards
 from plateau_interp.reproductions.afterwards import (
     copies_within_halves,
@@ -16,8 +14,10 @@ from plateau_interp.reproductions.afterwards import (
     probe_accuracies,
     segment_cosines,
 )
-from plateau_interp.runs import Run
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ConcatenatedWindows, MovingWindowSum, Permutation, Repeat
+from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import answer_rows
 from plateau_interp.views.attention import captured_at
 

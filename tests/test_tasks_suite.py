@@ -27,7 +27,6 @@ from reference.tasks import (
 from typecheck import unchecked
 
 from plateau_interp import tasks
-from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import (
     ConcatenatedWindows,
@@ -45,7 +44,8 @@ from plateau_interp.tasks import (
     Repeat,
     Reverse,
 )
-from plateau_interp.training import train
+from plateau_interp.training.loop import train
+from plateau_interp.training.meter import Meter
 from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
 KINDS = [getattr(tasks, name) for name in tasks.__all__]

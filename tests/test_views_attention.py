@@ -11,13 +11,13 @@ import torch
 from safetensors.torch import save_file
 from typecheck import unchecked
 
-from plateau_interp.capturing import Capture, Captured
 from plateau_interp.hooks import BiasAttention
+from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models import toy_model
-from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
-from plateau_interp.runs import Run
+from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training import train
+from plateau_interp.training.loop import train
 from plateau_interp.types import answer_rows
 from plateau_interp.views import attention, page
 from plateau_interp.views.attention import MAX_VALUES, attention_view, captured_patterns

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from plateau_interp.models import toy_model
-from plateau_interp.recipes import ModelOptions, Recipe, TrainingOptions
-from plateau_interp.runs import Run
+from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.views import page as views_page
 from plateau_interp.views.attention import attention_view

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
-from plateau_interp.plateaus import summarise
-from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
-from plateau_interp.runs import Run
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.views import report
 from plateau_interp.views.report import write_report

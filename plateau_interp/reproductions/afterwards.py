@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from plateau_interp import metrics
+from plateau_interp.analysis.probing import probe
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.measuring import FINAL_STATE
-from plateau_interp.probing import probe
-from plateau_interp.training import stream_generator
+from plateau_interp.training.batches import stream_generator
+from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows
 from plateau_interp.views.attention import AttentionSource, captured_at, captured_patterns
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from plateau_interp.checks import nearest
 from plateau_interp.reproductions.claims import Claim
 from plateau_interp.reproductions.settings import Outcome, Setting
-from plateau_interp.resolving import nearest
 
 __all__ = ["Experiment", "Paper"]
 

@@ -85,7 +85,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
-    """A field of `plateau_interp.plateaus.Summary`."""
+    """A field of `plateau_interp.analysis.plateaus.Summary`."""
 
     def of(outcome: Outcome) -> float | None:
         value = getattr(outcome.summary, field)

@@ -30,7 +30,7 @@ from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, Meas
 from plateau_interp.reproductions.pictures import seeds_figure
 from plateau_interp.reproductions.running import collect, seconds
 from plateau_interp.reproductions.settings import Outcome, Setting
-from plateau_interp.runs import Run
+from plateau_interp.runs.run import Run
 from plateau_interp.views.curves import save_figure
 
 __all__ = ["TABLE", "claims", "publish", "setting_rows", "stored"]

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from plateau_interp.files import write_atomically, write_table
-from plateau_interp.intervening import InterventionWarning
+from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting, first_solved
-from plateau_interp.runs import Run, RunError
-from plateau_interp.training import Step, train
+from plateau_interp.runs.run import Run, RunError
+from plateau_interp.training.loop import Step, train
 
 __all__ = ["collect", "costs", "outcome", "plan", "seconds", "train_setting"]
 

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.arguments import as_index
-from plateau_interp.capturing import Captured
+from plateau_interp.checks import as_index
+from plateau_interp.interventions.capturing import Captured
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 from plateau_interp.views.page import Page
 
@@ -38,7 +38,7 @@ SHARE = "share of attention"
 
 
 class AttentionSource(Protocol):
-    """What a view needs of a run; `plateau_interp.runs.Run` is one."""
+    """What a view needs of a run; `plateau_interp.runs.run.Run` is one."""
 
     @property
     def task(self) -> Task:

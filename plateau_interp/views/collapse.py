@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plateau_interp import metrics
-from plateau_interp.measuring import FINAL_STATE
-from plateau_interp.resolving import resolve_hook_points
+from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import answer_rows
 from plateau_interp.views.attention import AttentionSource, captured_at, chosen_steps, fixed_batch, whole_numbers
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from plateau_interp.analysis.plateaus import Summary
 from plateau_interp.files import write_atomically
-from plateau_interp.plans import brief
-from plateau_interp.plateaus import Summary
-from plateau_interp.training import samples_before
+from plateau_interp.interventions.plan import brief
+from plateau_interp.training.batches import samples_before
 from plateau_interp.types import answer_rows, is_finite
 from plateau_interp.views.attention import MAX_VALUES, N_EXAMPLES, N_READINGS, attention_view, mean_shares
 from plateau_interp.views.collapse import cosine_matrices
@@ -45,7 +45,7 @@ from plateau_interp.views.page import Page, bundle, document
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from plateau_interp.runs import Run
+    from plateau_interp.runs.run import Run
 
 __all__ = ["write_report"]
 

@@ -19,10 +19,11 @@ from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_tim
 from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import AddDirection, BiasAttention, During, FixAttention, MaskAttention, ScaleGradient
-from plateau_interp.measuring import Meter
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training import train, training_batch
+from plateau_interp.training.batches import training_batch
+from plateau_interp.training.loop import train
+from plateau_interp.training.meter import Meter
 
 TASK = MovingWindowSum()
 BATCH = 256

@@ -1,6 +1,5 @@
 """The moving-window sum as it is, which the other experiments start from: figure 2."""
 
-from plateau_interp.recipes import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.statements import (
@@ -27,6 +26,7 @@ from plateau_interp.reproductions.measures import (
     summary_number,
 )
 from plateau_interp.reproductions.settings import Setting
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import Intervention, OptimizerSpec, Task
 

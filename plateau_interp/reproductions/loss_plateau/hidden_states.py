@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from plateau_interp.recipes import MeasuringOptions
 from plateau_interp.reproductions.afterwards import probe_accuracies
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
@@ -10,6 +9,7 @@ from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import reported
 from plateau_interp.reproductions.measures import at, difference, final, last_on_plateau, mean_on_plateau, peak
 from plateau_interp.reproductions.settings import Setting
+from plateau_interp.runs.recipe import MeasuringOptions
 
 __all__ = ["FIG20", "FIG41"]
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from plateau_interp.recipes import MeasuringOptions
 from plateau_interp.reproductions.afterwards import permutation_strategies, segment_cosines
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
@@ -29,6 +28,7 @@ from plateau_interp.reproductions.measures import (
     steadily_at,
 )
 from plateau_interp.reproductions.settings import Setting
+from plateau_interp.runs.recipe import MeasuringOptions
 from plateau_interp.tasks import ConcatenatedWindows, Histogram, MultiDigitAddition, Permutation
 
 __all__ = ["FIG9", "FIG13", "FIG15", "FIG19"]

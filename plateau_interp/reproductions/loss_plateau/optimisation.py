@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from plateau_interp.optimizers import SGD, LearningRateSchedule, Muon
-from plateau_interp.recipes import TrainingOptions
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import OUR_BUDGET, PAPERS_BUDGET, persists
 from plateau_interp.reproductions.settings import Setting
+from plateau_interp.runs.recipe import TrainingOptions
+from plateau_interp.training.optimizers import SGD, LearningRateSchedule, Muon
 
 __all__ = ["FIG31", "FIG32", "FIG34"]
 

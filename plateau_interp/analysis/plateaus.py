@@ -1,0 +1,383 @@
+"""Finds the plateau and the drop in a table of metrics, and says what the model knew on the plateau.
+
+Works on any table with the columns that `plateau_interp.training.meter.Meter` fills; needs no model and no run folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from plateau_interp.training.batches import samples_before
+from plateau_interp.types import Task
+
+__all__ = ["Summary", "compare", "summarise"]
+
+SMOOTHING = 9
+"""Measured steps in the running median that takes the noise of single batches out of the loss."""
+LEAST_ROWS = 3
+"""With fewer measured steps before the last quarter of the fall, nobody can tell a plateau from a slope."""
+PLATEAUS_END = 0.75
+"""Share of the fall above whose loss a plateau is looked for: what lingers in the last quarter is the end of learning.
+Two-layer tasks fall by more than half when they learn which tokens occur, before their plateau."""
+BANDWIDTH = 0.01
+"""Width of the kernel in which the density of losses is taken, as a share of the fall."""
+POINTS = 8
+"""At which the density of losses is taken, in a bandwidth: a level is good to a twelfth of it."""
+HIGHEST = 3
+"""Falls above the first loss, from which on nothing is a plateau: a loss that blows up to thousands of nats would need
+millions of points."""
+SHELF_DENSITY = 0.25
+"""A peak of the density is a shelf from this share of the highest peak on."""
+LEAST_LENGTH = 0.15
+"""A shelf is a plateau if the loss stays near it for this share of the steps before the last quarter of the fall. A
+loss that falls in a straight line stays near any level for 5 % of them, an exponential decay near the lowest for 12."""
+TOLERANCE = 0.02
+"""How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
+SOLVED = 0.95
+"""An answer position counts as right from this accuracy on."""
+ACCURACIES = (50, 95, 99)
+GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")
+"""The numbers that only runs with a validation set have."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of a run; steps are training steps, losses nats a scored position, None where a thing was not seen.
+
+    The loss is smoothed by a running median over 9 measured steps (near the first and the last over as many as there
+    are on both sides) before anything is read off it. *Fall* means the way from the first loss to the task's
+    closed-form floor, or to the lowest loss reached where no floor is known.
+    """
+
+    level: float | None
+    """Loss on the plateau: the lowest loss at which the run lingers above the last quarter of the fall (at all, if it
+    never comes there). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that
+    are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
+    None, as `start` and `end`, if it stays there for less than 15 % of the steps before the last quarter of the fall,
+    or for one measured step alone, or if fewer than 3 are measured before it: such a loss falls without a plateau that
+    could be seen."""
+    level_expected: float | None
+    """The task's closed-form plateau."""
+    start: int | None
+    """First step at which the loss is within 2 % of the fall above `level`."""
+    end: int | None
+    """Last step before the drop at which the loss is within 2 % of the fall of `level`."""
+    drop_step: int | None
+    """First step at which the loss is below the middle between `level` and the floor (the lowest loss, where no floor
+    is known), once half of the fall is done; without a plateau, at which half of the fall is done."""
+    first_answer_step: int | None
+    """First step at which the first answer position is right in 95 % of the decoded sequences; None also where
+    positions are not measured, as with answers of one token."""
+    steps_to: dict[int, int | None]
+    """Percent of token accuracy (50, 95, 99) to the first measured step that has it."""
+    samples_to: dict[int, int | None]
+    """The same in training sequences seen."""
+    partial_solution: tuple[int, ...]
+    """Answer positions that are right in 95 % of the sequences on the second half of the plateau."""
+    peak_cosine: float | None
+    peak_cosine_step: int | None
+    peak_repetition: float | None
+    peak_repetition_step: int | None
+    repetition_truth: float | None
+    """Repetition of the true answers, mean over the run."""
+    attention_progress_start: float | None
+    attention_progress_end: float | None
+    final_loss: float
+    """Mean loss of the last tenth of the measured steps: of 1 at least, of 10 at most."""
+    final_accuracy: float | None
+    floor: float | None
+    """The task's closed-form floor."""
+    train_95_step: int | None = None
+    """First measured step at which 95 % of the answers to a finite task's training set are right."""
+    validation_95_step: int | None = None
+    """The same of its validation set; the first crossing, whether it lasts or not."""
+    grokking_delay: int | None = None
+    """Steps from `train_95_step` to `validation_95_step`."""
+    final_validation_loss: float | None = None
+    """At the last measured step."""
+    final_validation_accuracy: float | None = None
+    grokking_delays: dict[str, int | None] = field(default_factory=dict)
+    """The same delay of each of the task's groups, such as the operations of modular arithmetic, by name as columns
+    have it; empty without groups."""
+    positions_measured: bool = True
+    """Whether the accuracy of each answer position was measured."""
+
+    @property
+    def length(self) -> int | None:
+        """Steps on the plateau, from `start` to `end`; None if there is none."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
+    @property
+    def delays_apart(self) -> dict[str, int | None]:
+        """`grokking_delays`, if there are several groups to tell apart."""
+        return self.grokking_delays if len(self.grokking_delays) > 1 else {}
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Labels and values as text, for a table."""
+        first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
+        first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
+        level = "none" if self.level is None else _number(self.level)
+        return [
+            ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
+            ("Plateau from step to step", "none" if self.length is None else f"{self.start} to {self.end}"),
+            ("Answers right on the plateau", first_answers),
+            ("First answer right from step", first_step),
+            ("Drop step", _step(self.drop_step)),
+            *((f"Steps to {percent} % accuracy", self._steps_and_samples(percent)) for percent in ACCURACIES),
+            ("Peak cosine", _peak(self.peak_cosine, self.peak_cosine_step)),
+            ("Peak repetition", f"{_peak(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
+            (
+                "Attention progress, start to end",
+                f"{_measured(self.attention_progress_start)} to {_measured(self.attention_progress_end)}",
+            ),
+            ("Final loss (nats)", f"{_number(self.final_loss)} (floor {_number(self.floor)})"),
+            ("Final accuracy", _measured(self.final_accuracy)),
+            *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
+        ]
+
+    def _validation_rows(self) -> list[tuple[str, str]]:
+        return [
+            ("Training set 95 % right from step", _step(self.train_95_step)),
+            ("Validation set 95 % right from step", _step(self.validation_95_step)),
+            ("Grokking delay", _delay(self.grokking_delay)),
+            *((f"Grokking delay, {group}", _delay(delay)) for group, delay in self.delays_apart.items()),
+            ("Final validation loss (nats)", _measured(self.final_validation_loss, 4)),
+            ("Final validation accuracy", _measured(self.final_validation_accuracy)),
+        ]
+
+    def _steps_and_samples(self, percent: int) -> str:
+        samples = self.samples_to[percent]
+        return _step(self.steps_to[percent]) + ("" if samples is None else f" ({samples:,} sequences)")
+
+    def _truth(self) -> str:
+        return "" if self.repetition_truth is None else f" (true answers {self.repetition_truth:.3f})"
+
+
+def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
+    """Read plateau, drop and the other numbers of a run off its metrics.
+
+    Args:
+        metrics: one row a measured step, in order; ``step`` and ``loss`` at least, other columns where measured.
+        task: for its closed-form levels.
+        batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
+
+    Raises:
+        ValueError: for a table without rows.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> loss = [2.9] + [2.63] * 100 + [1.3] * 100
+        >>> table = pd.DataFrame({"step": range(201), "loss": loss})
+        >>> summarise(table, task=MovingWindowSum(), batch_size=256).drop_step
+        101
+    """
+    if metrics.empty:
+        raise ValueError("no step was measured yet: there is nothing to summarise")
+    levels = task.levels
+    steps = metrics["step"].to_numpy()
+    raw = metrics["loss"].to_numpy(dtype=float)
+    lowest = float(raw.min()) if levels.floor is None else levels.floor
+    loss = _smoothed(raw, half=(raw[0] + lowest) / 2)
+    lowest = float(loss.min()) if levels.floor is None else levels.floor
+    level, start, end, drop = _shelf(loss, first=float(raw[0]), lowest=lowest)
+    accuracy = _column(metrics, "accuracy")
+    steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
+    cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
+    truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
+    validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
+    learned, understood, delay = _grokking(metrics, "")
+    return Summary(
+        level=level,
+        level_expected=levels.plateau,
+        start=_at(steps, start),
+        end=_at(steps, end),
+        drop_step=_at(steps, drop),
+        first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
+        steps_to=steps_to,
+        samples_to={
+            percent: None if step is None else samples_before(task, step=step, batch_size=batch_size)
+            for percent, step in steps_to.items()
+        },
+        partial_solution=_solved_between(metrics, start, end),
+        peak_cosine=_extreme(cosine),
+        peak_cosine_step=_at(steps, _where_extreme(cosine)),
+        peak_repetition=_extreme(repetition),
+        peak_repetition_step=_at(steps, _where_extreme(repetition)),
+        repetition_truth=None if truth is None or np.isnan(truth).all() else float(np.nanmean(truth)),
+        attention_progress_start=_number_or_none(progress, 0),
+        attention_progress_end=_number_or_none(progress, -1),
+        final_loss=float(raw[-min(10, max(1, len(raw) // 10)) :].mean()),
+        final_accuracy=_number_or_none(accuracy, -1),
+        floor=levels.floor,
+        train_95_step=learned,
+        validation_95_step=understood,
+        grokking_delay=delay,
+        final_validation_loss=_number_or_none(validation_loss, -1),
+        final_validation_accuracy=_number_or_none(validation_accuracy, -1),
+        grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
+        positions_measured="accuracy_0" in metrics,
+    )
+
+
+def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
+    """One row a run; each number also as its difference from the first run's.
+
+    Columns: ``run``, ``plateau_level``, ``plateau_start``, ``plateau_end``, ``drop_step``, ``steps_to_50`` …,
+    ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and for each of them ``…_change``; for runs with a
+    validation set also ``train_95_step``, ``validation_95_step`` and ``grokking_delay``, and for those with several
+    groups ``grokking_delay_GROUP``.
+
+    Raises:
+        ValueError: for fewer than two runs.
+    """
+    if len(summaries) < 2:
+        raise ValueError(f"comparing needs at least two runs; got {len(summaries)}")
+    table = pd.DataFrame([_comparable(summary) for summary in summaries.values()]).astype(float)
+    if all(summary.final_validation_accuracy is None for summary in summaries.values()):
+        table = table.drop(columns=list(GROKKING))
+    changes = (table - table.iloc[0]).add_suffix("_change")
+    table = pd.concat([table, changes], axis=1)
+    table.insert(0, "run", list(summaries))
+    return table
+
+
+def _comparable(summary: Summary) -> dict[str, float | None]:
+    return {
+        "plateau_level": summary.level,
+        "plateau_start": summary.start,
+        "plateau_end": summary.end,
+        "drop_step": summary.drop_step,
+        **{f"steps_to_{percent}": step for percent, step in summary.steps_to.items()},
+        **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},
+        "peak_cosine": summary.peak_cosine,
+        "peak_repetition": summary.peak_repetition,
+        **{name: getattr(summary, name) for name in GROKKING},
+        **{f"grokking_delay_{group}": delay for group, delay in summary.delays_apart.items()},
+    }
+
+
+def _smoothed(loss: np.ndarray, *, half: float) -> np.ndarray:
+    """The running median, near the ends over as many rows on one side as on the other.
+
+    A window that reached further to one side would move a fall to another row; this one leaves a loss that only falls
+    as it is. Only where 9 rows or more come before the loss is below ``half`` do the first take all the rows that a
+    whole window has to their right: that far from the fall they may.
+    """
+    rolling = pd.Series(loss).rolling(SMOOTHING, center=True, min_periods=1).median().to_numpy(copy=True)
+    medians, reach = rolling.copy(), SMOOTHING // 2
+    for row in {*range(min(reach, len(loss))), *range(max(len(loss) - reach, 0), len(loss))}:
+        sides = min(row, len(loss) - 1 - row)
+        medians[row] = np.median(loss[row - sides : row + sides + 1])
+    if len(loss) > SMOOTHING and (medians[:SMOOTHING] >= half).all():
+        medians[:reach] = rolling[:reach]
+    return medians
+
+
+def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | None, int | None, int | None, int | None]:
+    """Level, and the row indices of start, end and drop; see `Summary`."""
+    fall = first - lowest
+    if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
+        return float(np.median(loss)), 0, len(loss) - 1, None
+    half, end = _first_below(loss, first - fall / 2), _first_below(loss, first - PLATEAUS_END * fall)
+    before = loss[:end]
+    before = before[before <= first + HIGHEST * fall]
+    if len(before) < LEAST_ROWS:
+        return None, None, None, half
+    level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
+    # Below the middle, since the level may be above the first loss, and once half of the fall is done.
+    drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
+    start = _first_below(loss, level + TOLERANCE * fall)
+    on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
+    if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
+        return None, None, None, half
+    return level, start, int(on_it[-1]), drop
+
+
+def _first_below(loss: np.ndarray, bound: float) -> int | None:
+    rows = np.flatnonzero(loss < bound)
+    return int(rows[0]) if len(rows) else None
+
+
+def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
+    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(POINTS * np.ptp(loss) / bandwidth)))
+    density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
+    padded = np.pad(density, 1)
+    is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())
+    return float(grid[np.flatnonzero(is_peak)[0]])
+
+
+def _grokking(metrics: pd.DataFrame, group: str) -> tuple[int | None, int | None, int | None]:
+    """First steps of 95 % in training and in validation, and the way between, of columns with such an ending."""
+    steps, validation = metrics["step"].to_numpy(), _column(metrics, f"validation_accuracy{group}")
+    learned = None if validation is None else _first(steps, _column(metrics, f"accuracy{group}"), SOLVED)
+    understood = _first(steps, validation, SOLVED)
+    return learned, understood, None if learned is None or understood is None else understood - learned
+
+
+def _validated_groups(metrics: pd.DataFrame) -> list[str]:
+    start = "validation_accuracy_"
+    return [str(name).removeprefix(start) for name in metrics.columns if str(name).startswith(start)]
+
+
+def _solved_between(metrics: pd.DataFrame, start: int | None, end: int | None) -> tuple[int, ...]:
+    if start is None or end is None:
+        return ()
+    shelf = metrics.iloc[(start + end) // 2 : end + 1]
+    measured = [column.removeprefix("accuracy_") for column in metrics.columns if column.startswith("accuracy_")]
+    indices = sorted(int(index) for index in measured if index.isdigit())
+    return tuple(index for index in indices if shelf[f"accuracy_{index}"].mean() >= SOLVED)
+
+
+def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:
+    return metrics[name].to_numpy(dtype=float) if name in metrics else None
+
+
+def _first(steps: np.ndarray, values: np.ndarray | None, bound: float) -> int | None:
+    if values is None:
+        return None
+    reached = np.flatnonzero(values >= bound)
+    return int(steps[reached[0]]) if len(reached) else None
+
+
+def _number_or_none(values: np.ndarray | None, row: int) -> float | None:
+    """A column's value in a row; None where nothing was measured, or the measure is not a number."""
+    return None if values is None or np.isnan(values[row]) else float(values[row])
+
+
+def _at(steps: np.ndarray, index: int | None) -> int | None:
+    return None if index is None else int(steps[index])
+
+
+def _where_extreme(values: np.ndarray | None) -> int | None:
+    return None if values is None or np.isnan(values).all() else int(np.nanargmax(values))
+
+
+def _extreme(values: np.ndarray | None) -> float | None:
+    index = _where_extreme(values)
+    return None if index is None or values is None else float(values[index])
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _measured(value: float | None, digits: int = 3) -> str:
+    return "not measured" if value is None else f"{value:.{digits}f}"
+
+
+def _step(value: int | None) -> str:
+    return "not reached" if value is None else str(value)
+
+
+def _peak(value: float | None, step: int | None) -> str:
+    return "not measured" if value is None else f"{value:.3f} at step {step}"
+
+
+def _delay(steps: int | None) -> str:
+    return "unknown" if steps is None else f"{steps} steps"
+
+
+def _positions(indices: tuple[int, ...]) -> str:
+    return ", ".join(f"y_{index + 1}" for index in indices) or "none"

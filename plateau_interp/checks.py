@@ -1,0 +1,150 @@
+"""Every check of an argument, and the words of their errors: a wrong value is a ValueError where it is given.
+
+Names and indices that must exist in a model are resolved by `plateau_interp.interventions.hook_points`.
+"""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from numbers import Integral, Real
+from typing import Any
+
+from plateau_interp.types import HookedModel, Task
+
+__all__ = [
+    "as_index",
+    "check_choice",
+    "check_fits",
+    "check_number",
+    "check_whole",
+    "freeze_indices",
+    "freeze_names",
+    "listed",
+    "nearest",
+]
+
+
+def check_number(value: Any, *names: str) -> None:
+    """Refuse fields that are not finite numbers.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not math.isfinite(number):
+            raise ValueError(f"{name} must be finite; got {number}")
+
+
+def check_whole(value: Any, *names: str, least: int = 0) -> None:
+    """Make int of fields that were given as whole numbers of any kind.
+
+    Raises:
+        ValueError: naming the field, for anything else and for what is too small.
+    """
+    for name in names:
+        number = _number(value, name, Integral, "a whole number")
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}; got {number}")
+        object.__setattr__(value, name, int(number))
+
+
+def _number(value: Any, name: str, kind: type, expected: str) -> Any:
+    number = getattr(value, name)
+    if isinstance(number, bool) or not isinstance(number, kind):
+        raise ValueError(f"{name} must be {expected}; got {number!r}")
+    return number
+
+
+def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
+    """Refuse a field that is none of the choices.
+
+    Raises:
+        ValueError: naming the field and the choices.
+    """
+    if getattr(value, name) not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(value, name)!r}")
+
+
+def freeze_indices(value: Any, *names: str) -> None:
+    """Make tuples of int of fields that were given as lists, ranges or arrays of whole numbers; None stays.
+
+    Raises:
+        ValueError: naming the field, for anything else.
+    """
+    for name in names:
+        given = getattr(value, name)
+        try:
+            indices = None if given is None else tuple(map(as_index, given))
+        except TypeError:
+            raise ValueError(f"{name} must be whole numbers, such as [0, 2]; got {given!r}") from None
+        object.__setattr__(value, name, indices)
+
+
+def freeze_names(value: Any, *names: str) -> None:
+    """Make tuples of fields that were given as lists of names; a single name stays.
+
+    Raises:
+        ValueError: naming the field, for anything else and for no name at all.
+    """
+    for name in names:
+        given = getattr(value, name)
+        if isinstance(given, str):
+            continue
+        items = tuple(given) if isinstance(given, Sequence) else ()
+        if not items or not all(isinstance(item, str) for item in items):
+            raise ValueError(f"{name} must be a hook point or several; got {given!r}")
+        object.__setattr__(value, name, items)
+
+
+def as_index(item: Any) -> int:
+    """An int from a whole number of any kind; a truth value is none, so that a mask is not taken for indices.
+
+    Raises:
+        TypeError: for anything else. (NumPy's truth values refuse to be indices themselves, PyTorch's do not.)
+
+    Example:
+        >>> as_index(2)
+        2
+    """
+    if isinstance(item, bool) or str(getattr(item, "dtype", None)) == "torch.bool":
+        raise TypeError(f"a truth value is no index; got {item!r}")
+    return operator.index(item)
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of an error message: the valid names that look most like a wrong one, or some if none does.
+
+    Example:
+        >>> nearest("mpl", ["mlp", "attention"])
+        'the nearest is mlp'
+    """
+    valid = list(valid)
+    near = get_close_matches(name, valid, n=3, cutoff=0.4)
+    if not near:
+        return f"there are {listed(valid)}"
+    return f"the nearest {'is' if len(near) == 1 else 'are'} {listed(near)}"
+
+
+def listed(names: Sequence[str], *, most: int = 4) -> str:
+    """Some names and how many more, for messages.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def check_fits(model: HookedModel, task: Task) -> None:
+    """Refuse a model that is too small for a task's sequences or its vocabulary.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    if model.cfg.n_ctx < task.n_pos - 1:
+        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {task.n_pos - 1}")
+    if model.cfg.d_vocab < task.d_vocab:
+        raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")

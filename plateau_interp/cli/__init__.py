@@ -1,0 +1,1 @@
+"""The command `plateau`: `main` has the verbs, `options` reads the words, `listing` shows the plug-ins."""

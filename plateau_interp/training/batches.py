@@ -1,0 +1,72 @@
+"""Which sequences a training step sees: a pure function of seed and step, for endless tasks and finite ones.
+
+The batch of any step can be drawn again without the ones before it, which is what makes resuming and forking bit-exact;
+so can that of a finite task, which is trained on in epochs.
+"""
+
+import hashlib
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from plateau_interp.types import Batch, Task, is_finite
+
+__all__ = ["place_in_epoch", "samples_before", "stream_generator", "training_batch"]
+
+
+def training_batch(
+    task: Task, *, seed: int, step: int, batch_size: int = 256, device: str | torch.device = "cpu"
+) -> Batch:
+    """The batch that `train` uses at a step, whenever it is asked for.
+
+    Of a finite task it is a part of the training set: one epoch after the other, each in the order that seed and epoch
+    give it; the whole set, as it is, if ``batch_size`` reaches its size.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> training_batch(MovingWindowSum(), seed=0, step=100).tokens.shape
+        torch.Size([256, 33])
+    """
+    if not is_finite(task):
+        return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
+    everything = task.train_set
+    if batch_size >= len(everything):
+        return everything.to(device)
+    epoch, rows = place_in_epoch(len(everything), step, batch_size)
+    return everything.take(_order(seed, epoch, len(everything))[rows]).to(device)
+
+
+def samples_before(task: Task, *, step: int, batch_size: int) -> int:
+    """Training sequences seen in the updates before a step.
+
+    Example:
+        >>> from plateau_interp.tasks import ModularArithmetic
+        >>> task = ModularArithmetic(p=97, train_fraction=0.5)  # 4,656 equations: 9 batches of 512 and one of 48
+        >>> [samples_before(task, step=step, batch_size=512) for step in (9, 10, 11)]
+        [4608, 4656, 5168]
+    """
+    if not is_finite(task):
+        return step * batch_size
+    n = len(task.train_set)
+    epoch, rows = place_in_epoch(n, step, batch_size)
+    return epoch * n + int(rows.start)
+
+
+def place_in_epoch(n: int, step: int, batch_size: int) -> tuple[int, slice]:
+    """Of a step the epoch, and which of its n sequences are the batch."""
+    epoch, index = divmod(step, math.ceil(n / batch_size))
+    return epoch, slice(index * batch_size, (index + 1) * batch_size)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> Int[Tensor, " row"]:
+    return torch.randperm(n, generator=stream_generator(seed, "epoch", epoch))
+
+
+def stream_generator(seed: int, stream: str, step: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator whose state is a function of seed, stream name and step; different streams share nothing."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{step}".encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)

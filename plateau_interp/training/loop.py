@@ -1,0 +1,182 @@
+"""Training as a generator: `train` yields a `Step` after each update, and the caller's loop body is the callback.
+
+Randomness is a function of (seed, stream, step): the batch of any step can be drawn again without the ones before it,
+which is what makes resuming and forking bit-exact; so can that of a finite task, which is trained on in epochs. For
+runs on disk use `plateau_interp.runs.run`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from plateau_interp.checks import check_fits
+from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.clock import advance
+from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
+from plateau_interp.training.meter import Meter
+from plateau_interp.training.optimizers import Adam, LearningRateSchedule
+from plateau_interp.types import HookedModel, Intervention, OptimizerSpec, Task, is_finite
+
+__all__ = ["LatestMetrics", "Step", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What was seen in one training step.
+
+    The record of step t describes the model after t updates on the batch of step t. When it is yielded, update t has
+    been made: the model itself is then at step t + 1.
+
+    Reading `loss` or `metrics` waits for the device the first time; making a `Step` does not.
+    """
+
+    step: int
+    samples: int
+    """Training sequences seen so far, this step's included."""
+    loss_tensor: Float[Tensor, ""] = field(repr=False)
+    metric_tensors: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict, repr=False)
+    epoch: int | None = None
+    """How often the whole training set of a finite task was seen before; None where every batch is fresh."""
+
+    @cached_property
+    def loss(self) -> float:
+        """Training loss in nats a scored position."""
+        return self.loss_tensor.item()
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """What the meter measured at this step; empty without a meter, or between its steps."""
+        if not self.metric_tensors:
+            return {}
+        values = torch.stack([value.double() for value in self.metric_tensors.values()]).tolist()
+        return dict(zip(self.metric_tensors, values, strict=True))
+
+
+def train(
+    model: HookedModel,
+    task: Task,
+    *,
+    steps: int,
+    batch_size: int = 256,
+    optimizer: OptimizerSpec | torch.optim.Optimizer | None = None,
+    seed: int = 0,
+    interventions: tuple[Intervention, ...] = (),
+    meter: Meter | None = None,
+    start: int = 0,
+    latest: Mapping[str, float] | None = None,
+    grad_clip: float | None = None,
+    schedule: LearningRateSchedule | None = None,
+) -> Iterator[Step]:
+    """Train on fresh sequences, or a finite task's training set, and yield a record after each update.
+
+    Between two records the caller may do anything: enter or leave `intervening`, save, stop. Measuring draws from a
+    random stream of its own and never changes the run.
+
+    Args:
+        model: changed in place; any HookedTransformer over the task's vocabulary.
+        task: where the sequences and the loss come from.
+        steps: train up to this step: ``steps - start`` records come.
+        batch_size: sequences a step. A finite task is gone through in epochs, each in an order of its own, and the last
+            batch of an epoch is what is left; from the training set's size on, every batch is the whole set.
+        optimizer: plain data such as `Adam`, built here; or a live PyTorch optimiser over the model's parameters, to
+            go on with its state. By default ``Adam()``, learning rate 1e-4.
+        seed: of the batches; the batch of step t depends on the seed and t alone.
+        interventions: attached, in this order, while the generator runs.
+        meter: what to measure; None measures nothing.
+        start: the step to go on from; the model must be the one of that step.
+        latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
+        grad_clip: largest norm of the gradient of all that the optimiser has, None for no clipping.
+        schedule: of the learning rate; None keeps it constant. With one, measured steps have the metric
+            ``learning_rate``: that of their update, of the optimiser's first parameter group.
+
+    Yields:
+        `Step` records of the steps ``start`` to ``steps - 1``.
+
+    Raises:
+        ValueError: at the first ``next``, for a number that cannot be, a meter of another task or a model too small for
+            it; at a step where every parameter is frozen.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> [round(step.loss, 1) for step in train(toy_model(task, d_model=32), task, steps=2)]
+        [2.9, 2.9]
+    """
+    if not 0 <= start <= steps:
+        raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    if grad_clip is not None and not grad_clip > 0:
+        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
+    if meter is not None and meter.task != task:
+        raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
+    check_fits(model, task)
+    if optimizer is None:
+        optimizer = Adam()
+    elif not isinstance(optimizer, torch.optim.Optimizer) and not hasattr(optimizer, "build"):
+        raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {optimizer!r}")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = optimizer.build(model.named_parameters())
+    device = next(model.parameters()).device
+    latest = {} if latest is None else latest
+    schedule = LearningRateSchedule() if schedule is None else schedule
+    with ExitStack() as stack:
+        if interventions:
+            stack.enter_context(intervening(model, *interventions))
+        for step in range(start, steps):
+            advance(model, step=step, metrics=latest)
+            batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
+            measuring = meter is not None and meter.is_due(step)
+            for parameter in model.parameters():  # those, too, that a live optimiser does not have
+                parameter.grad = None
+            if meter is not None and measuring:
+                with meter.watching(model):
+                    loss = task.loss(model(batch.inputs), batch)
+                generator = stream_generator(seed, "measuring", step, device)
+                metrics = meter.measure(model, batch, generator=generator)
+            else:
+                loss, metrics = task.loss(model(batch.inputs), batch), {}
+            if not loss.requires_grad:
+                raise ValueError(f"nothing is trained at step {step}: no parameter behind the loss requires a gradient")
+            torch.autograd.backward(loss)
+            if grad_clip is not None:
+                torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), grad_clip)
+            with schedule.applied(optimizer, step=step):
+                if measuring and not schedule.constant:
+                    rate = float(optimizer.param_groups[0]["lr"])
+                    metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
+                optimizer.step()
+            samples = samples_before(task, step=step + 1, batch_size=batch_size)
+            epoch = place_in_epoch(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
+            record = Step(step, samples, loss.detach(), metrics, epoch)
+            latest = LatestMetrics(record)
+            yield record
+
+
+def _trained(model: HookedModel, optimizer: torch.optim.Optimizer) -> list[Parameter]:
+    """The parameters that the optimiser has, in the model's order."""
+    owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return [parameter for parameter in model.parameters() if id(parameter) in owned]
+
+
+class LatestMetrics(Mapping[str, float]):
+    """The numbers of a record under their names, read from the device when somebody asks."""
+
+    def __init__(self, record: Step) -> None:
+        self._record = record
+
+    def __getitem__(self, name: str) -> float:
+        return self._record.loss if name == "loss" else self._record.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("loss", *self._record.metric_tensors))
+
+    def __len__(self) -> int:
+        return 1 + len(self._record.metric_tensors)

@@ -1,0 +1,256 @@
+"""`Meter`: which measures, at which steps, read from which hook points.
+
+A meter reads attention and hidden states from the training forward itself, through hooks that are the last at their
+hook point: it sees what the interventions made of the tensor. Accuracy and repetition need answers, which are decoded
+from sequences of their own random stream. Measuring never changes a run: the weights are bit for bit those of an
+unmeasured one.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from plateau_interp import metrics
+from plateau_interp.decoding import greedy_answers
+from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
+
+__all__ = ["Meter"]
+
+OUTPUT = "unembed.hook_out"
+"""The logits of every query."""
+FINAL_STATE = "unembed.hook_in"
+"""The hidden state of the collapse measure: the final LayerNorm's output with gain and bias (`pre_lm_h`)."""
+
+
+@dataclass(eq=False)
+class Meter:
+    """Figure 2's measures of a model in training.
+
+    | name | what | range |
+    |---|---|---|
+    | ``accuracy`` | token accuracy of greedy answers (`metrics.token_accuracy`) | 0 to 1 |
+    | ``accuracy_j`` | the same at answer position j | 0 to 1 |
+    | ``repetition``, ``repetition_truth`` | neighbours that are equal, in answers and in the truth | 0 to 1 |
+    | ``entropy``, ``entropy_truth`` | of the tokens within an answer (`metrics.sequence_entropy`) | 0 to ln m nats |
+    | ``copies_of_first`` | answer tokens that equal the answer's first, itself included | 1/m to 1 |
+    | ``attention_progress`` | share of absolute attention on target positions, answer rows, mean over the layers that
+      have a map (each as ``attention_progress_l`` when there are several) | 0 to 1 |
+    | ``attention_separator``, ``attention_progress_without_separator`` | share of absolute attention on the separator,
+      answer rows, mean over layers; progress of the attention that is not on it; both only for a task with a
+      `separator_map` | 0 to 1 |
+    | ``cosine`` | mean pairwise cosine of the final hidden states of the task's pairs of answer rows | -1 to 1 |
+    | ``cosine@POINT``, ``norm@POINT`` | the same cosine, and the mean length of the states of answer rows, at each hook
+      point of ``cosine_at`` | -1 to 1; above 0 |
+    | ``<measure>_<group>`` | each of these measures, and ``loss``, over the sequences of one of the task's `groups`,
+      such as ``accuracy_moving_window_sum``; NaN where the batch has none | as above |
+    | ``validation_loss``, ``validation_accuracy`` | on the whole validation set of a finite task | nats, 0 to 1 |
+
+    Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
+    moment. A task whose answer is one token has none of the measures that compare answers or their states: no
+    repetition, entropy or ``accuracy_j``, and no cosine; of ``cosine_at`` it has ``norm@POINT`` alone.
+
+    Attention and cosine are those of the training batch, as in the paper; so is the time: the model after t updates on
+    the batch of step t (the authors measure the same quantities after update t, which they log under index t).
+    Accuracy and repetition are measured on ``n_sequences`` fresh sequences; the authors take train accuracy and
+    ``idx{j}_check`` from the 256 training sequences, which here differ in nothing but the draw.
+
+    Args:
+        task: knows the answers, the target positions and the pairs.
+        every: measure at steps divisible by this.
+        n_sequences: how many answers to decode at a measured step; a finite task's sets are taken whole.
+        cosine_at: hook points of shape ``[batch pos width]`` at which to measure collapse, too, such as
+            ``blocks.0.hook_attn_out`` (figures 41 and 42).
+
+    Raises:
+        ValueError: if ``every`` or ``n_sequences`` is below 1; when it watches, for a hook point that is not there, or
+            in the forward has another shape.
+
+    Source: arXiv 2506.13688, figure 2; definitions in `plateau_interp.metrics`.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> from plateau_interp import toy_model, train
+        >>> task = MovingWindowSum(n=4)
+        >>> step = next(train(toy_model(task, d_model=32), task, steps=1, meter=Meter(task)))
+        >>> 0 <= step.metrics["attention_progress"] <= 1
+        True
+    """
+
+    task: Task
+    every: int = 1
+    n_sequences: int = 64
+    cosine_at: tuple[str, ...] = ()
+    _seen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every must be at least 1; got {self.every}")
+        if self.n_sequences < 1:
+            raise ValueError(f"n_sequences must be at least 1; got {self.n_sequences}")
+
+    def is_due(self, step: int) -> bool:
+        """Whether this step is measured."""
+        return step % self.every == 0
+
+    @contextmanager
+    def watching(self, model: HookedModel) -> Iterator[None]:
+        """Keep what `measure` needs from the forward made in this context; the forward is not touched.
+
+        The hooks are registered anew each time, so they come after every edit that is attached by now.
+        """
+        rows = answer_rows(self.task)
+        for point in self.cosine_at:
+            try:
+                found = resolve_hook_points(model, point)
+            except ValueError as error:
+                raise ValueError(f"cosine_at: {error}") from None
+            if found != (point,):
+                raise ValueError(f"cosine_at takes hook points one by one; {point!r} stands for several")
+
+        def keep_pattern(pattern: Tensor, *, hook: Any) -> None:
+            self._seen[hook.name] = pattern.detach()[:, :, rows]
+
+        def keep_state(state: Tensor, *, hook: Any) -> None:
+            if state.ndim != 3:
+                raise ValueError(f"cosine_at: {hook.name} holds {tuple(state.shape)}; expected [batch, pos, width]")
+            self._seen[hook.name] = state.detach()[:, rows]
+
+        def keep_output(output: Tensor, *, hook: Any) -> None:
+            self._seen[hook.name] = output.detach()
+
+        patterns = [(_pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
+        states = [(point, keep_state) for point in dict.fromkeys((FINAL_STATE, *self.cosine_at))]
+        with model.hooks(fwd_hooks=[*patterns, *states, (OUTPUT, keep_output)]):
+            yield
+
+    @torch.no_grad()
+    def measure(self, model: HookedModel, batch: Batch, *, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """The measures, as scalars on the model's device.
+
+        Args:
+            model: as it was in the forward.
+            batch: what the forward of `watching` was made on.
+            generator: for the sequences whose answers are decoded.
+        """
+        device = batch.tokens.device
+        task = self.task
+        drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
+        answers, truth = self._answers(model, drawn), drawn.tokens[:, task.answer]
+        decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
+        by_position = {}
+        watched = self._attention(batch, n_layers=model.cfg.n_layers)
+        if self._several_answers:
+            decoded["repetition"] = metrics.repetition_frequency(answers)
+            decoded["repetition_truth"] = metrics.repetition_frequency(truth)
+            by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
+            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=task.d_vocab)
+            decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
+            decoded["copies_of_first"] = metrics.copies_of_first(answers)
+            watched["cosine"] = self._cosine(FINAL_STATE)
+            watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
+        watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
+        groups = task.groups(batch)
+        measured = {
+            **{name: values.mean() for name, values in decoded.items()},
+            **by_position,
+            **{name: values.mean() for name, values in watched.items()},
+            **_group_means(decoded, task.groups(drawn)),
+            **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
+            **_group_means(watched, groups),
+            **self._validation(model, device),
+        }
+        self._seen.clear()
+        return measured
+
+    @property
+    def _several_answers(self) -> bool:
+        return bool(self.task.answer.stop - self.task.answer.start > 1)
+
+    def _answers(self, model: HookedModel, batch: Batch, output: Tensor | None = None) -> Int[Tensor, "batch answer"]:
+        """Greedy answers; one of a single token stands in the output of the prompt, if that is known already."""
+        if self._several_answers:
+            return greedy_answers(model, self.task, batch.tokens)
+        output = model(batch.inputs) if output is None else output
+        return output[:, answer_rows(self.task)].argmax(dim=-1)
+
+    def _validation(self, model: HookedModel, device: torch.device) -> dict[str, Float[Tensor, ""]]:
+        if not is_finite(self.task):
+            return {}
+        batch = self.task.validation_set.to(device)
+        output = model(batch.inputs)
+        accuracy = metrics.token_accuracy(self._answers(model, batch, output), batch.tokens[:, self.task.answer])
+        groups = self.task.groups(batch)
+        return {
+            "validation_loss": self.task.loss(output, batch),
+            "validation_accuracy": accuracy.mean(),
+            **self._group_losses("validation_loss", output, batch, groups),
+            **_group_means({"validation_accuracy": accuracy}, groups),
+        }
+
+    def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
+        rows = answer_rows(self.task)
+        patterns = [self._seen[_pattern_name(layer)] for layer in range(n_layers)]
+        targets = {
+            layer: target[:, rows]
+            for layer, target in enumerate(layer_targets(self.task, batch, n_layers=n_layers))
+            if target is not None
+        }
+        progress = {layer: metrics.attention_progress(patterns[layer], target) for layer, target in targets.items()}
+        shares = {}
+        if progress:
+            shares["attention_progress"] = torch.stack(list(progress.values())).mean(dim=0)
+        if len(progress) > 1:
+            shares |= {f"attention_progress_{layer}": values for layer, values in progress.items()}
+        separator = self.task.separator_map()
+        if separator is not None:
+            cells = separator[:, rows].to(patterns[0].device)
+            on_it = [metrics.attention_progress(pattern, cells) for pattern in patterns]
+            shares["attention_separator"] = torch.stack(on_it).mean(dim=0)
+            without = [
+                metrics.attention_progress(patterns[layer] * ~cells, target) for layer, target in targets.items()
+            ]
+            if without:
+                shares["attention_progress_without_separator"] = torch.stack(without).mean(dim=0)
+        return shares
+
+    def _cosine(self, point: str) -> Float[Tensor, " batch"]:
+        states = self._seen[point]
+        return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device))
+
+    def _group_losses(
+        self, name: str, output: Tensor, batch: Batch, groups: Mapping[str, Bool[Tensor, " batch"]]
+    ) -> dict[str, Float[Tensor, ""]]:
+        # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
+        return {
+            f"{name}_{_word(group)}": self.task.loss(
+                output, Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
+            )
+            for group, mask in groups.items()
+        }
+
+
+def _group_means(
+    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
+) -> dict[str, Float[Tensor, ""]]:
+    """The mean of each measure over each group; NaN for a group without a sequence."""
+    return {
+        f"{name}_{_word(group)}": values.where(mask, 0).sum() / mask.sum()
+        for group, mask in groups.items()
+        for name, values in measures.items()
+    }
+
+
+def _word(group: str) -> str:
+    """A group's name as a column has it: what pandas takes as an attribute and `When` as a condition."""
+    return re.sub(r"\W", "_", group)
+
+
+def _pattern_name(layer: int) -> str:
+    return f"blocks.{layer}.attn.hook_pattern"

@@ -1,0 +1,424 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from plateau_interp import cli
+from plateau_interp.cli.listing import listed
+from plateau_interp.cli.options import read_training
+from plateau_interp.plugins import plugins
+from plateau_interp.runs.run import Run
+from plateau_interp.training.optimizers import Adam
+
+VERBS = "train, fork, compare, report, reproduce, list"
+TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
+
+
+def plateau(words: str | list[str]) -> int:
+    return cli.main(words.split() if isinstance(words, str) else words)
+
+
+def command(words: str) -> list[str]:
+    return [sys.executable, "-m", "plateau_interp.cli.main", *words.split()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run of six steps."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert plateau(f"train moving-window-sum {TINY} --steps 6 --out {out}") == 0
+    return out
+
+
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    """tyro and rich draw as wide as the terminal."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--help", *(f"{verb} --help" for verb in cli.VERBS), "train moving-window-sum --help"],
+)
+def test_help(words, capsys, snapshot):
+    try:
+        status = plateau(words)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert told.out == snapshot
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("", f"no verb was given: it is one of {VERBS}; see `plateau --help`"),
+        ("trian", f"no verb is called 'trian': it is one of {VERBS}; see `plateau --help`"),
+        ("train", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
+        ("train --seed 0", "the task comes first: plateau train TASK [options]; see `plateau list tasks`"),
+        (
+            "train moving-window-summ --out @out",
+            "no task is called 'moving-window-summ': did you mean 'moving-window-sum'? see `plateau list tasks`",
+        ),
+        (
+            "train moving-window-sum",
+            "Missing from plateau train moving-window-sum: --out DIR; see `plateau train moving-window-sum --help`",
+        ),
+        (
+            "train moving-window-sum --out @out --k 99",
+            "task: k must be between 1 and n=16; got 99; see `plateau train moving-window-sum --help`",
+        ),
+        (
+            "train moving-window-sum --out @out --n many",
+            "--n: expected a whole number; got 'many'; see `plateau train moving-window-sum --help`",
+        ),
+        ("train moving-window-sum --out @out --steps abc", "--steps: expected a whole number or None; got 'abc'; see "),
+        (
+            "train moving-window-sum --out @out --grad-clip 1,5",
+            "--grad-clip: expected a number or None; got '1,5'; see ",
+        ),
+        ("train moving-window-sum --out @out --seed", "--seed: a value is missing; see "),
+        (
+            "train moving-window-sum --out @out --dtype float16",
+            "--dtype: expected one of 'float32', 'float64'; got 'float16'; see ",
+        ),
+        (
+            "train concatenated-windows --out @out --windows 1 b",
+            "--windows: expected whole numbers; got '1', 'b'; see ",
+        ),
+        ("train mixture --out @out --shares 1 b", "--shares: expected numbers or None; got '1', 'b'; see "),
+        (
+            "train mixture --out @out --tasks cpy",
+            "--tasks: no task is called 'cpy': did you mean 'copy'? see `plateau list tasks`",
+        ),
+        (
+            "train moving-window-sum --out @out --optimizer adamm",
+            "--optimizer: no optimizer is called 'adamm': did you mean 'adam'? see `plateau list optimizers`; see ",
+        ),
+        ("fork @run --at half --out @out", "--at: expected a whole number; got 'half'; see `plateau fork --help`"),
+        (
+            "train moving-window-sum --out @out --stepps 3",
+            "Unrecognized options: --stepps, 3; did you mean --steps?; see `plateau train moving-window-sum --help`",
+        ),
+        ("train moving-window-sum --out @out --steps 0", "training.steps must be at least 1; got 0"),
+        (
+            "train moving-window-sum --out @out --d-model 30 --n-heads 4",
+            "n_heads must divide d_model; got n_heads=4 and d_model=30",
+        ),
+        (
+            "train moving-window-sum --out @out --hook ablate-heads:heads=[3]",
+            "there is no head 3: the model has 0 to 0; the nearest is 0",
+        ),
+        (
+            "train moving-window-sum --out @out --hook bias-atention:factor=10",
+            "no hook is called 'bias-atention': did you mean 'bias-attention'? see `plateau list hooks`",
+        ),
+        ("train moving-window-sum --out @out --device nowhere", "unknown device 'nowhere'; expected cpu, cuda"),
+        ("train moving-window-sum --out @out --device meta:x", "unknown device 'meta:x'; expected cpu, cuda"),
+        ("train @out.yaml --out @out", "@out.yaml: No such file or directory"),
+        ("fork @out --at 3 --out @out2", "@out is not a folder; `plateau train` makes a run"),
+        ("report", "which run? plateau report RUN [RUN ...]"),
+        ("report @out", "@out is not a folder; `plateau train` makes a run"),
+        ("report @run --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("compare @run @run --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("reproduce loss-plateau fig2 --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("reproduce loss-plateau fig2 --publish @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
+        ("train moving-window-sum --d-model 100000000 --out @out", "not enough memory for these sizes: "),
+        ("compare @run", "comparing needs at least two runs; got 1"),
+        ("fork @run --at 7 --out @out", "@run can be forked at steps 0 to 6; got 7"),
+        ("fork @run --at 3 --out @out --hook ablate-heads:heads=[3]", "there is no head 3: "),
+        ("train moving-window-sum --out @run", "@run holds the run of another recipe (task.n is 4 there and 16 here)"),
+        (
+            "train moving-window-sum --hook fix-attention --hook bias-attention --out @out",
+            "--hook is given twice; where it takes several values: --hook A B; see `plateau train moving-window-sum",
+        ),
+        ("train moving-window-sum --d-model 8 --d_model=9 --out @out", "--d-model is given twice; "),
+        ("list taks", "kind: expected one of 'tasks', 'hooks', 'optimizers', 'experiments'; got 'taks'; see "),
+        ("list tasks --jsn", "Unrecognized options: --jsn; did you mean --json?; see `plateau list --help`"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line_and_nothing_is_written(words, line, run, tmp_path, capsys):
+    def fill_in(text: str) -> str:
+        return text.replace("@out", str(tmp_path / "out")).replace("@run", str(run))
+
+    assert plateau(fill_in(words)) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"plateau: {fill_in(line)}")
+    assert told.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_foreign_folder_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert plateau(f"train moving-window-sum --out {tmp_path}") == 2
+    assert capsys.readouterr().err == f"plateau: {tmp_path} is not empty and holds no run\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_disk_error_is_told_in_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert plateau(f"train moving-window-sum {TINY} --steps 2 --out {tmp_path}/file/run") == 2
+    told = capsys.readouterr().err
+    assert told == f"plateau: {tmp_path}/file/run: Not a directory\n"
+    assert told.count("\n") == 1
+
+
+def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
+    words = (
+        "train moving-window-sum --n 5 --k 3 --p 11 --attention softmax --n-layers 2 --n-heads 2 --d-model 16 "
+        "--dtype float64 --steps 2 --batch-size 3 --optimizer adamw:weight_decay=0.2 --grad-clip 1.5 "
+        "--warm-up 1 --cosine-until 9 --every 2 "
+        f"--n-sequences 4 --checkpoint-every 1 --seed 7 --out {tmp_path / 'run'} "
+        "--hook bias-attention:factor=2.5,layers=[1] freeze-weights:where=mlp"
+    )
+    assert plateau(words) == 0
+    recipe = Run(tmp_path / "run").recipe.to_dict()
+    assert {name: recipe["task"][name] for name in ("name", "n", "k", "p")} == {
+        "name": "moving-window-sum",
+        "n": 5,
+        "k": 3,
+        "p": 11,
+    }
+    assert recipe["model"] == {
+        "attention": "softmax",
+        "n_layers": 2,
+        "n_heads": 2,
+        "d_model": 16,
+        "d_mlp": None,
+        "dtype": "float64",
+    }
+    assert recipe["training"]["optimizer"]["weight_decay"] == 0.2
+    assert {**recipe["training"], "optimizer": recipe["training"]["optimizer"]["name"]} == {
+        "steps": 2,
+        "batch_size": 3,
+        "optimizer": "adamw",
+        "grad_clip": 1.5,
+        "schedule": {"warm_up": 1, "cosine_until": 9},
+    }
+    assert recipe["measuring"] == {"every": 2, "n_sequences": 4, "cosine_at": []}
+    assert (recipe["checkpoint_every"], recipe["seed"]) == (1, 7)
+    bias, freeze = recipe["interventions"]
+    assert (bias["name"], bias["factor"], bias["layers"]) == ("bias-attention", 2.5, [1])
+    assert (freeze["name"], freeze["where"]) == ("freeze-weights", "mlp")
+
+
+def test_training_tells_what_came_out(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert plateau(f"train moving-window-sum {TINY} --steps 4 --out {out}") == 0
+    told = capsys.readouterr()
+    for label, value in Run(out).summary.rows():
+        assert label in told.out
+        assert value in told.out
+    assert told.out.rstrip().endswith(f"Report: {out / 'report' / 'index.html'}")
+    assert (out / "report" / "index.html").stat().st_size > 0
+    assert "step 4/4  loss " in told.err
+    assert "0 s left" in told.err
+
+
+def test_the_same_command_again_tells_the_same(run, capsys):
+    rows = (run / "metrics.jsonl").read_text()
+    assert plateau(f"train moving-window-sum {TINY} --steps 6 --out {run}") == 0
+    assert "Plateau level" in capsys.readouterr().out
+    assert (run / "metrics.jsonl").read_text() == rows
+
+
+def test_training_from_a_recipe_file_overridden_by_options(run, tmp_path, capsys):
+    out = tmp_path / "again"
+    assert plateau(f"train {run / 'recipe.json'} --seed 5 --hook fix-attention --out {out} --json") == 0
+    recipe, parent = Run(out).recipe, Run(run).recipe
+    assert (recipe.task, recipe.model, recipe.training) == (parent.task, parent.model, parent.training)
+    assert recipe.seed == 5
+    assert plateau(f"train {out / 'recipe.json'} --seed 6 --out {tmp_path / 'third'} --json") == 0
+    capsys.readouterr()
+    assert Run(tmp_path / "third").recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]
+
+
+def test_json_is_all_there_is_on_stdout(run, capsys):
+    assert plateau(f"train moving-window-sum {TINY} --steps 6 --out {run} --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["run"] == str(run)
+    assert told["steps"] == 6
+    assert told["report"] == str(run / "report" / "index.html")
+    assert told["summary"]["final_loss"] == Run(run).summary.final_loss
+
+
+def test_forking_and_comparing(run, tmp_path, capsys):
+    fork, copy = tmp_path / "fork", tmp_path / "copy"
+    assert plateau(f"fork {run} --at 3 --hook fix-attention --out {fork}") == 0
+    assert plateau(f"fork {run} --at 3 --out {copy}") == 0
+    assert [type(x).__name__ for x in Run(fork).recipe.interventions] == ["FixAttention"]
+    losses, forked, copied = (list(Run(folder).metrics["loss"]) for folder in (run, fork, copy))
+    assert copied == losses
+    assert forked[:3] == losses[:3]
+    assert forked[3:] != losses[3:]
+
+    capsys.readouterr()
+    assert plateau(f"compare {run} {fork} --json") == 0
+    told = json.loads(capsys.readouterr().out)
+    table = told["runs"]
+    assert told["report"] == str(run / "report" / "compared" / "index.html")
+    assert (run / "report" / "compared" / "loss.png").exists()
+    assert [row["run"] for row in table] == [str(run), str(fork)]
+    assert table[1]["peak_cosine_change"] == pytest.approx(table[1]["peak_cosine"] - table[0]["peak_cosine"])
+
+    assert plateau(f"compare {run} {fork} --out {tmp_path / 'page'}") == 0
+    told = capsys.readouterr().out
+    assert (tmp_path / "page" / "index.html").exists()
+    assert f"{table[1]['peak_cosine']:.4f} ({table[1]['peak_cosine_change']:+.4f})" in told
+    assert "steps to 99 %" in told
+    assert "plateau level" in told
+    assert "not reached" in told
+
+
+def test_reports_are_written_again_one_a_run_or_together(run, tmp_path, capsys):
+    page = run / "report" / "index.html"
+    page.unlink()
+    assert plateau(f"report {run}") == 0
+    assert capsys.readouterr().out.split() == [str(page)]
+    assert page.exists()
+    assert plateau(f"report {run} {run} --out {tmp_path} --json") == 0
+    assert json.loads(capsys.readouterr().out) == [str(tmp_path / "index.html")]
+
+
+SHEET = {
+    "concatenated-windows": (1, 5000, None),
+    "copy": (1, 100, None),
+    "histogram": (2, 5000, 1.0),
+    "mixture": (1, 1000, None),
+    "moving-window-difference": (1, 1000, None),
+    "moving-window-product": (1, 1000, None),
+    "moving-window-quotient": (1, 1000, None),
+    "moving-window-sum": (1, 400, None),
+    "multi-digit-addition": (1, 10_000, None),
+    "permutation": (2, 2000, None),
+    "prefix-sum": (1, 1000, None),
+    "repeat": (1, 200, None),
+    "reverse": (1, 100, None),
+}
+"""The papers' layers, steps and clipping."""
+
+
+@pytest.mark.parametrize("name", SHEET)
+def test_a_task_is_trained_as_in_its_paper(name):
+    recipe, _ = read_training(name, ["--out", "somewhere"])
+    assert (recipe.model.n_layers, recipe.steps, recipe.training.grad_clip) == SHEET[name]
+    assert (recipe.model.d_model, recipe.model.n_heads, recipe.model.attention) == (256, 1, "linear")
+    assert recipe.optimizer == Adam(learning_rate=1e-4)
+
+
+TWO_STEPS = "--d-model 16 --steps 2 --every 1 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
+
+
+@pytest.mark.parametrize("name", plugins("tasks"))
+def test_every_task_can_be_trained(name, tmp_path, monkeypatch, capsys):
+    # The report of two steps says little and takes longer than they do.
+    monkeypatch.setattr("plateau_interp.views.report.write_report", lambda run: run.path)
+    assert plateau(f"train {name} {TWO_STEPS} --out {tmp_path / 'run'}") == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    metrics = Run(tmp_path / "run").metrics
+    assert list(metrics["step"]) == [0, 1]
+    assert metrics["loss"].between(0, 10).all()
+
+
+def test_a_mixture_is_trained_and_reported_by_task(tmp_path):
+    tasks = "moving-window-sum:n=4,p=7 histogram:n=4,high=3 copy:n=4"
+    assert plateau(f"train mixture --tasks {tasks} {TWO_STEPS} --out {tmp_path / 'run'}") == 0
+    run = Run(tmp_path / "run")
+    assert (run.recipe.model.n_layers, run.recipe.training.grad_clip) == (2, 1.0)
+    groups = ("moving_window_sum", "histogram", "copy")
+    assert {f"{name}_{group}" for name in ("loss", "accuracy", "cosine") for group in groups} <= {*run.metrics}
+    assert (tmp_path / "run" / "report" / "index.html").stat().st_size > 0
+
+
+@pytest.mark.parametrize("kind", ["tasks", "hooks", "optimizers"])
+def test_lists(kind, capsys):
+    assert plateau(f"list {kind} --json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == listed(kind)
+    assert plateau(f"list {kind}") == 0
+    told = capsys.readouterr().out
+    assert all(row["name"] in told for row in rows)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "PLAIN_SECONDS", 0.0)
+    assert plateau(f"train {run / 'recipe.json'} --every 2 --seed 1 --out {tmp_path / 'run'} --json") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[2] for line in lines] == [f"{step}/6" for step in range(1, 7)]
+    accuracies = [line.split("accuracy ")[1].split()[0] for line in lines]
+    assert accuracies[0] == accuracies[1]  # measured at every second step, told at each
+    assert "-" not in accuracies
+
+
+def test_interrupting_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
+    train = Run.train
+
+    def interrupted(self, *, device):
+        for step in train(self, device=device):
+            yield step
+            if step.step == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "train", interrupted)
+    words = f"train {run / 'recipe.json'} --seed 2 --out {tmp_path / 'a run'}".split(" ", maxsplit=5)
+    assert plateau(words) == 130
+    assert capsys.readouterr().err == (
+        "plateau: stopped at step 3; the steps since checkpoint 2 will be made again; "
+        f"go on with: plateau train {run / 'recipe.json'} --seed 2 --out '{tmp_path / 'a run'}'\n"
+    )
+    monkeypatch.undo()
+    assert plateau(words) == 0
+    assert Run(tmp_path / "a run").finished
+
+
+def test_ctrl_c_ends_the_process_with_130(tmp_path):
+    words = command(f"train moving-window-sum {TINY} --steps 100000 --out {tmp_path / 'run'}")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    end = time.monotonic() + 60
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have started the tests with it ignored
+    try:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            while not (metrics.exists() and metrics.stat().st_size):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert err.splitlines()[-1].startswith("plateau: stopped at step ")
+    assert "Traceback" not in err
+
+
+def test_a_mistake_ends_the_process_with_2():
+    done = subprocess.run(command("nonsense"), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("plateau: no verb is called 'nonsense'")
+
+
+def test_development_mode_shows_where_a_mistake_was_found():
+    words = [sys.executable, "-X", "dev", *command("nonsense")[1:]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        done = subprocess.run(command("--help"), stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

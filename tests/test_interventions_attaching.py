@@ -1,0 +1,589 @@
+import copy
+import gc
+import subprocess
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hook_cases import (
+    KINDS,
+    TASK,
+    activation,
+    assert_untouched,
+    cached_logits,
+    gradients,
+    kind_name,
+    pattern_name,
+    tokens_for,
+    toy,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from typecheck import unchecked
+
+from plateau_interp.decoding import greedy_answers
+from plateau_interp.hooks import (
+    AblateActivation,
+    AblateHeads,
+    AddDirection,
+    AmplifySlowGradient,
+    BiasAttention,
+    ClipGradient,
+    During,
+    FixAttention,
+    FreezeWeights,
+    MaskAttention,
+    MixAttention,
+    PatchActivation,
+    PatchAttention,
+    ScaleActivation,
+    ScaleGradient,
+    TransplantWeights,
+    When,
+)
+from plateau_interp.interventions.attaching import InterventionWarning, editing, hooking, intervening
+from plateau_interp.interventions.capturing import Capture
+from plateau_interp.interventions.clock import advance, listening
+from plateau_interp.interventions.receipts import EditReceipt
+from plateau_interp.training.loop import train
+from plateau_interp.types import HookedModel, Intervention
+
+PATTERN = pattern_name(0)
+RESID = "blocks.0.hook_resid_pre"
+
+
+@dataclass(frozen=True, eq=False)
+class Plus:
+    """A third party's intervention, from the public parts: adds a number, and notes who acted."""
+
+    number: float
+    at: str = RESID
+    log: list[float] | None = None
+
+    def __call__(self, act: Tensor, *, hook: Any) -> Tensor:
+        if self.log is not None:
+            self.log.append(self.number)
+        return act + self.number
+
+    def attach(self, model: HookedModel) -> Any:
+        return editing(model, self, {self.at: self})
+
+
+def test_receipts_come_in_order_and_stay_readable() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    before = activation(model, tokens, RESID)
+    with intervening(model, Plus(1.0), BiasAttention(factor=3.0), Plus(0.5)) as receipts:
+        assert torch.equal(activation(model, tokens, RESID), (before + 1.0) + 0.5)
+        model(tokens)
+    assert [receipt.fired for receipt in receipts] == [2, 2, 2]
+    assert [receipt.sites for receipt in receipts] == [(RESID,), (PATTERN,), (RESID,)]
+    first, bias, _ = receipts
+    assert (first.rows, first.heads, first.entries) == (8, 0, 2 * before.numel())
+    assert first.change == pytest.approx(1.0, rel=1e-5)
+    assert (bias.rows, bias.heads, bias.entries) == (3, 1, 2 * 5 * 6)
+    assert first.describe() == (
+        "Plus(number=1.0, at='blocks.0.hook_resid_pre', log=None) fired 2 times at blocks.0.hook_resid_pre: "
+        "8 rows, 0 heads, 1280 entries, root-mean-square change 1"
+    )
+
+
+def test_the_change_of_a_bias_by_hand() -> None:
+    model = toy(n_heads=4)
+    tokens = tokens_for(model)
+    before = activation(model, tokens, PATTERN)
+    with intervening(model, BiasAttention(factor=3.0)) as (receipt,):
+        model(tokens)
+        cached_logits(model, tokens)
+    targets = torch.stack([before[:, :, 5, 0], before[:, :, 5, 1], before[:, :, 6, 1]])
+    targets = torch.cat([targets, torch.stack([before[:, :, 6, 2], before[:, :, 7, 2], before[:, :, 7, 3]])])
+    assert receipt.fired == 1 + 6
+    assert receipt.entries == 2 * targets.numel(), "the same entries, once at once and once token by token"
+    assert receipt.change == pytest.approx((2.0 * targets).square().mean().sqrt().item(), rel=1e-4)
+    assert (receipt.rows, receipt.heads) == (3, 4)
+
+
+def test_outer_contexts_act_before_inner_ones() -> None:
+    model, log = toy(), []
+    with intervening(model, Plus(1.0, log=log)), intervening(model, Plus(2.0, log=log), Plus(3.0, log=log)):
+        model(tokens_for(model))
+    assert log == [1.0, 2.0, 3.0]
+
+
+def test_contexts_may_close_out_of_order() -> None:
+    """As those of a training generator and of the loop around it do."""
+    model, log = toy(), []
+    contexts = [ExitStack() for _ in range(3)]
+    for number, context in enumerate(contexts):
+        context.enter_context(intervening(model, Plus(float(number), log=log)))
+    for closing, expected in ((0, [0, 1, 2]), (2, [1, 2]), (1, [1])):
+        log.clear()
+        model(tokens_for(model))
+        assert log == expected
+        contexts[closing].close()
+    assert_untouched(model)
+
+
+def test_entering_and_leaving_while_a_generator_trains() -> None:
+    plain, model = toy(attention="linear"), toy(attention="linear")
+    losses = [step.loss for step in train(plain, TASK, steps=6, batch_size=4)]
+    steps = train(model, TASK, steps=6, batch_size=4)
+    seen = [next(steps).loss, next(steps).loss]
+    with intervening(model, FixAttention()):
+        seen += [next(steps).loss, next(steps).loss]
+    seen += [step.loss for step in steps]
+    assert seen[:2] == losses[:2]
+    assert all(one != other for one, other in zip(seen[2:], losses[2:], strict=True))
+    assert_untouched(model)
+
+
+def test_the_same_value_may_be_attached_twice() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    before, plus = activation(model, tokens, RESID), Plus(1.0)
+    with intervening(model, plus, plus) as receipts:
+        assert torch.equal(activation(model, tokens, RESID), before + 1.0 + 1.0)
+    assert [receipt.fired for receipt in receipts] == [1, 1]
+
+
+def test_hooks_of_others_stay_where_they_are() -> None:
+    model, log = toy(), []
+    model.add_hook(RESID, lambda act, hook: log.append("mine"))
+    model.add_perma_hook(RESID, lambda act, hook: log.append("permanent"))
+    with intervening(model, Plus(1.0)), model.hooks(fwd_hooks=[(RESID, lambda act, hook: log.append("inner"))]):
+        model(tokens_for(model))
+    model(tokens_for(model))
+    assert log == ["mine", "permanent", "inner", "mine", "permanent"]
+    assert len(model.hook_dict[RESID].fwd_hooks) == len(model.hook_dict[RESID]._forward_hooks) == 2
+
+
+def test_a_hook_attached_later_sees_the_edited_tensor_an_earlier_one_does_not() -> None:
+    model, kept = toy(), []
+    tokens = tokens_for(model)
+    with model.hooks(fwd_hooks=[(RESID, lambda act, hook: kept.append(act))]), intervening(model, Plus(1.0)):
+        edited = activation(model, tokens, RESID)
+    assert torch.equal(edited, kept[0] + 1.0)
+
+
+# What is reported
+
+
+def warnings_of(function: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with suppress(KeyError):
+            function()
+    assert all(warning.category is InterventionWarning for warning in caught)
+    assert all(warning.filename == __file__ for warning in caught), "a warning points at the with statement"
+    return [str(warning.message) for warning in caught]
+
+
+def test_one_that_never_fired_is_reported_by_name() -> None:
+    model = toy()
+
+    def run() -> None:
+        with intervening(model, Plus(1.0), Plus(2.0, at="unembed.hook_out")):
+            model(tokens_for(model), stop_at_layer=1)
+
+    (message,) = warnings_of(run)
+    assert message.startswith("Plus(number=2.0, at='unembed.hook_out', log=None) never fired: nothing reached unembed")
+
+
+def test_nothing_is_reported_while_an_exception_is_on_its_way() -> None:
+    model = toy()
+
+    def run() -> None:
+        with intervening(model, Plus(1.0)):
+            model.reset_hooks()
+            raise KeyError
+
+    assert warnings_of(run) == []
+    assert_untouched(model)
+
+
+def test_a_stray_reset_is_noticed() -> None:
+    model = toy()
+
+    def run() -> None:
+        with intervening(model, Plus(1.0), BiasAttention()):
+            model(tokens_for(model))
+            model.reset_hooks()
+            model(tokens_for(model))
+
+    first, second = warnings_of(run)
+    assert f"lost its hooks at {RESID}, perhaps to a stray model.reset_hooks()" in first
+    assert f"lost its hooks at {PATTERN}" in second
+    assert_untouched(model)
+
+
+def test_a_stray_reset_in_one_context_is_noticed_by_all() -> None:
+    model = toy()
+
+    def run() -> None:
+        with intervening(model, Plus(1.0)), intervening(model, Plus(2.0)):
+            model(tokens_for(model))
+            model.reset_hooks()
+
+    assert len(warnings_of(run)) == 2
+
+
+def test_a_receipt_of_another_make_is_read_by_its_count() -> None:
+    class Foreign:
+        def __init__(self, fired: int) -> None:
+            self.fired = fired
+
+        def attach(self, model: Any) -> Any:
+            return nullcontext(self)
+
+    model = toy()
+
+    def run() -> None:
+        with intervening(model, Foreign(0), Foreign(3)):
+            pass
+
+    (message,) = warnings_of(run)
+    assert message.endswith("never fired")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("wrong", [BiasAttention, None, "bias", torch.zeros(1)])
+def test_what_is_no_intervention_is_refused(wrong: Any) -> None:
+    model = toy()
+    with pytest.raises(ValueError, match=r"expected interventions such as BiasAttention\(factor=10.0\)"):
+        unchecked_intervening(model, wrong).__enter__()
+
+
+@contextmanager
+def unchecked_intervening(model: Any, wrong: Any) -> Iterator[Any]:
+    with contextmanager(unchecked(intervening))(model, wrong) as receipts:
+        yield receipts
+
+
+def test_when_the_second_cannot_be_attached_the_first_is_detached() -> None:
+    model = toy()
+    with pytest.raises(ValueError, match="there is no layer 9"):
+        intervening(model, FreezeWeights("mlp"), Plus(1.0), BiasAttention(layers=[9])).__enter__()
+    assert_untouched(model)
+
+
+def test_an_edit_keeps_shape_and_dtype() -> None:
+    class Wrong(Plus):
+        def __call__(self, act: Tensor, *, hook: Any) -> Tensor:
+            return act[:, :1] if self.number else act.double()
+
+    model = toy()
+    for number, message in (
+        (1.0, r"\(5, 1, 16\) of torch.float32 \(5, 8, 16\) at blocks.0.hook_resid_pre"),
+        (0.0, "float64"),
+    ):
+        with pytest.raises(ValueError, match=message), intervening(model, Wrong(number)):
+            model(tokens_for(model))
+    assert_untouched(model)
+
+
+# advance and listening
+
+
+def test_listeners_hear_every_step_in_order_of_entry() -> None:
+    model, other, heard = toy(), toy(), []
+    with listening(model, lambda step, metrics: heard.append(("a", step, dict(metrics)))) as step:
+        assert step == 0
+        advance(model, step=7, metrics={"loss": 1.0})
+        with listening(model, lambda step, metrics: heard.append(("b", step, dict(metrics)))) as step:
+            assert step == 7
+            advance(model, step=8, metrics={})
+        advance(other, step=1, metrics={})
+        advance(model, step=9, metrics={})
+    advance(model, step=10, metrics={})
+    assert heard == [("a", 7, {"loss": 1.0}), ("a", 8, {}), ("b", 8, {}), ("a", 9, {})]
+
+
+def test_training_tells_every_step_before_its_forward() -> None:
+    model, heard = toy(), []
+    with listening(model, lambda step, metrics: heard.append((step, sorted(metrics)))):
+        for step in train(model, TASK, steps=3, batch_size=4):
+            assert heard[-1][0] == step.step
+    assert heard == [(0, []), (1, ["loss"]), (2, ["loss"])]
+
+
+def test_a_model_that_was_told_steps_can_be_collected() -> None:
+    model = toy()
+    advance(model, step=3, metrics={})
+    with intervening(model, During(BiasAttention()), FreezeWeights("mlp"), TransplantWeights(toy(seed=8), "embed.*")):
+        advance(model, step=3, metrics={})
+        model(tokens_for(model))
+    ghost = weakref.ref(model)
+    del model
+    gc.collect()
+    assert ghost() is None
+
+
+def test_a_script_that_ends_in_the_middle_of_training_ends_quietly() -> None:
+    code = """if True:
+        from plateau_interp import hooks, toy_model, train
+        from plateau_interp.tasks import MovingWindowSum
+        task = MovingWindowSum(n=4)
+        model, other = (toy_model(task, d_model=16) for _ in range(2))
+        interventions = (hooks.BiasAttention(), hooks.TransplantWeights(other, "mlp"), hooks.PatchAttention(other))
+        steps = train(model, task, steps=9, batch_size=4, interventions=interventions)
+        print(next(steps).step)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_hooking_says_what_was_lost() -> None:
+    model, seen = toy(), []
+    with hooking(model, {RESID: lambda act, hook: seen.append(act), PATTERN: lambda act, hook: None}) as lost:
+        model(tokens_for(model))
+        model.hook_dict[PATTERN].remove_hooks()
+        assert lost == []
+    assert lost == [PATTERN]
+    assert len(seen) == 1
+    assert_untouched(model)
+
+
+def test_half_attached_hooks_are_taken_back() -> None:
+    model = toy()
+    with pytest.raises(KeyError):
+        hooking(model, {RESID: lambda act, hook: None, "nowhere": lambda act, hook: None}).__enter__()
+    assert_untouched(model)
+
+
+def test_a_dialled_edit_is_interpolated() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    before = activation(model, tokens, RESID)
+    with intervening(model, Plus(4.0)) as (receipt,):
+        for strength in (0.0, 0.25, 1.0):
+            receipt.dial(strength)
+            torch.testing.assert_close(activation(model, tokens, RESID), before + 4.0 * strength)
+    assert receipt.fired == 2
+
+
+def test_a_receipt_in_half_precision_does_not_overflow() -> None:
+    receipt = EditReceipt(Plus(300.0), (RESID,))
+    hook = type("Hook", (), {"name": RESID})()
+    act = torch.zeros(64, 8, 16, dtype=torch.float16)
+    assert receipt.wrap(Plus(300.0))(act, hook=hook) is not None
+    assert receipt.change == pytest.approx(300.0)
+
+
+def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
+    model = toy(n_heads=4)
+    tokens = tokens_for(model)
+    with intervening(model, AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[6])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.fired, receipt.rows, receipt.entries) == (12, 1, 2 * 5 * 16)
+    assert receipt.change == pytest.approx(1.0)
+    with intervening(model, AblateActivation("blocks.0.attn.hook_z", positions=[3, 5], heads=[1, 2])) as (receipt,):
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (1, 2, 2 * 5 * 2 * 4)
+    with intervening(model, AblateHeads([0])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
+
+
+def test_a_deep_copy_of_a_receipt_works() -> None:
+    model = toy()
+    with intervening(model, MixAttention(0.5)) as (receipt,):
+        model(tokens_for(model))
+    assert copy.copy(receipt).fired == 1
+
+
+# Any composition
+
+BIASED = torch.zeros(8, 8, dtype=torch.bool)
+for query, keys in {5: [0, 1], 6: [1, 2], 7: [2, 3]}.items():
+    BIASED[query, keys] = True
+OMEGA = BIASED.clone()
+OMEGA[4, 0] = True
+SOURCE = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(2)).tril()
+
+
+def fixed(pattern: Tensor) -> Tensor:
+    rows = (OMEGA / OMEGA.sum(dim=-1, keepdim=True).clamp(min=1)).to(pattern)
+    return torch.where(OMEGA.any(dim=-1, keepdim=True), rows, pattern)
+
+
+def without_heads(pattern: Tensor, heads: list[int], new: Tensor) -> Tensor:
+    by_hand = pattern.clone()
+    by_hand[:, heads] = new[:, heads].to(pattern)
+    return by_hand
+
+
+POOL: dict[str, tuple[Intervention, Callable[[Tensor], Tensor]]] = {
+    # name: (the intervention, what it makes of the pattern of the only layer)
+    "bias": (BiasAttention(factor=3.0), lambda p: torch.where(BIASED, 3.0 * p, p)),
+    "weaken": (BiasAttention(factor=0.5, rows=range(8)), lambda p: torch.where(OMEGA, 0.5 * p, p)),
+    "fix": (FixAttention(), fixed),
+    "mix": (MixAttention(0.25), lambda p: p + 0.25 * (fixed(p) - p)),
+    "mask": (MaskAttention(keys=[1]), lambda p: torch.where(torch.arange(8) == 1, 0.0, p)),
+    "patch": (PatchAttention(SOURCE, heads=[3]), lambda p: without_heads(p, [3], SOURCE.expand_as(p))),
+    "zero": (AblateHeads([0, 2]), lambda p: without_heads(p, [0, 2], torch.zeros_like(p))),
+    "mean": (AblateHeads([1], by="mean"), lambda p: without_heads(p, [1], p.mean(0, keepdim=True).expand_as(p))),
+    "inactive": (During(FixAttention(), start=99), lambda p: p),
+    "ramp": (During(FixAttention(), ramp=4), lambda p: p + 0.25 * (fixed(p) - p)),
+    "later": (ScaleActivation("blocks.0.hook_resid_post", -2.0), lambda p: p),
+    "direction": (AddDirection("unembed.hook_in", torch.ones(16), positions=[5]), lambda p: p),
+    "freeze": (FreezeWeights("attention"), lambda p: p),
+    "freeze embeddings": (FreezeWeights("embeddings"), lambda p: p),
+    "transplant": (TransplantWeights(toy(n_heads=4, seed=8), "mlp"), lambda p: p),
+    "gradient": (ScaleGradient(-1.0), lambda p: p),
+    "gradient at": (ScaleGradient(0.5, at="blocks.0.hook_resid_mid"), lambda p: p),
+    "clip": (ClipGradient(0.1), lambda p: p),
+    "clip at": (ClipGradient(0.1, at="blocks.0.hook_mlp_out"), lambda p: p),
+    "slow": (AmplifySlowGradient(), lambda p: p),
+    "when": (When(FixAttention(), "loss < 9"), fixed),
+    "when not": (When(FixAttention(), "loss < 0"), lambda p: p),
+    "patch activation": (PatchActivation("blocks.0.hook_mlp_out", toy(n_heads=4, seed=8), positions=[5]), lambda p: p),
+    "ablate activation": (AblateActivation("blocks.0.attn.hook_z", "mean", heads=[1]), lambda p: p),
+    "capture": (Capture((PATTERN,), out="captured", sequences=1), lambda p: p),
+}
+
+FROZEN_BY = {"freeze": FreezeWeights("attention"), "freeze embeddings": FreezeWeights("embeddings")}
+
+names = st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=3)
+
+
+class Thrown(Exception):
+    """The exception that hypothesis throws inside a context."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _captures_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("captures"))
+        yield
+
+
+def throw(act: Tensor, *, hook: Any) -> None:
+    raise Thrown
+
+
+WEIGHTS_GRADIENTS_SCHEDULES: dict[str, Callable[[dict[str, Any]], Intervention]] = {
+    "freeze": lambda kind: FreezeWeights("attention"),
+    "transplant": lambda kind: TransplantWeights(toy(**kind, seed=8), "attention map"),
+    "slow": lambda kind: AmplifySlowGradient(),
+    "during": lambda kind: During(BiasAttention(factor=4.0), ramp=4),
+    "when": lambda kind: When(FixAttention(), "loss < 9", ramp=2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+@pytest.mark.parametrize("name", WEIGHTS_GRADIENTS_SCHEDULES)
+def test_rule_33_holds_for_weights_gradients_and_schedules(kind: dict[str, Any], name: str) -> None:
+    model = toy(**kind)
+    tokens = tokens_for(model)
+    plain, grads = model(tokens), gradients(model, tokens)
+    with intervening(model, WEIGHTS_GRADIENTS_SCHEDULES[name](kind)) as (receipt,):
+        advance(model, step=0, metrics={"loss": 1.0})
+        edited, found = model(tokens), gradients(model, tokens)
+        assert edited.dtype == plain.dtype
+        assert torch.equal(edited, plain) == (name in ("freeze", "slow"))
+        torch.testing.assert_close(cached_logits(model, tokens), edited)
+        assert all(gradient.isfinite().all() for gradient in found.values())
+        if name == "freeze":
+            assert found.keys() == grads.keys() - set(receipt.sites)
+            before = {site: model.get_parameter(site).detach().clone() for site in receipt.sites}
+            list(train(model, TASK, steps=1, batch_size=4))
+            assert all(torch.equal(model.get_parameter(site), before[site]) for site in before)
+        if name == "slow":
+            assert all(torch.allclose(found[site], 3.0 * grads[site]) for site in grads), "at first m = g: g + 2 g"
+    assert receipt.fired > 0
+    assert_untouched(model)
+    if name != "freeze":
+        assert torch.equal(model(tokens), plain)
+        with suppress(Thrown), intervening(model, WEIGHTS_GRADIENTS_SCHEDULES[name](kind)):
+            raise Thrown
+        assert_untouched(model)
+        assert torch.equal(model(tokens), plain)
+
+
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+@settings(max_examples=20)
+@given(groups=st.lists(names, min_size=1, max_size=3), data=st.data())
+def test_any_composition_acts_in_order_and_leaves_nothing(
+    attention: str, groups: list[list[str]], data: st.DataObject
+) -> None:
+    model = toy(attention=attention, n_heads=4)
+    tokens = tokens_for(model)
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    logits, grads, expected = model(tokens), gradients(model, tokens), activation(model, tokens, PATTERN)
+    throws = data.draw(st.sampled_from(["nowhere", "between forwards", "inside a forward"]), label="throws")
+    order = data.draw(st.permutations(range(len(groups))), label="contexts close in this order")
+    contexts = [ExitStack() for _ in groups]
+    used = [name for group in groups for name in group]
+
+    def use() -> None:
+        nonlocal expected
+        advance(model, step=0, metrics={"loss": 1.0})
+        for name in used:
+            expected = POOL[name][1](expected)
+        torch.testing.assert_close(activation(model, tokens, PATTERN), expected)
+        edited = model(tokens)
+        torch.testing.assert_close(cached_logits(model, tokens), edited, atol=1e-5, rtol=1e-4)
+        cached = greedy_answers(model, TASK, tokens)
+        assert torch.equal(cached, greedy_answers(model, TASK, tokens, cached=False))
+        found = gradients(model, tokens)
+        assert all(gradient.isfinite().all() for gradient in found.values())
+        frozen = {site for name in used if name in FROZEN_BY for site in FROZEN_BY[name].sites(model)}
+        assert found.keys() == grads.keys() - frozen
+        if throws == "between forwards":
+            raise Thrown
+        if throws == "inside a forward":
+            with model.hooks(fwd_hooks=[("blocks.0.hook_resid_post", throw)]):
+                model(tokens)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)
+        try:
+            for context, group in zip(contexts, groups, strict=True):
+                context.enter_context(intervening(model, *(POOL[name][0] for name in group)))
+            use()
+        except Thrown as thrown:
+            for which in order:
+                contexts[which].__exit__(Thrown, thrown, None)
+        else:
+            for which in order:
+                contexts[which].close()
+    assert_untouched(model)
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in model.named_parameters())
+    assert torch.equal(model(tokens), logits)
+    again = gradients(model, tokens)
+    assert again.keys() == grads.keys()
+    assert all(torch.equal(again[name], grads[name]) for name in grads)
+
+
+@settings(max_examples=25)
+@given(used=st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=4, unique=True), stop=st.integers(0, 3))
+def test_any_composition_in_training_moves_only_what_it_may(used: list[str], stop: int) -> None:
+    """The loop is left by an exception at some step; frozen parameters stay, transplanted ones are put back."""
+    model = toy(attention="linear", n_heads=4)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = {site for name in used if name in FROZEN_BY for site in FROZEN_BY[name].sites(model)}
+    transplanted = {n for n in before if "transplant" in used and n in TransplantWeights(model, "mlp").sites(model)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)
+        steps = train(model, TASK, steps=4, batch_size=4, interventions=tuple(POOL[name][0] for name in used))
+        with suppress(Thrown):
+            for step in steps:
+                if step.step == stop:
+                    steps.throw(Thrown())
+    assert_untouched(model)
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved <= trained - frozen - transplanted
+    # What is downstream of everything always moves; other parameters may have lost their gradient to an edit.
+    assert moved >= {"unembed.W_U", "ln_final.w"} - frozen - transplanted

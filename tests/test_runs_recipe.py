@@ -1,0 +1,142 @@
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from plateau_interp.codec import RecipeError, encode
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.tasks import Mixture, MovingWindowProduct, MovingWindowSum
+from plateau_interp.training.optimizers import SGD, Adam, AdamW
+from plateau_interp.types import Defaults
+
+RECIPE = Recipe(
+    MovingWindowSum(n=8, k=3, p=11),
+    model=ModelOptions(attention="softmax", n_layers=2, n_heads=4, d_model=32, dtype="float64"),
+    training=TrainingOptions(steps=50, batch_size=16, optimizer=AdamW(weight_decay=0.2), grad_clip=1.0),
+    measuring=MeasuringOptions(every=5, n_sequences=8),
+    checkpoint_every=10,
+    seed=3,
+)
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(Recipe(MovingWindowSum()).to_json()), **changes}
+
+
+def test_json_and_back_is_the_same_recipe() -> None:
+    assert Recipe.from_json(RECIPE.to_json()) == RECIPE
+    assert Recipe.from_json(RECIPE.to_json()).to_json() == RECIPE.to_json()
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_files_of_both_kinds_are_read(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"r.{suffix}").write_text(RECIPE.to_json())  # JSON is YAML too
+    assert Recipe.read(tmp_path / f"r.{suffix}") == RECIPE
+
+
+def test_yaml_written_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "task: {name: moving-window-sum, k: 3}\ntraining: {optimizer: {name: sgd, learning_rate: 1e-2}}\n"
+    )
+    recipe = Recipe.read(tmp_path / "r.yaml")
+    assert recipe.task == MovingWindowSum(k=3)
+    assert recipe.optimizer == SGD(learning_rate=1e-2)
+
+
+def test_the_tasks_defaults_are_filled_in() -> None:
+    recipe = Recipe(MovingWindowSum())
+    assert (recipe.steps, recipe.batch_size, recipe.optimizer) == (400, 256, Adam(learning_rate=1e-4))
+    assert recipe.model.n_layers == 1
+
+
+def test_the_model_is_the_recipes() -> None:
+    model = RECIPE.build_model()
+    assert (model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model) == (2, 4, 32)
+    assert (model.attention, model.task, next(model.parameters()).dtype) == ("softmax", RECIPE.task, torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (changed(tsak={}), r"^tsak: unknown field; did you mean 'task'\?$"),
+        (changed(training={"setps": 3}), r"^training.setps: unknown field; did you mean 'steps'\?$"),
+        ({"seed": 1}, r"^task: missing$"),
+        (changed(seed="one"), r"^seed: Input should be a valid integer; got 'one'$"),
+        (changed(training={"steps": 2.5}), r"^training.steps: Input should be a valid integer.*; got 2.5$"),
+        (changed(model={"attention": "cubic"}), r"^model.attention: Input should be 'linear' or 'softmax'; got"),
+        (changed(training=[]), r"^training: expected fields and values; got \[\]$"),
+        (changed(task={"n": 3}), r"^task.name: expected the name of one of `plateau list tasks`; got None$"),
+        (changed(task={"name": "moving-window-sun"}), r"^task.name: no task .*did you mean 'moving-window-sum'"),
+        (changed(task={"name": "moving-window-sum", "k": 99}), r"^task: k must be between 1 and n=16; got 99$"),
+        (changed(interventions={}), r"^interventions: expected a list of interventions; got \{\}$"),
+        (changed(interventions=[{"name": "nothing"}]), r"^interventions\[0\].name: no hook is called 'nothing'"),
+        (changed(training={"optimizer": {"name": "adam", "learning_rate": 0}}), r"^training.optimizer: learning_rate"),
+        (changed(format=2), r"^format: this version reads recipes of format 1; got 2$"),
+        (changed(checkpoint_every=0), r"^checkpoint_every must be at least 1; got 0$"),
+    ],
+)  # fmt: skip
+def test_a_bad_recipe_is_one_error_with_the_path(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe.from_dict(data)
+
+
+def test_text_that_is_no_recipe_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^not valid JSON: "):
+        Recipe.from_json("{")
+    with pytest.raises(RecipeError, match=r"^recipe: expected fields and values; got 3$"):
+        Recipe.from_json("3")
+    (tmp_path / "r.yaml").write_text("{")
+    with pytest.raises(RecipeError, match=r"^not valid YAML: "):
+        Recipe.read(tmp_path / "r.yaml")
+
+
+def test_what_is_not_plain_data_is_refused_with_its_path() -> None:
+    @dataclass(frozen=True)
+    class Holder:
+        source: torch.Tensor
+
+    with pytest.raises(RecipeError, match=r"^value.source: a recipe holds plain data, not Tensor$"):
+        encode(Holder(torch.zeros(1)))
+
+
+def test_tasks_inside_a_task_are_read_back() -> None:
+    recipe = Recipe(Mixture(tasks=(MovingWindowSum(k=3), MovingWindowProduct())))
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@dataclass(frozen=True)
+class Particular(MovingWindowSum):
+    """A task with defaults of its own for everything."""
+
+    defaults: ClassVar[Defaults] = Defaults(
+        steps=7, n_layers=2, batch_size=9, grad_clip=0.5, optimizer=SGD(momentum=0.5), attention="softmax",
+        n_heads=4, d_model=32, measure_every=3,
+    )  # fmt: skip
+
+
+def test_a_task_may_have_a_model_an_optimiser_and_a_measuring_of_its_own() -> None:
+    recipe = Recipe(Particular(n=4))
+    assert recipe.model == ModelOptions(attention="softmax", n_layers=2, n_heads=4, d_model=32)
+    assert recipe.training == TrainingOptions(steps=7, batch_size=9, optimizer=SGD(momentum=0.5), grad_clip=0.5)
+    assert (recipe.measuring, recipe.measure_every) == (MeasuringOptions(every=3), 3)
+    model = recipe.build_model()
+    assert (model.attention, model.cfg.n_layers, model.cfg.n_heads, model.cfg.d_model) == ("softmax", 2, 4, 32)
+    assert recipe.build_meter().every == 3
+
+
+def test_what_is_given_goes_before_the_tasks_defaults() -> None:
+    options = ModelOptions(attention="linear", n_layers=1, n_heads=2, d_model=16)
+    training = TrainingOptions(steps=1, batch_size=2, optimizer=Adam(), grad_clip=0.1)
+    recipe = Recipe(Particular(n=4), options, training, measuring=MeasuringOptions(every=5))
+    assert (recipe.model, recipe.training, recipe.measure_every) == (options, training, 5)
+
+
+def test_the_other_tasks_recipes_say_what_they_always_said() -> None:
+    data = Recipe(MovingWindowSum()).to_dict()
+    sizes = {"n_layers": 1, "n_heads": 1, "d_model": 256, "d_mlp": None}
+    assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32"}
+    assert data["training"]["optimizer"]["learning_rate"] == 1e-4
+    assert data["measuring"]["every"] == 1

@@ -1,0 +1,592 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from plateau_interp.hooks import (
+    AmplifySlowGradient,
+    BiasAttention,
+    During,
+    FreezeWeights,
+    ScaleGradient,
+    TransplantWeights,
+    When,
+)
+from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run, RunError
+from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum
+from plateau_interp.training.batches import training_batch
+from plateau_interp.training.optimizers import SGD
+from plateau_interp.types import Batch
+
+RECIPE = Recipe(
+    MovingWindowSum(n=4, p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=25, batch_size=8),
+    measuring=MeasuringOptions(n_sequences=4),
+    checkpoint_every=10,
+)
+
+undoes_training = pytest.mark.filterwarnings(
+    "ignore:.*undid training:plateau_interp.interventions.attaching.InterventionWarning"
+)
+
+
+def finished(path: Path, recipe: Recipe = RECIPE) -> Run:
+    run = Run.create(path, recipe)
+    for _ in run.train():
+        pass
+    return run
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every byte that a run's numbers are made of."""
+    files = [path / "metrics.jsonl", *path.glob("checkpoints/*/*")]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    assert run.checkpoints == [0, 10, 20, 25]
+    assert run.finished
+    assert Recipe.read(run.path / "recipe.json") == RECIPE
+    table = pd.read_parquet(run.path / "metrics.parquet")
+    assert list(table["step"]) == list(range(25))
+    assert list(table["samples"]) == [8 * (step + 1) for step in range(25)]
+    assert {"loss", "accuracy", "accuracy_3", "attention_progress", "repetition", "cosine"} <= set(table.columns)
+    pd.testing.assert_frame_equal(table, run.metrics)
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["processor"]
+    assert environment["cores"] == os.cpu_count()
+    assert not list(run.path.rglob("*.tmp"))
+    weights = safetensors.torch.load_file(run.path / "checkpoints" / "25" / "model.safetensors")
+    assert set(weights) == {name for name, _ in run.model().named_parameters()}
+
+
+def test_models_are_those_of_their_steps(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    fresh, first, last = RECIPE.build_model(), run.model(0), run.model()
+    assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), first.parameters(), strict=True))
+    assert not torch.equal(first.W_E, last.W_E)
+    loss = RECIPE.task.loss(run.model(20)(run.example.inputs), run.example)
+    assert loss.isfinite()
+
+
+def test_the_rows_are_those_of_a_run_without_folder(tmp_path: Path) -> None:
+    from plateau_interp.training.loop import train
+
+    run = finished(tmp_path / "run")
+    steps = train(RECIPE.build_model(), RECIPE.task, steps=25, batch_size=8, meter=RECIPE.build_meter())
+    assert [{"loss": step.loss, **step.metrics} for step in steps] == run.metrics.drop(
+        columns=["step", "samples"]
+    ).to_dict("records")
+
+
+@pytest.mark.parametrize("optimizer", [None, SGD(learning_rate=0.1, momentum=0.9)])
+@pytest.mark.parametrize("stop_after", [1, 10, 13, 24])
+def test_stopping_and_going_on_is_bit_exact(tmp_path: Path, stop_after: int, optimizer: Any) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, optimizer=optimizer))
+    whole = finished(tmp_path / "whole", recipe)
+    steps = Run.create(tmp_path / "halves", recipe).train()
+    for _ in range(stop_after):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    halves = finished(tmp_path / "halves", recipe)
+    assert contents(halves.path) == contents(whole.path)
+
+
+def test_a_longer_recipe_goes_on_and_equals_the_long_run(tmp_path: Path) -> None:
+    longer = replace(RECIPE, training=replace(RECIPE.training, steps=40))
+    finished(tmp_path / "run")
+    assert finished(tmp_path / "run", longer).metrics.equals(finished(tmp_path / "long", longer).metrics)
+
+
+def test_sparse_measuring_resumes(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, measuring=MeasuringOptions(every=7, n_sequences=4))
+    steps = Run.create(tmp_path / "run", recipe).train()
+    for _ in range(12):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert list(finished(tmp_path / "run", recipe).metrics["step"]) == [0, 7, 14, 21]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    before = contents(run.path)
+    assert list(run.train()) == []
+    assert contents(run.path) == before
+
+
+TRAIN = [sys.executable, "-m", "plateau_interp.cli.main", "train", "moving-window-sum"]
+SIZES = {"n": 4, "p": 7, "d-model": 16, "steps": 300, "batch-size": 8, "checkpoint-every": 7, "n-sequences": 4}
+OPTIONS = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size)))]
+
+
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(tmp_path: Path) -> None:
+    def start(name: str) -> subprocess.Popen[bytes]:
+        command = [*TRAIN, *OPTIONS, "--seed", "3", "--out", str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    undisturbed = start("undisturbed")
+    output, _ = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, output.decode()
+
+    moments, metrics = random.Random(time.time_ns()), tmp_path / "killed" / "metrics.jsonl"
+    kills = 0
+    for wait_for in sorted(moments.sample(range(1, 290), 4)):
+        process = start("killed")
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= wait_for:
+                time.sleep(moments.random() * 0.01)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        process.communicate(timeout=60)
+        kills += process.returncode == -signal.SIGKILL
+    assert kills >= 3, "the run was over before it could be killed: the test proves nothing"
+    assert not Run(tmp_path / "killed").finished
+    last = start("killed")
+    output, _ = last.communicate(timeout=120)
+    assert last.returncode == 0, output.decode()
+    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
+    killed, whole = Run(tmp_path / "killed"), Run(tmp_path / "undisturbed")
+    pd.testing.assert_frame_equal(killed.metrics, whole.metrics, check_exact=True)
+
+
+def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 25, "lo')
+    assert len(Run(run.path).metrics) == 25
+
+
+def test_another_recipe_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    for other, difference in (
+        (replace(RECIPE, seed=1), "seed is 0 there and 1 here"),
+        (replace(RECIPE, task=MovingWindowSum(n=5, p=7)), "task.n is 4 there and 5 here"),
+        (replace(RECIPE, training=replace(RECIPE.training, steps=5)), "training.steps is 25 there and 5 here"),
+    ):
+        with pytest.raises(RunError, match=f"holds the run of another recipe .{difference}"):
+            Run.create(run.path, other)
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+
+
+def test_foreign_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("dear reader")
+    with pytest.raises(RunError, match=r"thesis is not empty and holds no run"):
+        Run.create(tmp_path / "thesis", RECIPE)
+    with pytest.raises(RunError, match=r"chapter.tex is a file; a run needs a folder"):
+        Run.create(tmp_path / "thesis" / "chapter.tex", RECIPE)
+    with pytest.raises(RunError, match=r"holds no recipe.json: it is not a run folder"):
+        Run(tmp_path / "thesis")
+    with pytest.raises(RunError, match=r"nowhere is not a folder"):
+        Run(tmp_path / "nowhere")
+    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def spoil(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(tmp_path: Path, name: str) -> None:
+    whole = finished(tmp_path / "whole")
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(20):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    spoil(run.path / "checkpoints" / "20" / name)
+    rows = (run.path / "metrics.jsonl").read_bytes()
+    with pytest.raises(RunError, match=rf"20/{name} is damaged: .*; delete .*20 to go on from the checkpoint before"):
+        next(run.train())
+    assert (run.path / "metrics.jsonl").read_bytes() == rows
+    shutil.rmtree(run.path / "checkpoints" / "20")
+    assert contents(finished(run.path).path) == contents(whole.path)
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    next(run.train())
+    state = run.path / "checkpoints" / "0" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
+    with pytest.raises(RunError, match=r"written by a newer version \(format 99, this one reads 1\)"):
+        next(run.train())
+    recipe = run.path / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(RunError, match="this version reads recipes of format 1; got 99"):
+        Run(run.path)
+
+
+def test_missing_rows_are_noticed(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(12):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    (run.path / "metrics.jsonl").unlink()
+    with pytest.raises(RunError, match=r"metrics.jsonl has 0 rows before step 10, not the expected 10"):
+        next(run.train())
+
+
+@pytest.mark.parametrize("cut", [lambda lines: lines[:10], lambda lines: lines[:3] + lines[4:]], ids=["end", "middle"])
+def test_rows_that_a_finished_run_lost_are_noticed_and_the_table_is_left_alone(tmp_path: Path, cut: Any) -> None:
+    run = finished(tmp_path / "run")
+    file = run.path / "metrics.jsonl"
+    file.write_text("".join(cut(file.read_text().splitlines(keepends=True))))
+    before = contents(run.path)
+    for act in (lambda: list(run.train()), lambda: run.metrics, lambda: run.summary, lambda: run.fork(at=20)):
+        with pytest.raises(RunError, match=r"run/metrics.jsonl has \d+ rows before step 25, not the expected 25"):
+            act()
+    assert contents(run.path) == before
+    assert not (tmp_path / "run-from-20").exists()
+
+
+def test_a_fork_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (run.path / "checkpoints" / "20" / "state.json").write_text("{")
+    with pytest.raises(RunError, match="is damaged"):
+        run.fork(at=22, out=tmp_path / "fork")
+    assert not (tmp_path / "fork").exists()
+    assert run.fork(at=12, out=tmp_path / "fork").step == 12
+
+
+def test_a_run_that_is_named_by_a_dot_can_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished(tmp_path / "run").path)
+    assert Run(".").fork(at=10).path == tmp_path / "run-from-10"
+
+
+def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    with pytest.raises(RunError, match="has no checkpoint yet"):
+        run.model()
+    with pytest.raises(RunError, match="has no checkpoint of step 12; the nearest is 10"):
+        finished(run.path).model(12)
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    next(steps)
+    with pytest.raises(RunError, match="another process is writing to"):
+        next(Run(run.path).train())
+    steps.close()  # type: ignore[attr-defined]
+    next(Run(run.path).train())
+
+
+def test_a_run_that_diverges_stops_there_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    training = TrainingOptions(steps=25, batch_size=8, optimizer=SGD(learning_rate=1e12))
+    run = Run.create(tmp_path / "run", replace(RECIPE, training=training, checkpoint_every=1))
+    with pytest.raises(RunError, match=r"training diverged at step \d+: .*\. Checkpoint \d+ is kept"):
+        for _ in run.train():
+            pass
+    assert all(parameter.isfinite().all() for parameter in run.model().parameters())
+    assert run.metrics["loss"].notna().all()
+
+
+def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = finished(tmp_path / "whole")
+    run = Run.create(tmp_path / "run", RECIPE)
+    fsync, calls = os.fsync, [0]
+
+    def full(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] > 8:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        for _ in run.train():
+            pass
+    monkeypatch.undo()
+    assert contents(finished(run.path).path) == contents(whole.path)
+
+
+@pytest.mark.parametrize("at", [0, 7, 10, 25])
+def test_a_fork_without_interventions_is_its_parent_bit_for_bit(tmp_path: Path, at: int) -> None:
+    parent = finished(tmp_path / "parent")
+    fork = parent.fork(at=at, out=tmp_path / "fork")
+    assert fork.checkpoints == [at]
+    for _ in fork.train():
+        pass
+    assert fork.recipe.fork_of is not None
+    assert fork.recipe.fork_of.step == at
+    mine, theirs = contents(fork.path), contents(parent.path)
+    del mine[f"checkpoints/{at}/state.json"]
+    for name, content in mine.items():
+        if name in theirs:
+            assert content == theirs[name], name
+    assert mine["checkpoints/25/model.safetensors"] == theirs["checkpoints/25/model.safetensors"]
+    assert mine["metrics.jsonl"] == theirs["metrics.jsonl"]
+
+
+def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    steps = parent.fork(at=7).train()
+    for _ in range(8):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    for _ in parent.fork(at=7).train():
+        pass
+    assert Run(tmp_path / "parent-from-7").finished
+    assert Run(tmp_path / "parent-from-7").metrics.equals(parent.metrics)
+
+
+def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):
+        parent.fork(at=26)
+    with pytest.raises(RunError, match="can be forked at steps 20 to 20; got 3; for an earlier step fork its parent"):
+        parent.fork(at=20, out=tmp_path / "late").fork(at=3)
+    with pytest.raises(RunError, match="has not begun: there is nothing to fork"):
+        Run.create(tmp_path / "new", RECIPE).fork(at=0)
+    with pytest.raises(RunError, match="a fork at step 20 cannot end at step 10"):
+        parent.fork(at=20, steps=10)
+    with pytest.raises(RunError, match="holds the run of another recipe"):
+        parent.fork(at=20, out=parent.path)
+
+
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        (AmplifySlowGradient(),),
+        (When(BiasAttention(factor=3.0), since="loss < 2.5"), FreezeWeights("mlp")),
+        pytest.param((During(TransplantWeights("donor", "mlp"), start=5, stop=18),), marks=undoes_training),
+    ],
+    ids=["memory", "condition", "transplant"],
+)
+@pytest.mark.parametrize("at", [7, 10])
+def test_interventions_keep_their_memory_when_resumed_and_forked(tmp_path: Path, interventions: Any, at: int) -> None:
+    if isinstance(interventions[0], During):
+        finished(tmp_path / "donor", replace(RECIPE, seed=9))
+        source = str(tmp_path / "donor")
+        interventions = (During(TransplantWeights(source, "mlp"), start=5, stop=18),)
+    recipe = replace(RECIPE, interventions=interventions)
+    parent = finished(tmp_path / "parent", recipe)
+    steps = Run.create(tmp_path / "halves", recipe).train()
+    for _ in range(13):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert contents(finished(tmp_path / "halves", recipe).path) == contents(parent.path)
+    fork = parent.fork(at=at)
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(parent.metrics)
+    last = "checkpoints/25/model.safetensors"
+    assert contents(fork.path)[last] == contents(parent.path)[last]
+
+
+def test_whole_numbers_for_floats_are_the_same_recipe(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, training=replace(RECIPE.training, grad_clip=1, optimizer=SGD(learning_rate=1)))
+    Run.create(tmp_path / "run", recipe)
+    assert finished(tmp_path / "run", recipe).finished
+
+
+def test_a_kill_while_the_recipe_is_written_leaves_a_folder_that_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.json.1f.tmp").write_text("{")
+    assert finished(tmp_path / "run").finished
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("checkpoints/20/state.json", b"[]", "state.json is damaged"),
+        ("checkpoints/20/state.json", b"{}", "state.json is damaged"),
+        ("metrics.jsonl", b"null\n", "metrics.jsonl is damaged: a line is no row"),
+        ("metrics.jsonl", b"\xff\n", "metrics.jsonl is damaged: 'utf-8'"),
+    ],
+)
+def test_other_damage_is_a_clear_error_too(tmp_path: Path, file: str, content: bytes, message: str) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    steps = run.train()
+    for _ in range(20):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    (run.path / file).write_bytes(content)
+    with pytest.raises(RunError, match=message):
+        next(run.train())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": ModelOptions(d_model=16, n_heads=3)}, "n_heads must divide d_model; got n_heads=3 and d_model=16"),
+        ({"interventions": (BiasAttention(factor=2.0, layers=[4]),)}, "4"),
+        ({"measuring": MeasuringOptions(cosine_at=("blocks.0.hook_no",))}, "cosine_at: the model has no hook point"),
+    ],
+    ids=["model", "intervention", "measuring"],
+)
+def test_a_recipe_that_cannot_be_leaves_no_folder(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Run.create(tmp_path / "run", replace(RECIPE, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fork_that_cannot_be_leaves_no_folder(tmp_path: Path) -> None:
+    parent = finished(tmp_path / "parent")
+    with pytest.raises(ValueError, match="4"):
+        parent.fork(at=10, interventions=[BiasAttention(factor=2.0, layers=[4])])
+    assert [child.name for child in tmp_path.iterdir()] == ["parent"]
+
+
+def test_a_checkpoint_that_was_moved_into_place_is_forced_to_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.create(tmp_path / "run", RECIPE)
+    fsync, seen = os.fsync, []
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        folder = run.path / "checkpoints"
+        if folder.exists() and os.fstat(descriptor).st_ino == folder.stat().st_ino:
+            seen.append(run.checkpoints)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    for _ in run.train():
+        pass
+    assert seen == [[0], [0, 10], [0, 10, 20], [0, 10, 20, 25]]
+
+
+def test_a_fork_at_0_without_its_parents_transplant_starts_from_fresh_weights(tmp_path: Path) -> None:
+    finished(tmp_path / "donor", replace(RECIPE, seed=9))
+    transplant = TransplantWeights(str(tmp_path / "donor"), "mlp")
+    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(transplant,)))
+    assert not torch.equal(parent.model(0).W_in, RECIPE.build_model().W_in)
+    fork = parent.fork(at=0, interventions=[])
+    for _ in fork.train():
+        pass
+    plain = finished(tmp_path / "plain")
+    mine, theirs = contents(fork.path), contents(plain.path)
+    assert mine.keys() == theirs.keys()
+    differing = [name for name in mine if mine[name] != theirs[name]]
+    assert differing == []
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["at once", "scheduled"])
+@pytest.mark.parametrize("at", [0, 7, 10])
+def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: int, wrapped: bool) -> None:
+    donor = finished(tmp_path / "donor", replace(RECIPE, seed=9)).model()
+    parent = finished(tmp_path / "parent")
+    transplant: Any = TransplantWeights(str(tmp_path / "donor"), "mlp")
+    fork = parent.fork(at=at, interventions=[During(transplant, start=at) if wrapped else transplant])
+    before, after = next(fork.train()), fork.model(at)
+    assert before.step == at
+    assert torch.equal(after.W_in, donor.W_in)
+    assert not torch.equal(after.W_Q, donor.W_Q)
+    if at in parent.checkpoints:
+        assert torch.equal(after.W_Q, parent.model(at).W_Q)
+    loss = RECIPE.task.loss(after(batch_at(at).inputs), batch_at(at))
+    assert before.loss == loss.item()
+
+
+@pytest.mark.parametrize(("at", "first"), [(0, False), (7, False), (7, True)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda donor: AmplifySlowGradient(),
+        lambda donor: When(BiasAttention(factor=3.0), since="loss < 2.5", ramp=20),
+        lambda donor: TransplantWeights(donor, "mlp"),
+        pytest.param(lambda donor: During(TransplantWeights(donor, "mlp"), start=7, stop=12), marks=undoes_training),
+        lambda donor: During(During(TransplantWeights(donor, "mlp"), start=2), stop=20),
+    ],
+    ids=["average", "condition", "transplant", "scheduled transplant", "nested transplant"],
+)
+def test_what_a_fork_keeps_beside_others_goes_on(tmp_path: Path, make: Any, at: int, first: bool) -> None:
+    recipe = replace(RECIPE, checkpoint_every=5, training=replace(RECIPE.training, steps=15))
+    finished(tmp_path / "donor", replace(recipe, seed=9))
+    kept, nothing = make(str(tmp_path / "donor")), ScaleGradient(1.0)
+    parent = finished(tmp_path / "parent", replace(recipe, interventions=(kept,)))
+    fork = parent.fork(at=at, interventions=[nothing, kept] if first else [kept, nothing])
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(parent.metrics)
+    last = "checkpoints/15/model.safetensors"
+    assert contents(fork.path)[last] == contents(parent.path)[last]
+
+
+def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None:
+    capture = Capture(("blocks.0.attn.hook_pattern",), out=str(tmp_path / "captured"), sequences=1)
+    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(capture,)))
+    with pytest.raises(RunError, match=r"captured holds what the parent captured; give the fork's Capture another"):
+        parent.fork(at=7, interventions=[capture, BiasAttention()])
+    assert not (tmp_path / "parent-from-7").exists()
+    elsewhere = replace(capture, out=str(tmp_path / "elsewhere"))
+    child = parent.fork(at=7, interventions=[elsewhere, BiasAttention()])
+    with pytest.raises(RunError, match="captured holds"):
+        child.fork(at=7, interventions=[capture])
+    for _ in child.train():
+        pass
+    assert Captured(tmp_path / "captured").steps == list(range(25))
+    assert Captured(tmp_path / "elsewhere").steps == list(range(7, 25))
+    shutil.rmtree(tmp_path / "captured")
+    parent.fork(at=13, interventions=[])
+    assert not (tmp_path / "captured").exists(), "steps trained again for a fork were recorded the first time"
+    parent.fork(at=13, out=tmp_path / "same")
+
+
+def batch_at(step: int) -> Batch:
+    return training_batch(RECIPE.task, seed=RECIPE.seed, step=step, batch_size=8)
+
+
+FINITE = Recipe(
+    ModularArithmetic(p=7, train_fraction=0.55),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=25, batch_size=10),
+    measuring=MeasuringOptions(every=5),
+    checkpoint_every=7,
+)
+
+
+@pytest.mark.parametrize("stop_after", [3, 7, 16])
+def test_a_finite_run_stops_and_goes_on_in_the_middle_of_an_epoch(tmp_path: Path, stop_after: int) -> None:
+    whole = finished(tmp_path / "whole", FINITE)
+    steps = Run.create(tmp_path / "halves", FINITE).train()
+    for _ in range(stop_after):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert contents(finished(tmp_path / "halves", FINITE).path) == contents(whole.path)
+    fork = whole.fork(at=stop_after)
+    for _ in fork.train():
+        pass
+    assert fork.metrics.equals(whole.metrics)
+    last = "checkpoints/25/model.safetensors"
+    assert contents(fork.path)[last] == contents(whole.path)[last]
+    assert {"validation_loss", "validation_accuracy"} <= set(whole.metrics.columns)
+    assert list(whole.metrics["samples"][:2]) == [10, 2 * 23]
+
+
+def test_what_is_no_number_is_null_on_disk_and_survives_a_stop(tmp_path: Path) -> None:
+    task = Mixture((MovingWindowSum(n=5, p=7, scored="answer"), Histogram(n=5, high=4, scored="answer")))
+    recipe = replace(RECIPE, task=task, measuring=MeasuringOptions(n_sequences=1), interventions=())
+    whole = finished(tmp_path / "whole", recipe)
+    assert whole.metrics["accuracy_moving_window_sum"].isna().all()  # one sequence is of the last task
+    run = Run.create(tmp_path / "stopped", recipe)
+    next(run.train())
+    assert contents(finished(tmp_path / "stopped", recipe).path) == contents(whole.path)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    for file in [whole.path / "metrics.jsonl", *whole.path.glob("checkpoints/*/state.json")]:
+        for text in file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]:
+            json.loads(text, parse_constant=refuse)

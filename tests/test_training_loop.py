@@ -1,0 +1,254 @@
+import random
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typecheck import unchecked
+
+from plateau_interp.analysis.probing import probe
+from plateau_interp.models import ToyTransformer, toy_model
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.training.batches import samples_before, stream_generator, training_batch
+from plateau_interp.training.loop import Step, train
+from plateau_interp.training.meter import Meter
+from plateau_interp.training.optimizers import SGD, Adam
+
+TASK = MovingWindowSum(n=4, p=7)
+
+
+def tiny(**options: Any) -> ToyTransformer:
+    return toy_model(TASK, d_model=16, **options)
+
+
+def run(model: ToyTransformer, **options: Any) -> list[Step]:
+    return list(train(model, TASK, **{"steps": 6, "batch_size": 8, **options}))
+
+
+def same_weights(one: ToyTransformer, other: ToyTransformer) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_it_is_the_plain_loop() -> None:
+    by_hand, losses = tiny(), []
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=1e-3, fused=True)
+    for step in range(6):
+        batch = training_batch(TASK, seed=5, step=step, batch_size=8)
+        loss = TASK.loss(by_hand(batch.tokens[:, :-1]), batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    model = tiny()
+    records = run(model, seed=5, optimizer=Adam(learning_rate=1e-3))
+    assert [record.loss for record in records] == losses
+    assert [record.step for record in records] == list(range(6))
+    assert [record.samples for record in records] == [8 * (step + 1) for step in range(6)]
+    assert same_weights(model, by_hand)
+
+
+def test_a_record_describes_the_model_before_its_update_and_the_model_is_one_step_on() -> None:
+    model = tiny()
+    for record in train(model, TASK, steps=3, batch_size=8, optimizer=SGD(learning_rate=0.5)):
+        earlier = tiny()
+        run(earlier, steps=record.step, optimizer=SGD(learning_rate=0.5))
+        batch = training_batch(TASK, seed=0, step=record.step, batch_size=8)
+        assert TASK.loss(earlier(batch.inputs), batch).item() == record.loss
+        run_on = tiny()
+        run(run_on, steps=record.step + 1, optimizer=SGD(learning_rate=0.5))
+        assert same_weights(model, run_on)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_measuring_changes_no_weight(every: int) -> None:
+    measured, unmeasured = tiny(), tiny()
+    records = run(measured, meter=Meter(TASK, every=every, n_sequences=4))
+    assert [record.loss for record in records] == [record.loss for record in run(unmeasured)]
+    assert same_weights(measured, unmeasured)
+    assert [bool(record.metrics) for record in records] == [step % every == 0 for step in range(6)]
+
+
+def test_going_on_with_the_live_optimizer_equals_never_stopping() -> None:
+    whole, halves = tiny(), tiny()
+    run(whole)
+    optimizer = Adam().build(halves.named_parameters())
+    run(halves, steps=4, optimizer=optimizer)
+    run(halves, start=4, optimizer=optimizer)
+    assert same_weights(whole, halves)
+
+
+def test_the_caller_may_stop_and_go_on() -> None:
+    model, whole = tiny(), tiny()
+    run(whole)
+    steps = train(model, TASK, steps=6, batch_size=8)
+    assert len(list(islice(steps, 3))) == 3
+    assert [record.step for record in steps] == [3, 4, 5]
+    assert same_weights(model, whole)
+
+
+def test_seeds_give_other_batches_and_steps_too() -> None:
+    first = training_batch(TASK, seed=0, step=0).tokens
+    assert torch.equal(first, training_batch(TASK, seed=0, step=0).tokens)
+    assert not torch.equal(first, training_batch(TASK, seed=1, step=0).tokens)
+    assert not torch.equal(first, training_batch(TASK, seed=0, step=1).tokens)
+
+
+def test_streams_share_nothing() -> None:
+    draws = {
+        (stream, seed, step): torch.randint(2**60, (1,), generator=stream_generator(seed, stream, step)).item()
+        for stream in ("training", "measuring")
+        for seed in range(5)
+        for step in range(50)
+    }
+    assert len(set(draws.values())) == len(draws)
+
+
+def test_global_randomness_is_left_alone() -> None:
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state())
+    run(tiny(), meter=Meter(TASK, n_sequences=4))
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_a_parameter_without_gradient_receives_no_update_at_all() -> None:
+    model = tiny()
+    optimizer = SGD(learning_rate=0.1, momentum=0.9).build(model.named_parameters())
+    run(model, steps=2, optimizer=optimizer)
+    frozen = model.blocks[0].attn.W_Q.detach().clone()
+    model.blocks[0].attn.W_Q.requires_grad_(False)
+    model.blocks[0].attn.W_Q.grad = None
+    run(model, start=2, optimizer=optimizer)
+    assert torch.equal(model.blocks[0].attn.W_Q, frozen)
+
+
+def test_clipping_counts_the_gradients_of_what_the_optimiser_has_alone() -> None:
+    trained, loop = tiny(), tiny()
+    run(trained, optimizer=torch.optim.SGD(trained.blocks[0].mlp.parameters(), lr=0.1), grad_clip=0.5)
+    optimizer = torch.optim.SGD(loop.blocks[0].mlp.parameters(), lr=0.1)
+    for step in range(6):
+        batch = training_batch(TASK, seed=0, step=step, batch_size=8)
+        loop.zero_grad()
+        torch.autograd.backward(TASK.loss(loop(batch.inputs), batch))
+        torch.nn.utils.clip_grad_norm_(loop.blocks[0].mlp.parameters(), 0.5)
+        optimizer.step()
+    assert same_weights(trained, loop)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (MovingWindowSum(n=5, p=7), "the model reads n_ctx=9 tokens; moving-window-sum's inputs have 10"),
+        (MovingWindowSum(n=4, p=11), "the model knows d_vocab=8 tokens; moving-window-sum has 12"),
+    ],
+)
+def test_a_model_that_is_too_small_for_the_task_is_refused(task: MovingWindowSum, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(train(tiny(), task, steps=1))
+    with pytest.raises(ValueError, match=message):
+        probe(tiny(), task, n_sequences=4, n_train_sequences=2)
+
+
+def test_an_optimiser_by_name_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer must be plain data such as Adam\(\), or .*; got 'adam'"):
+        next(unchecked(train)(tiny(), TASK, steps=1, optimizer="adam"))
+
+
+def test_clipping_bounds_the_first_sgd_update() -> None:
+    model, before = tiny(), tiny()
+    run(model, steps=1, optimizer=SGD(learning_rate=1.0), grad_clip=1e-3)
+    moved = torch.cat([(a - b).flatten() for a, b in zip(model.parameters(), before.parameters(), strict=True)])
+    assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_step_is_read_when_asked() -> None:
+    record = Step(0, 8, torch.tensor(1.5), {"accuracy": torch.tensor(0.25), "cosine": torch.tensor(0.5)})
+    assert (record.loss, record.metrics) == (1.5, {"accuracy": 0.25, "cosine": 0.5})
+    assert Step(0, 8, torch.tensor(1.5)).metrics == {}
+
+
+def drain(steps: Iterator[Step]) -> None:
+    for _ in steps:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": 3, "steps": 2}, "start must be between 0 and steps=2; got 3"),
+        ({"steps": -1}, "start must be between 0 and steps=-1; got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"grad_clip": 0.0}, "grad_clip must be positive; got 0.0"),
+        ({"meter": Meter(MovingWindowSum(n=5))}, "the meter is for another task"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(tiny(), **options)
+
+
+FINITE = ModularArithmetic(p=7, operations=("add", "divide"), train_fraction=0.5)  # 24 + 21 equations to train on
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 15, 44])
+def test_an_epoch_is_the_training_set_once_in_an_order_of_its_own(batch_size: int) -> None:
+    everything = sorted(FINITE.train_set.tokens.tolist())
+    n = len(everything)
+    per_epoch = -(-n // batch_size)
+    orders = []
+    for epoch in range(3):
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        batches = [training_batch(FINITE, seed=4, step=step, batch_size=batch_size) for step in steps]
+        assert [len(batch) for batch in batches] == [batch_size] * (n // batch_size) + [n % batch_size] * (
+            n % batch_size > 0
+        )
+        orders.append([row for batch in batches for row in batch.tokens.tolist()])
+        assert sorted(orders[-1]) == everything
+        for batch in batches:
+            assert torch.equal(batch.labels[:, -1], batch.tokens[:, -1])
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize("batch_size", [45, 46, 10_000])
+def test_a_batch_of_the_sets_size_is_the_set(batch_size: int) -> None:
+    for step in (0, 1, 7):
+        batch = training_batch(FINITE, seed=step, step=step, batch_size=batch_size)
+        assert torch.equal(batch.tokens, FINITE.train_set.tokens)
+        assert torch.equal(batch.labels, FINITE.train_set.labels)
+
+
+def test_a_finite_tasks_batches_follow_from_seed_and_step_in_any_order() -> None:
+    def tokens(step: int, seed: int = 0) -> list[list[int]]:
+        return training_batch(FINITE, seed=seed, step=step, batch_size=10).tokens.tolist()  # type: ignore[no-any-return]
+
+    forwards = [tokens(step) for step in range(20)]
+    assert [tokens(step) for step in reversed(range(20))] == forwards[::-1]
+    assert tokens(3, seed=1) != forwards[3]
+
+
+@pytest.mark.parametrize(("batch_size", "epochs"), [(20, [0, 0, 0, 1, 1, 1, 2]), (45, [0, 1, 2, 3, 4, 5, 6])])
+def test_steps_count_epochs_and_the_sequences_of_partial_batches(batch_size: int, epochs: list[int]) -> None:
+    model = toy_model(FINITE, d_model=16)
+    records = list(train(model, FINITE, steps=7, batch_size=batch_size))
+    assert [record.epoch for record in records] == epochs
+    sizes = [len(training_batch(FINITE, seed=0, step=step, batch_size=batch_size)) for step in range(7)]
+    assert [record.samples for record in records] == np.cumsum(sizes).tolist()
+    before = [samples_before(FINITE, step=step, batch_size=batch_size) for step in range(7)]
+    assert before == [0, *np.cumsum(sizes)[:-1].tolist()]
+
+
+def test_fresh_batches_have_no_epoch() -> None:
+    assert [record.epoch for record in run(tiny())] == [None] * 6
+
+
+def test_going_on_in_the_middle_of_an_epoch_equals_never_stopping() -> None:
+    def trained(*legs: tuple[int, int]) -> ToyTransformer:
+        model = toy_model(FINITE, d_model=16)
+        optimizer = Adam().build(model.named_parameters())
+        for start, stop in legs:
+            drain(train(model, FINITE, start=start, steps=stop, batch_size=10, optimizer=optimizer))
+        return model
+
+    assert same_weights(trained((0, 12)), trained((0, 3), (3, 7), (7, 12)))

@@ -1,0 +1,312 @@
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plateau_interp import metrics
+from plateau_interp.decoding import greedy_answers
+from plateau_interp.hooks import AmplifySlowGradient, FixAttention, ScaleGradient, When
+from plateau_interp.models import toy_model
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe
+from plateau_interp.runs.run import Run
+from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum, PrefixSum
+from plateau_interp.training.batches import stream_generator, training_batch
+from plateau_interp.training.loop import train
+from plateau_interp.training.meter import Meter
+from plateau_interp.types import Batch, answer_rows
+
+TASK = MovingWindowSum(n=5, p=7)
+
+
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_measures_are_those_of_a_forward_of_their_own(attention: Any, n_layers: int) -> None:
+    model = toy_model(TASK, attention=attention, n_layers=n_layers, n_heads=2, d_model=16)
+    twin = toy_model(TASK, attention=attention, n_layers=n_layers, n_heads=2, d_model=16)
+    measured = next(train(model, TASK, steps=1, batch_size=8, meter=Meter(TASK, n_sequences=6))).metrics
+
+    batch = training_batch(TASK, seed=0, step=0, batch_size=8)
+    _, cache = twin.run_with_cache(batch.inputs)
+    (target,) = TASK.optimal_attention(batch)
+    assert target is not None
+    pattern = cache[f"blocks.{n_layers - 1}.attn.hook_pattern"][:, :, 5:10]
+    assert measured["attention_progress"] == pytest.approx(
+        metrics.attention_progress(pattern, target[:, 5:10]).mean().item(), abs=1e-6
+    )
+    states = twin.ln_final(cache[f"blocks.{n_layers - 1}.hook_resid_post"])[:, 5:10]
+    assert measured["cosine"] == pytest.approx(
+        metrics.mean_pairwise_cosine(states, TASK.cosine_pairs()).mean().item(), abs=1e-6
+    )
+    tokens = TASK.sample(6, generator=stream_generator(0, "measuring", 0)).tokens
+    answers, truth = greedy_answers(twin, TASK, tokens, cached=False), tokens[:, 6:]
+    assert measured["accuracy"] == pytest.approx((answers == truth).float().mean().item())
+    assert [measured[f"accuracy_{j}"] for j in range(5)] == pytest.approx((answers == truth).float().mean(0).tolist())
+    assert measured["repetition"] == pytest.approx((answers[:, 1:] == answers[:, :-1]).float().mean().item())
+    assert measured["repetition_truth"] == pytest.approx((truth[:, 1:] == truth[:, :-1]).float().mean().item())
+
+
+def test_edits_attached_later_are_seen() -> None:
+    model = toy_model(TASK, d_model=16)
+    target = TASK.optimal_attention(training_batch(TASK, seed=0, step=0))[0]
+    assert target is not None
+
+    def only_target(pattern: Tensor, *, hook: Any) -> Tensor:
+        return pattern * target
+
+    steps = train(model, TASK, steps=2, batch_size=8, meter=Meter(TASK, n_sequences=2))
+    assert next(steps).metrics["attention_progress"] < 0.9
+    # No context, on purpose: with the cache the map would have to be cut, so decode nothing after this step.
+    model.blocks[0].attn.hook_pattern.add_hook(
+        lambda pattern, hook: only_target(pattern, hook=hook) if pattern.shape[-2] == 10 else None
+    )
+    assert next(steps).metrics["attention_progress"] == pytest.approx(1.0)
+
+
+def test_no_hook_and_no_tensor_is_left_behind() -> None:
+    model, meter = toy_model(TASK, d_model=16), Meter(TASK, n_sequences=2)
+    for _ in train(model, TASK, steps=2, batch_size=4, meter=meter):
+        assert not any(point.has_hooks() for point in model.hook_dict.values())
+        assert meter._seen == {}
+
+
+def test_a_task_without_a_map_has_no_attention_progress() -> None:
+    class Unmapped(MovingWindowSum):
+        def optimal_attention(self, batch: Any) -> Any:
+            return [None]
+
+    task = Unmapped(n=5, p=7)
+    step = next(train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task, n_sequences=2)))
+    assert "attention_progress" not in step.metrics
+    assert "cosine" in step.metrics
+
+
+MIXTURE = Mixture(
+    (MovingWindowSum(n=5, p=7, scored="answer"), Histogram(n=5, high=4, scored="answer")), shares=(1.0, 2.0)
+)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_groups_are_measured_as_batches_of_their_own(n_layers: int) -> None:
+    mixture = Mixture((MovingWindowSum(n=5, p=7, k=3, scored="answer"), PrefixSum(n=5, p=7, scored="answer")))
+    model = toy_model(mixture, n_layers=n_layers, d_model=16)
+    twin = toy_model(mixture, n_layers=n_layers, d_model=16)
+    measured = next(train(model, mixture, steps=1, batch_size=9, meter=Meter(mixture, n_sequences=7))).metrics
+
+    batch = training_batch(mixture, seed=0, step=0, batch_size=9)
+    drawn = mixture.sample(7, generator=stream_generator(0, "measuring", 0))
+    for index, (group, n_trained, n_decoded) in enumerate([("moving_window_sum", 4, 3), ("prefix_sum", 5, 4)]):
+        own = batch.tokens[batch.tokens[:, 5] == mixture.first_separator + index]
+        assert len(own) == n_trained
+        output, cache = twin.run_with_cache(own[:, :-1])
+        loss = torch.nn.functional.cross_entropy(output[:, 5:].flatten(0, 1), own[:, 6:].flatten())
+        assert measured[f"loss_{group}"] == pytest.approx(loss.item(), abs=1e-6)
+        patterns = [cache[f"blocks.{layer}.attn.hook_pattern"][:, :, 5:10].abs() for layer in range(n_layers)]
+        (target,) = mixture.tasks[index].optimal_attention(batch)
+        assert target is not None
+        target = target[:, 5:10]
+        without = patterns[-1].clone()
+        without[..., 5] = 0
+        assert measured[f"attention_progress_{group}"] == pytest.approx(
+            metrics.attention_progress(patterns[-1], target).mean().item(), abs=1e-6
+        )
+        assert measured[f"attention_progress_without_separator_{group}"] == pytest.approx(
+            metrics.attention_progress(without, target).mean().item(), abs=1e-6
+        )
+        on_separator = torch.stack([p[..., 5].sum(dim=(1, 2)) / p.sum(dim=(1, 2, 3)) for p in patterns])
+        assert measured[f"attention_separator_{group}"] == pytest.approx(on_separator.mean().item(), abs=1e-6)
+        states = twin.ln_final(cache[f"blocks.{n_layers - 1}.hook_resid_post"])[:, 5:10]
+        cosine = metrics.mean_pairwise_cosine(states, mixture.cosine_pairs()).mean().item()
+        assert measured[f"cosine_{group}"] == pytest.approx(cosine, abs=1e-6)
+
+        tokens = drawn.tokens[drawn.tokens[:, 5] == mixture.first_separator + index]
+        assert len(tokens) == n_decoded
+        answers, truth = greedy_answers(twin, mixture, tokens, cached=False), tokens[:, 6:]
+        assert measured[f"accuracy_{group}"] == pytest.approx((answers == truth).float().mean().item())
+        for name, side in [("repetition", answers), ("repetition_truth", truth)]:
+            assert measured[f"{name}_{group}"] == pytest.approx((side[:, 1:] == side[:, :-1]).float().mean().item())
+
+
+def test_all_sequences_together_are_the_mean_of_their_groups() -> None:
+    meter = Meter(MIXTURE, n_sequences=6)
+    measured = next(train(toy_model(MIXTURE, d_model=16), MIXTURE, steps=1, batch_size=9, meter=meter))
+    for name in ("accuracy", "repetition", "repetition_truth", "attention_separator", "cosine"):
+        each = [measured.metrics[f"{name}_{group}"] for group in ("moving_window_sum", "histogram")]
+        assert measured.metrics[name] == pytest.approx((each[0] + 2 * each[1]) / 3, abs=1e-6)
+    losses = [measured.metrics[f"loss_{group}"] for group in ("moving_window_sum", "histogram")]
+    assert measured.loss == pytest.approx((losses[0] + 2 * losses[1]) / 3, abs=1e-6)
+    assert not any(name.startswith("attention_progress") for name in measured.metrics)  # one of the two has no map
+
+
+def test_a_group_that_a_batch_lacks_is_not_a_number() -> None:
+    meter = Meter(MIXTURE, n_sequences=1)
+    measured = next(train(toy_model(MIXTURE, d_model=16), MIXTURE, steps=1, batch_size=2, meter=meter)).metrics
+    assert math.isnan(measured["accuracy_moving_window_sum"])
+    assert math.isnan(measured["loss_moving_window_sum"])
+    assert measured["accuracy_histogram"] == measured["accuracy"]
+
+
+def test_measuring_groups_does_not_change_the_run() -> None:
+    def losses(meter: Meter | None) -> list[float]:
+        model = toy_model(MIXTURE, d_model=16)
+        return [step.loss for step in train(model, MIXTURE, steps=20, batch_size=6, meter=meter)]
+
+    assert losses(Meter(MIXTURE, n_sequences=4)) == losses(None)
+
+
+def test_a_condition_may_read_a_group_s_column() -> None:
+    acts = When(ScaleGradient(0.0, where="mlp"), condition="loss_moving_window_sum < 100")
+    model = toy_model(MIXTURE, d_model=16)
+    steps = train(model, MIXTURE, steps=2, batch_size=6, interventions=(acts,), meter=Meter(MIXTURE, n_sequences=4))
+    moved = []
+    for _ in steps:
+        gradient = model.blocks[0].mlp.W_in.grad
+        assert gradient is not None
+        moved.append(bool(gradient.any()))
+    assert moved == [True, False]
+
+
+@pytest.mark.parametrize("argument", ["every", "n_sequences"])
+def test_bad_arguments_are_refused(argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} must be at least 1; got 0"):
+        Meter(TASK, **{argument: 0})
+
+
+def test_it_is_due_at_multiples() -> None:
+    assert [step for step in range(7) if Meter(TASK, every=3).is_due(step)] == [0, 3, 6]
+
+
+def test_measures_do_not_depend_on_gradients_being_on() -> None:
+    step = next(train(toy_model(TASK, d_model=16), TASK, steps=1, batch_size=4, meter=Meter(TASK, n_sequences=2)))
+    assert not any(value.requires_grad for value in step.metric_tensors.values())
+    assert torch.is_grad_enabled()
+
+
+def test_collapse_can_be_measured_at_any_hook_point() -> None:
+    model = toy_model(TASK, d_model=16, n_layers=2)
+    points = ("blocks.0.hook_resid_pre", "blocks.1.hook_attn_out", "unembed.hook_in")
+    step = next(train(model, TASK, steps=1, batch_size=8, meter=Meter(TASK, n_sequences=4, cosine_at=points)))
+    _, cache = toy_model(TASK, d_model=16, n_layers=2).run_with_cache(
+        training_batch(TASK, seed=0, step=0, batch_size=8).inputs, names_filter=list(points)
+    )
+    for point in points:
+        states = cache[point][:, answer_rows(TASK)]
+        cosine = metrics.mean_pairwise_cosine(states, TASK.cosine_pairs()).mean().item()
+        assert step.metrics[f"cosine@{point}"] == pytest.approx(cosine, abs=1e-6)
+        assert step.metrics[f"norm@{point}"] == pytest.approx(states.norm(dim=-1).mean().item(), rel=1e-5)
+    assert step.metrics["cosine@unembed.hook_in"] == step.metrics["cosine"]
+
+
+def test_a_hook_point_that_is_not_there_is_refused_with_the_nearest() -> None:
+    meter = Meter(TASK, cosine_at=("blocks.0.hook_attn_outt",))
+    with pytest.raises(ValueError, match=r"blocks\.0\.hook_attn_outt.*blocks\.0\.hook_attn_out"):
+        next(train(toy_model(TASK, d_model=16), TASK, steps=1, meter=meter))
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ("blocks.0.attn.hook_z", r"blocks\.0\.attn\.hook_z holds \(1, .*, 1, 16\); expected \[batch, pos, width\]"),
+        ("blocks.0.attn.hook_pattern", r"hook_pattern holds .* expected"),
+        ("blocks.0.hook_attn_in", r"does not fire while cfg\.use_attn_in is off"),
+        ("blocks.*.hook_attn_out", "one by one; 'blocks.*.hook_attn_out' stands for several"),
+    ],
+)
+def test_a_hook_point_of_another_shape_is_refused_before_there_is_a_folder(
+    point: str, message: str, tmp_path: Path
+) -> None:
+    options = ModelOptions(d_model=16)
+    recipe = Recipe(TASK, model=options, measuring=MeasuringOptions(cosine_at=(point,)))
+    with pytest.raises(ValueError, match=message):
+        Run.create(tmp_path / "run", recipe)
+    assert not list(tmp_path.iterdir())
+
+
+FINITE = ModularArithmetic(p=7, operations=("add", "divide"))
+
+
+def _online_metrics() -> dict[str, float]:
+    return next(train(toy_model(TASK, d_model=16), TASK, steps=1, meter=Meter(TASK, n_sequences=2))).metrics
+
+
+@pytest.mark.parametrize("finite", [FINITE, ModularArithmetic(p=5)], ids=["two operations", "one"])
+def test_a_finite_tasks_sets_are_measured_whole(finite: ModularArithmetic) -> None:
+    model, twin = (toy_model(finite, attention="softmax", n_heads=2, d_model=16) for _ in range(2))
+    measured = next(train(model, finite, steps=1, batch_size=8, meter=Meter(finite, n_sequences=2))).metrics
+    for batch, prefix in [(finite.train_set, ""), (finite.validation_set, "validation_")]:
+        logits = twin(batch.inputs)[:, -1]
+        right = (logits.argmax(dim=-1) == batch.tokens[:, -1]).float()
+        loss = torch.nn.functional.cross_entropy(logits, batch.tokens[:, -1], reduction="none")
+        assert measured[f"{prefix}accuracy"] == pytest.approx(right.mean().item())
+        if prefix:
+            assert measured["validation_loss"] == pytest.approx(loss.mean().item(), abs=1e-6)
+        for group, mask in finite.groups(batch).items():
+            assert measured[f"{prefix}accuracy_{group}"] == pytest.approx(right[mask].mean().item())
+            if prefix:
+                assert measured[f"validation_loss_{group}"] == pytest.approx(loss[mask].mean().item(), abs=1e-6)
+    several = {"attention_progress_add", "loss_add", "accuracy_divide", "validation_accuracy_divide"}
+    assert several <= set(measured) or len(finite.operations) == 1
+    assert not {"cosine", "repetition", "accuracy_0", "accuracy_divide_0"} & set(measured)
+    assert all(value == value for value in measured.values())
+    assert "validation_loss" not in _online_metrics()
+
+
+@dataclass(frozen=True)
+class FiniteSum(MovingWindowSum):
+    """Ten sequences to train on and six to validate, with answers of several tokens."""
+
+    @property
+    def train_set(self) -> Batch:
+        return self.sample(10, generator=torch.Generator().manual_seed(1))
+
+    @property
+    def validation_set(self) -> Batch:
+        return self.sample(6, generator=torch.Generator().manual_seed(2))
+
+
+def test_answers_of_several_tokens_are_decoded() -> None:
+    task = FiniteSum(n=5, p=7)
+    model, twin = (toy_model(task, d_model=16) for _ in range(2))
+    measured = next(train(model, task, steps=1, batch_size=4, meter=Meter(task))).metrics
+    for batch, name in [(task.train_set, "accuracy"), (task.validation_set, "validation_accuracy")]:
+        answers = greedy_answers(twin, task, batch.tokens, cached=False)
+        assert measured[name] == pytest.approx((answers == batch.tokens[:, task.answer]).float().mean().item())
+    batch = task.validation_set
+    assert measured["validation_loss"] == pytest.approx(task.loss(twin(batch.inputs), batch).item(), abs=1e-6)
+    assert {"cosine", "repetition", "accuracy_4"} <= set(measured)
+
+
+@pytest.mark.parametrize("task", [FINITE, FiniteSum(n=5, p=7)], ids=lambda task: task.name)
+@pytest.mark.parametrize("interventions", [(), (AmplifySlowGradient(), FixAttention(total=0.5))])
+def test_measuring_a_finite_task_changes_no_bit(task: Any, interventions: Any) -> None:
+    def trained(meter: Meter | None) -> tuple[list[float], list[Tensor]]:
+        model = toy_model(task, d_model=16)
+        steps = train(model, task, steps=9, batch_size=7, interventions=interventions, meter=meter)
+        return [step.loss for step in steps], [parameter.detach() for parameter in model.parameters()]
+
+    (losses, weights), (plain_losses, plain_weights) = trained(Meter(task, every=2)), trained(None)
+    assert losses == plain_losses
+    assert all(torch.equal(a, b) for a, b in zip(weights, plain_weights, strict=True))
+
+
+def test_interventions_act_on_the_validation_set_too() -> None:
+    def measured(*interventions: Any) -> dict[str, float]:
+        model = toy_model(FINITE, d_model=16)
+        steps = train(model, FINITE, steps=1, batch_size=8, interventions=interventions, meter=Meter(FINITE))
+        return next(steps).metrics
+
+    plain, fixed = measured(), measured(FixAttention())
+    assert fixed["validation_loss"] != plain["validation_loss"]
+
+
+def test_of_an_answer_of_one_token_the_norm_at_a_hook_point_is_measured() -> None:
+    point = "blocks.0.hook_resid_pre"
+    model, twin = (toy_model(FINITE, d_model=16) for _ in range(2))
+    measured = next(train(model, FINITE, steps=1, batch_size=8, meter=Meter(FINITE, cosine_at=(point,)))).metrics
+    _, cache = twin.run_with_cache(training_batch(FINITE, seed=0, step=0, batch_size=8).inputs)
+    states = cache[point][:, answer_rows(FINITE)]
+    assert measured[f"norm@{point}"] == pytest.approx(states.norm(dim=-1).mean().item(), rel=1e-5)
+    assert f"cosine@{point}" not in measured
