@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
-from plateau_interp import probing
+from plateau_interp.analysis import probing
 from plateau_interp.analysis.probing import probe
 from plateau_interp.hooks import FixAttention
 from plateau_interp.interventions.attaching import intervening

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from plateau_interp import listing
+from plateau_interp.cli import listing
 from plateau_interp.cli.listing import describe, listed, tables
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.tasks import Histogram, Mixture, MovingWindowSum, MultiDigitAddition, Permutation

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from plateau_interp import cli
+from plateau_interp.cli import main as cli
 from plateau_interp.cli.listing import listed
 from plateau_interp.cli.options import read_training
 from plateau_interp.plugins import plugins

@@ -4,7 +4,7 @@ import re
 import pytest
 import torch
 
-from plateau_interp import options
+from plateau_interp.cli import options
 from plateau_interp.cli.options import UsageError, check_device, read_plugin, read_training, write_plugin
 from plateau_interp.hooks import BiasAttention, During, FixAttention, FreezeWeights, PatchAttention
 from plateau_interp.runs.recipe import Recipe

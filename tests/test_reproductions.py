@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plateau_interp import cli
+from plateau_interp.cli import main as cli
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import afterwards, results
