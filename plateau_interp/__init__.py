@@ -12,6 +12,13 @@ Example:
     [0, 1, 2]
 """
 
+import os
+
 import lazy_loader
+
+if setting := os.environ.get("PLATEAU_CHECK_SHAPES"):
+    from plateau_interp.shapes import check_as_told
+
+    check_as_told(setting)
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

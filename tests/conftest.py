@@ -9,6 +9,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 
+from plateau_interp import shapes
+
 # The same examples on every machine: a red test can be run again. No deadline: the first call pays for torch.
 hypothesis.settings.register_profile("plateau", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("plateau")
+
+# Before a test imports any of it: a wrong shape fails the test in which it turns up.
+shapes.check()

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 from nbclient import NotebookClient
 
@@ -20,9 +21,7 @@ PRINTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", N_VIEWS)
-def test_it_runs_and_shows_its_views(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tqdm, which TransformerLens imports, misses ipywidgets: nothing that the notebooks use.
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore:IProgress not found")
+def test_it_runs_and_shows_its_views(name: str, tmp_path: Path) -> None:
     notebook = jupytext.read(EXAMPLES / f"{name}.py")
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
@@ -34,3 +33,15 @@ def test_it_runs_and_shows_its_views(name: str, tmp_path: Path, monkeypatch: pyt
     assert shown.count('class="pv" data-plateau-view="') == N_VIEWS[name]
     assert shown.count(LIBRARY) == (N_VIEWS[name] > 0)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == N_FIGURES[name]
+
+
+@pytest.mark.parametrize("first", ["decoding, hooks, models, views", "models.toy"])
+def test_importing_says_nothing(first: str, tmp_path: Path) -> None:
+    """Without ipywidgets, which nothing here needs, tqdm has something to say in a notebook."""
+    cells = [f"import plateau_interp.{name}" for name in first.split(", ")]
+    cells.append("import sys; print('tqdm.auto' in sys.modules, 'ipywidgets' in sys.modules)")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    outputs = [output for cell in notebook.cells for output in cell.outputs]
+    assert [(output.name, output.text) for output in outputs] == [("stdout", "True False\n")]

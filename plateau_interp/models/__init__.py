@@ -3,6 +3,14 @@
 `toy` builds the paper's toy Transformers, `linear_attention` is their attention without softmax.
 """
 
+import warnings
+
+with warnings.catch_warnings():
+    # In a notebook tqdm, which TransformerLens imports, misses ipywidgets: nothing that this package uses. This module
+    # is the first to import TransformerLens, whichever of ours is asked for.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import transformer_lens as _transformer_lens  # noqa: F401
+
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.toy import ToyTransformer, toy_model
 
