@@ -6,6 +6,8 @@ from .analysis.plateaus import Summary, summarise
 from .codec import RecipeError
 from .decoding import greedy_answers
 from .interventions.attaching import intervening
+from .interventions.capturing import Capture, Captured
+from .interventions.clock import advance
 from .models.toy import ToyTransformer, toy_model
 from .runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from .runs.run import Run, RunError
@@ -16,6 +18,8 @@ from .types import Batch, Intervention, Levels, Task
 
 __all__ = [
     "Batch",
+    "Capture",
+    "Captured",
     "Intervention",
     "Levels",
     "MeasuringOptions",
@@ -30,6 +34,7 @@ __all__ = [
     "Task",
     "ToyTransformer",
     "TrainingOptions",
+    "advance",
     "greedy_answers",
     "hooks",
     "intervening",

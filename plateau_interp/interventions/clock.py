@@ -19,7 +19,7 @@ _listeners: WeakKeyDictionary[Any, list[Listener]] = WeakKeyDictionary()
 _steps: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 
-def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float]) -> None:
+def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] | None = None) -> None:
     """Tell the schedules attached to a model that a training step begins.
 
     `plateau_interp.training.loop.train` calls it; call it yourself in a training loop of your own.
@@ -27,10 +27,10 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float]) -> N
     Args:
         model: the model in training.
         step: number of updates made so far.
-        metrics: the latest measurements, usually those of the step before; read only by those who ask.
+        metrics: the latest measurements, usually those of the step before; none by default.
     """
     _steps[model] = step
-    for settle in [listener(step, metrics) for listener in tuple(_listeners.get(model, ()))]:
+    for settle in [listener(step, metrics or {}) for listener in tuple(_listeners.get(model, ()))]:
         if settle is not None:
             settle()
 
