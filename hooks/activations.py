@@ -19,9 +19,9 @@ from torch import Tensor
 from plateau_interp.checks import check_choice, check_number, check_whole, freeze_indices, freeze_names
 from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.token_history import Prefix, following
-from plateau_interp.interventions.attaching import editing, intervening
+from plateau_interp.interventions.attached import Attached
+from plateau_interp.interventions.attaching import ActivationEdit, editing, intervening
 from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
-from plateau_interp.interventions.receipts import ActivationEdit, EditReceipt
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -68,7 +68,7 @@ class _PlacedEdit(ABC):
         return points
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         points = self.sites(model)
         with ExitStack() as stack:

@@ -32,10 +32,10 @@ from plateau_interp.hooks.targets import (
     selection,
 )
 from plateau_interp.hooks.token_history import following
-from plateau_interp.interventions.attaching import check_intervention, editing
+from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
+from plateau_interp.interventions.attaching import ActivationEdit, editing
 from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
-from plateau_interp.interventions.receipts import ActivationEdit, DialledReceipt, EditReceipt
-from plateau_interp.types import HookedModel, Intervention, answer_rows
+from plateau_interp.types import HookedModel, answer_rows
 
 __all__ = ["AblateHeads", "BiasAttention", "FixAttention", "MaskAttention", "MixAttention", "PatchAttention"]
 
@@ -87,7 +87,7 @@ class _TargetedEdit(ABC):
         return _attention_points(model, mapped_layers(model, self.resolve_targets(model), self.layers), self.point)
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         points = self.sites(model)
         targets, rows = self.resolve_targets(model), self.resolve_rows(model)
@@ -331,7 +331,7 @@ class AblateHeads:
         return _attention_points(model, resolve_indices("layer", self.layers, model.cfg.n_layers))
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         points = self.sites(model)
         chosen = selection(model, heads=self.heads, rows=None)[..., :1, :]
@@ -414,7 +414,7 @@ class PatchAttention:
         return _attention_points(model, resolve_indices("layer", self.layers, model.cfg.n_layers))
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[EditReceipt]:
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         points = self.sites(model)
         chosen = selection(model, heads=self.heads, rows=self.rows)
@@ -462,19 +462,11 @@ class MixAttention:
         if not 0 <= self.weight <= 1:
             raise ValueError(f"weight must be between 0 and 1; got {self.weight}")
 
-    def sites(self, model: HookedModel) -> tuple[str, ...]:
-        """The hook points it would act at."""
-        return tuple(getattr(self.towards, "sites", lambda model: ())(model))
-
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[DialledReceipt]:
+    def attach(self, model: HookedModel) -> Iterator[Wrapping]:
         """Act on the model while the context is open."""
-        with self.towards.attach(model) as inner:
-            receipt = DialledReceipt(inner, needs="fractions")
-            receipt.turn(self.weight)
-            if self.weight == 0:
-                receipt.idle = True
-            yield receipt
+        with entering(model, self.towards) as inner:
+            yield Wrapping(self, inner, needs="fractions", own=self.weight)
 
 
 def _check_patch(model: HookedModel, patch: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Interventions on gradients: scale them, clip them, amplify their slow part.
 
-They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.hooks.weights`) or of
+They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.hooks.parameters`) or of
 activations (``at``, hook points), each time one is computed: one backward pass a step is assumed where that matters.
 They act before `train` clips the whole gradient. An activation's gradient belongs to its forward: what was run inside
 the context is edited also if the backward pass comes after it.
@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_number, freeze_names
-from plateau_interp.hooks.weights import Where, check_where, parameters_where, trained_parameters
+from plateau_interp.hooks.parameters import Where, check_where, parameters_where
+from plateau_interp.hooks.weights import trained_parameters
+from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.interventions.receipts import InterventionReceipt
 from plateau_interp.types import HookedModel
 
 __all__ = ["AmplifySlowGradient", "ClipGradient", "ScaleGradient"]
@@ -52,16 +53,16 @@ class _GradientEdit(ABC):
         return tuple(_parameters(model, self.where)) if self.at is None else resolve_hook_points(model, self.at)
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["GradientReceipt"]:
+    def attach(self, model: HookedModel) -> Iterator["AttachedGradientEdit"]:
         """Act on the model's gradients while the context is open."""
-        receipt = GradientReceipt(self, self.sites(model))
-        edit = receipt.wrap(lambda gradient, name: self.edit(gradient))
+        attached = AttachedGradientEdit(self, self.sites(model))
+        edit = attached.wrap(lambda gradient, name: self.edit(gradient))
         if self.at is None:
             with _editing_parameters(_parameters(model, self.where), edit):
-                yield receipt
+                yield attached
         else:
-            with hooking(model, dict.fromkeys(receipt.sites, _backward_edit(edit))) as receipt.lost:
-                yield receipt
+            with hooking(model, dict.fromkeys(attached.sites, _backward_edit(edit))) as attached.lost:
+                yield attached
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,28 +181,26 @@ class AmplifySlowGradient:
         return tuple(_parameters(model, self.where))
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["SlowGradientReceipt"]:
+    def attach(self, model: HookedModel) -> Iterator["AttachedSlowGradient"]:
         """Act on the model's gradients while the context is open."""
         parameters = _parameters(model, self.where)
-        receipt = SlowGradientReceipt(self, tuple(parameters), parameters=parameters)
+        attached = AttachedSlowGradient(self, parameters)
 
         def amplify(gradient: Tensor, name: str) -> Tensor:
-            slow = receipt.averages.get(name)
+            slow = attached.averages.get(name)
             if slow is None:
-                slow = receipt.averages[name] = gradient.clone()
+                slow = attached.averages[name] = gradient.clone()
             else:
                 slow.lerp_(gradient, 1 - self.decay)
             return gradient + self.gain * slow
 
-        with _editing_parameters(parameters, receipt.wrap(amplify)):
-            yield receipt
+        with _editing_parameters(parameters, attached.wrap(amplify)):
+            yield attached
 
 
 @dataclass(eq=False)
-class GradientReceipt(InterventionReceipt):
+class GradientReceipt(Receipt):
     """What an edit did to gradients; ``fired`` counts gradients, one a tensor and backward pass.
-
-    A strength between 0 and 1 gives ``g + strength * (edit(g) - g)``.
 
     Attributes:
         entries: gradient entries seen, over all firings.
@@ -219,32 +218,50 @@ class GradientReceipt(InterventionReceipt):
         """One line for people."""
         return f"{super().describe()}: {self.entries} entries, root-mean-square change {self.change:.3g}"
 
+    def note(self, name: str, before: Tensor, after: Tensor) -> None:
+        """Count one gradient, as it was and as it became."""
+        self.fired += 1
+        self.entries += before.numel()
+        precision = torch.promote_types(before.dtype, torch.float32)
+        square = torch.linalg.vector_norm(after - before, dtype=precision).square()
+        self._squares[name] = self._squares[name] + square if name in self._squares else square
+
+
+class AttachedGradientEdit(CountedAttached):
+    """An edit of gradients while it is attached.
+
+    A strength between 0 and 1 gives ``g + strength * (edit(g) - g)``.
+    """
+
+    receipt: GradientReceipt
+
+    def __init__(self, intervention: object, sites: Sequence[str]) -> None:
+        super().__init__(intervention, receipt=GradientReceipt(repr(intervention), tuple(sites)), gradual=True)
+
     def wrap(self, edit: GradientEdit) -> Callable[[Tensor, str], Tensor | None]:
-        """The edit, obeying the dial and counted here."""
+        """The edit, obeying the dial and counted."""
 
         @torch.no_grad()
         def apply(gradient: Tensor, name: str) -> Tensor | None:
-            if self.strength == 0.0:
+            strength = self.strength
+            if strength == 0.0:
                 return None
             edited = edit(gradient, name)
-            if self.strength != 1.0:
-                edited = torch.lerp(gradient, edited, self.strength)
-            self.fired += 1
-            self.entries += gradient.numel()
-            precision = torch.promote_types(gradient.dtype, torch.float32)
-            square = torch.linalg.vector_norm(edited - gradient, dtype=precision).square()
-            self._squares[name] = self._squares[name] + square if name in self._squares else square
+            if strength != 1.0:
+                edited = torch.lerp(gradient, edited, strength)
+            self.receipt.note(name, gradient, edited)
             return edited
 
         return apply
 
 
-@dataclass(eq=False)
-class SlowGradientReceipt(GradientReceipt):
-    """A `GradientReceipt` with the moving averages, by parameter name."""
+class AttachedSlowGradient(AttachedGradientEdit):
+    """The live side of `AmplifySlowGradient`, which remembers the moving averages, by parameter name."""
 
-    parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
-    averages: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    def __init__(self, intervention: AmplifySlowGradient, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        super().__init__(intervention, tuple(parameters))
+        self.averages: dict[str, Tensor] = {}
+        self._parameters = parameters
 
     def state(self) -> dict[str, Tensor]:
         """The moving averages."""
@@ -252,7 +269,7 @@ class SlowGradientReceipt(GradientReceipt):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
-        self.averages = {name: average.to(self.parameters[name], copy=True) for name, average in state.items()}
+        self.averages = {name: average.to(self._parameters[name], copy=True) for name, average in state.items()}
 
 
 def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.Parameter]:

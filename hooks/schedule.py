@@ -1,8 +1,8 @@
 """Schedules: wrappers that say at which training steps an intervention acts.
 
 The wrapped intervention is attached all the time; the schedule turns it up and down when
-`plateau_interp.interventions.clock.advance` says which step begins. Outside training the step is the last one the
-model was told, or 0.
+`plateau_interp.interventions.clock.advance` says which step begins: `train` calls it, and so does a loop of your own,
+``advance(model, step=step)`` before each forward. Outside training the step is the last one the model was told, or 0.
 """
 
 import re
@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_whole
-from plateau_interp.interventions.attaching import check_intervention
-from plateau_interp.interventions.clock import listening
-from plateau_interp.interventions.receipts import DialledReceipt
-from plateau_interp.types import HookedModel, Intervention, Receipt
+from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
+from plateau_interp.interventions.clock import UNTOLD, ForwardWatch, listening, watching_forwards
+from plateau_interp.types import HookedModel
 
 __all__ = ["Condition", "During", "When"]
 
@@ -79,22 +78,26 @@ class During:
             return 0.0
         return _ramped(step - self.start, self.ramp)
 
-    def sites(self, model: HookedModel) -> tuple[str, ...]:
-        """Where the wrapped intervention would act."""
-        return tuple(getattr(self.intervention, "sites", lambda model: ())(model))
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same at every step, so that nobody need tell any."""
+        return (self.start, self.stop, self.every) == (0, None, 1) and self.ramp <= 1
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["ScheduleReceipt"]:
+    def attach(self, model: HookedModel) -> Iterator["AttachedSchedule"]:
         """Act on the model while the context is open and the step is right."""
 
         def hear(step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
-            return receipt.ask(self.strength(step))
+            return attached.ask(self.strength(step), step=step)
 
         # Listening first: an outer schedule settles before the one it wraps, and tells it by how much.
-        with listening(model, hear) as step, self.intervention.attach(model) as inner:
-            receipt = ScheduleReceipt(inner, ramp=self.ramp)
-            receipt.ask(self.strength(step))
-            yield receipt
+        with (
+            listening(model, hear) as step,
+            watching_forwards(model) as watch,
+            entering(model, self.intervention) as inner,
+        ):
+            attached = AttachedSchedule(self, inner, watch, own=self.strength(step))
+            yield attached
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,48 +141,64 @@ class When:
         for condition in given:
             _read_condition(condition)
 
-    def sites(self, model: HookedModel) -> tuple[str, ...]:
-        """Where the wrapped intervention would act."""
-        return tuple(getattr(self.intervention, "sites", lambda model: ())(model))
+    @property
+    def is_constant(self) -> bool:
+        """Never: conditions are judged at the steps that somebody tells."""
+        return False
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["WhenReceipt"]:
+    def attach(self, model: HookedModel) -> Iterator["AttachedWhen"]:
         """Act on the model while the context is open and the conditions hold."""
 
         def hear(step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
-            return receipt.hear(step, metrics)
+            return attached.hear(step, metrics)
 
-        with listening(model, hear), self.intervention.attach(model) as inner:
-            receipt = WhenReceipt(inner, self)
-            receipt.ask(0.0)
-            yield receipt
+        with listening(model, hear), watching_forwards(model) as watch, entering(model, self.intervention) as inner:
+            attached = AttachedWhen(self, inner, watch)
+            yield attached
 
 
-class ScheduleReceipt(DialledReceipt):
-    """The wrapped intervention's receipt, and at how many steps the schedule let it act."""
+class AttachedSchedule(Wrapping):
+    """The live side of a schedule. At how many steps it let the wrapped intervention act, that one's receipt counts."""
 
-    def __init__(self, receipt: Receipt, *, ramp: int) -> None:
-        super().__init__(receipt, needs="fractions" if ramp > 1 else "switch")
-        self.active_steps = 0
-        self.idle = True
+    def __init__(self, schedule: During | When, inner: Attached, watch: ForwardWatch, *, own: float = 0.0) -> None:
+        super().__init__(schedule, inner, needs="fractions" if schedule.ramp > 1 else "switch", own=own)
+        self.receipt.active_steps = 0
+        self._waits = not schedule.is_constant
+        self._watch = watch
+        self._was_turned_down = False
 
-    def ask(self, strength: float) -> Callable[[], None]:
+    def ask(self, strength: float, *, step: int) -> Callable[[], None]:
         """Ask for a strength from now on; what is returned sets it, once every schedule has asked."""
-        self._own = strength
-        return self._settle
 
-    def _settle(self) -> None:
-        self.dial(self._outer)
-        if self.receipt.strength > 0:
-            self.active_steps += 1
-            self.idle = False
+        def settle() -> None:
+            self.turn(strength)
+            if self.active:
+                self.receipt.count_step(step)
+
+        self._own = strength  # a schedule around this one may settle first, and dials what is asked for now
+        return settle
+
+    def dial(self, strength: float) -> None:
+        """Set the strength that a wrapper around this one asks for; the two multiply."""
+        super().dial(strength)
+        self._was_turned_down |= self.strength < 1
+
+    def complaints(self) -> list[str]:
+        """The wrapped intervention's; that nobody told a step; that the strength was set for nothing."""
+        complaints = self.inner.complaints()
+        if self._waits and self._watch.in_vain:
+            complaints.append(f"waited in vain: {UNTOLD}")
+        if self._was_turned_down and self._watch.was_called and not self.heeds:
+            complaints.append("acted all the time: what it wraps does not read the strength of its Attached")
+        return list(dict.fromkeys(complaints))  # of schedules that wrap each other, one says it
 
 
-class WhenReceipt(ScheduleReceipt):
-    """A `ScheduleReceipt` that remembers which conditions have held."""
+class AttachedWhen(AttachedSchedule):
+    """The live side of `When`, which remembers which conditions have held."""
 
-    def __init__(self, receipt: Receipt, schedule: When) -> None:
-        super().__init__(receipt, ramp=schedule.ramp)
+    def __init__(self, schedule: When, inner: Attached, watch: ForwardWatch) -> None:
+        super().__init__(schedule, inner, watch)
         self.schedule = schedule
         self._holds = schedule.condition is None
         self._begun = schedule.since is None
@@ -196,32 +215,29 @@ class WhenReceipt(ScheduleReceipt):
         self._ended = self._ended or (self._begun and self._judge(self.schedule.until, metrics, otherwise=False))
         if not (self._holds and self._begun and not self._ended):
             self._on_since = -1
-            return self.ask(0.0)
+            return self.ask(0.0, step=step)
         if self._on_since < 0:
             self._on_since = step
-        return self.ask(_ramped(step - self._on_since, self.schedule.ramp))
+        return self.ask(_ramped(step - self._on_since, self.schedule.ramp), step=step)
 
     def complaints(self) -> list[str]:
         """The wrapped intervention's, and metrics that nobody measured: known once a meter has measured any."""
-        never = sorted(self._unmeasured - self._offered)
+        never, offered = ", ".join(sorted(self._unmeasured - self._offered)), ", ".join(sorted(self._offered))
         if not (never and self._offered - {"loss"}):
-            return list(self.receipt.complaints())
-        told = f"waited for {', '.join(never)}, which nobody measured; measured were {', '.join(sorted(self._offered))}"
-        return [*self.receipt.complaints(), told]
+            return super().complaints()
+        return [*super().complaints(), f"waited for {never}, which nobody measured; measured were {offered}"]
 
     def state(self) -> dict[str, Tensor]:
         """What held so far, and what the wrapped intervention remembers."""
         own = torch.tensor([self._holds, self._begun, self._ended, self._on_since], dtype=torch.int64)
-        inner = self.receipt.state() if hasattr(self.receipt, "state") else {}
-        return {"when": own, **{f"inner.{name}": value for name, value in inner.items()}}
+        return {"when": own, **{f"inner.{name}": value for name, value in self.inner.state().items()}}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         holds, begun, ended, self._on_since = (int(value) for value in state["when"])
         self._holds, self._begun, self._ended = bool(holds), bool(begun), bool(ended)
-        if hasattr(self.receipt, "load_state"):
-            inner = {name: value for name, value in state.items() if name.startswith("inner.")}
-            self.receipt.load_state({name.removeprefix("inner."): value for name, value in inner.items()})
+        inner = {name: value for name, value in state.items() if name.startswith("inner.")}
+        self.inner.load_state({name.removeprefix("inner."): value for name, value in inner.items()})
 
     def _judge(self, condition: Condition | None, metrics: Mapping[str, float], *, otherwise: bool) -> bool:
         """Whether a condition holds; ``otherwise`` where there is none or its metric was not measured this time."""

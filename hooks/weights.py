@@ -1,125 +1,53 @@
 """Interventions on parameters: freeze groups of them, or take them from another model.
 
-Groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (figure 5), in TransformerLens's names:
-
-| group | parameters |
-|---|---|
-| ``"attention map"`` | queries, keys, token and position embeddings, first LayerNorms |
-| ``"attention"`` | the same, values and output projections |
-| ``"mlp"`` | MLPs, second LayerNorms, final LayerNorm, unembedding |
-| ``"embeddings"`` | token and position embeddings, final LayerNorm, unembedding |
-
-Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name. Whatever
-matches nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with
-their final code, silently leave out queries and keys.
+Which parameters is said as `plateau_interp.hooks.parameters` says: a group, a pattern over names, a function of the
+name. To change what the optimiser gets to see instead, use `plateau_interp.hooks.gradients`.
 """
 
 import bisect
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from plateau_interp.checks import listed, nearest
+from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.sources import Source, check_source, open_source
-from plateau_interp.interventions.receipts import InterventionReceipt
+from plateau_interp.interventions.attached import CountedAttached, Receipt
+from plateau_interp.interventions.session import session
 from plateau_interp.types import HookedModel
 
-__all__ = [
-    "FreezeWeights",
-    "TransplantWeights",
-    "Where",
-    "check_where",
-    "parameters_where",
-    "trained_parameters",
-    "transplant_weights_",
-]
-
-Where = str | Callable[[str], bool]
-"""A group, a pattern over parameter names, or a function of the name."""
-
-PARTS = {
-    "queries": r"blocks\.LAYER\.attn\.(_?[Wb]_Q|q_norm\..*)",
-    "keys": r"blocks\.LAYER\.attn\.(_?[Wb]_K|k_norm\..*)",
-    "values": r"blocks\.LAYER\.attn\._?[Wb]_V",
-    "output projections": r"blocks\.LAYER\.attn\._?[Wb]_O",
-    "first norms": r"blocks\.LAYER\.ln1\..*",
-    "second norms": r"blocks\.LAYER\.ln2\..*",
-    "MLPs": r"blocks\.LAYER\.mlp\..*",
-    "token embedding": r"embed\..*",
-    "position embedding": r"pos_embed\..*",
-    "final norm": r"ln_final\..*",
-    "unembedding": r"unembed\..*",
-}
-
-GROUPS = {
-    "attention map": ("queries", "keys", "token embedding", "position embedding", "first norms"),
-    "attention": (
-        "queries",
-        "keys",
-        "values",
-        "output projections",
-        "token embedding",
-        "position embedding",
-        "first norms",
-    ),
-    "mlp": ("MLPs", "second norms", "final norm", "unembedding"),
-    "embeddings": ("token embedding", "position embedding", "final norm", "unembedding"),
-}
-
-_frozen: WeakKeyDictionary[Any, dict[str, list[Any]]] = WeakKeyDictionary()
-"""By model and parameter name: how many freezes hold it, and its requires_grad before the first."""
-
-_transplanted: WeakKeyDictionary[Any, list["TransplantReceipt"]] = WeakKeyDictionary()
-"""By model: the transplants that hold parameters, the latest last."""
+__all__ = ["FreezeWeights", "TransplantWeights", "WeightsReceipt", "trained_parameters", "transplant_weights_"]
 
 
-def check_where(where: Any) -> None:
-    """Refuse what cannot say which parameters are meant.
+@dataclass(eq=False)
+class WeightsReceipt(Receipt):
+    """What was frozen or replaced; ``fired`` counts how often that began.
 
-    Raises:
-        ValueError: for anything but a string or a function.
+    Attributes:
+        entries: scalars in the parameters.
     """
-    if not isinstance(where, str) and (isinstance(where, type) or not callable(where)):
-        raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {where!r}")
+
+    entries: int = 0
 
 
-def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
-    """The parameters that a group, a name pattern or a function of the name means.
+@dataclass
+class _Hold:
+    """What freezes make of one parameter: how many hold it, and its requires_grad before the first."""
 
-    Every part of a group must be there in every layer, unless the model's configuration says it has none (no position
-    embedding with rotary positions, no MLPs in a model of attention alone).
+    requires_grad: bool
+    n_freezes: int = 0
 
-    Raises:
-        ValueError: if nothing matches, or a part of a group is missing.
 
-    Example:
-        >>> from plateau_interp import toy_model
-        >>> from plateau_interp.tasks import MovingWindowSum
-        >>> list(parameters_where(toy_model(MovingWindowSum(), d_model=32), "blocks.0.attn.W_*"))
-        ['blocks.0.attn.W_Q', 'blocks.0.attn.W_O', 'blocks.0.attn.W_K', 'blocks.0.attn.W_V']
-    """
-    check_where(where)
-    parameters = dict(model.named_parameters())
-    if isinstance(where, str) and where in GROUPS:
-        names = {name for part in GROUPS[where] for name in _part(model, part, parameters, group=where)}
-    elif isinstance(where, str):
-        names = {name for name in parameters if name == where or fnmatchcase(name, where)}
-    else:
-        names = {name for name in parameters if where(name)}
-    if not names:
-        hint = (
-            nearest(where, [*GROUPS, *parameters]) if isinstance(where, str) else f"there are {listed([*parameters])}"
-        )
-        raise ValueError(f"{where!r} means no parameter of the model; {hint}")
-    return {name: parameter for name, parameter in parameters.items() if name in names}
+class _Freezes(dict[str, _Hold]):
+    """The parameters of one model that freezes hold, by name."""
+
+
+class _Transplants(list["AttachedTransplant"]):
+    """The transplants of one model that hold parameters, the latest last."""
 
 
 def trained_parameters(model: HookedModel) -> dict[str, torch.nn.Parameter]:
@@ -133,11 +61,11 @@ def trained_parameters(model: HookedModel) -> dict[str, torch.nn.Parameter]:
         ...     "embed.W_E" in trained_parameters(model), "unembed.b_U" in trained_parameters(model)
         (True, False)
     """
-    held = _frozen.get(model, {})
+    held = session(model).slot(_Freezes)
     return {
         name: parameter
         for name, parameter in model.named_parameters()
-        if (held[name][1] if name in held else parameter.requires_grad)
+        if (held[name].requires_grad if name in held else parameter.requires_grad)
     }
 
 
@@ -150,7 +78,7 @@ class FreezeWeights:
     Optimiser state stays and is taken up again after release. On exit they require a gradient again if they did before.
 
     Args:
-        where: see `plateau_interp.hooks.weights`.
+        where: see `plateau_interp.hooks.parameters`.
 
     Raises:
         ValueError: on entry, if ``where`` means no parameter.
@@ -176,63 +104,63 @@ class FreezeWeights:
         return tuple(parameters_where(model, self.where))
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["FreezeReceipt"]:
-        """Let the receipt's dial freeze while the context is open."""
-        receipt = FreezeReceipt(self, self.sites(model), parameters=parameters_where(model, self.where), model=model)
+    def attach(self, model: HookedModel) -> Iterator["AttachedFreeze"]:
+        """Let the dial freeze while the context is open."""
+        attached = AttachedFreeze(self, parameters_where(model, self.where), session(model).slot(_Freezes))
         try:
-            yield receipt
+            yield attached
         finally:
-            receipt.dial(0.0)
+            attached.dial(0.0)
 
 
-@dataclass(eq=False)
-class FreezeReceipt(InterventionReceipt):
-    """What is frozen; ``fired`` counts how often the freeze began."""
+class _OnParameters(CountedAttached):
+    """The live side of what acts on parameters when its dial is turned; it is on or off."""
 
-    parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
-    model: Any = field(default=None, repr=False)
-    strength: float = 0.0
-    thawed: set[str] = field(default_factory=set)
+    def __init__(self, intervention: object, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        size = sum(parameter.numel() for parameter in parameters.values())
+        super().__init__(intervention, receipt=WeightsReceipt(repr(intervention), tuple(parameters), entries=size))
+        self.parameters = parameters
 
-    @property
-    def gradual(self) -> bool:
-        """A parameter is frozen or not."""
-        return False
 
-    @property
-    def entries(self) -> int:
-        """Scalars in the frozen parameters."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
+class AttachedFreeze(_OnParameters):
+    """The live side of `FreezeWeights`: any strength above 0 freezes, 0 releases."""
+
+    def __init__(
+        self, intervention: FreezeWeights, parameters: Mapping[str, torch.nn.Parameter], held: dict[str, _Hold]
+    ) -> None:
+        super().__init__(intervention, parameters)
+        self._held = held
+        self._thawed: set[str] = set()
 
     def dial(self, strength: float) -> None:
         """Freeze for any strength above 0, release at 0."""
-        was_on, self.strength = self.strength > 0, strength
-        if strength > 0 and not was_on:
-            self.fired += 1
+        was_on = self.active
+        super().dial(strength)
+        if self.active and not was_on:
+            self.receipt.fired += 1
             self._freeze()
-        elif was_on and strength == 0:
+        elif was_on and not self.active:
             self._release()
 
     def complaints(self) -> list[str]:
         """Parameters that somebody else made trainable meanwhile."""
-        thawed = f"did not hold {listed(sorted(self.thawed))}: requires_grad was set inside" if self.thawed else None
-        return [*super().complaints(), *([thawed] if thawed else [])]
+        thawed = [f"did not hold {listed(sorted(self._thawed))}: requires_grad was set inside"] if self._thawed else []
+        return [*super().complaints(), *thawed]
 
     def _freeze(self) -> None:
-        held = _frozen.setdefault(self.model, {})
         for name, parameter in self.parameters.items():
-            held.setdefault(name, [0, parameter.requires_grad])[0] += 1
+            self._held.setdefault(name, _Hold(parameter.requires_grad)).n_freezes += 1
             parameter.requires_grad_(False)
+            # Optimisers pass by what has no gradient; a zero or an old one would still feed momentum and decay.
             parameter.grad = None
 
     def _release(self) -> None:
-        held = _frozen[self.model]
         for name, parameter in self.parameters.items():
             if parameter.requires_grad:
-                self.thawed.add(name)
-            held[name][0] -= 1
-            if held[name][0] == 0:  # freezes may overlap and end in any order
-                parameter.requires_grad_(held.pop(name)[1])
+                self._thawed.add(name)
+            self._held[name].n_freezes -= 1
+            if self._held[name].n_freezes == 0:  # freezes may overlap and end in any order
+                parameter.requires_grad_(self._held.pop(name).requires_grad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,7 +173,7 @@ class TransplantWeights:
 
     Args:
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; or a mapping from parameter name to tensor.
-        where: see `plateau_interp.hooks.weights`.
+        where: see `plateau_interp.hooks.parameters`.
 
     Raises:
         ValueError: on entry, if ``where`` means no parameter, or the source lacks one or has it in another shape.
@@ -273,47 +201,51 @@ class TransplantWeights:
         return tuple(parameters_where(model, self.where))
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator["TransplantReceipt"]:
-        """Let the receipt's dial replace while the context is open."""
+    def attach(self, model: HookedModel) -> Iterator["AttachedTransplant"]:
+        """Let the dial replace while the context is open."""
         parameters = parameters_where(model, self.where)
         values = _source_values(self.source, parameters)
-        receipt = TransplantReceipt(self, tuple(parameters), parameters=parameters, values=values, model=model)
+        attached = AttachedTransplant(self, parameters, values, session(model).slot(_Transplants))
         try:
-            yield receipt
+            yield attached
         finally:
-            receipt.dial(0.0)
+            attached.dial(0.0)
 
 
-@dataclass(eq=False)
-class TransplantReceipt(InterventionReceipt):
-    """What was replaced; ``fired`` counts how often the values were copied, by an earlier part of the training too."""
+class AttachedTransplant(_OnParameters):
+    """The live side of `TransplantWeights`: any strength above 0 copies the values, 0 puts the old ones back.
 
-    parameters: Mapping[str, torch.nn.Parameter] = field(default_factory=dict, repr=False)
-    values: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
-    model: Any = field(default=None, repr=False)
-    strength: float = 0.0
-    undone: set[str] = field(default_factory=set)
-    _found: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _rank: float = math.inf  # among the transplants of an earlier training; later than those if it acts now
+    ``fired`` counts how often the values were copied, by an earlier part of the training too.
 
-    @property
-    def gradual(self) -> bool:
-        """Values are replaced or not."""
-        return False
+    Transplants may overlap, and end in any order. What is under one parameter is then a pile: the values that a
+    transplant found are those of the one below it, and when one ends in the middle, the one above it inherits what it
+    found; the top one alone writes to the model. So the model's transplants are kept in the order in which they acted.
+    """
 
-    @property
-    def entries(self) -> int:
-        """Scalars in the replaced parameters."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
+    def __init__(
+        self,
+        intervention: TransplantWeights,
+        parameters: Mapping[str, torch.nn.Parameter],
+        values: Mapping[str, Tensor],
+        pile: list["AttachedTransplant"],
+    ) -> None:
+        super().__init__(intervention, parameters)
+        self._values = values
+        self._pile = pile
+        self._found: dict[str, Tensor] = {}
+        # That order is not the order of attaching (schedules), and a resumed run must have it again: a rank is the
+        # place in the pile as it was saved. What acts for the first time now acts after all that is remembered.
+        self._rank = math.inf
+        self._undone: set[str] = set()
 
     def dial(self, strength: float) -> None:
         """Copy the source's values at any strength above 0, put the old ones back at 0."""
-        self.strength = strength
-        if strength > 0 and not self._found:
-            self.fired += 1
+        super().dial(strength)
+        if self.active and not self._found:
+            self.receipt.fired += 1
             self._hold({name: parameter.detach().clone() for name, parameter in self.parameters.items()}, rank=math.inf)
-            _copy_(self.parameters, self.values)
-        elif strength == 0 and self._found:
+            _copy_(self.parameters, self._values)
+        elif self._found and not self.active:
             self._release()
 
     def keep(self) -> None:
@@ -323,17 +255,15 @@ class TransplantReceipt(InterventionReceipt):
 
     def complaints(self) -> list[str]:
         """Training that was undone."""
-        undone = (
-            f"undid training of {listed(sorted(self.undone))}; transplant_weights_ would not" if self.undone else None
-        )
-        return [*super().complaints(), *([undone] if undone else [])]
+        names = listed(sorted(self._undone))
+        undone = [f"undid training of {names}; transplant_weights_ would not"] if names else []
+        return [*super().complaints(), *undone]
 
     def state(self) -> dict[str, Tensor]:
         """The values to put back, and which of the model's transplants this is in order of acting."""
         if not self._found:
             return {}
-        place = next(i for i, holder in enumerate(_transplanted[self.model]) if holder is self)
-        return {**self._found, "rank": torch.tensor(place)}
+        return {**self._found, "rank": torch.tensor(self._place())}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave: the model holds the transplant, or what training made of it, already."""
@@ -342,12 +272,12 @@ class TransplantReceipt(InterventionReceipt):
         found = {name: value.to(self.parameters[name]) for name, value in state.items() if name != "rank"}
         if found:
             self._hold(found, rank=float(state.get("rank", 0)))  # 0: written before there were ranks
-            self.fired = max(self.fired, 1)
-        self.strength = 1.0 if found else 0.0
+            self.receipt.fired = max(self.receipt.fired, 1)
+        self._strength = 1.0 if found else 0.0  # not by the dial: it would copy, or put back
 
     def _hold(self, found: dict[str, Tensor], *, rank: float) -> None:
         self._found, self._rank = found, rank
-        bisect.insort(_transplanted.setdefault(self.model, []), self, key=lambda holder: holder._rank)
+        bisect.insort(self._pile, self, key=lambda holder: holder._rank)
 
     def _release(self) -> None:
         """Put the old values back; under a later transplant of the same parameter, leave them to that one."""
@@ -357,17 +287,19 @@ class TransplantReceipt(InterventionReceipt):
             if heir is not None:
                 heir._found[name] = found
                 continue
-            if not parameter.equal(self.values[name]):
-                self.undone.add(name)
+            if not parameter.equal(self._values[name]):
+                self._undone.add(name)
             _copy_({name: parameter}, {name: found})
 
-    def _let_go(self) -> tuple[dict[str, Tensor], list["TransplantReceipt"]]:
+    def _let_go(self) -> tuple[dict[str, Tensor], list["AttachedTransplant"]]:
         """No longer hold anything; gives what was held, and the transplants that acted later."""
         found, self._found = self._found, {}
-        holders = _transplanted[self.model]
-        place = next(i for i, holder in enumerate(holders) if holder is self)
-        del holders[place]
-        return found, holders[place:]
+        place = self._place()
+        del self._pile[place]
+        return found, self._pile[place:]
+
+    def _place(self) -> int:
+        return next(i for i, holder in enumerate(self._pile) if holder is self)
 
 
 def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> tuple[str, ...]:
@@ -376,7 +308,7 @@ def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> 
     Args:
         model: changed in place.
         source: as for `TransplantWeights`.
-        where: see `plateau_interp.hooks.weights`.
+        where: see `plateau_interp.hooks.parameters`.
 
     Returns:
         The names of the parameters that were replaced.
@@ -394,32 +326,6 @@ def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> 
     parameters = parameters_where(model, where)
     _copy_(parameters, _source_values(source, parameters))
     return tuple(parameters)
-
-
-def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group: str) -> list[str]:
-    """The parameters of one part of a group; an error if it is missing in a layer that should have it."""
-    found: list[str] = []
-    layers = range(model.cfg.n_layers) if "LAYER" in PARTS[part] else [0]
-    for layer in layers:
-        pattern = re.compile(PARTS[part].replace("LAYER", str(layer)))
-        matched = [name for name in parameters if pattern.fullmatch(name)]
-        if not matched and not _may_lack(model.cfg, part):
-            place = f" in layer {layer}" if "LAYER" in PARTS[part] else ""
-            raise ValueError(
-                f"group {group!r} needs {part}, but the model has none{place}; it has {', '.join(parameters)}"
-            )
-        found += matched
-    return found
-
-
-def _may_lack(cfg: Any, part: str) -> bool:
-    if part == "position embedding":
-        return cfg.positional_embedding_type not in ("standard", "shortformer")
-    if cfg.attn_only and part in ("MLPs", "second norms"):
-        return True
-    if part == "second norms" and getattr(cfg, "parallel_attn_mlp", False):
-        return True
-    return part.endswith(("norm", "norms")) and cfg.normalization_type not in ("LN", "RMS")
 
 
 def _source_values(source: Source, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from . import hooks, metrics, tasks, views
 from .analysis.plateaus import Summary, summarise
 from .codec import RecipeError
 from .decoding import greedy_answers
-from .interventions.attaching import intervening
+from .interventions.attached import Attached, Intervention
+from .interventions.attaching import editing, intervening
 from .interventions.capturing import Capture, Captured
 from .interventions.clock import advance
 from .models.toy import ToyTransformer, toy_model
@@ -14,9 +15,10 @@ from .runs.run import Run, RunError
 from .training import optimizers
 from .training.loop import Step, train
 from .training.meter import Meter
-from .types import Batch, Intervention, Levels, Task
+from .types import Batch, Levels, Task
 
 __all__ = [
+    "Attached",
     "Batch",
     "Capture",
     "Captured",
@@ -35,6 +37,7 @@ __all__ = [
     "ToyTransformer",
     "TrainingOptions",
     "advance",
+    "editing",
     "greedy_answers",
     "hooks",
     "intervening",

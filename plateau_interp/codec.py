@@ -13,11 +13,14 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from plateau_interp.plugins import PluginError, PluginKind, plugin, plugins
-from plateau_interp.types import Intervention, OptimizerSpec, Task
+from plateau_interp.types import OptimizerSpec, Task
 
 __all__ = ["RecipeError", "decode", "decode_fields", "encode", "encode_fields", "expect_dict"]
 
 T = TypeVar("T")
+
+INTERVENTION = "plateau_interp.interventions.attached:Intervention"
+"""Told by its name: interventions stand above this module, whose plain data `Plan` is written in."""
 
 
 class RecipeError(ValueError):
@@ -107,12 +110,12 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
         return decode("tasks", value, path=path)
     if hint in (OptimizerSpec, OptimizerSpec | None):
         return None if value is None else decode("optimizers", value, path=path)
-    lists: dict[Any, PluginKind] = {tuple[Intervention, ...]: "hooks", tuple[Task, ...]: "tasks"}
-    if hint in lists:
+    listed = _listed_plugins(hint)
+    if listed is not None:
         if not isinstance(value, list):
-            what = "interventions" if lists[hint] == "hooks" else "tasks"
+            what = "interventions" if listed == "hooks" else "tasks"
             raise RecipeError(f"{path}: expected a list of {what}; got {value!r}")
-        return tuple(decode(lists[hint], item, path=f"{path}[{index}]") for index, item in enumerate(value))
+        return tuple(decode(listed, item, path=f"{path}[{index}]") for index, item in enumerate(value))
     if isinstance(value, dict) and "name" in value:
         return decode("hooks", value, path=path)
     if value is not None and get_origin(hint) in (Union, UnionType):
@@ -125,9 +128,21 @@ def _decode_value(hint: Any, value: Any, *, path: str) -> Any:
     except ValidationError as error:
         raise RecipeError(f"{path}: {error.errors()[0]['msg']}; got {value!r}") from None
     except PydanticSchemaGenerationError:
-        if hint is Intervention:
+        if _is_intervention(hint):
             raise RecipeError(f"{path}: expected an intervention as {{'name': ...}}; got {value!r}") from None
         raise RecipeError(f"{path}: no plain data can be a {getattr(hint, '__name__', hint)}") from None
+
+
+def _listed_plugins(hint: Any) -> PluginKind | None:
+    """What kind of plug-ins ``tuple[KIND, ...]`` lists."""
+    if get_origin(hint) is not tuple or get_args(hint)[1:] != (Ellipsis,):
+        return None
+    (item, _) = get_args(hint)
+    return "tasks" if item is Task else "hooks" if _is_intervention(item) else None
+
+
+def _is_intervention(hint: Any) -> bool:
+    return isinstance(hint, type) and f"{hint.__module__}:{hint.__qualname__}" == INTERVENTION
 
 
 def _plain_part(hint: Any) -> Any:

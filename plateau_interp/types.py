@@ -5,8 +5,8 @@ Axis words, the same in every shape of the package: ``batch`` sequences, ``pos``
 the query positions that predict the answer, ``answer`` the answer's own positions, ``head``, ``layer``, ``d_model``,
 ``d_head``, ``d_vocab``.
 
-This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models and in
-`plateau_interp.training.loop` for training.
+This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models, in
+`plateau_interp.interventions.attached` for what an intervention is and in `plateau_interp.training.loop` for training.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,10 +27,8 @@ __all__ = [
     "Defaults",
     "FiniteTask",
     "HookedModel",
-    "Intervention",
     "Levels",
     "OptimizerSpec",
-    "Receipt",
     "Task",
     "answer_rows",
     "is_finite",
@@ -267,24 +265,6 @@ class HookedModel(Protocol):
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """As of a torch module."""
-        ...
-
-
-class Receipt(Protocol):
-    """What an intervention did: how often it fired, how much it changed."""
-
-    @property
-    def fired(self) -> int:
-        """How often it acted."""
-        ...
-
-
-@runtime_checkable
-class Intervention(Protocol):
-    """A small immutable value that edits activations, parameters or gradients at named places."""
-
-    def attach(self, model: HookedModel) -> AbstractContextManager[Receipt]:
-        """Act on the model while the context is open; restore it on exit, also on error."""
         ...
 
 

@@ -28,7 +28,7 @@ from plateau_interp.hooks import (
     TransplantWeights,
     When,
 )
-from plateau_interp.hooks.weights import parameters_where
+from plateau_interp.hooks.parameters import parameters_where
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture
 

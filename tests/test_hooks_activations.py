@@ -27,8 +27,8 @@ from plateau_interp.hooks import (
     patch_by_head,
     patch_by_position,
 )
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.types import Intervention
 
 every_kind = pytest.mark.parametrize("kind", [*KINDS, None], ids=lambda kind: kind_name(kind) if kind else "rotary")
 

@@ -33,8 +33,9 @@ from plateau_interp.hooks import (
     MixAttention,
     PatchAttention,
 )
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
-from plateau_interp.types import Intervention, layer_targets
+from plateau_interp.types import layer_targets
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 

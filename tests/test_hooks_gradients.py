@@ -7,12 +7,11 @@ from hook_cases import KINDS, TASK, assert_untouched, gpt_neox, gradients, kind_
 from torch import Tensor
 
 from plateau_interp.hooks import AmplifySlowGradient, ClipGradient, During, FreezeWeights, ScaleGradient
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.attached import Intervention, attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
-from plateau_interp.types import Intervention
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 
@@ -145,15 +144,15 @@ def test_slow_gradients_are_amplified_as_in_grokfast() -> None:
         by_hand.blocks[0].mlp.W_in.grad = gradient + gain * slow
         optimizer.step()
     live = torch.optim.SGD(model.parameters(), lr=0.1)
-    with intervening(model, AmplifySlowGradient(decay=decay, gain=gain, where=name)) as (receipt,):
+    with attaching(model, AmplifySlowGradient(decay=decay, gain=gain, where=name)) as (attached,):
         for step in range(5):
             batch = TASK.sample(4, generator=torch.Generator().manual_seed(step))
             live.zero_grad()
             TASK.loss(model(batch.inputs), batch).backward()
             live.step()
-    torch.testing.assert_close(receipt.averages[name], slow)
+    torch.testing.assert_close(attached.averages[name], slow)
     torch.testing.assert_close(dict(model.named_parameters()), dict(by_hand.named_parameters()), rtol=1e-5, atol=1e-6)
-    assert receipt.fired == 5
+    assert attached.receipt.fired == 5
     assert_untouched(model)
 
 
@@ -162,12 +161,12 @@ def test_the_slow_average_stands_still_while_off_and_the_ramp_multiplies_the_gai
     tokens = tokens_for(model)
     plain = gradients(model, tokens)["unembed.W_U"]
     amplify = AmplifySlowGradient(decay=0.5, gain=2.0, where="unembed.W_U")
-    with intervening(model, During(amplify, start=1, stop=3, ramp=2)) as (receipt,):
+    with attaching(model, During(amplify, start=1, stop=3, ramp=2)) as (schedule,):
         for step, expected in enumerate((plain, 2 * plain, 3 * plain, plain)):
             advance(model, step=step, metrics={})
             torch.testing.assert_close(gradients(model, tokens)["unembed.W_U"], expected)
-            assert set(receipt.averages) == ({"unembed.W_U"} if step else set())
-    assert receipt.fired == 2
+            assert set(schedule.inner.averages) == ({"unembed.W_U"} if step else set())
+    assert schedule.receipt.fired == 2
 
 
 def test_a_frozen_parameter_has_no_gradient_to_edit_until_it_is_released() -> None:
@@ -206,28 +205,28 @@ def test_what_a_freeze_holds_on_entry_is_edited_after_its_release(edit: Interven
 
 def test_slow_averages_come_back_to_where_the_parameters_are() -> None:
     model = toy()
-    with intervening(model, AmplifySlowGradient()) as receipts:
+    with attaching(model, AmplifySlowGradient()) as attached:
         gradients(model, tokens_for(model))
-        memory = intervention_state(receipts)
+        memory = attached_state(attached)
     elsewhere = toy().to("meta")
-    with pytest.warns(InterventionWarning, match="never fired"), intervening(elsewhere, AmplifySlowGradient()) as again:
-        load_intervention_state(again, memory)
+    with pytest.warns(InterventionWarning, match="never fired"), attaching(elsewhere, AmplifySlowGradient()) as again:
+        load_attached_state(again, memory)
     assert again[0].averages.keys() == {name.removeprefix("0.") for name in memory}
     assert {average.device.type for average in again[0].averages.values()} == {"meta"}
-    with intervening(model, AmplifySlowGradient(where="mlp")) as again:
+    with attaching(model, AmplifySlowGradient(where="mlp")) as again:
         gradients(model, tokens_for(model))
         with pytest.raises(ValueError, match=r"does not fit: 'blocks\.0\.attn"):
-            load_intervention_state(again, memory)
+            load_attached_state(again, memory)
 
 
 def test_the_change_in_half_precision_goes_on_growing() -> None:
     model = toy(dtype=torch.bfloat16)
     gradient = torch.ones(4, dtype=torch.bfloat16)
-    with intervening(model, ScaleGradient(2.0, where="embed.W_E")) as (receipt,):
-        edit = receipt.wrap(lambda gradient, name: 2.0 * gradient)
+    with attaching(model, ScaleGradient(2.0, where="embed.W_E")) as (attached,):
+        edit = attached.wrap(lambda gradient, name: 2.0 * gradient)
         for _ in range(1000):
             edit(gradient, "embed.W_E")
-    assert receipt.change == pytest.approx(1.0)
+    assert attached.receipt.change == pytest.approx(1.0)
 
 
 def test_an_exception_leaves_nothing() -> None:

@@ -1,10 +1,13 @@
-from collections.abc import Mapping
-from contextlib import nullcontext
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from hook_cases import TASK, activation, assert_untouched, pattern_name, tokens_for, toy
+from torch import Tensor
 
 from plateau_interp.hooks import (
     AmplifySlowGradient,
@@ -16,13 +19,12 @@ from plateau_interp.hooks import (
     ScaleGradient,
     When,
 )
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.types import Intervention
 
 
 def strengths(
@@ -30,11 +32,13 @@ def strengths(
 ) -> list[float]:
     """The strength at each step, as the attached edit has it; fires once a step."""
     model, found = toy(), []
-    with intervening(model, schedule) as (receipt,):
+    with attaching(model, schedule) as (attached,):
+        while isinstance(attached, Wrapping):
+            attached = attached.inner
         for step in steps:
             advance(model, step=step, metrics=(metrics or {}).get(step, {}))
             model(tokens_for(model))
-            found.append(receipt.strength)
+            found.append(attached.strength)
     assert_untouched(model)
     return found
 
@@ -188,7 +192,7 @@ def test_an_outer_schedule_speaks_first() -> None:
         assert receipt.active_steps == 0
 
 
-def test_nested_schedules_count_the_same_steps() -> None:
+def test_nested_schedules_count_a_step_once() -> None:
     model = toy()
     inner = When(BiasAttention(), "loss < 2")
     for schedule in (During(inner), When(inner, until="loss < 0"), During(During(inner))):
@@ -197,8 +201,8 @@ def test_nested_schedules_count_the_same_steps() -> None:
             for step, loss in enumerate([3.0, 3.0, 1.0, 1.0, 1.0, 3.0]):
                 advance(model, step=step, metrics={"loss": loss})
                 model(tokens_for(model))
-                counts.append((receipt.active_steps, receipt.receipt.active_steps))
-        assert counts == [(n, n) for n in (0, 0, 1, 2, 3, 3)]
+                counts.append(receipt.active_steps)
+        assert counts == [0, 0, 1, 2, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -236,16 +240,120 @@ def test_what_cannot_be_scheduled_is_refused_on_entry(intervention: Intervention
     advance(model, step=0, metrics={})  # no listener is left that would act on a detached receipt
 
 
-def test_a_foreign_intervention_without_a_dial_is_refused() -> None:
-    class Foreign:
-        def attach(self, model: Any) -> Any:
-            return nullcontext(type("Receipt", (), {"fired": 1})())
+@dataclass(frozen=True, eq=False)
+class Own:
+    """A third party's intervention with hooks of its own: adds to the logits, and heeds its strength if it may."""
+
+    heeds: bool = True
+    gradual: bool = False
+
+    @contextmanager
+    def attach(self, model: Any) -> Iterator[Attached]:
+        attached = Attached(self, gradual=self.gradual)
+
+        def hook(module: Any, args: Any, output: Tensor) -> Tensor:
+            strength = attached.strength if self.heeds else 1.0
+            attached.receipt.fired += strength > 0
+            return output + strength
+
+        handle = model.unembed.register_forward_hook(hook)
+        try:
+            yield attached
+        finally:
+            handle.remove()
+
+
+def test_hooks_of_one_s_own_that_heed_their_strength_can_be_scheduled() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    plain = model(tokens)
+    for schedule, expected in (
+        (During(Own(), start=1, stop=3), [0, 1, 1, 0]),
+        (When(Own(), "loss < 2"), [0, 1, 0, 1]),
+        (During(Own(gradual=True), ramp=4), [0.25, 0.5, 0.75, 1.0]),
+        (MixAttention(0.5, Own(gradual=True)), [0.5] * 4),
+    ):
+        with intervening(model, schedule) as (receipt,):
+            for step, strength in enumerate(expected):
+                advance(model, step=step, metrics={"loss": [9, 1, 9, 1][step]})
+                torch.testing.assert_close(model(tokens), plain + strength)
+        assert receipt.fired == sum(strength > 0 for strength in expected)
+        assert receipt.active_steps == (None if isinstance(schedule, MixAttention) else receipt.fired)
+        assert_untouched(model)
+    with pytest.raises(ValueError, match=r"Own\(.*\) is on or off"), intervening(model, During(Own(), ramp=4)):
+        pass
+
+
+def test_one_that_does_not_heed_its_strength_is_reported_by_the_outermost_schedule_alone() -> None:
+    model = toy()
+    message = r"^During\(.*acted all the time: what it wraps does not read the strength of its Attached"
+    advance(model, step=0)
+    with (
+        pytest.warns(InterventionWarning, match=message) as warned,
+        intervening(model, During(During(Own(heeds=False)), start=5)),
+    ):
+        model(tokens_for(model))
+    assert len(warned) == 1
+    with intervening(model, Own(heeds=False)), intervening(model, During(Own(heeds=False))):
+        model(tokens_for(model))  # nothing to heed
+
+
+def test_a_bare_attached_does_nothing_and_complains_of_nothing() -> None:
+    class Bare:
+        @contextmanager
+        def attach(self, model: Any) -> Iterator[Attached]:
+            yield Attached(self)
 
     model = toy()
-    with intervening(model, Foreign()):
-        pass
-    with pytest.raises(ValueError, match=r"has no dial\(\)"), intervening(model, During(Foreign())):
-        pass
+    with attaching(model, Bare(), During(Bare()), MixAttention(1.0, During(Own(gradual=True)))) as attached:
+        advance(model, step=0)
+        assert attached_state(attached) == {}
+        load_attached_state(attached, {})
+        for one in attached:
+            one.keep()
+    assert [one.receipt.describe().rpartition(" fired ")[2] for one in attached] == ["0 times"] * 3
+
+
+# Steps that nobody tells
+
+
+@pytest.mark.parametrize(
+    ("schedule", "waits"),
+    [
+        (During(BiasAttention(), start=5), True),
+        (During(BiasAttention(), stop=5), True),
+        (During(BiasAttention(), every=2), True),
+        (During(BiasAttention(), ramp=5), True),
+        (When(BiasAttention(), "loss < 2"), True),
+        (During(When(BiasAttention(), "loss < 2"), start=3), True),
+        (During(BiasAttention()), False),
+        (During(BiasAttention(), ramp=1), False),
+    ],
+)
+def test_a_schedule_that_waits_for_a_step_nobody_tells_says_so_once(schedule: Intervention, waits: bool) -> None:
+    """In a loop of one's own, without advance: it would never act, or never end."""
+    model = toy()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with intervening(model, schedule):
+            model(tokens_for(model))
+            model(tokens_for(model))
+        with intervening(model, schedule):
+            pass  # no forward: nothing was missed
+    text = "waited in vain: nobody told this model a step; call advance(model, step=...)"
+    assert [str(warning.message).partition(") ")[2].rpartition(") ")[2] or text for warning in caught] == [text] * waits
+    assert all(text in str(warning.message) for warning in caught)
+    assert_untouched(model)
+    advance(model, step=7)
+    with intervening(model, schedule):
+        model(tokens_for(model))  # told before
+
+
+def test_nothing_is_said_of_steps_while_an_exception_is_on_its_way() -> None:
+    model = toy()
+    with suppress(KeyError), intervening(model, During(BiasAttention(), start=5)):
+        model(tokens_for(model))
+        raise KeyError
 
 
 def test_state_lets_a_schedule_go_on_where_it_was() -> None:
@@ -255,44 +363,49 @@ def test_state_lets_a_schedule_go_on_where_it_was() -> None:
     )
     values = [3.0, 0.5, 1.5, 1.5, 1.5, 1.5, 9.0, 0.5]
 
-    def step_on(model: Any, receipts: Any, step: int) -> float:
+    def step_on(model: Any, attached: Any, step: int) -> float:
         advance(model, step=step, metrics={"loss": values[step]})
         model(tokens_for(model, seed=step)).square().mean().backward()
-        return receipts[0].strength
+        return attached[0].inner.strength
 
     model = toy()
-    with intervening(model, *schedules) as receipts:
-        whole = [step_on(model, receipts, step) for step in range(8)]
-        averages = intervention_state(receipts)
+    with attaching(model, *schedules) as attached:
+        whole = [step_on(model, attached, step) for step in range(8)]
+        averages = attached_state(attached)
     assert whole == [0, 0.25, 0.5, 0.75, 1, 1, 0, 0]
     for stop in range(1, 8):
         model = toy()
-        with intervening(model, *schedules) as receipts:
-            first = [step_on(model, receipts, step) for step in range(stop)]
-            state = {name: value.clone() for name, value in intervention_state(receipts).items()}
+        with attaching(model, *schedules) as attached:
+            first = [step_on(model, attached, step) for step in range(stop)]
+            state = {name: value.clone() for name, value in attached_state(attached).items()}
         again = toy()
         for parameter, earlier in zip(again.parameters(), model.parameters(), strict=True):
             parameter.grad = None if earlier.grad is None else earlier.grad.clone()
-        with intervening(again, *schedules) as receipts:
-            load_intervention_state(receipts, state)
-            assert first + [step_on(again, receipts, step) for step in range(stop, 8)] == whole
-            resumed = intervention_state(receipts)
+        with attaching(again, *schedules) as attached:
+            load_attached_state(attached, state)
+            assert first + [step_on(again, attached, step) for step in range(stop, 8)] == whole
+            resumed = attached_state(attached)
         assert resumed.keys() == averages.keys()
         assert all(torch.equal(resumed[name], averages[name]) for name in averages)
 
 
 def test_state_of_other_interventions_is_refused() -> None:
     model = toy()
-    with intervening(model, When(BiasAttention(), "loss < 2")) as receipts:
-        state = intervention_state(receipts)
+    with attaching(model, When(BiasAttention(), "loss < 2")) as attached:
+        state = attached_state(attached)
         advance(model, step=0, metrics={"loss": 1.0})
         model(tokens_for(model))
-    with intervening(model, BiasAttention()) as receipts:
+    with attaching(model, BiasAttention()) as attached:
         model(tokens_for(model))
-        with pytest.raises(ValueError, match=r"remembers interventions \['0'\]"):
-            load_intervention_state(receipts, state)
+        with pytest.raises(ValueError, match=r"BiasAttention.* has no memory, but is to remember when"):
+            load_attached_state(attached, state)
     with (
-        intervening(model, When(ScaleGradient(2.0), "loss < 2")) as receipts,
+        attaching(model, When(ScaleGradient(2.0), "loss < 2")) as attached,
         pytest.raises(ValueError, match="does not fit: 'when'"),
     ):
-        load_intervention_state(receipts, {})
+        load_attached_state(attached, {})
+    with attaching(model, BiasAttention()) as attached:
+        model(tokens_for(model))
+        for key in ("1.when", "when"):
+            with pytest.raises(ValueError, match=f"the state remembers '{key}', of another than these interventions"):
+                load_attached_state(attached, {key: state["0.when"]})

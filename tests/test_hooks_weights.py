@@ -12,10 +12,10 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
-from plateau_interp.hooks.weights import parameters_where
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.hooks.parameters import parameters_where
+from plateau_interp.interventions.attached import attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
 from plateau_interp.training.loop import train
 
 SHEET = {
@@ -261,13 +261,13 @@ def test_training_that_is_undone_is_reported() -> None:
     assert "blocks.0.mlp.W_in" not in moved(before, weights(model))
 
 
-def test_a_receipt_that_keeps_puts_nothing_back() -> None:
+def test_one_that_keeps_puts_nothing_back() -> None:
     model, other = toy(), toy(seed=8)
-    with intervening(model, During(TransplantWeights(other, "*.W_in"))) as (receipt,):
+    with attaching(model, During(TransplantWeights(other, "*.W_in"))) as (attached,):
         list(train(model, TASK, steps=2, batch_size=4))
         trained_there = model.W_in.clone()
-        receipt.keep()
-        assert not intervention_state([receipt])
+        attached.keep()
+        assert not attached_state([attached])
     assert torch.equal(model.W_in, trained_there)
 
 
@@ -325,14 +325,14 @@ def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again(first
 
     def run(start: int, stop: int, saved: tuple[Any, Any] | None) -> tuple[Any, Any, dict[str, Tensor]]:
         model, stack = toy(), ExitStack()
-        receipts = stack.enter_context(intervening(model, plan))
+        attached = stack.enter_context(attaching(model, plan))
         if saved is not None:
             model.load_state_dict(saved[0])
-            load_intervention_state(receipts, saved[1])
+            load_attached_state(attached, saved[1])
         live = torch.optim.SGD(model.parameters(), 0.1)
         assert len(list(train(model, TASK, steps=stop, start=start, batch_size=4, optimizer=live))) == stop - start
         inside = {name: value.clone() for name, value in model.state_dict().items()}
-        state = intervention_state(receipts)
+        state = attached_state(attached)
         with pytest.warns(InterventionWarning, match="undid training"):
             stack.close()
         return inside, state, weights(model)
@@ -346,15 +346,15 @@ def test_a_transplant_s_state_keeps_a_resumed_run_from_transplanting_again(first
 def trained(plan: tuple[Any, ...], start: int, stop: int, saved: Any = None) -> Any:
     """Weights and memory after training under a plan, from the start or from what an earlier call gave."""
     model = toy()
-    with warnings.catch_warnings(), intervening(model, *plan) as receipts:
+    with warnings.catch_warnings(), attaching(model, *plan) as attached:
         warnings.simplefilter("ignore", InterventionWarning)  # that the end undoes training is tested elsewhere
         if saved is not None:
             model.load_state_dict(saved[0])
-            load_intervention_state(receipts, saved[1])
+            load_attached_state(attached, saved[1])
         live = torch.optim.SGD(model.parameters(), 0.1)
         for _ in train(model, TASK, steps=stop, start=start, batch_size=4, optimizer=live):
             pass
-        memory = {name: value.clone() for name, value in intervention_state(receipts).items()}
+        memory = {name: value.clone() for name, value in attached_state(attached).items()}
         return {name: value.clone() for name, value in model.state_dict().items()}, memory
 
 
@@ -404,10 +404,10 @@ def test_memory_of_a_transplant_is_older_than_one_that_acts_now() -> None:
     """As in a fork: the new transplant is listed first, attached first, and acts last."""
     model, one, other = toy(), toy(seed=8), toy(seed=9)
     before = weights(model)
-    with intervening(model, TransplantWeights(one, "mlp")) as receipts:
-        memory = {name: value.clone() for name, value in intervention_state(receipts).items()}
-    with intervening(model, TransplantWeights(other, "mlp"), During(TransplantWeights(one, "mlp"), stop=2)) as receipts:
-        load_intervention_state(receipts[1:], memory)
+    with attaching(model, TransplantWeights(one, "mlp")) as attached:
+        memory = {name: value.clone() for name, value in attached_state(attached).items()}
+    with attaching(model, TransplantWeights(other, "mlp"), During(TransplantWeights(one, "mlp"), stop=2)) as attached:
+        load_attached_state(attached[1:], memory)
         transplant_weights_(model, other, where="mlp")
         advance(model, step=2, metrics={})
         assert torch.equal(model.W_in, other.W_in), "the older one ended under the newer"

@@ -1,5 +1,7 @@
 import copy
 import gc
+import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -9,6 +11,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from hook_cases import (
@@ -48,12 +51,20 @@ from plateau_interp.hooks import (
     TransplantWeights,
     When,
 )
-from plateau_interp.interventions.attaching import InterventionWarning, editing, hooking, intervening
+from plateau_interp.interventions.attached import Attached, Intervention, Receipt
+from plateau_interp.interventions.attaching import (
+    EditAttached,
+    InterventionWarning,
+    attaching,
+    editing,
+    hooking,
+    intervening,
+)
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.clock import advance, listening
 from plateau_interp.interventions.receipts import EditReceipt
 from plateau_interp.training.loop import train
-from plateau_interp.types import HookedModel, Intervention
+from plateau_interp.types import HookedModel
 
 PATTERN = pattern_name(0)
 RESID = "blocks.0.hook_resid_pre"
@@ -234,24 +245,6 @@ def test_a_stray_reset_in_one_context_is_noticed_by_all() -> None:
     assert len(warnings_of(run)) == 2
 
 
-def test_a_receipt_of_another_make_is_read_by_its_count() -> None:
-    class Foreign:
-        def __init__(self, fired: int) -> None:
-            self.fired = fired
-
-        def attach(self, model: Any) -> Any:
-            return nullcontext(self)
-
-    model = toy()
-
-    def run() -> None:
-        with intervening(model, Foreign(0), Foreign(3)):
-            pass
-
-    (message,) = warnings_of(run)
-    assert message.endswith("never fired")
-
-
 # Bad input
 
 
@@ -262,9 +255,66 @@ def test_what_is_no_intervention_is_refused(wrong: Any) -> None:
         unchecked_intervening(model, wrong).__enter__()
 
 
+def yielding(what: Any) -> Any:
+    """An intervention that breaks the contract."""
+
+    class Foreign:
+        def attach(self, model: Any) -> Any:
+            return nullcontext(what)
+
+        def __repr__(self) -> str:
+            return "Foreign()"
+
+    return Foreign()
+
+
+@pytest.mark.parametrize("wrap", [lambda foreign: foreign, During, lambda foreign: MixAttention(0.5, foreign)])
+@pytest.mark.parametrize("what", [None, 3, EditReceipt("Foreign()", (RESID,))])
+def test_what_yields_no_attached_is_refused_in_one_line(wrap: Any, what: Any) -> None:
+    model = toy()
+    with pytest.raises(ValueError, match=r"^Foreign\(\).attach\(model\) must yield an Attached; it yields [^\n]*$"):
+        unchecked_intervening(model, Plus(1.0), wrap(yielding(what))).__enter__()
+    assert_untouched(model)
+
+
+def test_an_attach_that_is_no_context_manager_is_refused() -> None:
+    class Forgotten:
+        def attach(self, model: Any) -> Any:
+            yield Attached(self)
+
+    message = r"Forgotten.*attach\(model\) must be a context manager \(is @contextmanager missing\?\)"
+    with pytest.raises(ValueError, match=message):
+        intervening(toy(), Forgotten()).__enter__()
+
+
+@pytest.mark.parametrize("arguments", [(), (BiasAttention(),), ("a model",)])
+def test_the_model_forgotten_is_an_error(arguments: tuple[Any, ...]) -> None:
+    for context in (intervening, attaching):
+        with pytest.raises(ValueError, match=r"expected a model first, as in intervening\(model, intervention\); got "):
+            unchecked_context(context, AblateHeads([0]), *arguments).__enter__()
+    with pytest.raises(ValueError, match=r"expected a model first.*got None"):
+        unchecked_context(intervening, None, BiasAttention()).__enter__()
+
+
+def test_a_list_of_interventions_is_an_error_that_says_how() -> None:
+    with pytest.raises(ValueError, match=r"one by one, as in intervening\(model, \*plan\); got \[Bias"):
+        unchecked_intervening(toy(), [BiasAttention()]).__enter__()
+
+
+def test_an_empty_plan_is_attached_and_changes_nothing() -> None:
+    model = toy()
+    with intervening(model) as receipts:
+        assert receipts == ()
+    assert_untouched(model)
+
+
+def unchecked_context(context: Any, *arguments: Any) -> Any:
+    return contextmanager(unchecked(context))(*arguments)
+
+
 @contextmanager
-def unchecked_intervening(model: Any, wrong: Any) -> Iterator[Any]:
-    with contextmanager(unchecked(intervening))(model, wrong) as receipts:
+def unchecked_intervening(model: Any, *wrong: Any) -> Iterator[Any]:
+    with contextmanager(unchecked(intervening))(model, *wrong) as receipts:
         yield receipts
 
 
@@ -315,6 +365,20 @@ def test_training_tells_every_step_before_its_forward() -> None:
     assert heard == [(0, []), (1, ["loss"]), (2, ["loss"])]
 
 
+@pytest.mark.parametrize("step", [-1, 1.0, "3", True, None])
+def test_a_step_that_is_no_number_of_updates_is_refused(step: Any) -> None:
+    with pytest.raises(ValueError, match="step must be the number of updates made so far, 0 or more; got"):
+        unchecked(advance)(toy(), step=step)
+
+
+def test_a_loop_of_one_s_own_tells_the_step_alone() -> None:
+    model, heard = toy(), []
+    with listening(model, lambda step, metrics: heard.append((step, dict(metrics)))):
+        unchecked(advance)(model, step=numpy.int64(2))
+    assert heard == [(2, {})]
+    assert type(heard[0][0]) is int
+
+
 def test_a_model_that_was_told_steps_can_be_collected() -> None:
     model = toy()
     advance(model, step=3, metrics={})
@@ -363,19 +427,20 @@ def test_a_dialled_edit_is_interpolated() -> None:
     model = toy()
     tokens = tokens_for(model)
     before = activation(model, tokens, RESID)
-    with intervening(model, Plus(4.0)) as (receipt,):
+    with attaching(model, Plus(4.0)) as (attached,):
         for strength in (0.0, 0.25, 1.0):
-            receipt.dial(strength)
+            attached.dial(strength)
             torch.testing.assert_close(activation(model, tokens, RESID), before + 4.0 * strength)
-    assert receipt.fired == 2
+    assert attached.receipt.fired == 2
 
 
 def test_a_receipt_in_half_precision_does_not_overflow() -> None:
-    receipt = EditReceipt(Plus(300.0), (RESID,))
+    attached = EditAttached(Plus(300.0), (RESID,))
+    attached.dial(1.0)
     hook = type("Hook", (), {"name": RESID})()
     act = torch.zeros(64, 8, 16, dtype=torch.float16)
-    assert receipt.wrap(Plus(300.0))(act, hook=hook) is not None
-    assert receipt.change == pytest.approx(300.0)
+    assert attached.wrap(Plus(300.0))(act, hook=hook) is not None
+    assert attached.receipt.change == pytest.approx(300.0)
 
 
 def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
@@ -395,11 +460,28 @@ def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
     assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
 
 
-def test_a_deep_copy_of_a_receipt_works() -> None:
-    model = toy()
-    with intervening(model, MixAttention(0.5)) as (receipt,):
+def test_a_receipt_is_counts_and_sizes_alone() -> None:
+    """It keeps no model alive, and can be copied and pickled."""
+    model, source = toy(), toy(seed=8)
+    with intervening(model, During(MixAttention(0.5, PatchAttention(source)))) as (receipt,):
+        advance(model, step=0)
         model(tokens_for(model))
-    assert copy.copy(receipt).fired == 1
+    again = pickle.loads(pickle.dumps(copy.deepcopy(receipt)))
+    assert isinstance(again, EditReceipt)
+    assert (again.fired, again.active_steps, again.change) == (1, 1, receipt.change)
+    assert again.describe() == receipt.describe()
+    assert receipt.describe().startswith("PatchAttention(layers=None")
+    ghost = weakref.ref(source)
+    del source
+    gc.collect()
+    assert ghost() is None
+
+
+def test_a_step_counts_once_however_many_schedules_say_so() -> None:
+    receipt = Receipt("any")
+    for step in (3, 3, 4, 3):
+        receipt.count_step(step)
+    assert receipt.active_steps == 3
 
 
 # Any composition
@@ -511,6 +593,13 @@ def test_rule_33_holds_for_weights_gradients_and_schedules(kind: dict[str, Any],
         assert torch.equal(model(tokens), plain)
 
 
+def with_one_capture(groups: list[list[str]]) -> list[list[str]]:
+    """Of captures into one folder the first, and nothing that another model captured there."""
+    shutil.rmtree("captured", ignore_errors=True)
+    seen: set[str] = set()
+    return [[name for name in group if name != "capture" or not (name in seen or seen.add(name))] for group in groups]
+
+
 @pytest.mark.parametrize("attention", ["linear", "softmax"])
 @settings(max_examples=20)
 @given(groups=st.lists(names, min_size=1, max_size=3), data=st.data())
@@ -523,6 +612,7 @@ def test_any_composition_acts_in_order_and_leaves_nothing(
     logits, grads, expected = model(tokens), gradients(model, tokens), activation(model, tokens, PATTERN)
     throws = data.draw(st.sampled_from(["nowhere", "between forwards", "inside a forward"]), label="throws")
     order = data.draw(st.permutations(range(len(groups))), label="contexts close in this order")
+    groups = with_one_capture(groups)
     contexts = [ExitStack() for _ in groups]
     used = [name for group in groups for name in group]
 
@@ -570,6 +660,7 @@ def test_any_composition_acts_in_order_and_leaves_nothing(
 @given(used=st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=4, unique=True), stop=st.integers(0, 3))
 def test_any_composition_in_training_moves_only_what_it_may(used: list[str], stop: int) -> None:
     """The loop is left by an exception at some step; frozen parameters stay, transplanted ones are put back."""
+    (used,) = with_one_capture([used])
     model = toy(attention="linear", n_heads=4)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -79,7 +79,9 @@ def test_only_some_sequences_are_kept_if_asked(tmp_path: Path) -> None:
 
 def test_a_recording_that_never_came_is_reported(tmp_path: Path) -> None:
     with (
-        pytest.warns(InterventionWarning, match="never recorded: no forward reached its hook points"),
+        pytest.warns(
+            InterventionWarning, match="never fired: nothing reached blocks.0.attn.hook_pattern"
+        ),
         intervening(tiny(), Capture((PATTERN,), out=str(tmp_path))),
     ):
         pass

@@ -9,6 +9,7 @@ import pytest
 import torch
 from typeguard import TypeCheckError, check_type
 
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import (
@@ -16,7 +17,6 @@ from plateau_interp.types import (
     Batch,
     Defaults,
     HookedModel,
-    Intervention,
     Levels,
     OptimizerSpec,
     Task,

@@ -266,7 +266,7 @@ def read_plugin(kind: PluginKind, text: str) -> Any:
 
 def _plain_data(kind: PluginKind, text: str) -> dict[str, Any]:
     """What a recipe says in the place of a word; where a field is an intervention, its value may be a word, too."""
-    from plateau_interp.types import Intervention
+    from plateau_interp.interventions.attached import Intervention
 
     name, _, rest = text.partition(":")
     hints = get_type_hints(plugin(kind, name))

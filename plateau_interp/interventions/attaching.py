@@ -1,40 +1,41 @@
 """`intervening`: attach interventions to a model, let them act, put everything back, and say what they did.
 
-An intervention is anything with ``attach(model)``, a context manager that yields a receipt. If the receipt has a
-``dial``, whoever attached it turns it up: `intervening` to 1, a schedule to what it asks for, so that nothing acts
-before its time. Activation edits build on `editing`, schedules on `listening`; both are for authors of interventions.
-The ready-made ones are in `plateau_interp.hooks`. To only look at activations, use TransformerLens's
-``run_with_cache``: it needs nothing of this.
+An intervention is anything with ``attach(model)``, a context manager that yields an `Attached`; whoever attached it
+turns its dial up: `intervening` to 1, a schedule to what it asks for, so that nothing acts before its time. Activation
+edits build on `editing`, schedules on `plateau_interp.interventions.clock`; both are for authors of interventions. The
+ready-made ones are in `plateau_interp.hooks`. To only look at activations, use TransformerLens's ``run_with_cache``:
+it needs nothing of this.
 """
 
 import atexit
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from weakref import WeakSet
 
+import torch
 from torch import Tensor
 
-from plateau_interp.interventions.receipts import (
-    ActivationEdit,
-    EditReceipt,
-    complaints,
-    intervention_state,
-    load_intervention_state,
+from plateau_interp.interventions.attached import (
+    Attached,
+    CountedAttached,
+    Intervention,
+    Receipt,
+    check_intervention,
+    entering,
 )
-from plateau_interp.types import HookedModel, Intervention, Receipt
+from plateau_interp.interventions.receipts import EditReceipt, holds_infinities
+from plateau_interp.types import HookedModel
 
-__all__ = [
-    "InterventionWarning",
-    "check_intervention",
-    "editing",
-    "hooking",
-    "intervening",
-    "intervention_state",
-    "load_intervention_state",
-]
+__all__ = ["ActivationEdit", "EditAttached", "InterventionWarning", "attaching", "editing", "hooking", "intervening"]
 
+ActivationEdit = Callable[..., Tensor]
+"""``edit(act, *, hook) -> act``: a new tensor of the same shape and dtype, made without writing to the old one."""
+
+
+FRAMES = 3
+"""From a warning to the user's with statement: the generator of the context, contextlib's ``__exit__``, the user."""
 
 _open: WeakSet[ExitStack] = WeakSet()
 
@@ -59,11 +60,13 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
 
     They act in the order given where they meet at a hook point, those of an outer context before those of an inner one;
     across hook points the model's own order holds. Names, layers and heads are resolved here, once; afterwards hooks
-    stay where they are. Everything is put back on exit, also after an exception.
+    stay where they are. Everything is put back on exit, also after an exception. In a training loop of your own call
+    ``advance(model, step=...)`` before each forward: schedules know the step by nothing else.
 
     On a regular exit an `InterventionWarning` reports each intervention that could have acted and never did (also when
-    no forward was made; a schedule whose time did not come is not reported), and hooks that somebody removed inside,
-    such as a stray ``model.reset_hooks()``. While an exception is on its way nothing is reported.
+    no forward was made; a schedule whose time did not come is not reported), a schedule that nobody told a step, and
+    hooks that somebody removed inside, such as a stray ``model.reset_hooks()``. While an exception is on its way
+    nothing is reported.
 
     A ``copy.deepcopy`` of the model made inside goes on being edited: its hooks are copies that only its own
     ``reset_hooks()`` takes away. A model that was compiled and called before may pass by hooks that come now: enter
@@ -71,13 +74,14 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
 
     Args:
         model: any HookedTransformer.
-        interventions: see `plateau_interp.hooks`, or your own.
+        interventions: see `plateau_interp.hooks`, or your own; none, as of an empty plan, changes nothing.
 
     Yields:
         One receipt an intervention, in order; they stay readable after the context.
 
     Raises:
-        ValueError: on entry, for a name, layer, head or parameter the model does not have, with the nearest it has.
+        ValueError: on entry, if the model is forgotten, and for a name, layer, head or parameter that it does not have,
+            with the nearest it has.
 
     Example:
         >>> import torch
@@ -92,39 +96,108 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         >>> receipt.fired, receipt.rows, receipt.entries
         (1, 15, 240)
     """
-    for intervention in interventions:
-        check_intervention(intervention)
-    with ExitStack() as stack:
-        _open.add(stack)
-        receipts = tuple(_enter(stack, intervention, model) for intervention in interventions)
-        yield receipts
-    for intervention, receipt in zip(interventions, receipts, strict=True):
-        for complaint in complaints(receipt):
-            # frames: this generator, contextlib's __exit__, the user's with statement
-            warnings.warn(f"{intervention!r} {complaint}", InterventionWarning, stacklevel=3)
-
-
-def _enter(stack: ExitStack, intervention: Intervention, model: HookedModel) -> Receipt:
-    receipt = stack.enter_context(intervention.attach(model))
-    if hasattr(receipt, "dial"):
-        receipt.dial(1.0)
-    return receipt
-
-
-def check_intervention(value: object) -> None:
-    """Refuse what is no intervention, a class of them among it.
-
-    Raises:
-        ValueError: with an example of one.
-    """
-    if isinstance(value, type) or not isinstance(value, Intervention):
-        raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {value!r}")
+    _check(model, interventions)
+    with _holding(model, interventions) as attached:
+        yield tuple(one.receipt for one in attached)
+    for complaint in _complaints(attached):
+        warnings.warn(complaint, InterventionWarning, stacklevel=FRAMES)
 
 
 @contextmanager
-def editing(
-    model: HookedModel, intervention: Intervention, edits: Mapping[str, ActivationEdit]
-) -> Iterator[EditReceipt]:
+def attaching(model: HookedModel, *interventions: Intervention) -> Iterator[tuple[Attached, ...]]:
+    """Like `intervening`, for those who need more than receipts: the dials, or the memory that a checkpoint holds.
+
+    Yields:
+        What stands for each intervention while it is attached, in order. See `attached_state`.
+
+    Raises:
+        ValueError: as `intervening`.
+
+    Example:
+        >>> import torch
+        >>> from plateau_interp.hooks import FixAttention, When
+        >>> from plateau_interp.interventions.attached import attached_state
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with attaching(model, When(FixAttention(), since="loss < 2")) as attached:
+        ...     list(attached_state(attached))
+        ['0.when']
+    """
+    _check(model, interventions)
+    with _holding(model, interventions) as attached:
+        yield attached
+    for complaint in _complaints(attached):
+        warnings.warn(complaint, InterventionWarning, stacklevel=FRAMES)
+
+
+def _check(model: object, interventions: Sequence[object]) -> None:
+    if isinstance(model, Intervention) or not isinstance(model, torch.nn.Module):
+        raise ValueError(f"expected a model first, as in intervening(model, intervention); got {model!r}")
+    for intervention in interventions:
+        if isinstance(intervention, list | tuple):
+            raise ValueError(f"give interventions one by one, as in intervening(model, *plan); got {intervention!r}")
+        check_intervention(intervention)
+
+
+@contextmanager
+def _holding(model: HookedModel, interventions: Sequence[Intervention]) -> Iterator[tuple[Attached, ...]]:
+    """Everything attached and turned on, without a word on the way out."""
+    with ExitStack() as stack:
+        _open.add(stack)
+        yield tuple(_turned_on(stack.enter_context(entering(model, one))) for one in interventions)
+
+
+def _turned_on(attached: Attached) -> Attached:
+    # One after the other: a transplant or freeze acts before the next intervention is attached.
+    attached.dial(1.0)
+    return attached
+
+
+def _complaints(attached: Sequence[Attached]) -> list[str]:
+    return [f"{one.intervention!r} {complaint}" for one in attached for complaint in one.complaints()]
+
+
+class EditAttached(CountedAttached):
+    """An edit of activations while it is attached.
+
+    A strength between 0 and 1 gives ``act + strength * (edit(act) - act)``.
+
+    Args:
+        intervention: who edits.
+        sites: full names of the hook points.
+    """
+
+    receipt: EditReceipt
+
+    def __init__(self, intervention: object, sites: Sequence[str]) -> None:
+        # Attention scores hold -inf, which cannot be interpolated.
+        gradual = not any(holds_infinities(name) for name in sites)
+        super().__init__(intervention, receipt=EditReceipt(repr(intervention), tuple(sites)), gradual=gradual)
+
+    def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
+        """The edit as a hook function that obeys the dial and is counted."""
+
+        def hook_function(act: Tensor, *, hook: Any) -> Tensor | None:
+            strength = self.strength
+            if strength == 0.0:
+                return None
+            edited = edit(act, hook=hook)
+            if edited.shape != act.shape or edited.dtype != act.dtype:
+                raise ValueError(
+                    f"{self.intervention!r} made {edited.dtype} {tuple(edited.shape)} of {act.dtype} "
+                    f"{tuple(act.shape)} at {hook.name}; an edit keeps shape and dtype"
+                )
+            if strength != 1.0:
+                edited = torch.lerp(act, edited, strength)
+            self.receipt.note(hook.name, act.detach(), edited.detach())
+            return edited
+
+        return hook_function
+
+
+@contextmanager
+def editing(model: HookedModel, intervention: object, edits: Mapping[str, ActivationEdit]) -> Iterator[EditAttached]:
     """Run edits at hook points while the context is open: what the ``attach`` of an activation edit returns.
 
     Args:
@@ -133,11 +206,27 @@ def editing(
         edits: the edit of each hook point, by full name; resolve names with `resolve_hook_points` first.
 
     Yields:
-        The receipt.
+        The edit's live side, turned off.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> @dataclass(frozen=True, eq=False)
+        ... class Shrink:
+        ...     factor: float
+        ...     def attach(self, model):
+        ...         return editing(model, self, {"hook_embed": lambda act, hook: self.factor * act})
+        >>> model = toy_model(MovingWindowSum(n=4), d_model=32)
+        >>> with intervening(model, Shrink(0.5)) as (receipt,):
+        ...     logits = model(torch.zeros(1, 8, dtype=torch.long))
+        >>> receipt.fired, receipt.rows
+        (1, 8)
     """
-    receipt = EditReceipt(intervention, tuple(edits))
-    with hooking(model, {name: receipt.wrap(edit) for name, edit in edits.items()}) as receipt.lost:
-        yield receipt
+    attached = EditAttached(intervention, tuple(edits))
+    with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
+        yield attached
 
 
 @contextmanager

@@ -1,9 +1,16 @@
 """Activation caching while training: named hook points at chosen steps, streamed to disk and read back lazily.
 
+```text
+FOLDER/<step>/<hook point>.safetensors    one activation; with a label <hook point>@<label>.safetensors
+FOLDER/origin-<32 hexadecimal digits>     whose recordings these are: an empty file with a name
+```
+
 For a single forward in memory use TransformerLens's ``run_with_cache``; this is for tensors through time, of which no
 two are in memory at once.
 """
 
+import re
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,30 +18,33 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.checks import check_whole, freeze_names
+from plateau_interp.checks import check_whole, freeze_names, listed
 from plateau_interp.files import write_atomically
+from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
-from plateau_interp.interventions.clock import listening
+from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.session import Session, session
 from plateau_interp.types import HookedModel
 
 __all__ = ["Capture", "CaptureReceipt", "Captured"]
 
+LABEL = re.compile(r"[A-Za-z0-9_-]+")
+
 
 @dataclass(eq=False)
-class CaptureReceipt:
-    """How often a capture recorded a tensor, and how many bytes it wrote."""
+class CaptureReceipt(Receipt):
+    """How often a capture recorded a tensor (``fired``), and how many bytes it wrote."""
 
-    fired: int = 0
     n_bytes: int = 0
-    was_due: bool = False
 
-    def complaints(self) -> list[str]:
-        """A recording that was due and never came; a step that was not due is no complaint."""
-        return ["never recorded: no forward reached its hook points"] if self.was_due and not self.fired else []
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{super().describe()}: {self.n_bytes} bytes"
 
 
 @dataclass(frozen=True)
@@ -43,17 +53,24 @@ class Capture:
 
     Attach it with `intervening`, or give it to `train`, among edits: one that comes before an edit of the same hook
     point records the tensor as it was, one that comes after it the edited one. Of each due step the first forward is
-    recorded, in training the one on the training batch; the meter's decoding is not.
+    recorded, in training the one on the training batch; the meter's decoding is not. In a training loop of your own
+    call ``advance(model, step=step)`` before each forward: the step is known by nothing else.
+
+    A folder belongs to the model whose activations it holds first, and to the run that trains it: resumed, or forked
+    with the same interventions, it goes on there, and a step that is made again is recorded again. Anything else is
+    refused before it has written a byte.
 
     Args:
         names: hook points; a ``*`` stands for anything, as in ``blocks.*.attn.hook_pattern``.
-        out: the folder to write to; an older recording of the same step is replaced.
+        out: the folder to write to.
         every: record at steps divisible by this.
         sequences: record only the first so many sequences of a batch; None for all.
+        label: a word that tells two captures of one hook point and folder apart, such as "before" and "after" an edit.
 
     Raises:
-        ValueError: on construction, for a number that is not whole or below 1, or no name; on attaching, for a hook
-            point that is not there.
+        ValueError: on construction, for a number that is not whole or below 1, no name, or a label that is no word; on
+            attaching, for a hook point that is not there, or one that another `Capture` of this model writes to the
+            same folder without another label; at the first recording, for a folder that is another's.
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
@@ -66,6 +83,7 @@ class Capture:
     out: str
     every: int = 1
     sequences: int | None = None
+    label: str | None = None
 
     name: ClassVar[str] = "capture"
 
@@ -73,52 +91,168 @@ class Capture:
         if isinstance(self.names, str):
             raise ValueError(f"names must be several hook points, such as ({self.names!r},); got one string")
         freeze_names(self, "names")
+        if not isinstance(self.out, str | Path) or not str(self.out):
+            raise ValueError(f"out must be a folder, such as 'runs/captured'; got {self.out!r}")
+        object.__setattr__(self, "out", str(self.out))
         check_whole(self, "every", least=1)
         if self.sequences is not None:
             check_whole(self, "sequences", least=1)
+        if self.label is not None and not (isinstance(self.label, str) and LABEL.fullmatch(self.label)):
+            raise ValueError(f"label must be a word of letters, digits, - and _, such as 'before'; got {self.label!r}")
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[CaptureReceipt]:
+    def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
         """Record while the context is open."""
-        names = resolve_hook_points(model, self.names)
-        receipt = CaptureReceipt()
-        folder = Path(self.out)
-        now, missing = [0], set[str]()
-        told: list[int] = []
+        attached = AttachedCapture(self, resolve_hook_points(model, self.names), session(model))
+        with (
+            attached.recordings.claiming(attached.places, self),
+            listening(model, attached.begin) as step,
+            hooking(model, dict.fromkeys(attached.sites, attached.record)) as attached.lost,
+        ):
+            attached.begin(step, {})
+            yield attached
 
-        def begin(step: int, metrics: Mapping[str, float]) -> None:
-            now[0] = step
-            is_due = step % self.every == 0
-            missing.clear()
-            missing.update(names if is_due else ())
-            # Whether the step before the first `advance` was due counts only if that never comes.
-            receipt.was_due = is_due or (receipt.was_due and len(told) > 1)
-            told.append(step)
 
-        def record(act: Tensor, *, hook: Any) -> None:
-            if hook.name not in missing:
-                return
-            missing.discard(hook.name)
-            content = safetensors.torch.save({"activation": act.detach()[: self.sequences].contiguous()})
-            write_atomically(folder / str(now[0]) / f"{hook.name}.safetensors", content)
-            receipt.fired += 1
-            receipt.n_bytes += len(content)
+class _Recordings:
+    """What the captures of one model share: which places they write to now, and what makes a folder theirs."""
 
-        with listening(model, begin) as step, hooking(model, dict.fromkeys(names, record)):
-            begin(step, {})
-            yield receipt
+    def __init__(self) -> None:
+        self.places: set[tuple[Path, str]] = set()
+        self.origins: dict[Path, str] = {}
+
+    def origin(self, folder: Path) -> str:
+        """32 hexadecimal digits that say whose the recordings in a folder are."""
+        return self.origins.setdefault(folder, secrets.token_hex(16))
+
+    @contextmanager
+    def claiming(self, places: set[tuple[Path, str]], capture: Capture) -> Iterator[None]:
+        """Have places to oneself while the context is open.
+
+        Raises:
+            ValueError: if another capture writes to one of them.
+        """
+        taken = sorted(name for _, name in places & self.places)
+        if taken:
+            raise ValueError(
+                f"two Captures write {listed(taken)} to {capture.out}: "
+                "give one of them another folder, or a label, such as label='after'"
+            )
+        self.places |= places
+        try:
+            yield
+        finally:
+            self.places -= places
+
+
+class AttachedCapture(CountedAttached):
+    """The live side of a `Capture`; a strength above 0 records. It remembers whose its folder is."""
+
+    receipt: CaptureReceipt
+
+    def __init__(self, capture: Capture, names: tuple[str, ...], of: Session) -> None:
+        super().__init__(capture, receipt=CaptureReceipt(repr(capture), names))
+        self.recordings = of.slot(_Recordings)
+        self._capture = capture
+        self._session = of
+        self._folder = Path(capture.out).resolve()
+        self._step = 0
+        self._n_told = -1  # the first `begin` is that of attaching
+        self._missing: set[str] = set()
+        self._was_due = self._was_missed = self._is_owner = self._takes_unsigned = False
+
+    @property
+    def was_on(self) -> bool:
+        """Whether a step was due; under a schedule none need have been."""
+        return self._was_due and self.receipt.active_steps is None and super().was_on
+
+    @property
+    def places(self) -> set[tuple[Path, str]]:
+        """Folder and file name of each hook point."""
+        return {(self._folder, _file_name(name, self._capture.label)) for name in self.sites}
+
+    def begin(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A training step begins."""
+        is_due = step % self._capture.every == 0
+        self._step, self._missing = step, set(self.sites if is_due else ())
+        # Whether the step before the first `advance` was due counts only if that never comes.
+        self._was_due = is_due or (self._was_due and self._n_told > 0)
+        self._n_told += 1
+
+    def record(self, act: Tensor, *, hook: Any) -> None:
+        """Write an activation, if this forward's is the one to be recorded."""
+        if not self.strength:
+            return
+        if hook.name not in self._missing:
+            self._was_missed = True
+            return
+        self._missing.discard(hook.name)
+        content = safetensors.torch.save({"activation": act.detach()[: self._capture.sequences].contiguous()})
+        if not self._is_owner:
+            self._own_folder()
+        write_atomically(self._folder / str(self._step) / _file_name(hook.name, self._capture.label), content)
+        self.receipt.fired += 1
+        self.receipt.n_bytes += len(content)
+
+    def state(self) -> dict[str, Tensor]:
+        """What makes the folder this model's."""
+        return {"origin": torch.tensor([*bytes.fromhex(self.recordings.origin(self._folder))], dtype=torch.uint8)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on in the folder of the run that this goes on with."""
+        self._takes_unsigned = "origin" not in state  # a run from before folders knew whose they are
+        if not self._takes_unsigned:
+            self.recordings.origins[self._folder] = bytes(state["origin"].tolist()).hex()
+
+    def complaints(self) -> list[str]:
+        """A recording that was due and never came, and a loop that tells no step."""
+        untold = [f"recorded one forward alone: {UNTOLD}"] if self._was_missed and not self._session.was_told else []
+        return [*super().complaints(), *untold]
+
+    def _own_folder(self) -> None:
+        """Sign the folder, unless it is signed.
+
+        Raises:
+            ValueError: if it is another's; nothing is written then.
+        """
+        own = f"origin-{self.recordings.origin(self._folder)}"
+        there = _signatures(self._folder)
+        unsigned = not (there or self._takes_unsigned) and self._folder.is_dir() and Captured(self._folder).steps
+        if unsigned or there - {own}:
+            raise ValueError(
+                f"{self._capture.out} holds what another run, or another model, captured; nothing was written: "
+                "give this Capture another folder, or remove that one first"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / own).touch()
+        if _signatures(self._folder) != {own}:  # another process signed between the look and the touch
+            (self._folder / own).unlink()
+            raise ValueError(f"{self._capture.out} was taken by another run at the same time; nothing was written")
+        self._is_owner = True
+
+
+def _signatures(folder: Path) -> set[str]:
+    return {file.name for file in folder.glob("origin-*")}
+
+
+def _file_name(name: str, label: str | None) -> str:
+    return f"{name}.safetensors" if label is None else f"{name}@{label}.safetensors"
 
 
 class Captured(Mapping[tuple[int, str], Tensor]):
     """What a `Capture` wrote: a mapping from (step, hook point) to the activation, read from disk when asked for.
+
+    Args:
+        path: the capture's folder.
+        label: of the capture, where several of one hook point write there; None for those without one.
 
     Raises:
         ValueError: if the folder is not there.
         KeyError: for a step or hook point that was not recorded; the message says what was.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, label: str | None = None) -> None:
         self.path = Path(path)
+        self.label = label
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder; a Capture makes one")
 
@@ -129,16 +263,26 @@ class Captured(Mapping[tuple[int, str], Tensor]):
 
     def names(self, step: int) -> list[str]:
         """Hook points recorded at a step, sorted."""
-        return sorted(
-            file.name.removesuffix(".safetensors") for file in (self.path / str(step)).glob("[!.]*.safetensors")
-        )
+        found = [
+            file.name.removesuffix(".safetensors").partition("@")
+            for file in (self.path / str(step)).glob("[!.]*.safetensors")
+        ]
+        return sorted(name for name, _, label in found if label == (self.label or ""))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of all captures in the folder that have one, sorted."""
+        stems = {file.stem for file in self.path.glob("*/[!.]*@*.safetensors")}
+        return sorted({stem.partition("@")[2] for stem in stems})
 
     def __getitem__(self, key: tuple[int, str]) -> Tensor:
         step, name = key
-        file = self.path / str(step) / f"{name}.safetensors"
+        file = self.path / str(step) / _file_name(name, self.label)
         if not file.exists():
+            labels = f"; labels are {self.labels}" if self.labels else ""
             raise KeyError(
                 f"{name} at step {step} is not recorded; steps are {self.steps}, of step {step} {self.names(step)}"
+                f"{labels}"
             )
         try:
             return safetensors.torch.load_file(file)["activation"]

@@ -1,36 +1,58 @@
 """The training clock of a model: `advance` tells it the step, what is attached and `listening` hears it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
+from types import MappingProxyType
 from typing import Any
-from weakref import WeakKeyDictionary
 
+from plateau_interp.interventions.session import Listener, Session, session
 from plateau_interp.types import HookedModel
 
-__all__ = ["Listener", "advance", "listening"]
+__all__ = ["UNTOLD", "ForwardWatch", "advance", "listening", "watching_forwards"]
 
-Listener = Callable[[int, Mapping[str, float]], Callable[[], None] | None]
-"""Hears the step and the latest metrics; what it returns is called when all have heard them."""
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
-
-_listeners: WeakKeyDictionary[Any, list[Listener]] = WeakKeyDictionary()
-
-
-_steps: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+UNTOLD = "nobody told this model a step; call advance(model, step=...)"
+"""The end of a complaint of those who wait for a step."""
 
 
-def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] | None = None) -> None:
-    """Tell the schedules attached to a model that a training step begins.
+def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOTHING) -> None:
+    """Tell what is attached to a model that a training step begins.
 
-    `plateau_interp.training.loop.train` calls it; call it yourself in a training loop of your own.
+    `plateau_interp.training.loop.train` calls it; call it yourself in a training loop of your own, before the forward:
+    schedules and `Capture` know the step by nothing else.
 
     Args:
         model: the model in training.
         step: number of updates made so far.
-        metrics: the latest measurements, usually those of the step before; none by default.
+        metrics: the latest measurements, usually those of the step before; read only by those who ask.
+
+    Raises:
+        ValueError: for a step that is no whole number from 0 on.
+
+    Example:
+        >>> import torch
+        >>> from plateau_interp import hooks, intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> model = toy_model(task, d_model=32)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with intervening(model, hooks.During(hooks.BiasAttention(), start=2)) as (receipt,):
+        ...     for step in range(5):
+        ...         advance(model, step=step)
+        ...         batch = task.sample(8, generator=torch.Generator().manual_seed(step))
+        ...         optimizer.zero_grad()
+        ...         task.loss(model(batch.inputs), batch).backward()
+        ...         optimizer.step()
+        >>> receipt.fired, receipt.active_steps
+        (3, 3)
     """
-    _steps[model] = step
-    for settle in [listener(step, metrics or {}) for listener in tuple(_listeners.get(model, ()))]:
+    if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
+        raise ValueError(f"step must be the number of updates made so far, 0 or more; got {step!r}")
+    clock = session(model)
+    clock.step, clock.was_told = int(step), True
+    for settle in [listener(clock.step, metrics) for listener in tuple(clock.listeners)]:
         if settle is not None:
             settle()
 
@@ -45,10 +67,47 @@ def listening(model: HookedModel, listener: Listener) -> Iterator[int]:
     Yields:
         The step the model was last told; 0 if it never was.
     """
-    listeners = _listeners.setdefault(model, [])
-    listeners.append(listener)
+    clock = session(model)
+    clock.listeners.append(listener)
     try:
-        yield _steps.get(model, 0)
+        yield clock.step
     finally:
         # By identity: two schedules may be equal, and contexts of generators do not always close in reverse order.
-        listeners[:] = [kept for kept in listeners if kept is not listener]
+        clock.listeners[:] = [kept for kept in clock.listeners if kept is not listener]
+
+
+class ForwardWatch:
+    """Whether a model was called while somebody waited for a step, and was never told one.
+
+    Attributes:
+        was_called: whether there was a forward.
+    """
+
+    def __init__(self, clock: Session) -> None:
+        self.was_called = False
+        self._clock = clock
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether there was a forward, and no step was told before, in or after it."""
+        return self.was_called and not self._clock.was_told
+
+
+@contextmanager
+def watching_forwards(model: HookedModel) -> Iterator[ForwardWatch]:
+    """Notice whether the model is called while the context is open; for those who wait for a step.
+
+    Calls through ``run_with_hooks`` and ``run_with_cache``, which nobody trains with, pass it by.
+    """
+    module: Any = model
+    watch = ForwardWatch(session(model))
+
+    def note(module: Any, args: Any) -> None:
+        watch.was_called = True
+        handle.remove()  # once is enough, and later calls cost nothing
+
+    handle = module.register_forward_pre_hook(note)
+    try:
+        yield watch
+    finally:
+        handle.remove()

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from plateau_interp.checks import listed
 from plateau_interp.codec import decode, encode
-from plateau_interp.types import HookedModel, Intervention
+from plateau_interp.interventions.attached import Intervention, entering
+from plateau_interp.types import HookedModel
 
 __all__ = ["Plan", "brief"]
 
@@ -61,10 +62,10 @@ class Plan:
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
     def describe(self, model: HookedModel | None = None) -> str:
-        """What will act, in order; with a model also where, resolved as on entry (nothing is attached).
+        """What will act, in order; with a model also where: each is attached to it for a moment, and turned off.
 
         Raises:
-            ValueError: for a name, layer, head or parameter the model does not have.
+            ValueError: as `intervening` on entry.
         """
         return "\n".join(
             f"{number}. {brief(intervention)}{_where(intervention, model)}"
@@ -116,8 +117,9 @@ def brief(value: Any) -> str:
 def _where(intervention: Intervention, model: HookedModel | None) -> str:
     if model is None:
         return ""
-    sites = tuple(getattr(intervention, "sites", lambda model: ())(model))
-    return f"\n   at {listed(sites, most=16)}" if sites else "\n   at places it finds when attached"
+    with entering(model, intervention) as attached:
+        sites = attached.sites
+    return f"\n   at {listed(sites, most=16)}" if sites else "\n   at places that it does not name"
 
 
 def _key(value: Any) -> Any:

@@ -1,92 +1,29 @@
-"""Receipts: what an intervention did, counted where it acts and read when somebody asks.
+"""What an edit of activations did, counted where it acts and read when somebody asks.
 
-Counting keeps everything on the device. The dial by which schedules switch an intervention is here too, because the
-receipt is the live side of an otherwise immutable value.
+Counting keeps everything on the device. What every receipt has is in `plateau_interp.interventions.attached`.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import listed
-from plateau_interp.types import Intervention, Receipt
+from plateau_interp.interventions.attached import Receipt
 
-__all__ = [
-    "ActivationEdit",
-    "DialledReceipt",
-    "EditReceipt",
-    "InterventionReceipt",
-    "complaints",
-    "intervention_state",
-    "load_intervention_state",
-]
-
-ActivationEdit = Callable[..., Tensor]
-"""``edit(act, *, hook) -> act``: a new tensor of the same shape and dtype, made without writing to the old one."""
+__all__ = ["EditReceipt", "holds_infinities"]
 
 
 @dataclass(eq=False)
-class InterventionReceipt:
-    """What an intervention did, and the dial by which schedules switch it.
-
-    Attributes:
-        intervention: whose receipt this is.
-        sites: the hook points or parameters it acts at.
-        fired: how often it acted.
-        strength: 0 is off, 1 is the whole effect; what lies between is up to the intervention.
-        idle: whether a schedule has kept it off all the time; that it never fired is then no surprise.
-        lost: hook points from which somebody else removed the hook; known on exit.
-    """
-
-    intervention: Intervention = field(repr=False)
-    sites: tuple[str, ...]
-    fired: int = 0
-    strength: float = 1.0
-    idle: bool = False
-    lost: Sequence[str] = ()
-
-    @property
-    def gradual(self) -> bool:
-        """Whether strengths between 0 and 1 mean something."""
-        return True
-
-    def dial(self, strength: float) -> None:
-        """Set the strength; schedules call this."""
-        self.strength = strength
-
-    def complaints(self) -> list[str]:
-        """Why the intervention was not what it seems: it never fired, its hooks are gone."""
-        found = []
-        if not (self.fired or self.idle):
-            found.append(f"never fired: nothing reached {listed(self.sites)} while it was on")
-        if self.lost:
-            found.append(f"lost its hooks at {listed(self.lost)}, perhaps to a stray model.reset_hooks()")
-        return found
-
-    def describe(self) -> str:
-        """One line for people."""
-        return f"{self.intervention!r} fired {self.fired} times at {listed(self.sites)}"
-
-
-@dataclass(eq=False)
-class EditReceipt(InterventionReceipt):
+class EditReceipt(Receipt):
     """What an activation edit did. Reading a number waits for the device; collecting it does not.
 
-    ``fired`` counts edited tensors: one a forward and hook point, more where a hook point fires more often. A strength
-    between 0 and 1 gives ``act + strength * (edit(act) - act)``.
+    ``fired`` counts edited tensors: one a forward and hook point, more where a hook point fires more often.
     """
 
     _squares: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _touched: dict[tuple[str, torch.Size], list[Any]] = field(default_factory=dict, repr=False)
-
-    @property
-    def gradual(self) -> bool:
-        """Attention scores hold -inf, which cannot be interpolated."""
-        return not any(_holds_infinities(name) for name in self.sites)
 
     @property
     def rows(self) -> int:
@@ -119,30 +56,12 @@ class EditReceipt(InterventionReceipt):
             f"root-mean-square change {self.change:.3g}"
         )
 
-    def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
-        """The edit as a hook function that obeys the dial and is counted here."""
-
-        def hook_function(act: Tensor, *, hook: Any) -> Tensor | None:
-            if self.strength == 0.0:
-                return None
-            edited = edit(act, hook=hook)
-            if edited.shape != act.shape or edited.dtype != act.dtype:
-                raise ValueError(
-                    f"{self.intervention!r} made {edited.dtype} {tuple(edited.shape)} of {act.dtype} "
-                    f"{tuple(act.shape)} at {hook.name}; an edit keeps shape and dtype"
-                )
-            if self.strength != 1.0:
-                edited = torch.lerp(act, edited, self.strength)
-            self._note(hook.name, act.detach(), edited.detach())
-            return edited
-
-        return hook_function
-
     @torch.no_grad()
-    def _note(self, name: str, before: Tensor, after: Tensor) -> None:
+    def note(self, name: str, before: Tensor, after: Tensor) -> None:
+        """Count one firing at a hook point: the activation before and after it, of one shape."""
         self.fired += 1
         delta = after - before
-        if _holds_infinities(name):
+        if holds_infinities(name):
             delta = delta.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         square = torch.linalg.vector_norm(delta, dtype=torch.promote_types(delta.dtype, torch.float32)).square()
         self._squares[name] = self._squares[name] + square if name in self._squares else square
@@ -154,98 +73,6 @@ class EditReceipt(InterventionReceipt):
             touched[1:] = _larger(touched[1], rows), _larger(touched[2], heads), touched[3] + entries
         else:
             touched[0] += 1
-
-
-class DialledReceipt:
-    """The receipt of a wrapper that turns another intervention up and down, such as a schedule.
-
-    Everything that is not defined here is read from the wrapped intervention's receipt. A new one has not turned
-    anything yet: who attached the wrapper dials it.
-
-    Args:
-        receipt: of the wrapped intervention, just attached.
-        needs: the strengths the wrapper will ask for: "switch" for 0 and 1 alone, "fractions" for any between.
-
-    Raises:
-        ValueError: if the wrapped intervention cannot do that.
-    """
-
-    def __init__(self, receipt: Receipt, *, needs: Literal["switch", "fractions"]) -> None:
-        self.receipt = cast(Any, receipt)
-        if not hasattr(self.receipt, "dial"):
-            raise ValueError(f"{receipt!r} has no dial(): its intervention cannot be switched by another")
-        if needs == "fractions" and not self.receipt.gradual:
-            raise ValueError(f"{self.receipt.intervention!r} is on or off; it cannot act by degrees")
-        self._own = self._outer = 1.0
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "receipt":  # not set yet: the constructor failed, or a copy is being made
-            raise AttributeError(name)
-        return getattr(self.receipt, name)
-
-    @property
-    def fired(self) -> int:
-        """How often the wrapped intervention acted."""
-        return int(self.receipt.fired)
-
-    @property
-    def idle(self) -> bool:
-        """Whether the wrapped intervention was kept off all the time."""
-        return bool(self.receipt.idle)
-
-    @idle.setter
-    def idle(self, idle: bool) -> None:
-        self.receipt.idle = idle
-
-    def turn(self, own: float) -> None:
-        """Set the wrapper's own strength."""
-        self._own = own
-        self.receipt.dial(self._own * self._outer)
-
-    def dial(self, strength: float) -> None:
-        """Set the strength that a wrapper around this one asks for; the two multiply."""
-        self._outer = strength
-        self.receipt.dial(self._own * self._outer)
-
-
-def complaints(receipt: Receipt) -> Sequence[str]:
-    """What went wrong with an intervention, by its receipt's own ``complaints()`` where it has one."""
-    if hasattr(receipt, "complaints"):
-        return list(receipt.complaints())
-    return [] if receipt.fired else ["never fired"]
-
-
-def intervention_state(receipts: Sequence[Receipt]) -> dict[str, Tensor]:
-    """What attached interventions must remember for a run to go on bit for bit, as named tensors.
-
-    Most have nothing to remember. See `load_intervention_state`.
-    """
-    return {
-        f"{index}.{name}": value
-        for index, receipt in enumerate(receipts)
-        if hasattr(receipt, "state")
-        for name, value in receipt.state().items()
-    }
-
-
-def load_intervention_state(receipts: Sequence[Receipt], state: Mapping[str, Tensor]) -> None:
-    """Give freshly attached interventions the memory of earlier ones, before the first `advance`.
-
-    Load the model's and the optimiser's state after attaching and before this: some interventions act on entry.
-
-    Raises:
-        ValueError: if the state is that of other interventions.
-    """
-    remembering = {str(index): receipt for index, receipt in enumerate(receipts) if hasattr(receipt, "load_state")}
-    strangers = sorted({key.split(".", 1)[0] for key in state} - set(remembering))
-    if strangers:
-        raise ValueError(f"the state remembers interventions {strangers}, which these do not: {list(receipts)}")
-    for index, receipt in remembering.items():
-        own = {key.split(".", 1)[1]: value for key, value in state.items() if key.split(".", 1)[0] == index}
-        try:
-            receipt.load_state(own)
-        except KeyError as missing:
-            raise ValueError(f"the state of intervention {index}, {receipt!r}, does not fit: {missing}") from None
 
 
 def _count_touched(name: str, changed: Tensor) -> tuple[Tensor | int, Tensor | int, Tensor]:
@@ -272,6 +99,6 @@ def _count_along(changed: Tensor, axis: int) -> Tensor | int:
     return changed.transpose(0, axis).flatten(1).any(dim=1).sum() if changed.ndim > axis else 0
 
 
-def _holds_infinities(name: str) -> bool:
+def holds_infinities(name: str) -> bool:
     """Whether masked entries of this activation are -inf."""
     return name.endswith("hook_attn_scores")

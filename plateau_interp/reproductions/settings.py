@@ -13,9 +13,9 @@ import pandas as pd
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.types import Intervention
 
 __all__ = ["SOLVED", "Outcome", "Setting", "first_solved"]
 

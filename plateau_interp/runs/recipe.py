@@ -16,10 +16,11 @@ import torch
 import yaml
 
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_dict
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.toy import ToyTransformer, toy_model
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
-from plateau_interp.types import AttentionKind, Intervention, OptimizerSpec, Task
+from plateau_interp.types import AttentionKind, OptimizerSpec, Task
 
 __all__ = [
     "Fork",

@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import filelock
@@ -39,15 +40,15 @@ from torch import Tensor
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import sync_folder, write_atomically, write_table
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
-from plateau_interp.interventions.capturing import Capture, CaptureReceipt
+from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.clock import advance
-from plateau_interp.interventions.receipts import intervention_state, load_intervention_state
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import Step, train
-from plateau_interp.types import Batch, HookedModel, Intervention, Receipt, Task
+from plateau_interp.types import Batch, HookedModel, Task
 
 __all__ = ["Run", "RunError"]
 
@@ -255,22 +256,27 @@ class Run:
         model = recipe.build_model(device=device)
         optimizer = recipe.optimizer.build(model.named_parameters())
         again = [_Recorded() if isinstance(one, Capture) else one for one in recipe.interventions]
-        with warnings.catch_warnings(), intervening(model, *again) as receipts:
+        with warnings.catch_warnings(), attaching(model, *again) as attached:
             # What they did was said when the parent trained; here there may be no step for them to act at.
             warnings.simplefilter("ignore", InterventionWarning)
             nearest = max(step for step in self.checkpoints if step <= at)
-            latest = self._load(nearest, model, optimizer, receipts)
+            latest = self._load(nearest, model, optimizer, attached)
             for step in self._steps(model, optimizer, start=nearest, stop=at, latest=latest):
                 latest = {"loss": step.loss, **step.metrics}
             rows = [row for row in self._rows() if row["step"] < at]
             write_atomically(fork.path / "metrics.jsonl", "".join(map(_line, rows)))
             write_atomically(fork.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-            memory = intervention_state(receipts)
+            memory = attached_state(attached)
             # What training made of the weights stays; what was done to them before any training does not.
             heritage = _weights(model if at else recipe.build_model(device=device))
             heritage = {name: tensor.clone() for name, tensor in heritage.items()}
-        kept = _kept(recipe, fork.recipe) if at else {}
-        heirs: list[Receipt] = []
+        # What was done before any training is done anew; a Capture goes on in its folder all the same.
+        kept = {
+            place: theirs
+            for place, theirs in _kept(recipe, fork.recipe).items()
+            if at or isinstance(recipe.interventions[theirs], Capture)
+        }
+        heirs: list[Attached] = []
         with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore", InterventionWarning)
             _copy_weights(model, heritage)
@@ -279,11 +285,11 @@ class Run:
             # parent had made already does not act again.
             for index, intervention in enumerate(fork.recipe.interventions):
                 before = {name: tensor.clone() for name, tensor in _weights(model).items()} if index in kept else {}
-                heirs += stack.enter_context(intervening(model, intervention))
+                heirs += stack.enter_context(attaching(model, intervention))
                 if index in kept:
                     _copy_weights(model, before)
                     own = {name: value for name, value in memory.items() if name.split(".", 1)[0] == str(kept[index])}
-                    load_intervention_state(heirs[-1:], {f"0.{name.split('.', 1)[1]}": own[name] for name in own})
+                    load_attached_state(heirs[-1:], {f"0.{name.split('.', 1)[1]}": own[name] for name in own})
             fork._save(at, model, optimizer, heirs, latest=latest)
 
     def _steps(
@@ -315,14 +321,14 @@ class Run:
         model = recipe.build_model(device=device)
         optimizer = recipe.optimizer.build(model.named_parameters())
         # Attached before the state is loaded, because some interventions change weights on entry.
-        with intervening(model, *recipe.interventions) as receipts:
-            latest = self._resume(model, optimizer, receipts)
+        with attaching(model, *recipe.interventions) as attached:
+            latest = self._resume(model, optimizer, attached)
             start = self.step
             if not self.checkpoints:
                 if recipe.fork_of is not None:
                     raise RunError(f"{self.path}: the fork was not finished; make it again with the same command")
                 write_atomically(self.path / "environment.json", json.dumps(_environment(device), indent=2) + "\n")
-                self._save(0, model, optimizer, receipts, latest={})
+                self._save(0, model, optimizer, attached, latest={})
             steps = self._steps(model, optimizer, start=start, stop=recipe.steps, latest=latest)
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
                 for step in steps:
@@ -337,11 +343,10 @@ class Run:
                         if not all(parameter.isfinite().all() for parameter in model.parameters()):
                             raise self._diverged(reached, "a weight is not finite")
                         os.fsync(file.fileno())
-                        self._save(reached, model, optimizer, receipts, latest={"loss": step.loss, **step.metrics})
+                        self._save(reached, model, optimizer, attached, latest={"loss": step.loss, **step.metrics})
                     yield step
-            for receipt in receipts:  # the last checkpoint has what training made of a transplant; this model is gone
-                if hasattr(receipt, "keep"):
-                    receipt.keep()
+            for one in attached:  # the last checkpoint has what training made of a transplant; this model is gone
+                one.keep()
 
     def _diverged(self, step: int, what: str) -> RunError:
         return RunError(f"{self.path}: training diverged at step {step}: {what}. Checkpoint {self.step} is kept")
@@ -351,7 +356,7 @@ class Run:
         step: int,
         model: ToyTransformer,
         optimizer: torch.optim.Optimizer,
-        receipts: Sequence[Receipt],
+        attached: Sequence[Attached],
         *,
         latest: Mapping[str, float],
     ) -> None:
@@ -373,17 +378,17 @@ class Run:
         state = {"format": FORMAT, "step": step, "latest": _without_nan(latest), "optimizer": scalars}
         write_atomically(temporary / "model.safetensors", safetensors.torch.save(_weights(model)))
         write_atomically(temporary / "optimizer.safetensors", safetensors.torch.save(tensors))
-        write_atomically(temporary / "interventions.safetensors", safetensors.torch.save(intervention_state(receipts)))
+        write_atomically(temporary / "interventions.safetensors", safetensors.torch.save(attached_state(attached)))
         write_atomically(temporary / "state.json", json.dumps(state, indent=2, allow_nan=False) + "\n")
         sync_folder(temporary)
         temporary.rename(folder)
         sync_folder(folder.parent)
 
     def _resume(
-        self, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
+        self, model: ToyTransformer, optimizer: torch.optim.Optimizer, attached: Sequence[Attached]
     ) -> dict[str, float]:
         """Bring everything, the metrics too, to the last checkpoint; return the numbers of the step before it."""
-        latest = self._load(self.step, model, optimizer, receipts) if self.checkpoints else {}
+        latest = self._load(self.step, model, optimizer, attached) if self.checkpoints else {}
         rows = [row for row in self._rows() if row["step"] < self.step]
         # Nothing is written before all that was there has been read and found good.
         for leftover in (self.path / "checkpoints").glob(".*.tmp"):
@@ -392,7 +397,7 @@ class Run:
         return latest
 
     def _load(
-        self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, receipts: Sequence[Receipt]
+        self, step: int, model: ToyTransformer, optimizer: torch.optim.Optimizer, attached: Sequence[Attached]
     ) -> dict[str, float]:
         """Bring everything to a checkpoint; return the numbers of the step before it."""
         folder = self.path / "checkpoints" / str(step)
@@ -401,7 +406,7 @@ class Run:
         _load_optimizer_state(
             optimizer, {**_load_tensors(folder / "optimizer.safetensors"), **state["optimizer"]}, model
         )
-        load_intervention_state(receipts, _load_tensors(folder / "interventions.safetensors"))
+        load_attached_state(attached, _load_tensors(folder / "interventions.safetensors"))
         return _with_nan(state["latest"])
 
     def _read_state(self, folder: Path) -> dict[str, Any]:
@@ -490,8 +495,20 @@ class _Recorded:
     """In the place of a `Capture` while steps are trained again: they were recorded the first time."""
 
     @contextmanager
-    def attach(self, model: HookedModel) -> Iterator[CaptureReceipt]:
-        yield CaptureReceipt()
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
+        yield _Remembering(self)
+
+
+class _Remembering(Attached):
+    """Hands on the memory of what it stands for."""
+
+    _memory: Mapping[str, Tensor] = MappingProxyType({})
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._memory)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._memory = state
 
 
 def _check_captures(recipe: Recipe, parent: Recipe) -> None:
@@ -509,7 +526,18 @@ def _check_captures(recipe: Recipe, parent: Recipe) -> None:
 
 
 def _captures(recipe: Recipe) -> list[Capture]:
-    return [intervention for intervention in recipe.interventions if isinstance(intervention, Capture)]
+    return [capture for intervention in recipe.interventions for capture in _captures_in(intervention)]
+
+
+def _captures_in(intervention: Intervention) -> Iterator[Capture]:
+    """The intervention itself, or what a schedule holds."""
+    if isinstance(intervention, Capture):
+        yield intervention
+    if dataclasses.is_dataclass(intervention) and not isinstance(intervention, type):
+        for item in dataclasses.fields(intervention):
+            inner = getattr(intervention, item.name)
+            if isinstance(inner, Intervention):
+                yield from _captures_in(inner)
 
 
 def _lineage(recipe: Recipe) -> Iterator[Recipe]:

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from plateau_interp.checks import check_fits
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
-from plateau_interp.types import HookedModel, Intervention, OptimizerSpec, Task, is_finite
+from plateau_interp.types import HookedModel, OptimizerSpec, Task, is_finite
 
 __all__ = ["LatestMetrics", "Step", "train"]
 

@@ -1,5 +1,6 @@
 """The moving-window sum as it is, which the other experiments start from: figure 2."""
 
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.statements import (
@@ -28,7 +29,7 @@ from plateau_interp.reproductions.measures import (
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.types import Intervention, OptimizerSpec, Task
+from plateau_interp.types import OptimizerSpec, Task
 
 __all__ = ["BASELINE", "FIG2", "MWS", "PANELS", "SOLUTION", "SOLUTION_SEED", "recipe"]
 

@@ -1,0 +1,131 @@
+"""Which parameters are meant: groups of them by name, patterns, functions of the name.
+
+Groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (figure 5), in TransformerLens's names:
+
+| group | parameters |
+|---|---|
+| ``"attention map"`` | queries, keys, token and position embeddings, first LayerNorms |
+| ``"attention"`` | the same, values and output projections |
+| ``"mlp"`` | MLPs, second LayerNorms, final LayerNorm, unembedding |
+| ``"embeddings"`` | token and position embeddings, final LayerNorm, unembedding |
+
+Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name. Whatever
+matches nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with
+their final code, silently leave out queries and keys.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+
+from plateau_interp.checks import listed, nearest
+from plateau_interp.types import HookedModel
+
+__all__ = ["Where", "check_where", "parameters_where"]
+
+Where = str | Callable[[str], bool]
+"""A group, a pattern over parameter names, or a function of the name."""
+
+# Attention with grouped queries keeps its key and value parameters under a leading underscore; what is named without
+# one there are repeated views, no parameters.
+PARTS = {
+    "queries": r"blocks\.LAYER\.attn\.(_?[Wb]_Q|q_norm\..*)",
+    "keys": r"blocks\.LAYER\.attn\.(_?[Wb]_K|k_norm\..*)",
+    "values": r"blocks\.LAYER\.attn\._?[Wb]_V",
+    "output projections": r"blocks\.LAYER\.attn\._?[Wb]_O",
+    "first norms": r"blocks\.LAYER\.ln1\..*",
+    "second norms": r"blocks\.LAYER\.ln2\..*",
+    "MLPs": r"blocks\.LAYER\.mlp\..*",
+    "token embedding": r"embed\..*",
+    "position embedding": r"pos_embed\..*",
+    "final norm": r"ln_final\..*",
+    "unembedding": r"unembed\..*",
+}
+
+GROUPS = {
+    "attention map": ("queries", "keys", "token embedding", "position embedding", "first norms"),
+    "attention": (
+        "queries",
+        "keys",
+        "values",
+        "output projections",
+        "token embedding",
+        "position embedding",
+        "first norms",
+    ),
+    "mlp": ("MLPs", "second norms", "final norm", "unembedding"),
+    "embeddings": ("token embedding", "position embedding", "final norm", "unembedding"),
+}
+
+
+def check_where(where: Any) -> None:
+    """Refuse what cannot say which parameters are meant.
+
+    Raises:
+        ValueError: for anything but a string or a function.
+    """
+    if not isinstance(where, str) and (isinstance(where, type) or not callable(where)):
+        raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {where!r}")
+
+
+def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
+    """The parameters that a group, a name pattern or a function of the name means.
+
+    Every part of a group must be there in every layer, unless the model's configuration says it has none (no position
+    embedding with rotary positions, no MLPs in a model of attention alone).
+
+    Raises:
+        ValueError: if nothing matches, or a part of a group is missing.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> list(parameters_where(toy_model(MovingWindowSum(), d_model=32), "blocks.0.attn.W_*"))
+        ['blocks.0.attn.W_Q', 'blocks.0.attn.W_O', 'blocks.0.attn.W_K', 'blocks.0.attn.W_V']
+    """
+    check_where(where)
+    parameters = dict(model.named_parameters())
+    if isinstance(where, str) and where in GROUPS:
+        names = {name for part in GROUPS[where] for name in _part(model, part, parameters, group=where)}
+    elif isinstance(where, str):
+        names = {name for name in parameters if name == where or fnmatchcase(name, where)}
+    else:
+        names = {name for name in parameters if where(name)}
+    if not names:
+        hint = (
+            nearest(where, [*GROUPS, *parameters]) if isinstance(where, str) else f"there are {listed([*parameters])}"
+        )
+        raise ValueError(f"{where!r} means no parameter of the model; {hint}")
+    return {name: parameter for name, parameter in parameters.items() if name in names}
+
+
+def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group: str) -> list[str]:
+    """The parameters of one part of a group; an error if it is missing in a layer that should have it."""
+    names: list[str] = []
+    layers = range(model.cfg.n_layers) if "LAYER" in PARTS[part] else [0]
+    for layer in layers:
+        pattern = re.compile(PARTS[part].replace("LAYER", str(layer)))
+        matched = [name for name in parameters if pattern.fullmatch(name)]
+        if not matched and not _may_lack(model.cfg, part):
+            place = f" in layer {layer}" if "LAYER" in PARTS[part] else ""
+            raise ValueError(
+                f"group {group!r} needs {part}, but the model has none{place}; it has {', '.join(parameters)}"
+            )
+        names += matched
+    return names
+
+
+def _may_lack(cfg: Any, part: str) -> bool:
+    """Whether a model of this configuration is right to have no such parameters."""
+    if part == "position embedding":
+        return cfg.positional_embedding_type not in ("standard", "shortformer")
+    if cfg.attn_only and part in ("MLPs", "second norms"):
+        return True
+    # Blocks with attention and MLP side by side feed both from the first norm.
+    if part == "second norms" and getattr(cfg, "parallel_attn_mlp", False):
+        return True
+    # LNPre and RMSPre, what weight processing leaves, divide by the norm and have nothing to train.
+    return part.endswith(("norm", "norms")) and cfg.normalization_type not in ("LN", "RMS")
