@@ -1,4 +1,4 @@
-"""Outcomes of runs, made by hand, for the tests of measures and claims."""
+"""Outcomes of runs, made by hand, for the tests of quantities and claims."""
 
 import pandas as pd
 

@@ -16,7 +16,7 @@ PACKAGE = PROJECT / "plateau_interp"
 NAME = "plateau_interp"
 # From the ground up: a layer may import those above it in this list. Every module stands in one layer.
 LAYERS = (
-    ("types", "files", "plugins"),
+    ("types", "files", "plugins", "shapes"),
     ("checks", "codec", "metrics"),
     ("models",),
     ("interventions",),

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plateau_interp.cli import main as cli
+from plateau_interp.cli.main import main
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.reproductions import afterwards, results
+from plateau_interp.reproductions import from_checkpoints, results
 from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
-from plateau_interp.reproductions.measures import peak, steps_to
 from plateau_interp.reproductions.pictures import moves_figure
+from plateau_interp.reproductions.quantities import peak, steps_to
 from plateau_interp.reproductions.results import claims, publish, stored
 from plateau_interp.reproductions.running import collect, costs, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
@@ -209,8 +209,8 @@ def test_a_solved_run_ends_a_little_later_unless_the_whole_is_wanted():
 
 
 def test_a_run_stops_itself_when_it_may(tmp_path, monkeypatch):
-    monkeypatch.setattr("plateau_interp.reproductions.settings.SOLVED", 0.0)
-    monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED", 0.0)
+    monkeypatch.setattr("plateau_interp.reproductions.settings.SOLVED_ACCURACY", 0.0)
+    monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED_ACCURACY", 0.0)
     monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 2)
     done = train_setting(BIASED, 0, tmp_path)
     assert done.metrics.step.tolist() == [0, 1, 2]
@@ -352,10 +352,10 @@ def test_an_unknown_experiment_is_told_with_the_nearest():
 
 
 ADDED = {
-    afterwards.probe_accuracies: {"probe_test", "probe_train", "probe_test_1024"},
-    afterwards.segment_cosines: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
-    afterwards.permutation_strategies: {"alternative_0", "alternative_1", "right_counts"},
-    afterwards.copies_within_halves: {"copies_in_half_0", "copies_in_half_1"},
+    from_checkpoints.probe_accuracies: {"probe_test", "probe_train", "probe_test_1024"},
+    from_checkpoints.segment_cosines: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
+    from_checkpoints.permutation_strategies: {"alternative_0", "alternative_1", "right_counts"},
+    from_checkpoints.copies_within_halves: {"copies_in_half_0", "copies_in_half_1"},
 }
 
 
@@ -403,13 +403,13 @@ def tiny(monkeypatch):
 @pytest.mark.usefixtures("tiny")
 def test_the_command_trains_tells_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["reproduce", "tiny", "first", "--seeds", "1", "--json"]) == 0
+    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--json"]) == 0
     told = capsys.readouterr()
     answer = json.loads(told.out)
     assert answer["results"] == "runs/tiny/RESULTS.md"
     assert answer["claims"][0]["verdict"] == "holds"
     assert "step 6/6" in told.err
-    assert cli.main(["reproduce", "tiny", "first", "--seeds", "1", "--publish", "."]) == 0
+    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--publish", "."]) == 0
     told = capsys.readouterr()
     assert "It is never" in told.out
     assert "Results: RESULTS.md" in told.out
@@ -420,13 +420,13 @@ def test_the_command_trains_tells_and_goes_on(tmp_path, monkeypatch, capsys):
 @pytest.mark.usefixtures("tiny")
 def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["reproduce", "tiny", "--list"]) == 0
+    assert main(["reproduce", "tiny", "--list"]) == 0
     told = capsys.readouterr().out
     assert "first" in told
     assert "0/4" in told
     assert list(tmp_path.iterdir()) == []
     Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
-    assert cli.main(["reproduce", "tiny", "--list"]) == 0
+    assert main(["reproduce", "tiny", "--list"]) == 0
     told = capsys.readouterr()
     assert "0/4" in told.out
     assert told.err.endswith("to be moved (or use another --out): runs/tiny/base/seed-0\n")
@@ -443,7 +443,7 @@ def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsy
 )
 def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["reproduce", "tiny", *words.split()]) == 2
+    assert main(["reproduce", "tiny", *words.split()]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"plateau: {line}")
     assert told.count("\n") == 1
@@ -454,12 +454,12 @@ def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypa
 def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
-    assert cli.main(["reproduce", "tiny", "first", "--seeds", "2", "--json"]) == 2
+    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--json"]) == 2
     told = capsys.readouterr()
     assert "1 of 4 runs failed: base seed 0: runs/tiny/base/seed-0 holds a run of another recipe" in told.err
     assert len(json.loads(told.out)["claims"]) == 2
     assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny")["base"]] == [1]
-    assert cli.main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
+    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
     assert "1 of 4 runs failed" in capsys.readouterr().err
 
 

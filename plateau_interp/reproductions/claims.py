@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from plateau_interp.reproductions.measures import NEVER, Measure, median
+from plateau_interp.reproductions.quantities import NEVER, Quantity, median
 from plateau_interp.reproductions.settings import Outcome
 
-__all__ = ["Check", "Claim", "Finding", "Measured", "Ordered", "Outcomes", "Ratio", "Verdict", "Within"]
+__all__ = ["Check", "Claim", "Finding", "Ordered", "Outcomes", "Ratio", "Reported", "Verdict", "Within"]
 
 Verdict = Literal["holds", "does not hold", "unknown", "not run"]
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -44,7 +44,7 @@ class Check(Protocol):
         ...
 
     def find(self, outcomes: Outcomes) -> Finding:
-        """Measure, and say whether it holds."""
+        """Quantity, and say whether it holds."""
         ...
 
 
@@ -69,9 +69,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Within:
-    """A measure's median over the seeds lies between two bounds, both included; on demand most seeds' values, too."""
+    """A quantity's median over the seeds lies between two bounds, both included; on demand most seeds' values, too."""
 
-    measure: Measure
+    quantity: Quantity
     setting: str
     low: float = -math.inf
     high: float = math.inf
@@ -80,23 +80,23 @@ class Within:
     @property
     def expected(self) -> str:
         """The interval."""
-        low, high = self.measure.tell(self.low), self.measure.tell(self.high)
+        low, high = self.quantity.tell(self.low), self.quantity.tell(self.high)
         bounds = f"in {low} to {high}"
         if self.low == -math.inf:
             bounds = f"≤ {high}"
         elif self.high == math.inf:
             bounds = f"≥ {low}"
-        return f"{self.measure.name} {bounds}{', in four of five seeds, too' if self.most_seeds else ''}"
+        return f"{self.quantity.name} {bounds}{', in four of five seeds, too' if self.most_seeds else ''}"
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Compare the median with the bounds."""
         ours = outcomes.get(self.setting, ())
         if not ours:
             return NOT_RUN
-        values = list(_by_seed(self.measure, ours).values())
+        values = list(_by_seed(self.quantity, ours).values())
         unseen = len(ours) - len(values)
         told = f"({_seeds(len(ours))}{f', not seen in {unseen}' if unseen else ''})"
-        told = f"{self.measure.tell_all(values)} {told}" if values else told
+        told = f"{self.quantity.tell_all(values)} {told}" if values else told
         if len(values) < MAJORITY * len(ours):
             return Finding(told, "unknown")
         within = sum(self.low <= value <= self.high for value in values)
@@ -108,25 +108,25 @@ class Within:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A measure grows from setting to setting, in the medians and in at least four of five seeds of each neighbours."""
+    """A quantity grows from setting to setting, in the medians and in four of five seeds of each two neighbours."""
 
-    measure: Measure
+    quantity: Quantity
     settings: tuple[str, ...]
 
     @property
     def expected(self) -> str:
         """The settings in order."""
-        return f"{self.measure.name}: {' < '.join(self.settings)}"
+        return f"{self.quantity.name}: {' < '.join(self.settings)}"
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Compare neighbours seed by seed."""
         if not all(outcomes.get(name) for name in self.settings):
             return NOT_RUN
-        by_setting = [_by_seed(self.measure, outcomes[name]) for name in self.settings]
+        by_setting = [_by_seed(self.quantity, outcomes[name]) for name in self.settings]
         if not all(by_setting):
             return Finding("not seen", "unknown")
         told = "; ".join(
-            f"{name} {self.measure.tell_all(list(values.values()))}"
+            f"{name} {self.quantity.tell_all(list(values.values()))}"
             for name, values in zip(self.settings, by_setting, strict=True)
         )
         holds = True
@@ -144,9 +144,9 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A measure over the same seed's in another setting: its median lies between two bounds."""
+    """A quantity over the same seed's in another setting: its median lies between two bounds."""
 
-    measure: Measure
+    quantity: Quantity
     setting: str
     over: str
     low: float = 0.0
@@ -155,7 +155,7 @@ class Ratio:
     @property
     def expected(self) -> str:
         """The bounds as factors."""
-        what = f"{self.measure.name}, {self.setting} / {self.over}"
+        what = f"{self.quantity.name}, {self.setting} / {self.over}"
         if self.low == 0:
             return f"{what} ≤ {self.high:g}"
         return f"{what} ≥ {self.low:g}" if self.high == math.inf else f"{what} in {self.low:g} to {self.high:g}"
@@ -164,45 +164,45 @@ class Ratio:
         """Divide seed by seed."""
         if not outcomes.get(self.setting) or not outcomes.get(self.over):
             return NOT_RUN
-        ours, theirs = (_by_seed(self.measure, outcomes[name]) for name in (self.setting, self.over))
+        ours, theirs = (_by_seed(self.quantity, outcomes[name]) for name in (self.setting, self.over))
         shared = [seed for seed in ours if 0 < theirs.get(seed, NEVER) < NEVER]
         if len(shared) < MAJORITY * len(outcomes[self.setting]):
             return Finding(f"a number over another for {_seeds(len(shared))} alone", "unknown")
         ratios = [ours[seed] / theirs[seed] for seed in shared]
-        told = Measure("", lambda _: None, digits=2).tell_all(ratios)
+        told = Quantity("", lambda _: None, digits=2).tell_all(ratios)
         holds = self.low <= median(ratios) <= self.high
         return Finding(f"{told} ({_seeds(len(shared))})", "holds" if holds else "does not hold")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A measure whose value the paper gives nowhere that is known: reported, not judged."""
+class Reported:
+    """A quantity whose value the paper gives nowhere that is known: reported, not judged."""
 
-    measure: Measure
+    quantity: Quantity
     settings: tuple[str, ...]
 
     @property
     def expected(self) -> str:
         """That nothing is known."""
-        return f"{self.measure.name}: unknown"
+        return f"{self.quantity.name}: unknown"
 
     def find(self, outcomes: Outcomes) -> Finding:
         """Tell what was measured."""
         told = [
-            f"{name} {self.measure.tell_all(values)}"
+            f"{name} {self.quantity.tell_all(values)}"
             for name in self.settings
-            if (values := _values(self.measure, outcomes.get(name, ())))
+            if (values := _values(self.quantity, outcomes.get(name, ())))
         ]
         return Finding("; ".join(told), "unknown") if told else NOT_RUN
 
 
-def _by_seed(measure: Measure, outcomes: Sequence[Outcome]) -> dict[int, float]:
-    values = {outcome.seed: measure.of(outcome) for outcome in outcomes}
+def _by_seed(quantity: Quantity, outcomes: Sequence[Outcome]) -> dict[int, float]:
+    values = {outcome.seed: quantity.of(outcome) for outcome in outcomes}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _values(measure: Measure, outcomes: Sequence[Outcome]) -> list[float]:
-    return list(_by_seed(measure, outcomes).values())
+def _values(quantity: Quantity, outcomes: Sequence[Outcome]) -> list[float]:
+    return list(_by_seed(quantity, outcomes).values())
 
 
 def _seeds(n: int) -> str:

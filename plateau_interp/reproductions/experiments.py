@@ -25,7 +25,7 @@ class Experiment:
         title: a sentence for the head of its part of the results.
         figures: what it reproduces, in the paper's numbers.
         settings: the first is what the others are compared with.
-        claims: sentences of the paper as statements about measures, tolerances included.
+        claims: sentences of the paper as statements about quantities, tolerances included.
         panels: columns of the metrics to draw, one panel each.
         n_seeds: how many seeds to run by default.
         notes: what is unknown, departures from the paper, what was tried.

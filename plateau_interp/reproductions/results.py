@@ -26,8 +26,8 @@ import pandas as pd
 
 from plateau_interp.files import write_atomically, write_table
 from plateau_interp.reproductions.experiments import Experiment, Paper
-from plateau_interp.reproductions.measures import COSINE, DROP, REPETITION, Measure, steps_to
 from plateau_interp.reproductions.pictures import seeds_figure
+from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
 from plateau_interp.reproductions.running import collect, seconds
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.runs.run import Run
@@ -35,7 +35,7 @@ from plateau_interp.views.curves import save_figure
 
 __all__ = ["TABLE", "claims", "publish", "setting_rows", "stored"]
 
-TABLE: tuple[Measure, ...] = (DROP, steps_to(50), steps_to(99), COSINE, REPETITION)
+TABLE: tuple[Quantity, ...] = (DROP, steps_to(50), steps_to(99), PEAK_COSINE, PEAK_REPETITION)
 """What is told of every setting."""
 
 
@@ -95,9 +95,9 @@ def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Ou
         if not ours:
             continue
         numbers = []
-        for measure in TABLE:
-            values = [value for one in ours if (value := measure.of(one)) is not None]
-            numbers.append(measure.tell_all(values) if values else "-")
+        for quantity in TABLE:
+            values = [value for one in ours if (value := quantity.of(one)) is not None]
+            numbers.append(quantity.tell_all(values) if values else "-")
         rows.append([setting.about or setting.name, str(len(ours)), *numbers])
     return rows
 
@@ -216,7 +216,7 @@ def _failed(judged: Sequence[Mapping[str, str]]) -> list[str]:
 def _section(
     experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]], folder: Path, out: Path, remarks: str
 ) -> list[str]:
-    header = ["setting", "seeds", *(measure.name for measure in TABLE)]
+    header = ["setting", "seeds", *(quantity.name for quantity in TABLE)]
     tolerances = [
         f"* {claim.text}: {claim.reason}."
         for claim in experiment.claims

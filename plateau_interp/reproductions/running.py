@@ -19,7 +19,7 @@ import pandas as pd
 from plateau_interp.files import write_atomically, write_table
 from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.settings import SOLVED, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting, first_solved
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.training.loop import Step, train
 
@@ -124,7 +124,7 @@ def train_setting(
             with nullcontext(lambda step: None) if showing is None else showing(run) as show:
                 for step in run.train(device=device):
                     show(step)
-                    if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED:
+                    if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED_ACCURACY:
                         solved = step.step
                     if step.metrics and setting.enough(step.step, solved=solved):
                         break
@@ -179,7 +179,7 @@ def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None 
                 "runs": len(todo),
                 "done": len(todo) - len(left),
                 "others": [str(s.folder(runs, n)) for (s, n), state in states.items() if state == "another's"],
-                "seconds": sum(_seconds_a_step(setting, pace) * _steps(setting) for setting in left),
+                "seconds": sum(_seconds_a_step(setting, pace) * _steps_to_make(setting) for setting in left),
             }
         )
     return found
@@ -192,7 +192,7 @@ def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "
         return "another's"
 
 
-def _steps(setting: Setting) -> int:
+def _steps_to_make(setting: Setting) -> int:
     return setting.recipe.steps - (0 if setting.leaves is None else setting.leaves[1])
 
 

@@ -17,12 +17,12 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 
-__all__ = ["SOLVED", "Outcome", "Setting", "first_solved"]
+__all__ = ["SOLVED_ACCURACY", "Outcome", "Setting", "first_solved"]
 
 TAKEN = "taken.json"
 """Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""
 
-SOLVED = 0.99
+SOLVED_ACCURACY = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
@@ -167,7 +167,7 @@ def first_solved(metrics: pd.DataFrame) -> int | None:
     """The first measured step at which the answers are 99 % right."""
     if "accuracy" not in metrics:
         return None
-    steps = metrics.loc[metrics["accuracy"] >= SOLVED, "step"]
+    steps = metrics.loc[metrics["accuracy"] >= SOLVED_ACCURACY, "step"]
     return None if steps.empty else int(steps.iloc[0])
 
 

@@ -6,7 +6,7 @@ that it follows from the task. What the paper gives no number for is measured an
 """
 
 from plateau_interp.reproductions.experiments import Paper
-from plateau_interp.reproductions.loss_plateau.attention import FIG3, FIG4, FIG5, FIG43
+from plateau_interp.reproductions.loss_plateau.attention_interventions import FIG3, FIG4, FIG5, FIG43
 from plateau_interp.reproductions.loss_plateau.baseline import FIG2
 from plateau_interp.reproductions.loss_plateau.counterfactual import COUNTERFACTUAL
 from plateau_interp.reproductions.loss_plateau.hidden_states import FIG20, FIG41

@@ -16,9 +16,9 @@ from plateau_interp.reproductions.loss_plateau.statements import (
     near,
     read_off,
 )
-from plateau_interp.reproductions.measures import (
-    COSINE,
-    REPETITION,
+from plateau_interp.reproductions.quantities import (
+    PEAK_COSINE,
+    PEAK_REPETITION,
     at,
     final,
     halfway_before_drop,
@@ -31,9 +31,9 @@ from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, T
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import OptimizerSpec, Task
 
-__all__ = ["BASELINE", "FIG2", "MWS", "PANELS", "SOLUTION", "SOLUTION_SEED", "recipe"]
+__all__ = ["BASE", "BASELINE", "COMMON_PANELS", "FIG2", "MWS", "SOLUTION", "SOLUTION_SEED", "recipe"]
 
-PANELS = ("loss", "accuracy", "attention_progress", "cosine", "repetition")
+COMMON_PANELS = ("loss", "accuracy", "attention_progress", "cosine", "repetition")
 """What most pictures show."""
 
 
@@ -64,7 +64,7 @@ SOLUTION = Setting("solution", recipe(MWS, checkpoint_every=25), whole=True)
 SOLUTION_SEED = 100
 """Of the run whose final weights are transplanted: a separate one, as in the authors' code."""
 
-B = BASELINE.name
+BASE = BASELINE.name
 FIG2 = Experiment(
     name="fig2",
     title="Moving-window sum: a plateau with a partial solution, repetition and collapse; attention moves first",
@@ -84,61 +84,64 @@ FIG2 = Experiment(
         Claim(
             "y_1 is learned long before the others",
             "figure 2",
-            Within(FIRST_OVER_HALF, B, high=0.5),
+            Within(FIRST_OVER_HALF, BASE, high=0.5),
             LONG_BEFORE,
         ),
         Claim(
             "The other answers leave chance together",
             "figure 2, told by others as abrupt",
-            Within(spread_of_answers(), B, high=40),
+            Within(spread_of_answers(), BASE, high=40),
             "together: within a tenth of the 400 steps; the bound is ours",
         ),
-        read_off("Answers repeat themselves", "figure 2", REPETITION, B, 0.8),
-        read_off("Hidden states collapse", "figure 2", COSINE, B, 0.95),
+        read_off("Answers repeat themselves", "figure 2", PEAK_REPETITION, BASE, 0.8),
+        read_off("Hidden states collapse", "figure 2", PEAK_COSINE, BASE, 0.95),
         Claim(
             "Repetition peaks before the drop",
             "figure 2",
-            Within(peaks_before_drop("repetition"), B, low=1),
+            Within(peaks_before_drop("repetition"), BASE, low=1),
             IN_THE_MEDIAN,
         ),
         Claim(
-            "Collapse peaks before the drop", "figure 2", Within(peaks_before_drop("cosine"), B, low=1), IN_THE_MEDIAN
+            "Collapse peaks before the drop",
+            "figure 2",
+            Within(peaks_before_drop("cosine"), BASE, low=1),
+            IN_THE_MEDIAN,
         ),
         Claim(
             "True answers hardly repeat",
             "closed form 0.0583",
-            near(summary_number("repetition of the truth", "repetition_truth", digits=3), B, 0.0583, 0.005),
+            near(summary_number("repetition of the truth", "repetition_truth", digits=3), BASE, 0.0583, 0.005),
             "64 sequences a step and 400 steps: a standard error below 0.001; five of them are allowed",
         ),
         Claim(
             "Attention progress begins at that of uniform attention",
             "closed form 0.079",
-            near(at("attention_progress"), B, 0.079, 0.02),
+            near(at("attention_progress"), BASE, 0.079, 0.02),
             "an untrained map is not quite uniform: a quarter of the value is allowed",
         ),
-        read_off("Attention progress ends near 0.8", "figure 2", final("attention_progress"), B, 0.8),
+        read_off("Attention progress ends near 0.8", "figure 2", final("attention_progress"), BASE, 0.8),
         Claim(
             "Attention progress moves before the loss",
             "figure 2",
-            Within(halfway_before_drop(), B, low=1),
+            Within(halfway_before_drop(), BASE, low=1),
             "half of its way is done before the loss drops",
         ),
         Claim(
             "Collapse comes from training: it is not there after the first update",
             "text, told by others",
-            Within(at("cosine", step=1), B, high=0.5),
+            Within(at("cosine", step=1), BASE, high=0.5),
             "less than about half of the peak; the bound is ours",
         ),
         Claim(
             "Collapse is gone at the end",
             "figure 2",
-            Within(final("cosine"), B, high=0.5),
+            Within(final("cosine"), BASE, high=0.5),
             "less than about half of the peak; the bound is ours",
         ),
         Claim(
             "Repetition is gone at the end",
             "figure 2; closed form 0.0583",
-            near(final("repetition"), B, 0.0583, 0.02),
+            near(final("repetition"), BASE, 0.0583, 0.02),
             "64 sequences a step, ten steps: a standard error of 0.002; ten of them are allowed",
         ),
     ),

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plateau_interp.hooks import FreezeWeights
-from plateau_interp.reproductions.claims import Claim, Measured
+from plateau_interp.reproductions.claims import Claim, Reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, recipe
 from plateau_interp.reproductions.loss_plateau.statements import TO_50
-from plateau_interp.reproductions.measures import DROP, NEVER, Measure, since_fork
 from plateau_interp.reproductions.pictures import moves_figure
+from plateau_interp.reproductions.quantities import DROP, NEVER, Quantity, since_fork
 from plateau_interp.reproductions.settings import Outcome, Setting
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNTERFACTUAL"]
 
-GROUPS = ("attention map", "attention", "mlp", "embeddings")
+FROZEN_GROUPS = ("attention map", "attention", "mlp", "embeddings")
 MOMENTS = (0, 40, 80, 120, 160)
 """Steps at which the counterfactual forks leave the baseline: checkpoints on either side of where y_1 is learned."""
 
@@ -33,35 +33,38 @@ def counterfactual(where: str, step: int, *, trained: bool) -> Setting:
     return Setting(name, frozen, about=f"{where} frozen at {step}", leaves=(BASELINE, step))
 
 
-TRAINED_FROM = {(where, step): counterfactual(where, step, trained=True) for where in GROUPS for step in MOMENTS}
-FROZEN_FROM = {(where, step): counterfactual(where, step, trained=False) for where in GROUPS for step in MOMENTS}
+TRAINED_FROM = {(where, step): counterfactual(where, step, trained=True) for where in FROZEN_GROUPS for step in MOMENTS}
+FROZEN_FROM = {(where, step): counterfactual(where, step, trained=False) for where in FROZEN_GROUPS for step in MOMENTS}
 KINDS = {"trained elsewhere": TRAINED_FROM, "as it is then": FROZEN_FROM}
 
 
 def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
     """Steps by which the drop, and half of the accuracy, move for each group and moment: the median over seeds."""
 
-    def move(setting: Setting, measure: Measure) -> float:
+    def move(setting: Setting, quantity: Quantity) -> float:
         """Infinite where it did not come; forks that were made after it do not count."""
         moment = 0 if setting.leaves is None else setting.leaves[1]
-        before = {one.seed: measure.of(one) for one in outcomes.get(BASELINE.name, [])}
-        after = {one.seed: measure.of(one) for one in outcomes.get(setting.name, [])}
+        before = {one.seed: quantity.of(one) for one in outcomes.get(BASELINE.name, [])}
+        after = {one.seed: quantity.of(one) for one in outcomes.get(setting.name, [])}
         pairs = [(step, before.get(seed)) for seed, step in after.items() if step is not None]
         moves = [step - base for step, base in pairs if base is not None and moment <= base < NEVER]
         return float(np.median(moves)) if moves else np.nan
 
-    rows = [(where, kind, grid) for kind, grid in KINDS.items() for where in GROUPS]
+    rows = [(where, kind, grid) for kind, grid in KINDS.items() for where in FROZEN_GROUPS]
     return moves_figure(
         {
-            title: np.array([[move(grid[where, step], measure) for step in MOMENTS] for where, _, grid in rows])
-            for title, measure in (("Steps by which the drop moves", DROP), ("... by which 50 % accuracy moves", TO_50))
+            title: np.array([[move(grid[where, step], quantity) for step in MOMENTS] for where, _, grid in rows])
+            for title, quantity in (
+                ("Steps by which the drop moves", DROP),
+                ("... by which 50 % accuracy moves", TO_50),
+            )
         },
         rows=[f"{where}, {kind}" for where, kind, _ in rows],
         columns=[str(step) for step in MOMENTS],
     )
 
 
-MEASURES = {"drop step": DROP, "steps from the fork to the drop": since_fork(DROP), "steps to 50 %": TO_50}
+TOLD = {"drop step": DROP, "steps from the fork to the drop": since_fork(DROP), "steps to 50 %": TO_50}
 COUNTERFACTUAL = Experiment(
     name="counterfactual",
     title="When does what stop being the bottleneck?",
@@ -70,11 +73,13 @@ COUNTERFACTUAL = Experiment(
     n_seeds=1,
     draws=counterfactual_figure,
     claims=tuple(
-        Claim(f"{where}, {kind}: {text}, by the step it is frozen at", "not in the paper", Measured(measure, names), "")
+        Claim(
+            f"{where}, {kind}: {text}, by the step it is frozen at", "not in the paper", Reported(quantity, names), ""
+        )
         for kind, grid in KINDS.items()
-        for where in GROUPS
+        for where in FROZEN_GROUPS
         for names in [tuple(grid[where, step].name for step in MOMENTS)]
-        for text, measure in MEASURES.items()
+        for text, quantity in TOLD.items()
     ),
     notes=(
         "Each run is a fork of the baseline of its seed, on the same batches. *Trained* groups have the weights of the "

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from plateau_interp.reproductions.afterwards import probe_accuracies
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.from_checkpoints import probe_accuracies
 from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import reported
-from plateau_interp.reproductions.measures import at, difference, final, last_on_plateau, mean_on_plateau, peak
+from plateau_interp.reproductions.quantities import at, difference, final, last_on_plateau, mean_on_plateau, peak
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import MeasuringOptions
 
@@ -61,9 +61,9 @@ FIG41 = Experiment(
         *reported(
             EVERYWHERE,
             {
-                f"Length of states {name}, {when}": measure
+                f"Length of states {name}, {when}": quantity
                 for name, point in LOCATIONS.items()
-                for when, measure in (
+                for when, quantity in (
                     ("mean over the plateau", mean_on_plateau(f"norm@{point}")),
                     ("10 steps after it is solved", final(f"norm@{point}", rows=1)),
                 )
@@ -96,9 +96,9 @@ FIG20 = Experiment(
         *reported(
             PROBED,
             {
-                f"{name}: {when}": measure
+                f"{name}: {when}": quantity
                 for name, column in PROBES.items()
-                for when, measure in (
+                for when, quantity in (
                     ("at the start", at(column)),
                     ("at step 100", at(column, step=100)),
                     ("at the end", final(column, rows=1)),

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from plateau_interp.reproductions.afterwards import permutation_strategies, segment_cosines
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import PANELS, recipe
+from plateau_interp.reproductions.from_checkpoints import permutation_strategies, segment_cosines
+from plateau_interp.reproductions.loss_plateau.baseline import COMMON_PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import (
     COLLAPSE_REASON,
     FALL_REASON,
@@ -18,7 +18,7 @@ from plateau_interp.reproductions.loss_plateau.statements import (
     level_within,
     reported,
 )
-from plateau_interp.reproductions.measures import (
+from plateau_interp.reproductions.quantities import (
     difference,
     final,
     last_on_plateau,
@@ -93,7 +93,7 @@ FIG9 = Experiment(
     title="Addition of four digits, answer reversed",
     figures="figures 9 and 10",
     settings=(ADDITION,),
-    panels=(*PANELS, "accuracy_4", "entropy"),
+    panels=(*COMMON_PANELS, "accuracy_4", "entropy"),
     n_seeds=1,
     claims=(
         *abrupt(ADDITION, "figures 9 and 10"),
@@ -121,7 +121,7 @@ FIG13 = Experiment(
     figures="figures 13 and 14",
     settings=(PERMUTATION,),
     panels=(
-        *PANELS,
+        *COMMON_PANELS,
         "right_counts",
         "attention_progress_0",
         "attention_progress_1",
@@ -156,7 +156,7 @@ FIG15 = Experiment(
     title="Histogram, two layers",
     figures="figures 15 and 16",
     settings=(HISTOGRAM,),
-    panels=(*PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
+    panels=(*COMMON_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
     n_seeds=1,
     claims=(
         *late(*abrupt(HISTOGRAM, "figures 15 and 16")),

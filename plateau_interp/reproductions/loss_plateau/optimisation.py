@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, PANELS, recipe
+from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import OUR_BUDGET, PAPERS_BUDGET, persists
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import TrainingOptions
@@ -21,7 +21,7 @@ FIG31 = Experiment(
     title="Plain gradient descent",
     figures="figure 31",
     settings=(BASELINE, *PLAIN_SGD.values()),
-    panels=PANELS,
+    panels=COMMON_PANELS,
     claims=tuple(
         statement
         for setting in PLAIN_SGD.values()
@@ -53,7 +53,7 @@ FIG34 = Experiment(
     title="Learning-rate schedules",
     figures="figures 34 and 35 (which is which is unknown)",
     settings=(BASELINE, *SCHEDULES.values()),
-    panels=PANELS,
+    panels=COMMON_PANELS,
     claims=tuple(
         statement
         for setting in SCHEDULES.values()
@@ -67,7 +67,7 @@ FIG32 = Experiment(
     title="Muon",
     figures="figures 32 and 33",
     settings=(BASELINE, MUON),
-    panels=PANELS,
+    panels=COMMON_PANELS,
     claims=persists(MUON, "figures 32 and 33", budget=OUR_BUDGET),
     notes=(
         "How the paper's two runs differ is unknown: one of them has an initial scale of 10 that multiplies something "

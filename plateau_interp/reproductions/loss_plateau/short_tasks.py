@@ -1,9 +1,9 @@
 """Tasks learned within a few hundred steps: figures 6, 7, 17, 18, 21 and 22."""
 
-from plateau_interp.reproductions.afterwards import copies_within_halves
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import PANELS, recipe
+from plateau_interp.reproductions.from_checkpoints import copies_within_halves
+from plateau_interp.reproductions.loss_plateau.baseline import COMMON_PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import (
     FIRST_OVER_HALF,
     IN_THE_MEDIAN,
@@ -14,12 +14,12 @@ from plateau_interp.reproductions.loss_plateau.statements import (
     read_off,
     reported,
 )
-from plateau_interp.reproductions.measures import (
+from plateau_interp.reproductions.quantities import (
     CONSTANT,
-    COSINE,
     DROP,
     LENGTH,
-    REPETITION,
+    PEAK_COSINE,
+    PEAK_REPETITION,
     at,
     difference,
     lowest,
@@ -42,7 +42,7 @@ FIG6 = Experiment(
     panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "entropy"),
     claims=(
         learned(PREFIX, "figure 6", steps=1000),
-        read_off("Hidden states collapse", "figure 6", COSINE, PREFIX.name, 0.8),
+        read_off("Hidden states collapse", "figure 6", PEAK_COSINE, PREFIX.name, 0.8),
         Claim(
             "Answers hold few distinct tokens before the drop",
             "figure 6; entropy of the truth 2.296 nats in closed form",
@@ -129,7 +129,7 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
             ),
             *more,
             *reported(setting, {f"Part {i + 1} is right": part for i, part in enumerate(parts)}),
-            *reported(setting, {"Its peak collapse": COSINE}),
+            *reported(setting, {"Its peak collapse": PEAK_COSINE}),
         ),
     )
 
@@ -158,11 +158,11 @@ def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
         title=title,
         figures=f"figure {figure}",
         settings=(setting,),
-        panels=PANELS,
+        panels=COMMON_PANELS,
         notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
         claims=(
             learned(setting, f"figure {figure}, inferred", steps=100),
-            *reported(setting, {"Its peak collapse": COSINE, "Its peak repetition": REPETITION}),
+            *reported(setting, {"Its peak collapse": PEAK_COSINE, "Its peak repetition": PEAK_REPETITION}),
         ),
     )
 

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from plateau_interp.reproductions.claims import Claim, Measured, Within
-from plateau_interp.reproductions.measures import (
-    COSINE,
+from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.quantities import (
     DROP,
     LENGTH,
-    REPETITION,
-    Measure,
+    PEAK_COSINE,
+    PEAK_REPETITION,
+    Quantity,
     difference,
     over,
     peak,
@@ -61,27 +61,27 @@ FIRST_ANSWER = summary_number("step from which y_1 is right", "first_answer_step
 FIRST_OVER_HALF = over(FIRST_ANSWER, TO_50, "steps until y_1 is right / steps to 50 %")
 
 
-def near(measure: Measure, setting: str, expected: float, tolerance: float) -> Within:
+def near(quantity: Quantity, setting: str, expected: float, tolerance: float) -> Within:
     """Within a tolerance of a number."""
-    return Within(measure, setting, expected - tolerance, expected + tolerance)
+    return Within(quantity, setting, expected - tolerance, expected + tolerance)
 
 
-def level_within(measure: Measure, setting: Setting, expected: float) -> Within:
+def level_within(quantity: Quantity, setting: Setting, expected: float) -> Within:
     """Within 2 % of the fall of a loss, from that of a new model to the floor."""
     levels = setting.recipe.task.levels
     assert levels.initial is not None
     assert levels.floor is not None
-    return near(measure, setting.name, expected, 0.02 * (levels.initial - levels.floor))
+    return near(quantity, setting.name, expected, 0.02 * (levels.initial - levels.floor))
 
 
 def late(*claims: Claim) -> tuple[Claim, ...]:
     """Claims that were written after some of their runs had been looked at; what is only reported cannot be late."""
-    return tuple(one if isinstance(one.check, Measured) else replace(one, late=True) for one in claims)
+    return tuple(one if isinstance(one.check, Reported) else replace(one, late=True) for one in claims)
 
 
-def read_off(text: str, source: str, measure: Measure, setting: str, expected: float) -> Claim:
+def read_off(text: str, source: str, quantity: Quantity, setting: str, expected: float) -> Claim:
     """A claim about a number that was read off a figure."""
-    return Claim(text, f"{source}, read by others", near(measure, setting, expected, 0.1), READ_OFF)
+    return Claim(text, f"{source}, read by others", near(quantity, setting, expected, 0.1), READ_OFF)
 
 
 def learned(setting: Setting, source: str, *, steps: int, budget: str = PAPERS_BUDGET) -> Claim:
@@ -115,10 +115,11 @@ def persists(setting: Setting, source: str, *, budget: str) -> tuple[Claim, ...]
     )
 
 
-def reported(setting: Setting, measures: dict[str, Measure]) -> tuple[Claim, ...]:
-    """Measures for which no value is known, each with what it tells."""
+def reported(setting: Setting, quantities: dict[str, Quantity]) -> tuple[Claim, ...]:
+    """Quantities for which no value is known, each with what it tells."""
     return tuple(
-        Claim(text, "no number is known", Measured(measure, (setting.name,)), "") for text, measure in measures.items()
+        Claim(text, "no number is known", Reported(quantity, (setting.name,)), "")
+        for text, quantity in quantities.items()
     )
 
 
@@ -138,5 +139,7 @@ def abrupt(setting: Setting, source: str) -> tuple[Claim, ...]:
             Within(repeated, name, low=0.3),
             "repetition of at least 0.3, as elsewhere, beyond that of the true answers; the bound is ours",
         ),
-        *reported(setting, {"Its drop": DROP, "Its peak collapse": COSINE, "Its peak repetition": REPETITION}),
+        *reported(
+            setting, {"Its drop": DROP, "Its peak collapse": PEAK_COSINE, "Its peak repetition": PEAK_REPETITION}
+        ),
     )

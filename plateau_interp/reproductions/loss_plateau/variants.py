@@ -2,9 +2,9 @@
 
 from plateau_interp.reproductions.claims import Claim, Ordered
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, PANELS, recipe
+from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, OUR_BUDGET, PAPERS_BUDGET, late, persists
-from plateau_interp.reproductions.measures import DROP
+from plateau_interp.reproductions.quantities import DROP
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import ModelOptions
 from plateau_interp.tasks import MovingWindowSum
@@ -17,7 +17,7 @@ FIG30 = Experiment(
     title="Softmax attention shows the same plateau, longer",
     figures="figure 30",
     settings=(BASELINE, SOFTMAX),
-    panels=PANELS,
+    panels=COMMON_PANELS,
     claims=(
         *late(*persists(SOFTMAX, "figure 30, inferred", budget=PAPERS_BUDGET)),
         Claim(
@@ -42,7 +42,7 @@ TASK_VARIANTS = {
     "modulus 29": MovingWindowSum(p=29),
     "window of 3": MovingWindowSum(k=3),
 }
-GRID = tuple(
+SIZES = tuple(
     Setting(f"variant-{name.replace(' ', '-')}", varied, about=name)
     for name, varied in (
         *((name, recipe(MWS, model=options, steps=1000, every=5)) for name, options in VARIANTS.items()),
@@ -53,11 +53,11 @@ FIG26 = Experiment(
     name="fig26",
     title="Other layers, heads, widths, lengths, moduli and windows",
     figures="figures 26 to 29 (which shows which is unknown)",
-    settings=(BASELINE, *GRID),
-    panels=PANELS,
+    settings=(BASELINE, *SIZES),
+    panels=COMMON_PANELS,
     n_seeds=1,
     claims=tuple(
-        statement for setting in GRID for statement in persists(setting, "figures 26 to 29", budget=OUR_BUDGET)
+        statement for setting in SIZES for statement in persists(setting, "figures 26 to 29", budget=OUR_BUDGET)
     ),
     notes="The paper's values are unknown; these are ours: one change at a time, at most 1000 steps.",
 )

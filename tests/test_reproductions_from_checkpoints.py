@@ -1,4 +1,4 @@
-"""plateau_interp.reproductions.afterwards: tables from checkpoints, of models whose attention and answers are known."""
+"""plateau_interp.reproductions.from_checkpoints: tables of models whose attention and answers are known."""
 
 import pandas as pd
 import pytest
@@ -7,8 +7,8 @@ import torch
 from plateau_interp.hooks import FixAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
-from plateau_interp.reproductions import afterwards
-from plateau_interp.reproductions.afterwards import (
+from plateau_interp.reproductions import from_checkpoints
+from plateau_interp.reproductions.from_checkpoints import (
     copies_within_halves,
     permutation_strategies,
     probe_accuracies,
@@ -57,7 +57,7 @@ def test_there_is_a_row_for_each_checkpoint_that_was_measured(measure, task, n_l
 def test_segment_cosines_are_of_the_pairs_whose_earlier_row_is_in_the_segment(tmp_path):
     run = trained(ConcatenatedWindows(), tmp_path / "run")
     ours = segment_cosines(run).iloc[1]
-    batch = afterwards._sequences(run.task)
+    batch = from_checkpoints._sequences(run.task)
     states = captured_at(run.model(2), batch.inputs, FINAL_STATE)[:, answer_rows(run.task)]
     for index, (segment, n_pairs) in enumerate(((range(4), 42), (range(4, 9), 30), (range(9, 13), 6))):
         pairs = [(i, j) for j in segment for i in range(j + 1, 13)]
@@ -82,7 +82,7 @@ class OneModel:
 def test_progress_of_the_alternative_is_whole_for_a_model_that_follows_it(follows, expected):
     task = Permutation(n=4)
     run = OneModel(task, toy_model(task, d_model=16, n_layers=2))
-    maps = getattr(task, follows)(afterwards._sequences(run.task))
+    maps = getattr(task, follows)(from_checkpoints._sequences(run.task))
     edits = [FixAttention(targets=one.expand(256, -1, -1), layers=[layer]) for layer, one in enumerate(maps)]
     with intervening(run.model(0), *edits):
         table = permutation_strategies(run)
@@ -93,5 +93,5 @@ def test_progress_of_the_alternative_is_whole_for_a_model_that_follows_it(follow
 
 def test_right_counts_do_not_care_where_the_tokens_stand():
     symbols = torch.tensor([4, 5, 6])
-    counts = afterwards._counts(torch.tensor([[4, 4, 6], [5, 1, 5]]), symbols)
+    counts = from_checkpoints._counts(torch.tensor([[4, 4, 6], [5, 1, 5]]), symbols)
     assert counts.tolist() == [[2, 0, 1], [0, 2, 0]]

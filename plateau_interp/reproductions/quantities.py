@@ -1,7 +1,8 @@
-"""Measures: one number of a run each, from its curves or the summary of its plateau.
+"""Quantities: one number of a finished run each, read off its curves or the summary of its plateau.
 
-Every function here makes a `Measure`. What was not measured is None; a step that was never reached is infinite, later
-than any other.
+Claims are statements about them. Every function here makes a `Quantity`. What was not measured is None; a step that was
+never reached is infinite, later than any other. What is measured while a model trains is in
+`plateau_interp.training.meter`, and what needs a run's checkpoints in `plateau_interp.reproductions.from_checkpoints`.
 """
 
 import math
@@ -13,16 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from plateau_interp.reproductions.settings import SOLVED, Outcome
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome
 
 __all__ = [
     "CONSTANT",
-    "COSINE",
     "DROP",
     "LENGTH",
     "NEVER",
-    "REPETITION",
-    "Measure",
+    "PEAK_COSINE",
+    "PEAK_REPETITION",
+    "Quantity",
     "at",
     "difference",
     "final",
@@ -48,11 +49,11 @@ NEVER = math.inf
 CONSTANT = 0.9
 """Share of copies of the first token from which on an answer is called constant."""
 RUNNING = 9
-"""Measured values in a running median."""
+"""Reported values in a running median."""
 
 
 @dataclass(frozen=True)
-class Measure:
+class Quantity:
     """One number of a run.
 
     Args:
@@ -84,61 +85,61 @@ def median(values: Sequence[float]) -> float:
     return low if low == -high == -NEVER else statistics.median(values)
 
 
-def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Measure:
+def summary_number(name: str, field: str, *, digits: int = 0, is_step: bool = False) -> Quantity:
     """A field of `plateau_interp.analysis.plateaus.Summary`."""
 
     def of(outcome: Outcome) -> float | None:
         value = getattr(outcome.summary, field)
         return NEVER if value is None and is_step else value
 
-    return Measure(name, of, digits)
+    return Quantity(name, of, digits)
 
 
-def steps_to(percent: int) -> Measure:
+def steps_to(percent: int) -> Quantity:
     """Steps until the decoded answers have a token accuracy."""
 
     def of(outcome: Outcome) -> float | None:
         step = outcome.summary.steps_to[percent]
         return NEVER if step is None else step
 
-    return Measure(f"steps to {percent} %", of)
+    return Quantity(f"steps to {percent} %", of)
 
 
-def peak(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
+def peak(column: str, *, until: "Quantity | None" = None, digits: int = 3) -> Quantity:
     """Highest value of a column of the metrics; from the step ``until`` on, such as `DROP`, it does not count."""
-    return Measure(_named("peak", column, until), _extreme(column, np.max, until), digits)
+    return Quantity(_name_until("peak", column, until), _extreme_until(column, np.max, until), digits)
 
 
-def lowest(column: str, *, until: "Measure | None" = None, digits: int = 3) -> Measure:
+def lowest(column: str, *, until: "Quantity | None" = None, digits: int = 3) -> Quantity:
     """Lowest value of a column; ``until`` as in `peak`."""
-    return Measure(_named("lowest", column, until), _extreme(column, np.min, until), digits)
+    return Quantity(_name_until("lowest", column, until), _extreme_until(column, np.min, until), digits)
 
 
-def _named(what: str, column: str, until: Measure | None) -> str:
+def _name_until(what: str, column: str, until: Quantity | None) -> str:
     return f"{what} {column}" if until is None else f"{what} {column} before the {until.name}"
 
 
-def at(column: str, *, step: int = 0, digits: int = 3) -> Measure:
+def at(column: str, *, step: int = 0, digits: int = 3) -> Quantity:
     """A column's value at the first measured step from a step on."""
 
     def of(outcome: Outcome) -> float | None:
         rows = outcome.metrics[outcome.metrics["step"] >= step]
         return None if column not in rows or rows[column].iloc[:1].isna().all() else float(rows[column].iloc[0])
 
-    return Measure(f"{column} at step {step}", of, digits)
+    return Quantity(f"{column} at step {step}", of, digits)
 
 
-def final(column: str, *, rows: int = 10, digits: int = 3) -> Measure:
+def final(column: str, *, rows: int = 10, digits: int = 3) -> Quantity:
     """Mean of a column's last measured values."""
 
     def of(outcome: Outcome) -> float | None:
         return float(outcome.metrics[column].dropna().tail(rows).mean()) if column in outcome.metrics else None
 
-    return Measure(f"final {column}", of, digits)
+    return Quantity(f"final {column}", of, digits)
 
 
-def _extreme(
-    column: str, extreme: Callable[[np.ndarray], float], until: Measure | None
+def _extreme_until(
+    column: str, extreme: Callable[[np.ndarray], float], until: Quantity | None
 ) -> Callable[[Outcome], float | None]:
     def of(outcome: Outcome) -> float | None:
         last = NEVER if until is None else until.of(outcome)
@@ -151,23 +152,23 @@ def _extreme(
 
 
 DROP = summary_number("drop step", "drop_step", is_step=True)
-COSINE, REPETITION = peak("cosine"), peak("repetition")
-LENGTH = Measure("steps on the plateau", lambda outcome: outcome.summary.length or 0)
+PEAK_COSINE, PEAK_REPETITION = peak("cosine"), peak("repetition")
+LENGTH = Quantity("steps on the plateau", lambda outcome: outcome.summary.length or 0)
 """0 without a plateau."""
 
 
-def first_at(column: str, level: float) -> Measure:
+def first_at(column: str, level: float) -> Quantity:
     """First step at which a column reaches a level."""
 
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        return _first(outcome.metrics["step"], outcome.metrics[column] >= level)
+        return _first_step(outcome.metrics["step"], outcome.metrics[column] >= level)
 
-    return Measure(f"first step with {column} ≥ {level:g}", of)
+    return Quantity(f"first step with {column} ≥ {level:g}", of)
 
 
-def steadily_at(column: str, level: float) -> Measure:
+def steadily_at(column: str, level: float) -> Quantity:
     """First step at which the median of the last 9 measured values of a column reaches a level.
 
     For measures of single batches that wander about a level before they stay there; it lags 4 measured steps behind.
@@ -176,13 +177,13 @@ def steadily_at(column: str, level: float) -> Measure:
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        return _first(outcome.metrics["step"], outcome.metrics[column].rolling(RUNNING).median() >= level)
+        return _first_step(outcome.metrics["step"], outcome.metrics[column].rolling(RUNNING).median() >= level)
 
-    return Measure(f"first step with {column} steadily ≥ {level:g}", of)
+    return Quantity(f"first step with {column} steadily ≥ {level:g}", of)
 
 
-def over(part: Measure, whole: Measure, name: str) -> Measure:
-    """One measure divided by another.
+def over(part: Quantity, whole: Quantity, name: str) -> Quantity:
+    """One quantity divided by another.
 
     Where the other's step was not reached, it is at least the last: what is told then is an upper bound.
     """
@@ -193,10 +194,10 @@ def over(part: Measure, whole: Measure, name: str) -> Measure:
             return None
         return above / min(below, float(outcome.metrics["step"].iloc[-1]))
 
-    return Measure(name, of, 2)
+    return Quantity(name, of, 2)
 
 
-def spread_of_answers() -> Measure:
+def spread_of_answers() -> Quantity:
     """Steps between the first and the last of the answers after y_1 to be right in half of the sequences."""
 
     def of(outcome: Outcome) -> float | None:
@@ -205,10 +206,10 @@ def spread_of_answers() -> Measure:
         known = [step for step in steps if step is not None]
         return None if min(known, default=NEVER) == NEVER else max(known) - min(known)
 
-    return Measure("steps from the first to the last of y_2 ... y_16 at 50 %", of)
+    return Quantity("steps from the first to the last of y_2 ... y_16 at 50 %", of)
 
 
-def peaks_before_drop(column: str) -> Measure:
+def peaks_before_drop(column: str) -> Quantity:
     """Steps from the column's peak to the drop."""
 
     def of(outcome: Outcome) -> float | None:
@@ -217,10 +218,10 @@ def peaks_before_drop(column: str) -> Measure:
             return None
         return float(drop - outcome.metrics["step"].iloc[int(np.nanargmax(outcome.metrics[column]))])
 
-    return Measure(f"steps from peak {column} to the drop", of)
+    return Quantity(f"steps from peak {column} to the drop", of)
 
 
-def halfway_before_drop() -> Measure:
+def halfway_before_drop() -> Quantity:
     """Steps from where attention progress is half-way between its first and last values to the drop.
 
     None where it does not grow.
@@ -237,23 +238,23 @@ def halfway_before_drop() -> Measure:
         middle = (progress[0] + progress[-10:].mean()) / 2
         return float(drop - seen["step"].iloc[int(np.argmax(progress >= middle))])
 
-    return Measure("steps from half of the attention progress to the drop", of)
+    return Quantity("steps from half of the attention progress to the drop", of)
 
 
-def since_fork(measure: Measure) -> Measure:
-    """A measure that counts steps, counted from the step at which a setting leaves another; None if it came before."""
+def since_fork(quantity: Quantity) -> Quantity:
+    """A quantity that counts steps, counted from the step at which a setting leaves another; None if it came before."""
 
     def of(outcome: Outcome) -> float | None:
-        value = measure.of(outcome)
+        value = quantity.of(outcome)
         if value is None or outcome.setting.leaves is None or value < outcome.setting.leaves[1]:
             return None
         return value - outcome.setting.leaves[1]
 
-    return Measure(f"{measure.name} after the fork", of)
+    return Quantity(f"{quantity.name} after the fork", of)
 
 
-def difference(first: Measure, second: Measure) -> Measure:
-    """What one measure has more than another: infinite if its step was not reached, -infinite if the other's."""
+def difference(first: Quantity, second: Quantity) -> Quantity:
+    """What one quantity has more than another: infinite if its step was not reached, -infinite if the other's."""
 
     def of(outcome: Outcome) -> float | None:
         more, less = first.of(outcome), second.of(outcome)
@@ -261,26 +262,26 @@ def difference(first: Measure, second: Measure) -> Measure:
             return None
         return more - less
 
-    return Measure(f"{first.name} minus {second.name}", of, first.digits)
+    return Quantity(f"{first.name} minus {second.name}", of, first.digits)
 
 
-def part_solved(name: str, answers: Sequence[int]) -> Measure:
+def part_solved(name: str, answers: Sequence[int]) -> Quantity:
     """First step at which some of the answers are 99 % right on average."""
 
     def of(outcome: Outcome) -> float | None:
         columns = [f"accuracy_{index}" for index in answers]
         if not set(columns) <= set(outcome.metrics):
             return None
-        return _first(outcome.metrics["step"], outcome.metrics[columns].mean(axis=1) >= SOLVED)
+        return _first_step(outcome.metrics["step"], outcome.metrics[columns].mean(axis=1) >= SOLVED_ACCURACY)
 
-    return Measure(f"step from which {name} are right", of)
+    return Quantity(f"step from which {name} are right", of)
 
 
-def _first(steps: pd.Series, reached: pd.Series) -> float:
+def _first_step(steps: pd.Series, reached: pd.Series) -> float:
     return float(steps[reached].iloc[0]) if reached.any() else NEVER
 
 
-def splits_in_halves() -> Measure:
+def splits_in_halves() -> Quantity:
     """How constant both halves of the answers are at some step at which the whole is not, after it was constant."""
 
     def of(outcome: Outcome) -> float | None:
@@ -291,21 +292,21 @@ def splits_in_halves() -> Measure:
         both = later[["copies_in_half_0", "copies_in_half_1"]].min(axis=1)
         return None if both.isna().all() else float(both.max())
 
-    return Measure(
+    return Quantity(
         f"peak of the lower of copies_in_half_0 and _1 while copies_of_first is < 0.6, once it was ≥ {CONSTANT:g}",
         of,
         3,
     )
 
 
-def last_on_plateau(column: str) -> Measure:
+def last_on_plateau(column: str) -> Quantity:
     """A column's last value from the start to the end of the plateau."""
-    return Measure(f"last {column} on the plateau", _on_plateau(column, lambda values: values.iloc[-1]), 3)
+    return Quantity(f"last {column} on the plateau", _on_plateau(column, lambda values: values.iloc[-1]), 3)
 
 
-def mean_on_plateau(column: str) -> Measure:
+def mean_on_plateau(column: str) -> Quantity:
     """A column's mean from the start to the end of the plateau."""
-    return Measure(f"mean {column} on the plateau", _on_plateau(column, lambda values: values.mean()), 3)
+    return Quantity(f"mean {column} on the plateau", _on_plateau(column, lambda values: values.mean()), 3)
 
 
 def _on_plateau(column: str, reduced: Callable[[pd.Series], float]) -> Callable[[Outcome], float | None]:

@@ -1,4 +1,4 @@
-"""plateau_interp.reproductions.measures: numbers of outcomes made by hand."""
+"""plateau_interp.reproductions.quantities: numbers of outcomes made by hand."""
 
 import math
 
@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from outcomes import RECIPE, outcome
 
-from plateau_interp.reproductions.measures import (
+from plateau_interp.reproductions.quantities import (
     LENGTH,
-    Measure,
+    Quantity,
     at,
     difference,
     final,
@@ -38,10 +38,10 @@ def test_measures_by_hand():
     one = outcome()
     assert peak("cosine").of(one) == 0.9
     assert peak("cosine", until=summary_number("", "peak_cosine_step")).of(one) == 0.1
-    assert lowest("cosine", until=Measure("", lambda one: 1)).of(one) == 0.1
-    assert peak("cosine", until=Measure("", lambda one: math.inf)).of(one) == 0.9
-    assert peak("cosine", until=Measure("", lambda one: None)).of(one) is None
-    assert peak("cosine", until=Measure("", lambda one: 0)).of(one) is None
+    assert lowest("cosine", until=Quantity("", lambda one: 1)).of(one) == 0.1
+    assert peak("cosine", until=Quantity("", lambda one: math.inf)).of(one) == 0.9
+    assert peak("cosine", until=Quantity("", lambda one: None)).of(one) is None
+    assert peak("cosine", until=Quantity("", lambda one: 0)).of(one) is None
     assert peak("cosine", until=summary_number("drop step", "drop_step")).name == "peak cosine before the drop step"
     assert lowest("cosine").of(one) == 0.1
     assert at("cosine", step=1).of(one) == 0.9
@@ -52,7 +52,7 @@ def test_measures_by_hand():
 
 def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
     one = outcome(accuracy=(0.0, 0.0, 0.0))
-    assert [measure.of(one) for measure in (peak("norm"), lowest("norm"), at("norm"), final("norm"))] == [None] * 4
+    assert [quantity.of(one) for quantity in (peak("norm"), lowest("norm"), at("norm"), final("norm"))] == [None] * 4
     assert at("cosine", step=7).of(one) is None
     assert TO_99.of(one) == math.inf
     assert summary_number("drop", "first_answer_step", is_step=True).of(one) == math.inf
@@ -70,7 +70,7 @@ def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():
     ],
 )
 def test_median_and_range_as_text(values, text):
-    assert Measure("steps", lambda one: None).tell_all(values) == text
+    assert Quantity("steps", lambda one: None).tell_all(values) == text
 
 
 def plateau(**columns):
@@ -118,10 +118,10 @@ def test_peaks_and_half_ways_are_counted_back_from_the_drop():
 
 
 def test_half_way_between_two_infinities_is_the_lower():
-    measure = Measure("steps", lambda _: None)
-    assert measure.tell_all([math.inf, -math.inf]) == "the other never [the other never, never]"
-    assert measure.tell_all([math.inf, 3.0]) == "never [3, never]"
-    assert measure.tell_all([4.0, 3.0]) == "4 [3, 4]"
+    quantity = Quantity("steps", lambda _: None)
+    assert quantity.tell_all([math.inf, -math.inf]) == "the other never [the other never, never]"
+    assert quantity.tell_all([math.inf, 3.0]) == "never [3, never]"
+    assert quantity.tell_all([4.0, 3.0]) == "4 [3, 4]"
 
 
 def test_a_level_is_reached_steadily_once_most_of_nine_values_are_above_it():
@@ -156,8 +156,8 @@ def test_a_value_of_a_checkpoint_is_none_where_there_was_none():
 
 
 def test_steps_that_were_not_reached_are_told():
-    assert Measure("a step", lambda _: None).tell_all([3, math.inf, math.inf]) == "never [3, never]"
-    assert Measure("a difference", lambda _: None).tell_all([-math.inf, 3, 4]) == "3 [the other never, 4]"
+    assert Quantity("a step", lambda _: None).tell_all([3, math.inf, math.inf]) == "never [3, never]"
+    assert Quantity("a difference", lambda _: None).tell_all([-math.inf, 3, 4]) == "3 [the other never, 4]"
 
 
 def test_steps_are_counted_from_the_fork():

@@ -1,7 +1,8 @@
-"""What a reproduction measures after training, from a run's checkpoints: the values of `Setting.adds`.
+"""What is measured after training, from a run's checkpoints: the values of `Setting.adds`.
 
-Each function takes a run and gives a table: the column ``step``, measures beside it, one row a checkpoint up to the
-last measured step. Where sequences are drawn, they are the same for every run and checkpoint.
+For what is too dear, or too special to one figure, to be measured at every training step. Each function takes
+a run and gives a table: the column ``step``, measures beside it, one row a checkpoint up to the last measured step.
+Where sequences are drawn, they are the same for every run and checkpoint.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from plateau_interp.views.attention import AttentionSource, captured_at, capture
 
 __all__ = ["copies_within_halves", "permutation_strategies", "probe_accuracies", "segment_cosines"]
 
-N_SEQUENCES = 256
+N_SAMPLED = 256
 
 
 def probe_accuracies(run: AttentionSource) -> pd.DataFrame:
@@ -117,7 +118,8 @@ def _measured_models(run: AttentionSource) -> Iterator[tuple[int, HookedModel]]:
 
 
 def _sequences(task: Task) -> Batch:
-    return task.sample(N_SEQUENCES, generator=stream_generator(0, "afterwards", 0))
+    # The stream's name seeds it: published numbers hang on it.
+    return task.sample(N_SAMPLED, generator=stream_generator(0, "afterwards", 0))
 
 
 def _progress(pattern: torch.Tensor, target: torch.Tensor, rows: slice) -> float:
