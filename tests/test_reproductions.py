@@ -2,69 +2,31 @@
 
 import dataclasses
 import functools
-import json
 import shutil
 
-import filelock
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
 
-from plateau_interp.cli.main import main
-from plateau_interp.hooks import BiasAttention
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.reproductions import from_checkpoints, results
-from plateau_interp.reproductions.claims import Claim, Ordered, Within
+from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure
-from plateau_interp.reproductions.quantities import peak, steps_to
-from plateau_interp.reproductions.results import claims, publish, stored
-from plateau_interp.reproductions.running import collect, costs, outcome, plan, train_setting
+from plateau_interp.reproductions.quantities import steps_to
+from plateau_interp.reproductions.results import publish
+from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.reproductions.storage import stored
+from plateau_interp.runs.recipe import ModelOptions, Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
-
-TASK = MovingWindowSum(n=4, p=5)
-TRAINING = TrainingOptions(steps=6, batch_size=4, optimizer=Adam(learning_rate=1e-3))
-
-
-def recipe(**changes):
-    return Recipe(TASK, **{"model": ModelOptions(d_model=16), "training": TRAINING, "checkpoint_every": 2, **changes})
-
-
-BASE = Setting("base", recipe(), about="baseline", whole=True)
-SOLUTION = Setting("solution", recipe(), whole=True)
-BIASED = Setting("biased", recipe(interventions=(BiasAttention(factor=3.0),)))
-TAKEN = Setting("taken", recipe(), takes=(SOLUTION, 9, "attention map"))
-LEFT = Setting("left", recipe(interventions=(BiasAttention(factor=3.0),)), leaves=(BASE, 3))
-FIRST = Experiment(
-    name="first",
-    title="The first",
-    figures="figure 1",
-    settings=(BASE, BIASED),
-    claims=(
-        Claim("It is never solved", "us", Within(steps_to(99), "base", low=1), "a reason"),
-        Claim("Bias | collapses less", "us", Ordered(peak("cosine"), ("biased", "base")), "another reason", late=True),
-    ),
-    n_seeds=2,
-    notes="A note.",
-)
-SECOND = Experiment(
-    name="second", title="The second", figures="figure 2", settings=(BASE, TAKEN, LEFT), claims=(), n_seeds=1
-)
-PAPER = Paper(name="tiny", title="Tiny", source="us", experiments=(FIRST, SECOND))
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The runs of both experiments."""
-    folder = tmp_path_factory.mktemp("runs")
-    for setting, seed in plan(PAPER.experiments):
-        train_setting(setting, seed, folder)
-    return folder
+    return train_all(tmp_path_factory.mktemp("runs"))
 
 
 def test_a_plan_has_each_run_once_and_what_others_need_first():
@@ -228,112 +190,12 @@ def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):
 
 
 def stored_again(setting, runs):
-    experiment = Experiment(name="e", title="E", figures="-", settings=(setting,), claims=())
+    experiment = Experiment(
+        name="e", title="E", figures="-", settings=(setting,), claims=(), key=(steps_to(99), setting)
+    )
     paper = Paper(name="p", title="P", source="us", experiments=(experiment,))
     publish(paper, runs, runs / "out")
-    return stored(paper, runs / "out")[setting.name][0].metrics
-
-
-def test_results_are_stored_whole_and_claims_read_from_them(runs, tmp_path):
-    page = publish(PAPER, runs, tmp_path)
-    kept = stored(PAPER, tmp_path)
-    assert {name: len(ours) for name, ours in kept.items()} == {"base": 2, "biased": 2, "taken": 1, "left": 1}
-    for setting in (BASE, LEFT):
-        trained = outcome(setting, 0, runs).metrics
-        pd.testing.assert_frame_equal(kept[setting.name][0].metrics, trained, check_dtype=False, rtol=1e-6)
-    found = claims(PAPER, [FIRST], tmp_path)
-    assert found[0]["verdict"] == "holds"
-    assert found[1]["measured"].startswith("biased ")
-    text = page.read_text()
-    assert "# Results: Tiny" in text
-    assert "![The first](results/tiny/first.png)" in text
-    assert (tmp_path / "results" / "tiny" / "first.png").is_file()
-    assert "| first | Bias \\| collapses less | us (late) |" in text
-    assert "another reason" in text
-    assert "| baseline | 2 |" in text
-    assert "A note." in text
-    assert str(tmp_path) not in text
-    assert str(runs) not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
-
-
-def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    before = (tmp_path / "results" / "tiny" / "base.parquet").read_bytes()
-    publish(PAPER, tmp_path / "none", tmp_path)
-    assert (tmp_path / "results" / "tiny" / "base.parquet").read_bytes() == before
-    other = tmp_path / "other"
-    train_setting(BASE, 2, other)
-    train_setting(BASE, 0, other)
-    publish(PAPER, other, tmp_path)
-    assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1, 2]
-
-
-def test_one_process_publishes_at_a_time(tmp_path, monkeypatch):
-    def published(paper, runs, out, folder):
-        with pytest.raises(filelock.Timeout):
-            filelock.FileLock(folder / ".lock").acquire(timeout=0)
-        return out
-
-    monkeypatch.setattr(results, "_published", published)
-    assert publish(PAPER, tmp_path / "none", tmp_path) == tmp_path
-
-
-def test_results_are_whole_after_a_kill_between_their_two_files(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    file = tmp_path / "results" / "tiny" / "base.json"
-    about = file.read_text()
-    file.unlink()
-    assert [one.seed for one in stored(PAPER, tmp_path)["base"]] == [0, 1]
-    publish(PAPER, runs, tmp_path)
-    assert file.read_text() == about
-
-
-def test_results_of_another_recipe_under_the_same_name_do_not_count(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    changed = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
-    paper = dataclasses.replace(PAPER, experiments=(dataclasses.replace(FIRST, settings=(changed, BIASED)),))
-    assert stored(paper, tmp_path)["base"] == []
-
-
-def test_what_was_not_run_is_said(runs, tmp_path):
-    only = tmp_path / "only"
-    for setting, seed in plan([FIRST], n_seeds=1):
-        train_setting(setting, seed, only)
-    text = publish(PAPER, only, tmp_path).read_text()
-    assert "## Not run" in text
-    assert "* `second` (figure 2): The second" in text
-
-
-def test_remarks_by_hand_stand_in_their_experiment(runs, tmp_path):
-    remarks = "About.\n\n## second\n\nSeen there.\n\n## first\nHere.\n\n## about\nTwo.\n\n## machine\nOld.\n"
-    (tmp_path / "results" / "tiny").mkdir(parents=True)
-    (tmp_path / "results" / "tiny" / "remarks.md").write_text(remarks)
-    text = publish(PAPER, runs, tmp_path).read_text()
-    first, second = text.index("## first: The first"), text.index("## second: The second")
-    assert text.index("\nTwo.\n") < text.index("\nOf ")
-    assert first < text.index("\nHere.\n") < second < text.index("\nSeen there.\n")
-    assert text.endswith("\nOld.\n")
-    assert "About." not in text
-
-
-def test_what_did_not_hold_is_listed(runs, tmp_path):
-    wrong = Claim("It is solved", "us", Within(steps_to(99), "base", high=3), "a reason")
-    failing = dataclasses.replace(FIRST, claims=(*FIRST.claims, wrong))
-    text = publish(dataclasses.replace(PAPER, experiments=(failing,)), runs, tmp_path).read_text()
-    assert "## What did not hold\n\n* `first`: " in text
-    assert "* `first`: It is solved (steps to 99 % ≤ 3). Measured: never [never, never] (2 seeds).\n" in text
-    alone = dataclasses.replace(FIRST, claims=FIRST.claims[:1])
-    assert (
-        "## What did not hold"
-        not in publish(dataclasses.replace(PAPER, experiments=(alone,)), runs, tmp_path).read_text()
-    )
-
-
-def test_costs_say_what_is_done_and_what_is_left(runs, tmp_path):
-    done, half = costs(PAPER.experiments, runs), costs(PAPER.experiments, tmp_path)
-    assert [(cost["runs"], cost["done"]) for cost in done] == [(4, 4), (4, 4)]
-    assert [cost["seconds"] for cost in done] == [0, 0]
-    assert all(cost["seconds"] > 0 and cost["done"] == 0 for cost in half)
+    return stored(paper, runs / "out").outcomes[setting.name][0].metrics
 
 
 def test_papers_refuse_two_things_of_one_name():
@@ -392,75 +254,6 @@ def test_the_papers_are_whole(name):
         assert experiment.draws is not None or set(experiment.panels) <= measured, experiment.name
         for setting in experiment.settings:
             assert Recipe.from_json(setting.recipe.to_json()).to_json() == setting.recipe.to_json()
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    """The command line knows the tiny paper as loss-plateau."""
-    monkeypatch.setattr("plateau_interp.cli.main.plugin", lambda kind, name: PAPER)
-
-
-@pytest.mark.usefixtures("tiny")
-def test_the_command_trains_tells_and_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--json"]) == 0
-    told = capsys.readouterr()
-    answer = json.loads(told.out)
-    assert answer["results"] == "runs/tiny/RESULTS.md"
-    assert answer["claims"][0]["verdict"] == "holds"
-    assert "step 6/6" in told.err
-    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--publish", "."]) == 0
-    told = capsys.readouterr()
-    assert "It is never" in told.out
-    assert "Results: RESULTS.md" in told.out
-    assert told.err == ""
-    assert (tmp_path / "results" / "tiny" / "base.parquet").is_file()
-
-
-@pytest.mark.usefixtures("tiny")
-def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "tiny", "--list"]) == 0
-    told = capsys.readouterr().out
-    assert "first" in told
-    assert "0/4" in told
-    assert list(tmp_path.iterdir()) == []
-    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
-    assert main(["reproduce", "tiny", "--list"]) == 0
-    told = capsys.readouterr()
-    assert "0/4" in told.out
-    assert told.err.endswith("to be moved (or use another --out): runs/tiny/base/seed-0\n")
-
-
-@pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("frist", "tiny has no experiment 'frist'"),
-        ("first --device nonsense", "unknown device 'nonsense'"),
-        ("--seeds 0", "seeds must be"),
-    ],
-)
-def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["reproduce", "tiny", *words.split()]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"plateau: {line}")
-    assert told.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
-    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--json"]) == 2
-    told = capsys.readouterr()
-    assert "1 of 4 runs failed: base seed 0: runs/tiny/base/seed-0 holds a run of another recipe" in told.err
-    assert len(json.loads(told.out)["claims"]) == 2
-    assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny")["base"]] == [1]
-    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
-    assert "1 of 4 runs failed" in capsys.readouterr().err
 
 
 def test_moves_that_were_not_measured_are_hatched_and_endless_ones_marked():

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 from tyro.conf import Positional, arg
 
@@ -39,6 +39,7 @@ from plateau_interp.cli.options import (
 from plateau_interp.plugins import PluginKind, plugin
 
 if TYPE_CHECKING:
+    from plateau_interp.runs.recipe import Recipe
     from plateau_interp.runs.run import Run
     from plateau_interp.training.loop import Step
 
@@ -216,8 +217,9 @@ class Reproduce:
 
     def run(self) -> None:
         """Train what is missing, then tell what came out."""
+        from plateau_interp.reproductions.costs import costs
         from plateau_interp.reproductions.results import claims, publish
-        from plateau_interp.reproductions.running import costs, plan, train_setting
+        from plateau_interp.reproductions.running import plan, train_setting
         from plateau_interp.runs.run import RunError
 
         check_device(self.device)
@@ -227,7 +229,7 @@ class Reproduce:
         chosen = paper.choose(self.experiments)
         runs = Path("runs", paper.name) if self.out is None else self.out
         if self.list:
-            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds))
+            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=_watched_timing))
             return
         failed = []
         todo = plan(chosen, n_seeds=self.seeds)
@@ -413,6 +415,13 @@ def _showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callab
         raise KeyboardInterrupt(
             f"at step {reached}; the steps since checkpoint {run.step} will be made again"
         ) from None
+
+
+def _watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
+    """The recipes one by one, with a line on stderr that says what takes so long, and a bar on a terminal."""
+    _complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
+    console = Console(stderr=True)
+    yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from plateau_interp.reproductions.quantities import NEVER, Quantity, median
 from plateau_interp.reproductions.settings import Outcome
 
-__all__ = ["Check", "Claim", "Finding", "Ordered", "Outcomes", "Ratio", "Reported", "Verdict", "Within"]
+__all__ = ["Check", "Claim", "Finding", "Ordered", "Outcomes", "Ratio", "Reported", "Statement", "Verdict", "Within"]
 
 Verdict = Literal["holds", "does not hold", "unknown", "not run"]
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -65,6 +65,32 @@ class Claim:
     check: Check
     reason: str
     late: bool = False
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A claim of an experiment, with what was found.
+
+    Args:
+        experiment: its name.
+        claim: the claim.
+        finding: what its check found.
+    """
+
+    experiment: str
+    claim: Claim
+    finding: Finding
+
+    def texts(self) -> dict[str, str]:
+        """For tables and JSON: experiment, claim, source, what was expected and measured, and the verdict."""
+        return {
+            "experiment": self.experiment,
+            "claim": self.claim.text,
+            "source": f"{self.claim.source} (late)" if self.claim.late else self.claim.source,
+            "expected": self.claim.check.expected,
+            "measured": self.finding.measured or "-",
+            "verdict": self.finding.verdict,
+        }
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from plateau_interp.checks import nearest
-from plateau_interp.reproductions.claims import Claim
+from plateau_interp.reproductions.claims import Claim, Outcomes, Statement
+from plateau_interp.reproductions.quantities import Quantity
 from plateau_interp.reproductions.settings import Outcome, Setting
 
 __all__ = ["Experiment", "Paper"]
@@ -26,6 +27,7 @@ class Experiment:
         figures: what it reproduces, in the paper's numbers.
         settings: the first is what the others are compared with.
         claims: sentences of the paper as statements about quantities, tolerances included.
+        key: the one number that matters, for the table of a line an experiment: a quantity of one of its settings.
         panels: columns of the metrics to draw, one panel each.
         n_seeds: how many seeds to run by default.
         notes: what is unknown, departures from the paper, what was tried.
@@ -37,18 +39,41 @@ class Experiment:
     figures: str
     settings: tuple[Setting, ...]
     claims: tuple[Claim, ...]
+    key: tuple[Quantity, Setting]
     panels: tuple[str, ...] = ("loss", "accuracy", "cosine", "repetition")
     n_seeds: int = 3
     notes: str = ""
     draws: Callable[[dict[str, list[Outcome]]], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.key[1] not in self.settings:
+            raise ValueError(f"the key of {self.name} is of {self.key[1].name!r}, which is none of its settings")
+
+    def statements(self, outcomes: Outcomes) -> list[Statement]:
+        """Its claims, each with what was found."""
+        return [Statement(self.name, claim, claim.check.find(outcomes)) for claim in self.claims]
+
+    def was_run(self, outcomes: Outcomes) -> bool:
+        """Whether there is more than the setting that the others are compared with."""
+        first, *others = self.settings
+        return any(outcomes[setting.name] for setting in others or [first])
 
 
 @dataclass(frozen=True, eq=False)
 class Paper:
     """A paper's experiments.
 
+    Args:
+        name: as on the command line, and of its folder under ``results/``.
+        title: the paper's.
+        source: authors and where it can be read.
+        experiments: in the order in which they are told.
+        about: what it is about and what its claims rest on, for the head of its results.
+        legend: how sources, marks and quantities of the statements are to be read, for the page of all statements.
+        cover: the experiment whose picture stands in RESULTS.md; empty for none.
+
     Raises:
-        ValueError: for two different settings, or two experiments, of one name.
+        ValueError: for two different settings, or two experiments, of one name, and for a cover that there is not.
     """
 
     name: str
@@ -56,11 +81,15 @@ class Paper:
     source: str
     experiments: tuple[Experiment, ...]
     about: str = ""
+    legend: str = ""
+    cover: str = ""
 
     def __post_init__(self) -> None:
         names = [experiment.name for experiment in self.experiments]
         if len(set(names)) < len(names):
             raise ValueError(f"two experiments have one name: {names}")
+        if self.cover and self.cover not in names:
+            raise ValueError(f"the cover is to be an experiment; got {self.cover!r}; {nearest(self.cover, names)}")
         by_name: dict[str, Setting] = {}
         for setting in self.settings():
             if by_name.setdefault(setting.name, setting) is not setting:

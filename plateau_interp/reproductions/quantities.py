@@ -49,7 +49,7 @@ NEVER = math.inf
 CONSTANT = 0.9
 """Share of copies of the first token from which on an answer is called constant."""
 RUNNING = 9
-"""Reported values in a running median."""
+"""Measured values in a running median."""
 
 
 @dataclass(frozen=True)

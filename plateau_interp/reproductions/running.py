@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal
 
 import pandas as pd
 
@@ -21,9 +20,9 @@ from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting, first_solved
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.training.loop import Step, train
+from plateau_interp.training.loop import Step
 
-__all__ = ["collect", "costs", "outcome", "plan", "seconds", "train_setting"]
+__all__ = ["collect", "outcome", "plan", "seconds", "train_setting"]
 
 SECONDS = "seconds.json"
 SEED = re.compile(r"seed-(\d+)")
@@ -154,59 +153,3 @@ def seconds(folder: Path) -> float | None:
     """How long a run took, as far as it was not killed; None if nobody took the time."""
     file = folder / SECONDS
     return float(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
-
-
-def costs(experiments: Iterable[Experiment], runs: Path, *, n_seeds: int | None = None) -> list[dict[str, Any]]:
-    """What experiments would cost on this machine, roughly, from a few training steps of each kind.
-
-    Returns:
-        For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``
-        and the folders that hold ``others``, of another recipe; and the ``seconds`` that those take which are not
-        done if each goes to its last step: most are solved long before. A run that several share counts in each; what
-        is measured afterwards does not count.
-    """
-    found = []
-    pace: dict[str, float] = {}
-    for experiment in experiments:
-        todo = plan([experiment], n_seeds=n_seeds)
-        states = {(setting, seed): _state(setting, seed, runs) for setting, seed in todo}
-        left = [setting for (setting, _), state in states.items() if state != "done"]
-        found.append(
-            {
-                "name": experiment.name,
-                "title": experiment.title,
-                "figures": experiment.figures,
-                "runs": len(todo),
-                "done": len(todo) - len(left),
-                "others": [str(s.folder(runs, n)) for (s, n), state in states.items() if state == "another's"],
-                "seconds": sum(_seconds_a_step(setting, pace) * _steps_to_make(setting) for setting in left),
-            }
-        )
-    return found
-
-
-def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
-    try:
-        return "left" if outcome(setting, seed, runs) is None else "done"
-    except RunError:
-        return "another's"
-
-
-def _steps_to_make(setting: Setting) -> int:
-    return setting.recipe.steps - (0 if setting.leaves is None else setting.leaves[1])
-
-
-def _seconds_a_step(setting: Setting, known: dict[str, float], *, n_steps: int = 2) -> float:
-    """Mean over a few steps, measured ones where every step is; settings of equal shapes are timed once."""
-    recipe = setting.recipe
-    shapes = f"{recipe.task} {recipe.model} {recipe.batch_size} {recipe.optimizer} {recipe.measuring}"
-    if shapes not in known:
-        meter = recipe.build_meter() if recipe.measure_every == 1 else None
-        model, task, batch_size = recipe.build_model(), recipe.task, recipe.batch_size
-        optimizer = recipe.optimizer.build(model.named_parameters())
-        steps = train(model, task, steps=n_steps + 1, batch_size=batch_size, meter=meter, optimizer=optimizer)
-        next(steps)  # the first pays for what later ones find made
-        begin = time.perf_counter()
-        list(steps)
-        known[shapes] = (time.perf_counter() - begin) / n_steps
-    return known[shapes]

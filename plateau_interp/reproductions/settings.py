@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from plateau_interp.analysis.plateaus import Summary, summarise
+from plateau_interp.codec import RecipeError
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 
-__all__ = ["SOLVED_ACCURACY", "Outcome", "Setting", "first_solved"]
+__all__ = ["SOLVED_ACCURACY", "Outcome", "Setting", "first_solved", "is_same_run"]
 
 TAKEN = "taken.json"
 """Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""
@@ -132,7 +133,7 @@ class Setting:
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
             )
-        if self.takes is not None and self._has_begun(run) and _read(path / TAKEN) != self._taken:
+        if self.takes is not None and self._has_begun(run) and not is_same_run(_read(path / TAKEN), self._taken):
             source = self.takes[0]
             raise RunError(
                 f"{path} took its weights from another run than {source.name!r} is now: move it, or use another --out"
@@ -156,6 +157,23 @@ class Setting:
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def is_same_run(one: Any, other: Any) -> bool:
+    """Whether two of `Setting.identity` are of one run, whichever version of the package wrote them down.
+
+    Recipes are read, not compared as texts: a field that came later has its default in those that lack it.
+    """
+    return bool(_as_now(one) == _as_now(other))
+
+
+def _as_now(identity: Any) -> Any:
+    try:
+        recipe = Recipe.from_dict(identity["recipe"]).to_dict()
+        taken = identity["taken"]
+    except (KeyError, TypeError, RecipeError):
+        return identity  # no identity, or one that this version cannot read: equal to its own copy alone
+    return {"recipe": recipe, "taken": _as_now(taken)}
 
 
 def _placeless(recipe: dict[str, Any]) -> str:

@@ -22,6 +22,12 @@ PAPER = Paper(
     title="What Happens During the Loss Plateau?",
     source="Gopalani and Hu, arXiv 2506.13688",
     about=(
+        "One-layer Transformers with linear attention, most of them, learn small algorithmic tasks (above all the "
+        "moving-window sum: y_i is the sum of neighbouring numbers modulo 17) from fresh batches: the loss rests on a "
+        "plateau, then drops within a few steps. Nothing here was checked against the paper's own text: its claims "
+        "are known from what third parties tell of its figures, and many of their bounds are ours."
+    ),
+    legend=(
         "Nothing here was checked against the paper's own text: *figure* marks what third parties tell of a figure, "
         "*told by others* what they say in so many words, *read by others* a number that a third party read off it, "
         "which is good to 0.1, as are the bounds of those claims; *inferred* marks what follows from a figure's "
@@ -32,6 +38,7 @@ PAPER = Paper(
         "step* is where half of the fall is done. Figures 20 and 41 measure more in the baseline's own trainings, "
         "repeated: they are no further evidence for figure 2."
     ),
+    cover="counterfactual",
     experiments=(
         FIG2,
         FIG3,

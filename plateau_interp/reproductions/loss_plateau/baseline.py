@@ -17,6 +17,7 @@ from plateau_interp.reproductions.loss_plateau.statements import (
     read_off,
 )
 from plateau_interp.reproductions.quantities import (
+    DROP,
     PEAK_COSINE,
     PEAK_REPETITION,
     at,
@@ -70,6 +71,7 @@ FIG2 = Experiment(
     title="Moving-window sum: a plateau with a partial solution, repetition and collapse; attention moves first",
     figures="figure 2 (and 1)",
     settings=(BASELINE,),
+    key=(DROP, BASELINE),
     panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "repetition"),
     n_seeds=5,
     claims=late(

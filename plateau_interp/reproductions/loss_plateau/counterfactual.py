@@ -64,12 +64,14 @@ def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
     )
 
 
-TOLD = {"drop step": DROP, "steps from the fork to the drop": since_fork(DROP), "steps to 50 %": TO_50}
+AFTER_FORK = since_fork(DROP)
+TOLD = {"drop step": DROP, "steps from the fork to the drop": AFTER_FORK, "steps to 50 %": TO_50}
 COUNTERFACTUAL = Experiment(
     name="counterfactual",
     title="When does what stop being the bottleneck?",
     figures="nothing: it goes beyond the paper",
     settings=(BASELINE, *TRAINED_FROM.values(), *FROZEN_FROM.values()),
+    key=(AFTER_FORK, TRAINED_FROM["attention map", MOMENTS[-1]]),
     n_seeds=1,
     draws=counterfactual_figure,
     claims=tuple(

@@ -27,11 +27,13 @@ EVERYWHERE = Setting(
     about="baseline",
 )
 AT = {name: replace(peak(f"cosine@{point}"), name=f"peak cosine {name}") for name, point in LOCATIONS.items()}
+AFTER_MINUS_BEFORE = difference(AT["after attention"], AT["before attention"])
 FIG41 = Experiment(
     name="fig41",
     title="Collapse appears after the attention layer, not before it",
     figures="figures 41 and 42",
     settings=(EVERYWHERE,),
+    key=(AFTER_MINUS_BEFORE, EVERYWHERE),
     panels=("loss", *(f"cosine@{point}" for point in LOCATIONS.values()), "cosine", "norm@blocks.0.hook_resid_mid"),
     claims=(
         Claim(
@@ -49,7 +51,7 @@ FIG41 = Experiment(
         Claim(
             "After attention the residual stream collapses more than before",
             "figures 41, 42",
-            Within(difference(AT["after attention"], AT["before attention"]), EVERYWHERE.name, low=0.2),
+            Within(AFTER_MINUS_BEFORE, EVERYWHERE.name, low=0.2),
             "a difference that is seen in a figure; the bound is ours",
         ),
         Claim(
@@ -73,18 +75,20 @@ FIG41 = Experiment(
 )
 
 PROBED = Setting("probe", recipe(MWS, checkpoint_every=20), about="baseline", whole=True, adds=probe_accuracies)
+LAST_PROBE = last_on_plateau("probe_test")
 FIG20 = Experiment(
     name="fig20",
     title="What can be read from the attention output",
     figures="figure 20",
     settings=(PROBED,),
+    key=(LAST_PROBE, PROBED),
     panels=("loss", "accuracy", "attention_progress", "probe_test", "probe_train", "probe_test_1024"),
     n_seeds=1,
     claims=(
         Claim(
             "On the plateau the answers cannot be read from the attention output",
             "figure 20, inferred",
-            Within(last_on_plateau("probe_test"), PROBED.name, high=0.5),
+            Within(LAST_PROBE, PROBED.name, high=0.5),
             "the probe names less than half of the tokens; the bound is ours",
         ),
         Claim(

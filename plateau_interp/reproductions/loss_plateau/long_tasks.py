@@ -19,6 +19,7 @@ from plateau_interp.reproductions.loss_plateau.statements import (
     reported,
 )
 from plateau_interp.reproductions.quantities import (
+    DROP,
     difference,
     final,
     last_on_plateau,
@@ -58,6 +59,7 @@ FIG19 = Experiment(
     title="Windows of one, two and three inputs in one answer are learned one after another",
     figures="figure 19",
     settings=(CONCATENATED,),
+    key=(SEGMENTS["sums of two"], CONCATENATED),
     panels=("loss", "accuracy_0", "accuracy_4", "accuracy_9", *(f"cosine_segment_{index}" for index in range(3))),
     n_seeds=1,
     claims=(
@@ -93,6 +95,7 @@ FIG9 = Experiment(
     title="Addition of four digits, answer reversed",
     figures="figures 9 and 10",
     settings=(ADDITION,),
+    key=(DROP, ADDITION),
     panels=(*COMMON_PANELS, "accuracy_4", "entropy"),
     n_seeds=1,
     claims=(
@@ -120,6 +123,7 @@ FIG13 = Experiment(
     title="Permutation, two layers",
     figures="figures 13 and 14",
     settings=(PERMUTATION,),
+    key=(DROP, PERMUTATION),
     panels=(
         *COMMON_PANELS,
         "right_counts",
@@ -156,6 +160,7 @@ FIG15 = Experiment(
     title="Histogram, two layers",
     figures="figures 15 and 16",
     settings=(HISTOGRAM,),
+    key=(DROP, HISTOGRAM),
     panels=(*COMMON_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
     n_seeds=1,
     claims=(

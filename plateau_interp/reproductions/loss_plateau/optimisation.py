@@ -5,6 +5,7 @@ from dataclasses import replace
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import OUR_BUDGET, PAPERS_BUDGET, persists
+from plateau_interp.reproductions.quantities import DROP
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import TrainingOptions
 from plateau_interp.training.optimizers import SGD, LearningRateSchedule, Muon
@@ -21,6 +22,7 @@ FIG31 = Experiment(
     title="Plain gradient descent",
     figures="figure 31",
     settings=(BASELINE, *PLAIN_SGD.values()),
+    key=(DROP, PLAIN_SGD[0.1]),
     panels=COMMON_PANELS,
     claims=tuple(
         statement
@@ -53,6 +55,7 @@ FIG34 = Experiment(
     title="Learning-rate schedules",
     figures="figures 34 and 35 (which is which is unknown)",
     settings=(BASELINE, *SCHEDULES.values()),
+    key=(DROP, SCHEDULES["warm-up"]),
     panels=COMMON_PANELS,
     claims=tuple(
         statement
@@ -67,6 +70,7 @@ FIG32 = Experiment(
     title="Muon",
     figures="figures 32 and 33",
     settings=(BASELINE, MUON),
+    key=(DROP, MUON),
     panels=COMMON_PANELS,
     claims=persists(MUON, "figures 32 and 33", budget=OUR_BUDGET),
     notes=(

@@ -39,6 +39,7 @@ FIG6 = Experiment(
     title="Prefix sum: the same picture, with few distinct tokens instead of equal neighbours",
     figures="figure 6 (and 11, 12)",
     settings=(PREFIX,),
+    key=(TO_99, PREFIX),
     panels=("loss", "accuracy", "accuracy_0", "attention_progress", "cosine", "entropy"),
     claims=(
         learned(PREFIX, "figure 6", steps=1000),
@@ -60,12 +61,14 @@ FIG6 = Experiment(
 
 REPEATS = {k: Setting(f"repeat-{k}", recipe(Repeat(k=k)), about=f"repeat {k}") for k in (1, 2)}
 REPEATS[4] = Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=copies_within_halves)
+CONSTANT_FIRST = peak("copies_of_first")
 REPEAT_PANELS = ("loss", "accuracy", "cosine", "copies_of_first")
 FIG7 = Experiment(
     name="fig7",
     title="Repeating one number has no plateau, although hidden states collapse at once",
     figures="figure 7",
     settings=(REPEATS[1],),
+    key=(LENGTH, REPEATS[1]),
     panels=REPEAT_PANELS,
     n_seeds=5,
     claims=(
@@ -110,13 +113,14 @@ def repeats_several(k: int, *, figure: str, title: str, more: tuple[Claim, ...] 
         title=title,
         figures=f"figure {figure}",
         settings=(setting,),
+        key=(CONSTANT_FIRST, setting),
         panels=REPEAT_PANELS if setting.adds is None else (*REPEAT_PANELS, "copies_in_half_0", "copies_in_half_1"),
         claims=(
             learned(setting, f"figure {figure}, inferred", steps=200),
             Claim(
                 "A constant answer comes first",
                 f"figure {figure}, inferred",
-                Within(peak("copies_of_first"), setting.name, low=CONSTANT),
+                Within(CONSTANT_FIRST, setting.name, low=CONSTANT),
                 f"nine of ten tokens equal the first at some step, where the truth has 1 of {k}; the bound is ours",
             ),
             *late(
@@ -158,6 +162,7 @@ def rearranges(task: Task, *, figure: str, title: str) -> Experiment:
         title=title,
         figures=f"figure {figure}",
         settings=(setting,),
+        key=(TO_99, setting),
         panels=COMMON_PANELS,
         notes="Trained up to 200 steps, twice the paper's, so that what is not learned in 100 can be seen.",
         claims=(

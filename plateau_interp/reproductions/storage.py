@@ -1,0 +1,116 @@
+"""What is kept of a reproduction's runs: small files, from which all pages and pictures are made.
+
+```text
+DIR/results/<paper>/<setting>.parquet          the measured curves, one row a seed and step
+DIR/results/<paper>/<setting>.json             the recipe, and versions, threads and seconds of each seed
+```
+
+No weights are kept. A seed that is trained again replaces what was kept of it; the others stay, as long as the
+setting's recipe is the same.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from plateau_interp.files import write_atomically, write_table
+from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.running import seconds
+from plateau_interp.reproductions.settings import Outcome, Setting, is_same_run
+from plateau_interp.runs.run import Run
+
+__all__ = ["Stored", "folder_of", "store", "stored"]
+
+
+def folder_of(paper: Paper, out: Path) -> Path:
+    """Where a paper's files are."""
+    return out / "results" / paper.name
+
+
+def store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:
+    """Add what came out of runs to a setting's two files.
+
+    Args:
+        setting: whose runs.
+        fresh: their outcomes; without any nothing is written.
+        runs: the folder of the paper's runs.
+        folder: `folder_of` the paper.
+    """
+    if not fresh:
+        return
+    old = _kept_curves(setting, folder)
+    seeds = {one.seed for one in fresh}
+    kept = [] if old is None else [old[~old["seed"].isin(seeds)]]
+    tables = [one.metrics.assign(seed=one.seed) for one in fresh]
+    curves = pd.concat([*kept, *tables], ignore_index=True).sort_values(["seed", "step"], ignore_index=True)
+    floats = curves.select_dtypes("float64").columns
+    before: dict[str, Any] = {} if old is None else old.attrs["seeds"]
+    made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
+    curves = curves.astype(dict.fromkeys(floats, np.float32))  # seven digits are more than any table shows
+    # In the file of the curves, so that a kill parts nothing; the other file is for people.
+    about: dict[Any, Any] = {**setting.identity(0), "seeds": {**before, **made}}
+    curves.attrs = about
+    write_table(folder / f"{setting.name}.parquet", curves)
+    write_atomically(folder / f"{setting.name}.json", json.dumps(about, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a paper.
+
+    Args:
+        outcomes: by setting name, one a seed; an empty list where there are none.
+        made: of every run versions, machine and threads, its ``steps``, and ``seconds`` (None if nobody took them).
+        others: names of settings whose stored curves do not count: they are of another recipe than the setting has now.
+    """
+
+    outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
+    made: list[dict[str, Any]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def stored(paper: Paper, out: Path) -> Stored:
+    """Read a paper's files."""
+    there = Stored()
+    folder = folder_of(paper, out)
+    for setting in paper.settings():
+        curves = _kept_curves(setting, folder)
+        if curves is None:
+            there.outcomes[setting.name] = []
+            if (folder / f"{setting.name}.parquet").is_file():
+                there.others.append(setting.name)
+            continue
+        seeds = sorted(map(int, curves["seed"].unique()))
+        there.outcomes[setting.name] = [Outcome(setting, seed, _of_seed(curves, seed)) for seed in seeds]
+        there.made.extend(curves.attrs["seeds"].values())
+    return there
+
+
+def _kept_curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
+    """The stored curves, unless they are of another recipe under the same name; ``attrs`` as the file for people."""
+    file = folder / f"{setting.name}.parquet"
+    if not file.is_file():
+        return None
+    curves = pd.read_parquet(file)
+    about: Mapping[Any, Any] = curves.attrs
+    ours = setting.identity(0)
+    return curves if is_same_run({key: about.get(key) for key in ours}, ours) else None
+
+
+def _of_seed(curves: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One seed's curves, without columns that only other seeds have."""
+    rows = curves[curves["seed"] == seed].drop(columns="seed")
+    rows.attrs = {}
+    return rows.dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def _made(folder: Path) -> dict[str, Any]:
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    run = Run(folder)
+    first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
+    return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}

@@ -1,0 +1,93 @@
+"""`plateau reproduce` on the tiny paper."""
+
+import json
+
+import pytest
+from tiny_paper import PAPER, recipe
+
+from plateau_interp.cli.main import main
+from plateau_interp.reproductions.storage import stored
+from plateau_interp.runs.run import Run
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The command line knows the tiny paper as loss-plateau."""
+    monkeypatch.setattr("plateau_interp.cli.main.plugin", lambda kind, name: PAPER)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_trains_tells_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    answer = json.loads(told.out)
+    assert answer["results"] == "runs/tiny/RESULTS.md"
+    assert answer["claims"][0]["verdict"] == "holds"
+    assert "step 6/6" in told.err
+    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--publish", "."]) == 0
+    told = capsys.readouterr()
+    assert "It is never" in told.out
+    assert "Results: RESULTS.md" in told.out
+    assert told.err == ""
+    assert (tmp_path / "results" / "tiny" / "base.parquet").is_file()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_lists_costs_and_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "tiny", "--list"]) == 0
+    told = capsys.readouterr().out
+    assert "first" in told
+    assert "0/4" in told
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()] == [
+        "runs/tiny/.pace.json"
+    ]
+    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
+    assert main(["reproduce", "tiny", "--list"]) == 0
+    told = capsys.readouterr()
+    assert "0/4" in told.out
+    assert told.err.endswith("to be moved (or use another --out): runs/tiny/base/seed-0\n")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_command_says_what_takes_so_long_the_first_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "tiny", "--list", "--json"]) == 0
+    first = capsys.readouterr()
+    assert first.err.startswith("plateau: timing 1 kinds of training step, once on this machine: the figures are kept")
+    assert main(["reproduce", "tiny", "--list", "--json"]) == 0
+    second = capsys.readouterr()
+    assert second.err == ""
+    assert json.loads(second.out) == json.loads(first.out)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("frist", "tiny has no experiment 'frist'"),
+        ("first --device nonsense", "unknown device 'nonsense'"),
+        ("--seeds 0", "seeds must be"),
+    ],
+)
+def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "tiny", *words.split()]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"plateau: {line}")
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
+    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--json"]) == 2
+    told = capsys.readouterr()
+    assert "1 of 4 runs failed: base seed 0: runs/tiny/base/seed-0 holds a run of another recipe" in told.err
+    assert len(json.loads(told.out)["claims"]) == 2
+    assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny").outcomes["base"]] == [1]
+    assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
+    assert "1 of 4 runs failed" in capsys.readouterr().err
