@@ -85,9 +85,10 @@ def stored(paper: Paper, out: Path) -> Stored:
             if (folder / f"{setting.name}.parquet").is_file():
                 there.others.append(setting.name)
             continue
+        there.made.extend(curves.attrs["seeds"].values())
+        curves.attrs = {}  # pandas copies them, deeply, at every step
         seeds = sorted(map(int, curves["seed"].unique()))
         there.outcomes[setting.name] = [Outcome(setting, seed, _of_seed(curves, seed)) for seed in seeds]
-        there.made.extend(curves.attrs["seeds"].values())
     return there
 
 
@@ -105,7 +106,6 @@ def _kept_curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
 def _of_seed(curves: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One seed's curves, without columns that only other seeds have."""
     rows = curves[curves["seed"] == seed].drop(columns="seed")
-    rows.attrs = {}
     return rows.dropna(axis=1, how="all").reset_index(drop=True)
 
 
