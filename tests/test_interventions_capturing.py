@@ -79,9 +79,7 @@ def test_only_some_sequences_are_kept_if_asked(tmp_path: Path) -> None:
 
 def test_a_recording_that_never_came_is_reported(tmp_path: Path) -> None:
     with (
-        pytest.warns(
-            InterventionWarning, match="never fired: nothing reached blocks.0.attn.hook_pattern"
-        ),
+        pytest.warns(InterventionWarning, match="never fired: nothing reached blocks.0.attn.hook_pattern"),
         intervening(tiny(), Capture((PATTERN,), out=str(tmp_path))),
     ):
         pass

@@ -217,7 +217,7 @@ class Reported:
         told = [
             f"{name} {self.quantity.tell_all(values)}"
             for name in self.settings
-            if (values := _values(self.quantity, outcomes.get(name, ())))
+            if (values := list(_by_seed(self.quantity, outcomes.get(name, ())).values()))
         ]
         return Finding("; ".join(told), "unknown") if told else NOT_RUN
 
@@ -225,10 +225,6 @@ class Reported:
 def _by_seed(quantity: Quantity, outcomes: Sequence[Outcome]) -> dict[int, float]:
     values = {outcome.seed: quantity.of(outcome) for outcome in outcomes}
     return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _values(quantity: Quantity, outcomes: Sequence[Outcome]) -> list[float]:
-    return list(_by_seed(quantity, outcomes).values())
 
 
 def _seeds(n: int) -> str:
