@@ -9,6 +9,7 @@ SCRIPTS = {
     "compose_hooks.py": [],
     "patch_mid_training.py": ["6"],
     "fork_a_run.py": ["5"],
+    "your_own_hook.py": ["4"],
     "your_own_loop.py": ["20"],
     "your_own_task.py": ["3"],
 }
@@ -22,7 +23,12 @@ def test_it_runs_and_ends_with_what_it_made(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
-    made = {"compose_hooks.py": "MaskAttention", "patch_mid_training.py": ".png", "your_own_loop.py": ".html"}
+    made = {
+        "compose_hooks.py": "MaskAttention",
+        "patch_mid_training.py": ".png",
+        "your_own_hook.py": "3 loss 2.6",
+        "your_own_loop.py": ".html",
+    }
     assert made.get(name, "index.html") in last
     if ": runs/" in last:
         assert (tmp_path / last.split(": ")[-1]).stat().st_size > 1000

@@ -3,10 +3,14 @@ from typing import Any
 
 import pytest
 import torch
+from hook_cases import recheck
 from typecheck import unchecked
 
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.hooks import During
+from plateau_interp.interventions.attached import Intervention, attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.interventions.clock import advance
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.batches import training_batch
@@ -110,3 +114,161 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:30])
     with pytest.raises(ValueError, match="is damaged"):
         Captured(tmp_path)[0, PATTERN]
+
+
+# Whose a folder is
+
+
+def recorded(model: Any, capture: Intervention, *steps: int) -> None:
+    """A loop of somebody else's."""
+    with intervening(model, capture):
+        for step in steps:
+            advance(model, step=step)
+            model(training_batch(TASK, seed=0, step=step, batch_size=2).inputs)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_two_captures_of_one_place_in_one_folder_are_refused(tmp_path: Path) -> None:
+    model, capture = tiny(), Capture((PATTERN, "blocks.0.hook_resid_pre"), out=str(tmp_path / "c"))
+    message = r"two Captures write blocks\.0\.attn\.hook_pattern\.safetensors to .*c: give one of them .* label='after'"
+    for other in (Capture((PATTERN,), out=str(tmp_path / "x" / ".." / "c")), During(Capture((PATTERN,), capture.out))):
+        with pytest.raises(ValueError, match=message), intervening(model, capture, Halve(), other):
+            pass
+        outer = intervening(model, capture)
+        outer.__enter__()
+        with pytest.raises(ValueError, match=message), intervening(model, other):
+            pass
+        with pytest.warns(InterventionWarning, match="never fired"):
+            outer.__exit__(None, None, None)
+    assert not (tmp_path / "c").exists()
+    elsewhere = Capture(("unembed.hook_in",), out=capture.out)
+    with intervening(model, capture, elsewhere):
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+    assert len(Captured(tmp_path / "c").names(0)) == 3
+    recorded(model, capture, 1)  # when the other has left there is room again
+
+
+def test_labels_tell_two_places_of_one_hook_point_apart(tmp_path: Path) -> None:
+    model = tiny()
+    before, after = (Capture((PATTERN,), out=str(tmp_path), label=label) for label in ("before", "after"))
+    with intervening(model, before, Halve(), after):
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+    assert Captured(tmp_path).labels == ["after", "before"]
+    old, new = (Captured(tmp_path, label=label) for label in ("before", "after"))
+    assert list(old) == list(new) == [(0, PATTERN)]
+    assert torch.equal(new[0, PATTERN], old[0, PATTERN] / 2)
+    assert list(Captured(tmp_path)) == []
+    with pytest.raises(KeyError, match=r"labels are \['after', 'before'\]"):
+        Captured(tmp_path)[0, PATTERN]
+
+
+def test_a_folder_of_another_model_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    one, other = tiny(), tiny()
+    capture = Capture((PATTERN,), out=str(tmp_path))
+    recorded(one, capture, 0, 1)
+    before = content(tmp_path)
+    assert sum(name.startswith("origin-") for name in before) == 1
+    for again in (capture, Capture(("unembed.hook_in",), out=str(tmp_path), label="other")):
+        with pytest.raises(ValueError, match="holds what another run, or another model, captured; nothing was written"):
+            recorded(other, again, 1)
+        assert content(tmp_path) == before
+    recorded(one, Capture((PATTERN,), out=str(tmp_path)), 1, 2)  # the first goes on, in a context of its own
+    assert Captured(tmp_path).steps == [0, 1, 2]
+
+
+def test_a_folder_from_before_there_were_origins_is_refused_and_goes_on_with_its_run(tmp_path: Path) -> None:
+    capture = Capture((PATTERN,), out=str(tmp_path))
+    recorded(tiny(), capture, 0)
+    (signature,) = tmp_path.glob("origin-*")
+    signature.unlink()
+    with pytest.raises(ValueError, match="holds what another run"):
+        recorded(tiny(), capture, 1)
+    model = tiny()
+    with attaching(model, capture) as attached:
+        load_attached_state(attached, {})  # as a checkpoint of that time has it
+        advance(model, step=1)
+        model(training_batch(TASK, seed=0, step=1, batch_size=2).inputs)
+    assert Captured(tmp_path).steps == [0, 1]
+
+
+def test_memory_lets_a_resumed_model_go_on_in_its_folder(tmp_path: Path) -> None:
+    capture, model, again = Capture((PATTERN,), out=str(tmp_path)), tiny(), tiny()
+    with attaching(model, During(capture)) as attached:
+        advance(model, step=0)
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+        memory = attached_state(attached)
+    assert [(name, value.dtype, len(value)) for name, value in memory.items()] == [("0.origin", torch.uint8, 16)]
+    with attaching(again, During(capture)) as attached:
+        load_attached_state(attached, memory)
+        advance(again, step=1)
+        again(training_batch(TASK, seed=0, step=1, batch_size=2).inputs)
+    assert Captured(tmp_path).steps == [0, 1]
+    assert len(list(tmp_path.glob("origin-*"))) == 1
+
+
+def test_of_two_that_sign_at_the_same_time_none_has_the_folder(tmp_path: Path, monkeypatch: Any) -> None:
+    touch = Path.touch
+
+    def rival(self: Path) -> None:
+        touch(self)
+        touch(self.with_name("origin-" + "0" * 32))
+
+    monkeypatch.setattr(Path, "touch", rival)
+    with pytest.raises(ValueError, match="was taken by another run at the same time"):
+        recorded(tiny(), Capture((PATTERN,), out=str(tmp_path)), 0)
+    assert list(content(tmp_path)) == ["origin-" + "0" * 32]
+
+
+# Steps
+
+
+def test_a_capture_under_a_schedule_records_when_it_lets_it(tmp_path: Path) -> None:
+    schedule = During(Capture((PATTERN,), out=str(tmp_path), every=2), start=3, stop=7)
+    recorded(tiny(), schedule, *range(10))
+    assert Captured(tmp_path).steps == [4, 6]
+    recorded(tiny(), During(Capture((PATTERN,), out=str(tmp_path), every=10), start=3, stop=7), *range(10))
+
+
+def test_a_loop_that_tells_no_step_is_reported(tmp_path: Path) -> None:
+    model = tiny()
+    inputs = training_batch(TASK, seed=0, step=0, batch_size=2).inputs
+    message = r"recorded one forward alone: nobody told this model a step; call advance\(model, step=...\)"
+    with (
+        pytest.warns(InterventionWarning, match=message) as warned,
+        intervening(model, Capture((PATTERN, "unembed.hook_in"), out=str(tmp_path))),
+    ):
+        model(inputs), model(inputs), model(inputs)
+    assert len(warned) == 1
+    advance(model, step=1)
+    with intervening(model, Capture((PATTERN,), out=str(tmp_path))):
+        model(inputs), model(inputs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"every": 1.5}, "every must be a whole number; got 1.5"),
+        ({"every": "2"}, "every must be a whole number; got '2'"),
+        ({"sequences": 2.0}, "sequences must be a whole number; got 2.0"),
+        ({"sequences": 0}, "sequences must be at least 1; got 0"),
+        ({"names": 3}, "names must be a hook point or several; got 3"),
+        ({"names": (PATTERN, 3)}, "names must be a hook point or several"),
+        ({"out": 3}, "out must be a folder, such as 'runs/captured'; got 3"),
+        ({"out": ""}, "out must be a folder, such as 'runs/captured'; got ''"),
+        ({"label": ""}, "label must be a word of letters, digits, - and _, such as 'before'; got ''"),
+        ({"label": "a/b"}, "label must be a word"),
+        ({"label": 1}, "label must be a word"),
+    ],
+)
+def test_every_wrong_field_is_refused_in_our_words(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recheck(Capture((PATTERN,), out="x"), **fields)
+
+
+def test_a_path_will_do_for_the_folder() -> None:
+    capture = Capture((PATTERN,), out="x")
+    recheck(capture, out=Path("runs") / "x")
+    assert capture.out == str(Path("runs") / "x")

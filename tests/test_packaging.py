@@ -140,17 +140,21 @@ def test_the_installed_command_answers(installed):
     assert "moving-window-sum" in run(installed / "bin" / "plateau", "list", "tasks", cwd=installed)
 
 
-def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
-    """The example, with the pyproject.toml that it tells."""
-    example = PROJECT / "examples" / "your_own_task.py"
+def install_example(name: str, installed: Path, where: Path) -> Path:
+    """Install an example as a package of its own, with the pyproject.toml that it tells; gives the command."""
+    example = PROJECT / "examples" / name
     settings = textwrap.dedent("    [project]" + example.read_text().split('"""')[1].partition("    [project]")[2])
-    package, python, plateau = tmp_path / "package", installed / "bin" / "python", installed / "bin" / "plateau"
+    package = where / "package"
     package.mkdir()
     shutil.copy(example, package)
     (package / "pyproject.toml").write_text(settings)
     install = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", package)
-    run(sys.executable, "-m", "pip", "--python", python, "install", *install, cwd=tmp_path)
+    run(sys.executable, "-m", "pip", "--python", installed / "bin" / "python", "install", *install, cwd=where)
+    return installed / "bin" / "plateau"
 
+
+def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
+    plateau = install_example("your_own_task.py", installed, tmp_path)
     rows = {row["name"]: row for row in json.loads(run(plateau, "list", "tasks", "--json", cwd=tmp_path))}
     assert rows["rotation"]["package"] == "rotation-task"
     assert rows["rotation"]["lengths"] == {"prompt": 17, "answer": 16}
@@ -166,6 +170,30 @@ def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
     }
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "run" / "report" / "index.html").exists()
+
+
+def test_a_package_of_somebody_s_own_adds_its_hooks(installed, tmp_path):
+    """Alone and under schedules, killed, resumed and forked, from recipes that name them: the same bits."""
+    plateau = install_example("your_own_hook.py", installed, tmp_path)
+    rows = {row["name"]: row for row in json.loads(run(plateau, "list", "hooks", "--json", cwd=tmp_path))}
+    assert rows["pull-home"]["package"] == rows["shrink-stream"]["package"] == "two-hooks"
+
+    hooks = ("during:intervention=shrink-stream:factor=0.9,start=2", "when:intervention=pull-home:pull=4,since=loss<9")
+    sizes = "--n 4 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 3"
+    train = (plateau, "train", "moving-window-sum", *sizes.split(), "--hook", *hooks, "shrink-stream:factor=0.8")
+    run(*train, "--steps", "8", "--out", "whole", cwd=tmp_path)
+    run(*train, "--steps", "5", "--out", "part", cwd=tmp_path)
+    run(*train, "--steps", "8", "--out", "part", cwd=tmp_path)
+    run(plateau, "fork", "whole", "--at", "4", "--out", "same", cwd=tmp_path)
+    run(plateau, "fork", "whole", "--at", "4", "--hook", "pull-home", "--out", "other", cwd=tmp_path)
+
+    def last(name: str) -> bytes:
+        return (tmp_path / name / "checkpoints" / "8" / "model.safetensors").read_bytes()
+
+    assert last("whole") == last("part") == last("same")
+    assert last("whole") != last("other")
+    recipe = json.loads((tmp_path / "other" / "recipe.json").read_text())
+    assert recipe["interventions"] == [{"name": "pull-home", "pull": 0.1}]
 
 
 @pytest.mark.parametrize("group", SETTINGS["project"]["entry-points"])

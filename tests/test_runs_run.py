@@ -524,6 +524,55 @@ def test_what_a_fork_keeps_beside_others_goes_on(tmp_path: Path, make: Any, at: 
     assert contents(fork.path)[last] == contents(parent.path)[last]
 
 
+def test_a_run_goes_on_capturing_where_it_was_and_no_other_run_does(tmp_path: Path) -> None:
+    folder = tmp_path / "captured"
+    capture = Capture(("blocks.0.attn.hook_pattern",), out=str(folder), every=3, sequences=1)
+    recipe = replace(RECIPE, interventions=(When(capture, since="loss > 0"),))
+    begun = Run.create(tmp_path / "begun", replace(recipe, seed=1))
+    run = Run.create(tmp_path / "run", recipe)
+    for step in run.train():
+        if step.step == 14:
+            break
+    for _ in Run(tmp_path / "run").train():
+        pass
+    finished(tmp_path / "run", replace(recipe, training=TrainingOptions(steps=27, batch_size=8)))
+    assert Captured(folder).steps == list(range(3, 27, 3))
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    for at in (0, 7):
+        fork = run.fork(at=at, out=tmp_path / f"same from {at}", steps=30)
+        for _ in fork.train():
+            pass
+        fork_of_fork = fork.fork(at=at, out=tmp_path / f"and again from {at}", steps=9)
+        for _ in fork_of_fork.train():
+            pass
+    assert Captured(folder).steps == list(range(3, 30, 3))
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+    for interventions in ([*recipe.interventions, BiasAttention()], [During(capture)]):
+        with pytest.raises(RunError, match="captured holds what the parent captured"):
+            run.fork(at=7, interventions=interventions)
+    with pytest.raises(RunError, match="captured holds what another run captured; give this run's Capture another"):
+        Run.create(tmp_path / "unrelated", replace(recipe, seed=2))
+    assert not (tmp_path / "unrelated").exists()
+    with pytest.raises(ValueError, match="holds what another run, or another model, captured; nothing was written"):
+        list(begun.train())  # made when the folder was still free
+    assert all(file.read_bytes() == content for file, content in before.items())
+    assert len(list(folder.glob("origin-*"))) == 1
+
+
+def test_a_run_from_before_folders_were_signed_goes_on_capturing(tmp_path: Path) -> None:
+    capture = Capture(("unembed.hook_in",), out=str(tmp_path / "captured"), every=5)
+    recipe = replace(RECIPE, interventions=(capture,))
+    run = finished(tmp_path / "run", recipe)
+    for signature in (tmp_path / "captured").glob("origin-*"):
+        signature.unlink()
+    for file in run.path.glob("checkpoints/*/interventions.safetensors"):
+        file.write_bytes(safetensors.torch.save({}))
+    finished(run.path, replace(recipe, training=TrainingOptions(steps=31, batch_size=8)))
+    assert Captured(tmp_path / "captured").steps == list(range(0, 31, 5))
+
+
 def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None:
     capture = Capture(("blocks.0.attn.hook_pattern",), out=str(tmp_path / "captured"), sequences=1)
     parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(capture,)))

@@ -42,7 +42,7 @@ from plateau_interp.codec import RecipeError
 from plateau_interp.files import sync_folder, write_atomically, write_table
 from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
-from plateau_interp.interventions.capturing import Capture
+from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.recipe import Fork, Recipe
@@ -105,6 +105,8 @@ class Run:
         recipe = Recipe.from_json(recipe.to_json())
         if _takes(path, recipe):
             _check_buildable(recipe)
+            if not (path / "recipe.json").exists() and recipe.fork_of is None:
+                _check_unused(_captures(recipe))
             path.mkdir(parents=True, exist_ok=True)
             with _only_writer(path):
                 if _takes(path, recipe):  # nobody was quicker
@@ -255,7 +257,7 @@ class Run:
         recipe = self.recipe
         model = recipe.build_model(device=device)
         optimizer = recipe.optimizer.build(model.named_parameters())
-        again = [_Recorded() if isinstance(one, Capture) else one for one in recipe.interventions]
+        again = [_recorded(intervention) for intervention in recipe.interventions]
         with warnings.catch_warnings(), attaching(model, *again) as attached:
             # What they did was said when the parent trained; here there may be no step for them to act at.
             warnings.simplefilter("ignore", InterventionWarning)
@@ -274,7 +276,7 @@ class Run:
         kept = {
             place: theirs
             for place, theirs in _kept(recipe, fork.recipe).items()
-            if at or isinstance(recipe.interventions[theirs], Capture)
+            if at or any(_captures_in(recipe.interventions[theirs]))
         }
         heirs: list[Attached] = []
         with warnings.catch_warnings(), ExitStack() as stack:
@@ -511,6 +513,14 @@ class _Remembering(Attached):
         self._memory = state
 
 
+def _recorded(intervention: Any) -> Any:
+    """The intervention with `_Recorded` for each `Capture` in it."""
+    if isinstance(intervention, Capture):
+        return _Recorded()
+    inner = {name: _recorded(value) for name, value in _wrapped_by(intervention)}
+    return dataclasses.replace(intervention, **inner) if inner else intervention
+
+
 def _check_captures(recipe: Recipe, parent: Recipe) -> None:
     """Refuse a fork that would record other activations over those of the run it comes from.
 
@@ -525,6 +535,17 @@ def _check_captures(recipe: Recipe, parent: Recipe) -> None:
             raise RunError(f"{capture.out} holds what the parent captured; give the fork's Capture another folder")
 
 
+def _check_unused(captures: Sequence[Capture]) -> None:
+    """Refuse folders that hold recordings, for a run that has made none.
+
+    Raises:
+        RunError: naming the folder.
+    """
+    for capture in captures:
+        if Path(capture.out).is_dir() and Captured(capture.out).steps:
+            raise RunError(f"{capture.out} holds what another run captured; give this run's Capture another folder")
+
+
 def _captures(recipe: Recipe) -> list[Capture]:
     return [capture for intervention in recipe.interventions for capture in _captures_in(intervention)]
 
@@ -533,11 +554,17 @@ def _captures_in(intervention: Intervention) -> Iterator[Capture]:
     """The intervention itself, or what a schedule holds."""
     if isinstance(intervention, Capture):
         yield intervention
-    if dataclasses.is_dataclass(intervention) and not isinstance(intervention, type):
+    for _, inner in _wrapped_by(intervention):
+        yield from _captures_in(inner)
+
+
+def _wrapped_by(intervention: Any) -> Iterator[tuple[str, Intervention]]:
+    """Fields of a wrapper, such as a schedule, that are interventions."""
+    if dataclasses.is_dataclass(intervention):
         for item in dataclasses.fields(intervention):
-            inner = getattr(intervention, item.name)
-            if isinstance(inner, Intervention):
-                yield from _captures_in(inner)
+            value = getattr(intervention, item.name)
+            if isinstance(value, Intervention) and not isinstance(value, type):
+                yield item.name, value
 
 
 def _lineage(recipe: Recipe) -> Iterator[Recipe]:
