@@ -1,7 +1,8 @@
 """The interventions: small immutable values that edit activations, parameters or gradients.
 
 Give them to `plateau_interp.intervening`, to `plateau_interp.train` or to a recipe; wrap them in `During` or `When` to
-say at which training steps they act. To write one of your own, see `plateau_interp.interventions.attaching.editing`.
+say at which training steps they act. To write one of your own, see `plateau_interp.editing`, and
+`plateau_interp.Attached` for what that does not cover.
 """
 
 from plateau_interp.hooks.activations import (

@@ -1,5 +1,6 @@
 """What it takes to intervene on a model; the interventions themselves are in `plateau_interp.hooks`.
 
-`attaching` lets them act and puts everything back, `clock` tells schedules the training step, `receipts` say what was
-done, `plan` is several in order as a value, `capturing` streams activations to disk, `hook_points` finds the places.
+`attached` is the contract of what acts, `attaching` lets it act and puts everything back, `receipts` say what an edit
+did, `session` holds what is attached to one model, `clock` tells it the training step, `plan` is several interventions
+in order as a value, `capturing` streams activations to disk, `hook_points` finds the places.
 """
