@@ -539,12 +539,9 @@ def test_a_run_goes_on_capturing_where_it_was_and_no_other_run_does(tmp_path: Pa
     assert Captured(folder).steps == list(range(3, 27, 3))
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
-    for at in (0, 7):
-        fork = run.fork(at=at, out=tmp_path / f"same from {at}", steps=30)
+    for parent, at, steps in (("run", 7, 30), ("run", 0, 5), ("run-from-7", 7, 11)):
+        fork = Run(tmp_path / parent).fork(at=at, steps=steps)
         for _ in fork.train():
-            pass
-        fork_of_fork = fork.fork(at=at, out=tmp_path / f"and again from {at}", steps=9)
-        for _ in fork_of_fork.train():
             pass
     assert Captured(folder).steps == list(range(3, 30, 3))
     assert all(file.read_bytes() == content for file, content in before.items())
