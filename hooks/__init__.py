@@ -5,24 +5,13 @@ say at which training steps they act. To write one of your own, see `plateau_int
 `plateau_interp.Attached` for what that does not cover.
 """
 
-from plateau_interp.hooks.activations import (
-    AblateActivation,
-    AddDirection,
-    PatchActivation,
-    ScaleActivation,
-    patch_by_head,
-    patch_by_position,
-)
-from plateau_interp.hooks.attention import (
-    AblateHeads,
-    BiasAttention,
-    FixAttention,
-    MaskAttention,
-    MixAttention,
-    PatchAttention,
-)
+from plateau_interp.analysis.patching import patch_by_head, patch_by_position
+from plateau_interp.hooks.ablated_heads import AblateHeads
+from plateau_interp.hooks.activations import AblateActivation, AddDirection, PatchActivation, ScaleActivation
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, ScaleGradient
+from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
 from plateau_interp.hooks.schedule import During, When
+from plateau_interp.hooks.targeted_attention import BiasAttention, FixAttention, MaskAttention
 from plateau_interp.hooks.weights import FreezeWeights, TransplantWeights, transplant_weights_
 
 __all__ = [

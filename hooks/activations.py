@@ -1,27 +1,36 @@
-"""Interventions on activations at any hook point: patch, ablate, scale, add a direction; and activation patching.
+"""Interventions on activations at any hook point: patch, ablate, scale, add a direction.
 
-For attention patterns use `plateau_interp.hooks.attention`: scores and patterns have rules of their own and are refused
-here. Positions count from the start of the sequence also when a key/value cache is in use (with one, an edit of the
-embeddings is refused in ``run_with_hooks``, which does not let it know the cache: call the model itself).
+For attention patterns use `plateau_interp.hooks.targeted_attention`: scores and patterns have rules of their own and
+are refused here. To measure what each activation contributes, see `plateau_interp.analysis.patching`.
+
+Positions count from the start of the sequence also when a key/value cache is in use (with one, an edit of the
+embeddings is refused in ``run_with_hooks``, which does not let it know the cache: call the model itself). Negative ones
+count from its end: -1 is the last position that the running forward knows, whether it reads all tokens at once or goes
+on from a cache. So the end moves while a model writes: with a cache, a position that was edited when it was the last
+one stays as it was then. Padding has positions like all else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import check_choice, check_number, check_whole, freeze_indices, freeze_names
 from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
-from plateau_interp.hooks.token_history import Prefix, following
+from plateau_interp.hooks.token_history import TokenHistory, following
 from plateau_interp.interventions.attached import Attached
-from plateau_interp.interventions.attaching import ActivationEdit, editing, intervening
-from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
+from plateau_interp.interventions.attaching import ActivationEdit, editing
+from plateau_interp.interventions.hook_points import (
+    check_positions,
+    head_count,
+    positions_within,
+    resolve_hook_points,
+    resolve_indices,
+)
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -29,14 +38,9 @@ __all__ = [
     "AddDirection",
     "PatchActivation",
     "ScaleActivation",
-    "patch_by_head",
-    "patch_by_position",
 ]
 
 Ablation = Literal["zero", "mean", "resample"]
-
-QUERY_HEAD_POINTS = ("hook_q", "hook_z", "hook_result", "hook_rot_q", "hook_q_input")
-KEY_HEAD_POINTS = ("hook_k", "hook_v", "hook_rot_k", "hook_k_input", "hook_v_input")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,9 @@ class _PlacedEdit(ABC):
         freeze_indices(self, "positions", "heads")
 
     @abstractmethod
-    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
+    def bind(
+        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+    ) -> ActivationEdit:
         """An edit of whole activations ``[batch, pos, ...]``; contexts it needs go on the stack."""
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
@@ -60,11 +66,11 @@ class _PlacedEdit(ABC):
         points = resolve_hook_points(model, self.at)
         for point in points:
             if point.endswith(("hook_pattern", "hook_attn_scores")):
-                raise ValueError(f"{point} holds attention: use the edits of plateau_interp.hooks.attention there")
+                raise ValueError(f"{point} holds attention: use an edit of attention there, such as BiasAttention")
             if self.heads is not None:
-                resolve_indices("head", self.heads, _head_count(model, point))
+                resolve_indices("head", self.heads, head_count(model, point))
         if self.positions is not None:
-            resolve_indices("position", self.positions, model.cfg.n_ctx)
+            check_positions("position", self.positions, model.cfg.n_ctx)
         return points
 
     @contextmanager
@@ -72,14 +78,14 @@ class _PlacedEdit(ABC):
         """Act on the model while the context is open."""
         points = self.sites(model)
         with ExitStack() as stack:
-            prefix = stack.enter_context(following(model))
-            edit = self.bind(model, points, prefix, stack)
+            history = stack.enter_context(following(model))
+            edit = self.bind(model, points, history, stack)
 
             def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
                 positions = self.positions
                 if positions is not None:
-                    start = prefix.start(act.shape[1])
-                    positions = [position - start for position in positions if 0 <= position - start < act.shape[1]]
+                    start = history.start(act.shape[1])
+                    positions = positions_within(positions, start=start, stop=start + act.shape[1])
                     if not positions:
                         return act
                 edited = edit(act, hook=hook)
@@ -105,7 +111,9 @@ class _FormulaEdit(_PlacedEdit):
     def edit(self, act: Tensor) -> Tensor:
         """The formula."""
 
-    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
+    def bind(
+        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+    ) -> ActivationEdit:
         """The formula as a hook function."""
         return lambda act, *, hook: self.edit(act)
 
@@ -121,7 +129,7 @@ class PatchActivation(_PlacedEdit):
         at: hook point or points; a ``*`` stands for anything.
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
             tensor; or a tensor ``[pos, ...]`` or ``[batch, pos, ...]`` for every hook point.
-        positions: which; by default all.
+        positions: which, negative ones from the end; by default all.
         heads: which, at hook points with a head axis; by default all.
 
     Raises:
@@ -146,12 +154,14 @@ class PatchActivation(_PlacedEdit):
         super().__post_init__()
         check_source(self.source)
 
-    def bind(self, model: HookedModel, points: tuple[str, ...], prefix: Prefix, stack: ExitStack) -> ActivationEdit:
+    def bind(
+        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+    ) -> ActivationEdit:
         """An edit that takes the source's activations of the running positions."""
         read: ActivationReader = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
 
         def edit(act: Tensor, *, hook: Any) -> Tensor:
-            start = prefix.start(act.shape[1])
+            start = history.start(act.shape[1])
             stop = start + act.shape[1]
             patch = check_batch(read(hook.name, len(act), stop), act)
             patch = patch if patch.ndim == act.ndim else patch[None]
@@ -174,7 +184,7 @@ class AblateActivation(_FormulaEdit):
         at: hook point or points; a ``*`` stands for anything.
         by: "zero", "mean" or "resample".
         seed: of "resample".
-        positions: which; by default all.
+        positions: which, negative ones from the end; by default all.
         heads: which, at hook points with a head axis; by default all.
 
     Raises:
@@ -217,7 +227,7 @@ class ScaleActivation(_FormulaEdit):
     Args:
         at: hook point or points; a ``*`` stands for anything.
         factor: what to multiply with.
-        positions: which; by default all.
+        positions: which, negative ones from the end; by default all.
         heads: which, at hook points with a head axis; by default all.
 
     Raises:
@@ -252,7 +262,7 @@ class AddDirection(_FormulaEdit):
         direction: of the activation's last axis, or its last two (a direction for each head); used as it is, not
             normalised, and without a gradient of its own.
         scale: what to multiply it with; 0 changes nothing.
-        positions: which; by default all.
+        positions: which, negative ones from the end; by default all.
         heads: which, at hook points with a head axis; by default all.
 
     Raises:
@@ -284,139 +294,6 @@ class AddDirection(_FormulaEdit):
         if self.direction.shape != act.shape[act.ndim - self.direction.ndim :] or self.direction.ndim > act.ndim - 2:
             raise ValueError(f"a direction of {tuple(self.direction.shape)} does not fit {tuple(act.shape)}")
         return act if self.scale == 0 else act + self.scale * self.direction.detach().to(act)
-
-
-Metric = Callable[[Tensor], Tensor | float]
-
-
-def patch_by_position(
-    model: HookedModel,
-    metric: Metric,
-    *,
-    clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"],
-    at: str = "hook_resid_pre",
-) -> Float[Tensor, "layer pos"]:
-    """Activation patching: how much each layer's activation at each position restores.
-
-    In a run on the corrupted input one activation is replaced by that of the clean run. The value is the share of the
-    metric's difference that comes back, ``(patched - corrupted) / (clean - corrupted)``: 0 for no effect, 1 for the
-    clean run's metric; outside 0 to 1 where a patch does harm or more than restore.
-
-    Args:
-        model: any HookedTransformer, under whatever interventions are attached.
-        metric: from logits ``[batch, pos, d_vocab]`` to a number, such as a mean logit difference.
-        clean: tokens of the run to take from.
-        corrupted: tokens of the run to patch, of the same shape.
-        at: hook point within each block.
-
-    Returns:
-        The share restored, ready for a heat map.
-
-    Raises:
-        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
-            point.
-
-    Example:
-        >>> from plateau_interp import toy_model
-        >>> from plateau_interp.tasks import MovingWindowSum
-        >>> task = MovingWindowSum(n=4)
-        >>> model = toy_model(task, n_layers=2, d_model=32)
-        >>> clean, corrupted = (task.sample(4, generator=torch.Generator().manual_seed(s)).inputs for s in (0, 1))
-        >>> patch_by_position(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
-        torch.Size([2, 8])
-    """
-    places = [{"positions": (position,)} for position in range(clean.shape[1])]
-    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
-
-
-def patch_by_head(
-    model: HookedModel,
-    metric: Metric,
-    *,
-    clean: Int[Tensor, "batch pos"],
-    corrupted: Int[Tensor, "batch pos"],
-    at: str = "attn.hook_z",
-) -> Float[Tensor, "layer head"]:
-    """Activation patching: how much each head of each layer restores; see `patch_by_position`.
-
-    Args:
-        model: any HookedTransformer, under whatever interventions are attached.
-        metric: from logits ``[batch, pos, d_vocab]`` to a number.
-        clean: tokens of the run to take from.
-        corrupted: tokens of the run to patch, of the same shape.
-        at: hook point within each block, with a head axis.
-
-    Returns:
-        The share restored, ready for a heat map.
-
-    Raises:
-        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
-            point.
-
-    Example:
-        >>> from plateau_interp import toy_model
-        >>> from plateau_interp.tasks import MovingWindowSum
-        >>> task = MovingWindowSum(n=4)
-        >>> model = toy_model(task, n_heads=4, d_model=32)
-        >>> clean, corrupted = (task.sample(4, generator=torch.Generator().manual_seed(s)).inputs for s in (0, 1))
-        >>> patch_by_head(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
-        torch.Size([1, 4])
-    """
-    places = [{"heads": (head,)} for head in range(_head_count(model, f"blocks.0.{at}"))]
-    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
-
-
-@torch.no_grad()
-def _patch_each(
-    model: HookedModel,
-    metric: Metric,
-    *,
-    clean: Tensor,
-    corrupted: Tensor,
-    at: str,
-    places: Sequence[Mapping[str, Any]],
-) -> Tensor:
-    if clean.shape != corrupted.shape:
-        raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
-    points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
-    cache: dict[str, Tensor] = {}
-
-    def keep(act: Tensor, *, hook: Any) -> None:
-        cache[hook.name] = act
-
-    with model.hooks(fwd_hooks=[(point, keep) for point in points]):
-        best = _one_number(metric(model(clean)))
-    worst = _one_number(metric(model(corrupted)))
-    if best == worst:
-        raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
-
-    def patched(point: str, place: Mapping[str, Any]) -> Tensor:
-        with intervening(model, PatchActivation(point, cache[point], **place)):
-            return _one_number(metric(model(corrupted)))
-
-    values = torch.stack([patched(point, place) for point in points for place in places])
-    return rearrange((values - worst) / (best - worst), "(layer place) -> layer place", layer=len(points))
-
-
-def _one_number(measured: Any) -> Tensor:
-    value = torch.as_tensor(measured)
-    if value.numel() != 1:
-        raise ValueError(f"the metric must be one number; got {tuple(value.shape)}")
-    if not value.isfinite():
-        raise ValueError(f"the metric must be finite; got {value.item()}")
-    return value.reshape(())
-
-
-def _head_count(model: HookedModel, point: str) -> int:
-    kind = point.rsplit(".", 1)[-1]
-    if kind in KEY_HEAD_POINTS:
-        return int(model.cfg.n_key_value_heads or model.cfg.n_heads)
-    if kind in QUERY_HEAD_POINTS:
-        return int(model.cfg.n_heads)
-    raise ValueError(
-        f"{point} has no head axis; those with one end in {', '.join(QUERY_HEAD_POINTS + KEY_HEAD_POINTS)}"
-    )
 
 
 def _one_hot(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:

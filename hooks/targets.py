@@ -1,290 +1,251 @@
-"""Maps over attention patterns: which entries an intervention means, in the forward that is running.
+"""Targets: which entries of attention an edit means in one model, as a value, and read in the forward that is running.
 
 A map covers a whole sequence, ``[query, key]``. A forward with a key/value cache shows only the last rows of it, and a
-map that depends on the data depends on tokens that such a forward no longer reads; this module deals with both.
+map that depends on the data depends on tokens that such a forward no longer reads; this module deals with both. What it
+keeps for a forward has the size of that forward, and is shared by the layers for which it is the same.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from plateau_interp.hooks.token_history import Prefix, following
-from plateau_interp.interventions.hook_points import resolve_indices
+from plateau_interp.hooks.attention_maps import MapFunction, ask_for_map, crop, grow
+from plateau_interp.hooks.readable import check_keys_left
+from plateau_interp.hooks.token_history import TokenHistory, following
+from plateau_interp.interventions.hook_points import (
+    check_positions,
+    positions_within,
+    resolve_indices,
+)
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 
 __all__ = [
-    "MapFunction",
     "MapReader",
-    "check_map",
-    "check_targets",
-    "crop",
-    "mapped_layers",
-    "reading_maps",
-    "selection",
+    "Selection",
+    "Targets",
+    "reading",
+    "select",
+    "selecting",
 ]
 
-MapFunction = Callable[[Tensor, int], Tensor]
-"""``function(tokens, layer) -> map`` from the tokens so far ``[batch, key]`` to ``[query, key]``, or one a sequence."""
+MapReader = Callable[[Tensor, int], Tensor]
+"""``read(pattern, layer) -> map``: for the running forward, broadcasting to its ``[batch, head, query, key]``."""
 
 
 @dataclass(frozen=True, eq=False)
-class MapReader:
-    """From the pattern of the running forward to the map for it.
+class Selection:
+    """Heads and rows of attention.
 
     Attributes:
-        read: takes ``[batch, head, query, key]``, gives ``[batch|1, head|1, query, key]``.
-        fixed: the whole map ``[batch|1, head|1, pos, pos]`` where it is the same for all data.
+        heads: which of how many; None for all.
+        n_heads: how many there are.
+        rows: query positions, negative ones from the end of the running forward; None for all.
+        spared: a row that is not meant, whatever ``rows`` says.
     """
 
-    read: Callable[[Tensor], Tensor]
-    fixed: Tensor | None = None
+    heads: tuple[int, ...] | None
+    n_heads: int
+    rows: tuple[int, ...] | None
+    spared: int | None = None
+
+    def mask(self, *, query: int, key: int) -> Bool[Tensor, "1 #head #query 1"]:
+        """Which of the last ``query`` of ``key`` rows are meant, in which heads."""
+        start = key - query
+        rows = torch.ones(1, dtype=torch.bool)
+        if self.rows is not None:
+            rows = _one_hot(positions_within(self.rows, start=start, stop=key), query)
+        if self.spared is not None:
+            rows = rows & ~_one_hot(positions_within([self.spared], start=start, stop=key), query)
+        heads = torch.ones(1, dtype=torch.bool) if self.heads is None else _one_hot(self.heads, self.n_heads)
+        return rearrange(heads, "head -> 1 head 1 1") & rearrange(rows, "row -> 1 1 row 1")
 
 
-def crop(square: Tensor, pattern: Tensor) -> Tensor:
-    """The part of a map over a whole sequence that belongs to a pattern: the last rows, all keys so far.
+@dataclass(frozen=True, eq=False)
+class TaskMaps:
+    """The maps of a task whose targets depend on the data."""
 
-    Args:
-        square: ``[..., pos, pos]``.
-        pattern: ``[batch, head, query, key]``; with a key/value cache ``query`` is less than ``key``.
+    task: Task
+    n_layers: int
 
-    Raises:
-        ValueError: if the pattern has more keys than the map.
+    def __call__(self, tokens: Int[Tensor, "batch key"]) -> list[Tensor | None]:
+        """The map of each layer ``[batch, pos, pos]`` for the tokens so far."""
+        n_pos = self.task.n_pos
+        # Answers that are not there yet: no row may depend on what comes after it, so any token will do.
+        padded = F.pad(tokens[:, :n_pos], (0, max(n_pos - tokens.shape[1], 0)))
+        return list(layer_targets(self.task, Batch(padded, padded[:, 1:]), n_layers=self.n_layers))
 
-    Example:
-        >>> crop(torch.eye(3), torch.zeros(1, 1, 1, 2))  # the second of two tokens, the first is in the cache
-        tensor([[0., 1.]])
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The entries of attention that an edit means in one model.
+
+    Attributes:
+        layer_of: the hook points where it acts, with the layer of each.
+        selection: heads and rows outside which nothing is meant.
+        maps: of each layer ``[batch|1, pos, pos]``, where the data make no difference; else what makes them: key
+            positions, a function of tokens and layer, or the task, asked with the tokens of each forward.
+        is_padded: whether a map goes on, empty, where a forward is longer than it: a task's does, any other is refused.
+        takes_weights: whether a function may give weights instead of truth values.
+        leaves_a_key: whether a row that would lose all its keys is refused.
     """
-    query, key = pattern.shape[-2:]
-    if key > square.shape[-1]:
-        raise ValueError(f"the map covers {square.shape[-1]} positions, but the forward has {key}")
-    return square[..., key - query : key, :key]
 
+    layer_of: Mapping[str, int]
+    selection: Selection
+    maps: Mapping[int, Tensor] | tuple[int, ...] | MapFunction | TaskMaps
+    is_padded: bool = False
+    takes_weights: bool = False
+    leaves_a_key: bool = False
 
-def check_targets(targets: Any, *, weights: bool, what: str = "targets") -> None:
-    """Refuse what is no map over attention patterns, and no function or None either.
-
-    Args:
-        targets: as given to an intervention.
-        weights: whether a map may hold weights (nonnegative numbers) instead of Bool.
-        what: what to call it.
-
-    Raises:
-        ValueError: for another type, number of axes or dtype, and for negative weights.
-    """
-    if targets is None or (callable(targets) and not isinstance(targets, type | Tensor)):
-        return
-    if not isinstance(targets, Tensor):
-        raise ValueError(f"{what} must be a tensor or a function of (tokens, layer); got {type(targets).__name__}")
-    if targets.ndim not in (2, 3):
-        raise ValueError(f"{what} must be [query, key] or [batch, query, key]; got {tuple(targets.shape)}")
-    if targets.dtype != torch.bool and not weights:
-        raise ValueError(f"{what} must be a Bool map: a position is meant or not; got {targets.dtype}")
-    if (targets < 0).any():
-        raise ValueError(f"{what} must not be negative: they are weights within a row")
-
-
-def check_map(square: Tensor, model: HookedModel, *, what: str) -> None:
-    """Refuse a map that cannot be meant for this model.
-
-    Raises:
-        ValueError: if it is not square in its last two axes, holds NaN or infinities, or looks into the future of a
-            causal model.
-    """
-    if square.ndim < 2 or square.shape[-2] != square.shape[-1]:
-        raise ValueError(f"{what} must be [..., query, key] with as many queries as keys; got {tuple(square.shape)}")
-    if not square.isfinite().all():
-        raise ValueError(f"{what} holds NaN or infinite entries")
-    if model.cfg.attention_dir == "causal" and square.triu(1).any():
-        query, key = (int(index) for index in square.triu(1).nonzero()[0, -2:])
-        raise ValueError(f"{what} looks into the future: query {query} reads key {key} of a causal model")
-
-
-def mapped_layers(
-    model: HookedModel, targets: Tensor | MapFunction | None, layers: Sequence[int] | None
-) -> tuple[int, ...]:
-    """The layers that have a map: those chosen, or all that have one.
-
-    Raises:
-        ValueError: for a layer that does not exist or has no map, or a model without a task when ``targets`` is None.
-    """
-    chosen = resolve_indices("layer", layers, model.cfg.n_layers)
-    if targets is not None:
-        return chosen
-    having = [layer for layer, target in enumerate(_probe(model)) if target is not None]
-    lacking = [layer for layer in chosen if layer not in having]
-    if not having or (layers is not None and lacking):
-        raise ValueError(
-            f"the task has target positions in layers {having}, not in {lacking}; give targets of your own"
-        )
-    return tuple(layer for layer in chosen if layer in having)
+    @property
+    def counts_from_end(self) -> bool:
+        """Whether positions are given of which only the running forward says where they are."""
+        given = (*(self.selection.rows or ()), *(self.maps if isinstance(self.maps, tuple) else ()))
+        return min(given, default=0) < 0
 
 
 @contextmanager
-def reading_maps(
-    model: HookedModel,
-    targets: Tensor | MapFunction | None,
-    *,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | None = None,
-    rows: Sequence[int] | None = None,
-    weights: bool = False,
-) -> Iterator[dict[int, MapReader]]:
-    """Readers that give each layer's map for whatever forward is running.
+def reading(targets: Targets, model: HookedModel) -> Iterator[MapReader]:
+    """Read the map of a layer for whatever forward of the model is running, while the context is open.
 
-    Args:
-        model: whose task supplies the maps when ``targets`` is None.
-        targets: a map ``[query, key]`` or ``[batch, query, key]`` for every layer, a function, or None.
-        layers: to read for; None for all that have a map.
-        heads: outside these the map is 0; None for all.
-        rows: query positions outside which the map is 0; None for all.
-        weights: whether maps that a function gives may hold weights.
-
-    Yields:
-        A reader by layer; its maps have shape ``[batch|1, head|1, query, key]`` and the dtype of ``targets``.
+    Maps that the data make have the dtype they were given with; a forward of other tokens has other maps.
 
     Raises:
-        ValueError: for targets that do not fit the model, and rows of which none has a target.
+        ValueError: in a forward, if it has more positions or another number of sequences than a map that was given, or
+            goes on from tokens that were not seen.
     """
-    chosen = mapped_layers(model, targets, layers)
-    mask = selection(model, heads=heads, rows=rows)
-    fixed = _fixed_maps(model, targets)
-    if fixed is not None:
-        masked = {layer: _masked(fixed[layer], mask) for layer in chosen}
-        if rows is not None and not any(square.any() for square in masked.values()):
-            _refuse_rows(rows, [fixed[layer] for layer in chosen])
-        yield {layer: _fixed_reader(square) for layer, square in masked.items()}
+    if isinstance(targets.maps, Mapping | tuple):
+        yield _reader_of_sizes(targets, model)
         return
-    with following(model) as prefix:
-        compute = _computer(model, targets, prefix, weights=weights)
-
-        def reader(layer: int) -> MapReader:
-            def read(pattern: Tensor) -> Tensor:
-                return crop(_masked(compute(layer, pattern), mask), pattern)
-
-            return MapReader(read)
-
-        yield {layer: reader(layer) for layer in chosen}
+    with following(model) as history:
+        yield _reader_of_tokens(targets, model, history)
 
 
-@torch.inference_mode(mode=False)  # the context may be entered there, and left for training
-def selection(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence[int] | None) -> Tensor:
-    """Which rows of which heads are meant, over the model's whole context: Bool ``[1, head|1, pos, 1]``."""
-    device = next(model.parameters()).device
-    n_ctx = model.cfg.n_ctx
-    row_mask = torch.zeros(n_ctx, dtype=torch.bool, device=device)
-    row_mask[list(resolve_indices("row", rows, n_ctx))] = True
-    mask = rearrange(row_mask, "pos -> 1 1 pos 1")
-    if heads is None:
-        return mask
-    head_mask = torch.zeros(model.cfg.n_heads, dtype=torch.bool, device=device)
-    head_mask[list(resolve_indices("head", heads, model.cfg.n_heads))] = True
-    return mask & rearrange(head_mask, "head -> 1 head 1 1")
+def select(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence[int] | None) -> Selection:
+    """Heads and rows that the model has.
+
+    Raises:
+        ValueError: for others, and for none.
+    """
+    if heads is not None:
+        heads = resolve_indices("head", heads, model.cfg.n_heads)
+    if rows is not None:
+        check_positions("row", rows, model.cfg.n_ctx)
+        rows = tuple(rows)
+    return Selection(heads, model.cfg.n_heads, rows)
 
 
-def _task(model: HookedModel) -> Task:
-    task: Task | None = getattr(model, "task", None)
-    if task is None:
-        raise ValueError(
-            "the model has no task to take target positions from; give targets: a map [query, key], or a function of "
-            "(tokens, layer)"
-        )
-    return task
+def selecting(selection: Selection) -> Callable[[Tensor], Tensor]:
+    """A function from the pattern of a forward to the mask of a selection there, ``[1, head|1, query|1, 1]``.
+
+    It makes a mask once for all layers and as long as forwards of one size follow each other.
+    """
+    made = _kept(lambda which, query, key, device: selection.mask(query=query, key=key).to(device))
+    return lambda pattern: made(pattern, 0)
 
 
-def _probe(model: HookedModel) -> list[Tensor | None]:
-    """The task's maps for two sequences of its own."""
-    task = _task(model)
-    batch = task.sample(2, generator=torch.Generator().manual_seed(0))
-    return list(layer_targets(task, batch, n_layers=model.cfg.n_layers))
+def _reader_of_sizes(targets: Targets, model: HookedModel) -> MapReader:
+    """Read maps that depend on nothing but the size of the forward."""
+    maps, selection = targets.maps, targets.selection
+    assert isinstance(maps, Mapping | tuple)
+    # Layers that have one map read what was made for the first of them.
+    first: dict[int, int] = {}
+    alike = {
+        layer: first.setdefault(id(maps[layer]) if isinstance(maps, Mapping) else 0, layer)
+        for layer in targets.layer_of.values()
+    }
+    # A bidirectional model's row has other keys in every forward, and so may lose all in one shorter than the longest.
+    checks_size = targets.leaves_a_key and (targets.counts_from_end or model.cfg.attention_dir != "causal")
 
+    def make(first_layer: int, query: int, key: int, device: torch.device) -> Tensor:
+        mask = selection.mask(query=query, key=key).to(device)
+        if isinstance(maps, Mapping):
+            square = grow(maps[first_layer], key) if targets.is_padded else maps[first_layer]
+            square = _with_head_axis(crop(square, query=query, key=key).to(device)) * mask
+        else:
+            square = _one_hot(positions_within(maps, start=0, stop=key), key).to(device) * mask
+        for layer in alike if checks_size else ():
+            if alike[layer] == first_layer:
+                check_keys_left(square.expand(-1, -1, query, key), model, layer)
+        return square
 
-def _fixed_maps(model: HookedModel, targets: Tensor | MapFunction | None) -> list[Tensor] | None:
-    """The map of each layer if it is the same for all data, else None."""
-    device = next(model.parameters()).device
-    if isinstance(targets, Tensor):
-        check_map(targets, model, what="targets")
-        n_ctx = model.cfg.n_ctx
-        return [targets.detach().to(device)[..., :n_ctx, :n_ctx]] * model.cfg.n_layers
-    if targets is not None:
-        return None
-    maps = _probe(model)
-    for target in maps:
-        if target is not None:
-            check_map(target, model, what=f"optimal_attention of {_task(model)}")
-    if any(target is not None and len(target) > 1 for target in maps):
-        return None
-    empty = torch.zeros(1, 1, 1, dtype=torch.bool)
-    return [_pad(empty if target is None else target.to(device), model.cfg.n_ctx) for target in maps]
+    made = _kept(make)
 
-
-def _computer(
-    model: HookedModel, targets: MapFunction | Tensor | None, prefix: Prefix, *, weights: bool
-) -> Callable[[int, Tensor], Tensor]:
-    """A function from layer and pattern to the map for the tokens of the running forward."""
-    if callable(targets):
-        function = targets
-
-        def compute(layer: int, pattern: Tensor) -> Tensor:
-            target, what = function(prefix.tokens(len(pattern), pattern.shape[-1]), layer), f"targets(tokens, {layer=})"
-            if not isinstance(target, Tensor):
-                raise ValueError(f"{what} must give a map; got {type(target).__name__}")
-            check_targets(target, weights=weights, what=what)
-            check_map(target, model, what=what)
-            if target.ndim == 3 and len(target) not in (1, len(pattern)):
-                raise ValueError(f"{what} is for {len(target)} sequences, but the forward has {len(pattern)}")
-            return target.detach().to(pattern.device)[..., : model.cfg.n_ctx, : model.cfg.n_ctx]
-
-        return compute
-    task = _task(model)
-    latest: tuple[int, list[Tensor | None]] = (0, [])
-
-    def compute_all(layer: int, pattern: Tensor) -> Tensor:
-        nonlocal latest
-        tokens = prefix.tokens(len(pattern), pattern.shape[-1])
-        if latest[0] != prefix.forwards:
-            # Answers that are not there yet: no row may depend on what comes after it, so any token will do.
-            padded = F.pad(tokens[:, : task.n_pos], (0, max(task.n_pos - tokens.shape[1], 0)))
-            maps = layer_targets(task, Batch(padded, padded[:, 1:]), n_layers=model.cfg.n_layers)
-            latest = (prefix.forwards, list(maps))
-        target = latest[1][layer]
-        assert target is not None
-        return _pad(target, model.cfg.n_ctx)
-
-    return compute_all
-
-
-@torch.inference_mode(mode=False)
-def _masked(square: Tensor, mask: Tensor) -> Tensor:
-    return _with_head_axis(square) * mask[..., : square.shape[-1], :]
-
-
-def _refuse_rows(rows: Sequence[int], maps: Sequence[Tensor]) -> None:
-    """Say which rows have targets, unless none has: an empty map is meant."""
-    having = sorted({int(row) for square in maps for row in square.any(dim=-1).nonzero()[:, -1]})
-    if having:
-        raise ValueError(f"rows {list(rows)} have no target; those that do are {having}")
-
-
-def _pad(square: Tensor, size: int) -> Tensor:
-    return F.pad(square, (0, size - square.shape[-1], 0, size - square.shape[-2]))
-
-
-def _with_head_axis(square: Tensor) -> Tensor:
-    return rearrange(
-        square, "query key -> 1 1 query key" if square.ndim == 2 else "batch query key -> batch 1 query key"
-    )
-
-
-def _fixed_reader(square: Tensor) -> MapReader:
-    def read(pattern: Tensor) -> Tensor:
+    def read(pattern: Tensor, layer: int) -> Tensor:
+        square = made(pattern, alike[layer])
         if len(square) not in (1, len(pattern)):
             raise ValueError(f"targets are for {len(square)} sequences, but the forward has {len(pattern)}")
-        return crop(square, pattern).to(pattern.device)
+        return square
 
-    return MapReader(read, square)
+    return read
+
+
+def _reader_of_tokens(targets: Targets, model: HookedModel, history: TokenHistory) -> MapReader:
+    """Read maps that depend on the tokens of the running forward and of those before it in the cache."""
+    source = targets.maps
+    assert not isinstance(source, Mapping | tuple)
+    mask_of = selecting(targets.selection)
+    latest: tuple[int, list[Tensor | None]] = (0, [])
+
+    def map_of(tokens: Tensor, layer: int) -> Tensor:
+        nonlocal latest
+        if not isinstance(source, TaskMaps):
+            return _with_batch_axis(ask_for_map(source, tokens, layer, model, weights=targets.takes_weights))
+        if latest[0] != history.forwards:  # a task makes the maps of all layers at once
+            latest = history.forwards, source(tokens)
+        square = latest[1][layer]
+        assert square is not None
+        return grow(square, tokens.shape[1])
+
+    def read(pattern: Tensor, layer: int) -> Tensor:
+        tokens = history.tokens(len(pattern), pattern.shape[-1])
+        query, key = pattern.shape[-2:]
+        square = crop(map_of(tokens, layer), query=query, key=key).to(pattern.device)
+        found = _with_head_axis(square) * mask_of(pattern)
+        if targets.leaves_a_key:
+            # Waits for the device: a map that depends on the data can only be checked here.
+            check_keys_left(found, model, layer)
+        return found
+
+    return read
+
+
+def _kept(make: Callable[[int, int, int, torch.device], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """What ``make(which, query, key, device)`` makes for a pattern, kept while forwards of one size follow each other.
+
+    Of other sizes nothing is kept: memory is that of one forward. (`functools.lru_cache` makes `torch.compile` warn.)
+    """
+    kept: dict[int, Tensor] = {}
+    kept_size: tuple[int, int, torch.device] | None = None
+
+    def made(pattern: Tensor, which: int) -> Tensor:
+        nonlocal kept_size
+        size = (pattern.shape[-2], pattern.shape[-1], pattern.device)
+        if size != kept_size:
+            kept.clear()
+            kept_size = size
+        if which not in kept:
+            with torch.inference_mode(False):  # made in a forward there, it may serve a training step later
+                kept[which] = make(which, *size)
+        return kept[which]
+
+    return made
+
+
+def _one_hot(indices: Sequence[int], size: int) -> Bool[Tensor, " size"]:
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[list(indices)] = True
+    return mask
+
+
+def _with_batch_axis(square: Tensor) -> Shaped[Tensor, "#batch query key"]:
+    return rearrange(square, "query key -> 1 query key") if square.ndim == 2 else square
+
+
+def _with_head_axis(square: Shaped[Tensor, "#batch query key"]) -> Shaped[Tensor, "#batch 1 query key"]:
+    return rearrange(square, "batch query key -> batch 1 query key")

@@ -16,13 +16,15 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from plateau_interp.types import HookedModel
 
-__all__ = ["Prefix", "following"]
+__all__ = ["TokenHistory", "following"]
 
-NOTHING: tuple[Tensor | None, Tensor | None] = (None, None)
+NOTHING_ANNOUNCED: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
-class Prefix:
-    """The running forward's tokens after those in its key/value cache, as its module's hooks tell them.
+class TokenHistory:
+    """The tokens that the running forward has seen: those its key/value cache stands for, then its own.
+
+    The hooks that `following` puts on the model's modules tell it.
 
     A cache is known by its keys: when a block has added to them, the new keys stand for the tokens so far. So caches
     may take turns, and be frozen; keys that somebody else made, reordered or copied are not known.
@@ -35,14 +37,26 @@ class Prefix:
     def __init__(self) -> None:
         self.forwards = 0
         self.mask: Tensor | None = None
-        self._announced = NOTHING
+        # What the call of the model said of its first block's cached keys and of the mask. The embedding takes it, or
+        # the first block throws it away: a call that failed before must not speak for the next forward.
+        self._announced = NOTHING_ANNOUNCED
+        # The tokens that a cache stands for, by the very tensor of a block's keys: an entry of the cache stays the same
+        # object while it grows. Weak and by identity: a cache that is dropped takes its tokens along.
         self._tokens_of: Any = WeakIdKeyDictionary()
+        # `generate` without a cache embeds one token and runs all: then those of the forward before come first.
         self._last: Tensor | None = None
+        # Tokens of the running forward: those it embedded, and with what is cached; None if they are not known.
         self._new: Tensor | None = None
         self._all: Tensor | None = None
+        # The latest join (before, new, both): every block asks for it, and one copy a forward is enough.
         self._joined: tuple[Tensor, Tensor, Tensor] | None = None
+        # Positions in the cache and in the running forward itself.
         self._cached = self._n_new = 0
+        # Which block comes next if nothing is skipped. A forward that starts elsewhere came from embeddings, and the
+        # tokens known here are none of its.
         self._stage = 0
+        # Before the first block the cache is known from the announcement alone, and `run_with_hooks` makes none. If
+        # somebody read a position then and the block says otherwise, an edit went to the wrong place: an error.
         self._is_early = self._was_read_early = False
 
     def start(self, length: int) -> int:
@@ -81,13 +95,13 @@ class Prefix:
         self.forwards += 1
         self._last, self._new, self._stage = self._all, args[0], 0
         keys, self.mask = self._announced
-        self._announced = NOTHING
+        self._announced = NOTHING_ANNOUNCED
         self._is_early, self._was_read_early = True, False
         self._place(keys, args[0].shape[-1])
 
     def enter_block(self, stage: int, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """A block begins; its own cache does not hold the new positions yet."""
-        self._announced = NOTHING
+        self._announced = NOTHING_ANNOUNCED
         self._enter(stage)
         entry = kwargs.get("past_kv_cache_entry")
         said, was_read_early = self._cached, self._was_read_early
@@ -141,7 +155,7 @@ class Prefix:
 
 
 @contextmanager
-def following(model: HookedModel) -> Iterator[Prefix]:
+def following(model: HookedModel) -> Iterator[TokenHistory]:
     """Follow the forwards of a model, while the context is open.
 
     Raises:
@@ -150,20 +164,20 @@ def following(model: HookedModel) -> Iterator[Prefix]:
     module: Any = model
     if getattr(module, "embed", None) is None:
         raise ValueError("the model has no embedding to read tokens from; give targets as a tensor")
-    prefix = Prefix()
+    history = TokenHistory()
     blocks = list(getattr(module, "blocks", ()))
     end = getattr(module, "ln_final", torch.nn.Identity())
     # run_with_hooks passes the first of these by: it calls the model's forward directly.
     handles = [
-        module.register_forward_pre_hook(prefix.call, with_kwargs=True),
-        module.embed.register_forward_pre_hook(prefix.embed),
-        end.register_forward_pre_hook(partial(prefix.enter_end, len(blocks))),
+        module.register_forward_pre_hook(history.call, with_kwargs=True),
+        module.embed.register_forward_pre_hook(history.embed),
+        end.register_forward_pre_hook(partial(history.enter_end, len(blocks))),
     ]
     for stage, block in enumerate(blocks):
-        handles.append(block.register_forward_pre_hook(partial(prefix.enter_block, stage), with_kwargs=True))
-        handles.append(block.register_forward_hook(prefix.leave_block, with_kwargs=True))
+        handles.append(block.register_forward_pre_hook(partial(history.enter_block, stage), with_kwargs=True))
+        handles.append(block.register_forward_hook(history.leave_block, with_kwargs=True))
     try:
-        yield prefix
+        yield history
     finally:
         for handle in handles:
             handle.remove()

@@ -64,6 +64,28 @@ def gpt_neox(*, seed: int = 0) -> HookedTransformer:
     return model
 
 
+def local_softmax(*, window: int = 3, seed: int = 0) -> HookedTransformer:
+    """Two layers, of which the second has local attention, as GPT-Neo's do in turn."""
+    cfg = HookedTransformerConfig(
+        n_layers=2,
+        n_heads=2,
+        d_model=16,
+        d_head=8,
+        n_ctx=12,
+        d_vocab=11,
+        act_fn="gelu",
+        normalization_type="LN",
+        use_local_attn=True,
+        attn_types=["global", "local"],
+        window_size=window,
+        init_weights=False,
+        device="cpu",
+    )
+    model = HookedTransformer(cfg)
+    enlarge_(model, seed=seed)
+    return model
+
+
 @torch.no_grad()
 def enlarge_(model: HookedTransformer, *, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -75,7 +75,7 @@ def test_examples_in_docstrings_come_out_as_written(name):
 
 def test_the_whole_project_is_looked_at():
     assert {"plateau_interp", "plateau_interp.types", "plateau_interp.views.curves"} <= MODULES.keys()
-    assert {"plateau_interp.hooks.attention", "plateau_interp.tasks.window"} <= MODULES.keys()
+    assert {"plateau_interp.hooks.targeted_attention", "plateau_interp.tasks.window"} <= MODULES.keys()
 
 
 def test_the_readme_s_python_runs_from_top_to_bottom():

@@ -2,7 +2,13 @@ import pytest
 from hook_cases import gpt_neox, toy
 
 from plateau_interp.checks import listed, nearest
-from plateau_interp.interventions.hook_points import resolve_hook_points, resolve_indices
+from plateau_interp.interventions.hook_points import (
+    attention_points,
+    check_positions,
+    positions_within,
+    resolve_hook_points,
+    resolve_indices,
+)
 
 
 def test_names_and_patterns_in_the_order_asked_for() -> None:
@@ -72,6 +78,31 @@ def test_indices() -> None:
         resolve_indices("layer", [-2], 3)
     with pytest.raises(ValueError, match="no row is given; leave the argument out to mean every row"):
         resolve_indices("row", [], 3)
+
+
+def test_positions_count_from_both_ends() -> None:
+    check_positions("row", [0, 7, -1, -8], 8)
+    with pytest.raises(ValueError, match="there is no row 8: the model has 0 to 7; the nearest is 7"):
+        check_positions("row", [8], 8)
+    with pytest.raises(ValueError, match="there is no key -9: from the end the model has -1 to -8; the nearest is -8"):
+        check_positions("key", [0, -9], 8)
+    with pytest.raises(ValueError, match="no position is given"):
+        check_positions("position", [], 8)
+
+
+def test_positions_within_a_forward() -> None:
+    assert positions_within([0, 3, 5], start=0, stop=4) == [0, 3]
+    assert positions_within([-1, -3, 0], start=2, stop=4) == [1]  # of four positions, the last two are shown
+    assert positions_within([-5], start=0, stop=4) == []  # a sequence too short to have it
+
+
+def test_points_of_attention() -> None:
+    model = toy(n_layers=2, attention="softmax")
+    points = {"blocks.0.attn.hook_attn_scores": 0, "blocks.1.attn.hook_attn_scores": 1}
+    assert attention_points(model, None, "scores") == points
+    assert attention_points(model, [1]) == {"blocks.1.attn.hook_pattern": 1}
+    with pytest.raises(ValueError, match="there is no layer 2"):
+        attention_points(model, [2])
 
 
 def test_words_for_messages() -> None:

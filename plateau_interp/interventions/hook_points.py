@@ -1,12 +1,24 @@
-"""Names to places: hook points, layers and heads that exist, and near ones for those that do not."""
+"""Names to places: hook points, layers, heads and positions that exist, and near ones for those that do not."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from plateau_interp.checks import nearest
 from plateau_interp.types import HookedModel
 
-__all__ = ["resolve_hook_points", "resolve_indices"]
+__all__ = [
+    "AttentionSite",
+    "attention_points",
+    "check_positions",
+    "head_count",
+    "positions_within",
+    "resolve_hook_points",
+    "resolve_indices",
+]
+
+AttentionSite = Literal["pattern", "scores"]
+"""Where attention is edited: after the softmax, or before it."""
 
 GATES = {
     "hook_result": "attn_result",
@@ -18,6 +30,9 @@ GATES = {
     "hook_tokens": "hook_tokens",
 }
 """Hook points that exist but fire only under the flag ``cfg.use_<value>``."""
+
+QUERY_HEAD_POINTS = ("hook_q", "hook_z", "hook_result", "hook_rot_q", "hook_q_input")
+KEY_HEAD_POINTS = ("hook_k", "hook_v", "hook_rot_k", "hook_k_input", "hook_v_input")
 
 
 def resolve_hook_points(model: HookedModel, names: str | Sequence[str]) -> tuple[str, ...]:
@@ -35,7 +50,8 @@ def resolve_hook_points(model: HookedModel, names: str | Sequence[str]) -> tuple
     """
     found: dict[str, None] = {}
     for name in [names] if isinstance(names, str) else names:
-        matches = [point for point in model.hook_dict if point == name or fnmatchcase(point, name)]
+        whole = name in model.hook_dict
+        matches = [name] if whole else [point for point in model.hook_dict if fnmatchcase(point, name)]
         if not matches:
             raise ValueError(f"the model has no hook point {name!r}; {nearest(name, model.hook_dict)}")
         for match in matches:
@@ -47,7 +63,7 @@ def resolve_hook_points(model: HookedModel, names: str | Sequence[str]) -> tuple
 
 
 def resolve_indices(kind: str, indices: Sequence[int] | None, size: int) -> tuple[int, ...]:
-    """Indices of layers, heads or positions, all of them for None.
+    """Indices of layers or heads, all of them for None; positions may be negative, see `check_positions`.
 
     Raises:
         ValueError: for an index outside ``0 .. size - 1``.
@@ -65,6 +81,87 @@ def resolve_indices(kind: str, indices: Sequence[int] | None, size: int) -> tupl
     if not indices:
         raise ValueError(f"no {kind} is given; leave the argument out to mean every {kind}")
     return tuple(indices)
+
+
+def attention_points(model: HookedModel, layers: Sequence[int] | None, at: AttentionSite = "pattern") -> dict[str, int]:
+    """The hook points of attention in some layers, all of them for None, with the layer of each.
+
+    Raises:
+        ValueError: for a layer that does not exist, and for the scores of linear attention.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> attention_points(toy_model(MovingWindowSum(), n_layers=2, d_model=32), [1])
+        {'blocks.1.attn.hook_pattern': 1}
+    """
+    if at == "scores" and getattr(model, "attention", "softmax") == "linear":
+        raise ValueError("linear attention has no softmax to renormalise: its scores are the pattern; use at='pattern'")
+    hook = "hook_pattern" if at == "pattern" else "hook_attn_scores"
+    layers = resolve_indices("layer", layers, model.cfg.n_layers)
+    points = {f"blocks.{layer}.attn.{hook}": layer for layer in layers}
+    if not points.keys() <= model.hook_dict.keys():
+        resolve_hook_points(model, tuple(points))  # names what is missing
+    return points
+
+
+def head_count(model: HookedModel, point: str) -> int:
+    """How many heads the activation at a hook point has, on an axis of their own.
+
+    Raises:
+        ValueError: for a hook point without a head axis.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> head_count(toy_model(MovingWindowSum(), n_heads=4, d_model=32), "blocks.0.attn.hook_z")
+        4
+    """
+    kind = point.rsplit(".", 1)[-1]
+    if kind in KEY_HEAD_POINTS:
+        return int(model.cfg.n_key_value_heads or model.cfg.n_heads)
+    if kind in QUERY_HEAD_POINTS:
+        return int(model.cfg.n_heads)
+    raise ValueError(
+        f"{point} has no head axis; those with one end in {', '.join(QUERY_HEAD_POINTS + KEY_HEAD_POINTS)}"
+    )
+
+
+def check_positions(kind: str, positions: Sequence[int], n_ctx: int) -> None:
+    """Refuse positions that no sequence has, of a model that reads ``n_ctx`` tokens.
+
+    Raises:
+        ValueError: for one outside ``-n_ctx .. n_ctx - 1``, and for none at all.
+
+    Example:
+        >>> check_positions("row", [0, -1], 8)
+    """
+    if not positions:
+        raise ValueError(f"no {kind} is given; leave the argument out to mean every {kind}")
+    for position in positions:
+        if position >= n_ctx:
+            raise ValueError(
+                f"there is no {kind} {position}: the model has 0 to {n_ctx - 1}; the nearest is {n_ctx - 1}"
+            )
+        if position < -n_ctx:
+            raise ValueError(
+                f"there is no {kind} {position}: from the end the model has -1 to {-n_ctx}; the nearest is {-n_ctx}"
+            )
+
+
+def positions_within(positions: Sequence[int], *, start: int, stop: int) -> list[int]:
+    """Where positions of a whole sequence lie in an activation that shows ``start`` to ``stop`` of it.
+
+    The sequence ends at ``stop``: with a key/value cache it is what the cache holds and what the running forward adds.
+    From there negative positions count, so that a forward that goes on from a cache means by -1 what a forward of
+    the same tokens at once means.
+
+    Example:
+        >>> positions_within([0, 5, -1], start=5, stop=8)  # three tokens after five in the cache
+        [0, 2]
+    """
+    from_start = (position + stop if position < 0 else position for position in positions)
+    return [position - start for position in from_start if start <= position < stop]
 
 
 def _remedy(flag: str) -> str:

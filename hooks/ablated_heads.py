@@ -1,0 +1,110 @@
+"""The intervention on whole heads: take the information out of their attention.
+
+It acts on ``attn.hook_pattern``; to ablate what a head writes, or a part of the positions, use `AblateActivation` at
+``attn.hook_z``.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from plateau_interp.checks import check_choice, freeze_indices
+from plateau_interp.hooks.readable import readable_keys
+from plateau_interp.hooks.targets import select, selecting
+from plateau_interp.hooks.token_history import following
+from plateau_interp.interventions.attached import Attached
+from plateau_interp.interventions.attaching import editing
+from plateau_interp.interventions.hook_points import attention_points
+from plateau_interp.types import HookedModel
+
+__all__ = ["AblateHeads"]
+
+Ablation = Literal["zero", "uniform", "mean"]
+
+
+@dataclass(frozen=True, eq=False)
+class AblateHeads:
+    """Take the information out of some heads' attention.
+
+    "zero": the pattern is 0, so the head writes only its bias. "uniform": each row reads all positions it may read with
+    equal weight, ``1 / (row + 1)`` under causal attention (fewer positions where an attention mask marks padding, or a
+    layer's attention is local). "mean": the pattern is its mean over the batch, so what depends on position stays and
+    what depends on the data goes. With zero and uniform the gradient into these heads' queries and keys is 0, with mean
+    it is not.
+
+    Args:
+        heads: which, in each of the layers; for different heads in different layers use several.
+        layers: where; by default every layer.
+        by: "zero", "uniform" or "mean".
+
+    Raises:
+        ValueError: on entry, for a layer or head that does not exist.
+
+    Source: "mean" is what the released code of arXiv 2410.22244 (matrix completion) does, "uniform" what its name says.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum()
+        >>> model, tokens = toy_model(task, n_heads=4, d_model=32), task.sample(4, generator=torch.Generator()).inputs
+        >>> with intervening(model, AblateHeads([0, 2])):
+        ...     pattern = model.run_with_cache(tokens)[1]["pattern", 0]
+        >>> (pattern.abs().sum(dim=(0, 2, 3)) > 0).tolist()
+        [False, True, False, True]
+    """
+
+    heads: Sequence[int]
+    layers: Sequence[int] | None = field(default=None, kw_only=True)
+    by: Ablation = field(default="zero", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.heads is None:
+            raise ValueError("heads must be whole numbers, such as [0, 2]; got None")
+        freeze_indices(self, "heads", "layers")
+        check_choice(self, "by", get_args(Ablation))
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The hook points it would act at."""
+        return tuple(attention_points(model, self.layers))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
+        """Act on the model while the context is open."""
+        layer_of = attention_points(model, self.layers)
+        chosen = selecting(select(model, heads=self.heads, rows=None))
+        # TransformerLens reads padding in bidirectional models: there is no mask to follow.
+        follows_mask = self.by == "uniform" and model.cfg.attention_dir == "causal"
+        with ExitStack() as stack:
+            history = stack.enter_context(following(model)) if follows_mask else None
+
+            def edit(act: Tensor, *, hook: Any) -> Tensor:
+                mask = None if history is None else history.mask
+                made = _uniform(act, model, layer_of[hook.name], mask) if self.by == "uniform" else self._flat(act)
+                return torch.where(chosen(act), made, act)
+
+            yield stack.enter_context(editing(model, self, dict.fromkeys(layer_of, edit)))
+
+    def _flat(self, act: Float[Tensor, "batch head query key"]) -> Float[Tensor, "1 #head #query #key"]:
+        """What an ablated head's pattern becomes for all sequences of the batch."""
+        return act.mean(dim=0, keepdim=True) if self.by == "mean" else act.new_zeros(1, 1, 1, 1)
+
+
+def _uniform(
+    act: Float[Tensor, "batch head query key"],
+    model: HookedModel,
+    layer: int,
+    mask: Shaped[Tensor, "batch key"] | None,
+) -> Float[Tensor, "#batch 1 query key"]:
+    """Each row's weight spread over what it may read; padding, where the mask is 0, has no part in it."""
+    query, key = act.shape[-2:]
+    readable = readable_keys(model, layer, query=query, key=key, device=act.device).to(act.dtype)
+    readable = rearrange(readable, "query key -> 1 1 query key")
+    if mask is not None:
+        readable = readable * rearrange(mask != 0, "batch key -> batch 1 1 key").to(act.device)
+    return readable / readable.sum(dim=-1, keepdim=True).clamp(min=1)

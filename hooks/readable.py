@@ -1,0 +1,82 @@
+"""Which keys a row of attention may read: its past, within the window of a layer with local attention."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from plateau_interp.interventions.hook_points import positions_within
+from plateau_interp.types import HookedModel
+
+__all__ = ["check_keys_left", "check_rows_left", "readable_keys", "window_of"]
+
+
+def window_of(model: HookedModel, layer: int) -> int | None:
+    """How many keys, its own among them, a row of a layer reads at most; None where all of its past.
+
+    A bidirectional model has no windows: TransformerLens applies them with the causal mask alone.
+    """
+    cfg = model.cfg
+    is_local = cfg.use_local_attn and cfg.attn_types[layer] == "local" and cfg.attention_dir == "causal"
+    return int(cfg.window_size) if is_local else None
+
+
+def readable_keys(
+    model: HookedModel, layer: int, *, query: int, key: int, device: torch.device
+) -> Bool[Tensor, "query key"]:
+    """Which keys the last ``query`` of ``key`` rows may read, padding aside.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> readable_keys(toy_model(MovingWindowSum(), d_model=32), 0, query=1, key=3, device=torch.device("cpu"))
+        tensor([[True, True, True]])
+    """
+    keys = torch.ones(query, key, dtype=torch.bool, device=device)
+    if model.cfg.attention_dir != "causal":
+        return keys
+    keys = keys.tril(key - query)
+    window = window_of(model, layer)
+    return keys if window is None else keys.triu(key - query - window + 1)
+
+
+def check_keys_left(forbidden: Bool[Tensor, "*batch query key"], model: HookedModel, layer: int) -> None:
+    """Refuse a map that takes all keys from a row: its softmax gradient would be NaN.
+
+    Raises:
+        ValueError: naming the row.
+    """
+    query, key = forbidden.shape[-2:]
+    left = (readable_keys(model, layer, query=query, key=key, device=forbidden.device) & ~forbidden).any(dim=-1)
+    if not left.all():
+        _refuse(int((~left).nonzero()[0, -1]) + key - query)
+
+
+def check_rows_left(
+    keys: Sequence[int], rows: Sequence[int] | None, model: HookedModel, layer: int, *, start: int, stop: int
+) -> None:
+    """Refuse forbidden keys that are all that one of the rows from ``start`` to ``stop`` may read.
+
+    `check_keys_left` without a map: its cost is that of a row, not of the square.
+
+    Raises:
+        ValueError: naming the row.
+    """
+    forbidden = set(positions_within(keys, start=0, stop=stop))
+    meant = range(stop) if rows is None else set(positions_within(rows, start=0, stop=stop))
+    if model.cfg.attention_dir != "causal":
+        if len(forbidden) == stop and meant:
+            _refuse(min(meant))
+        return
+    window = window_of(model, layer) or stop
+    latest_free = -1  # the last key up to this row that is not forbidden
+    for row in range(max(forbidden, default=-1) + 1):  # a later row reads itself
+        if row not in forbidden:
+            latest_free = row
+        elif row >= start and row in meant and latest_free < max(row - window + 1, 0):
+            _refuse(row)
+
+
+def _refuse(row: int) -> None:
+    raise ValueError(f"row {row} would have no key left at the scores; leave it out of rows, or use at='pattern'")
