@@ -35,6 +35,7 @@ from plateau_interp.hooks import (
 )
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.clock import advance
 from plateau_interp.types import layer_targets
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
@@ -561,6 +562,7 @@ def test_a_bidirectional_row_has_keys_left_on_both_sides() -> None:
 def test_a_mix_towards_a_schedule_whose_time_did_not_come_is_not_reported() -> None:
     model = toy()
     with intervening(model, MixAttention(0.5, towards=During(FixAttention(), start=50))):
+        advance(model, step=3)
         model(tokens_for(model))
 
 
