@@ -2,13 +2,37 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["sync_folder", "write_atomically", "write_table"]
+__all__ = ["naming", "sync_folder", "write_atomically", "write_table"]
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError of this block name the file: a full disk is told by calls that know no name.
+
+    Raises:
+        OSError: the block's own, with a ``filename``.
+
+    Example:
+        >>> with naming(Path("runs/mws/metrics.jsonl")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 28] No space left on device: 'runs/mws/metrics.jsonl'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -18,12 +42,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     one step; of several processes that write the same file, the last has it. The folder is made if it is missing.
 
     Raises:
-        OSError: if the disk is full or the folder cannot be written; the old content stays.
+        OSError: naming the file, if the disk is full or the folder cannot be written; the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -49,6 +73,7 @@ def sync_folder(path: Path) -> None:
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -296,6 +296,33 @@ class List:
             _complain(f"no installed package has {self.kind}")
 
 
+@dataclass(frozen=True)
+class Check:
+    """Check that the checkpoints, table and recipe of runs are what was written, and name each file that is not.
+
+    For example:
+      plateau check runs/mws
+      plateau check runs/* --json
+    """
+
+    runs: Positional[Runs]
+    json: Json = False
+
+    def run(self) -> None:
+        """Print a line a run and a line a fault; any fault is a mistake."""
+        from plateau_interp.runs.checking import check_run
+
+        if not self.runs:
+            raise UsageError("which run? plateau check RUN [RUN ...]")
+        checked = [check_run(path) for path in self.runs]
+        if self.json:
+            _print_json([one.to_dict() for one in checked])
+        else:
+            _print("\n".join(line for one in checked for line in one.lines()))
+        if faulty := [one for one in checked if one.faults]:
+            raise UsageError(f"{len(faulty)} of {len(checked)} runs are damaged")
+
+
 VERBS: dict[str, type[Any]] = {
     "train": Train,
     "fork": Fork,
@@ -303,6 +330,7 @@ VERBS: dict[str, type[Any]] = {
     "report": Report,
     "reproduce": Reproduce,
     "list": List,
+    "check": Check,
 }
 
 

@@ -18,6 +18,7 @@ import yaml
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_dict
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.toy import ToyTransformer, toy_model
+from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
 from plateau_interp.types import AttentionKind, OptimizerSpec, Task
@@ -29,8 +30,6 @@ __all__ = [
     "Recipe",
     "TrainingOptions",
 ]
-
-FORMAT = 1
 
 T = TypeVar("T")
 
@@ -213,7 +212,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""
-        return {"format": FORMAT, **encode_fields(self)}
+        return {"format": RECIPE_FORMAT, **encode_fields(self)}
 
     def to_json(self) -> str:
         """Indented JSON, the same text for equal recipes."""
@@ -227,9 +226,9 @@ class Recipe:
             RecipeError: naming the path of the first field that is unknown, missing or of the wrong type.
         """
         data = dict(data)
-        version = data.pop("format", FORMAT)
-        if version != FORMAT:
-            raise RecipeError(f"format: this version reads recipes of format {FORMAT}; got {version!r}")
+        version = data.pop("format", RECIPE_FORMAT)
+        if version != RECIPE_FORMAT:
+            raise RecipeError(f"format: this version reads recipes of format {RECIPE_FORMAT}; got {version!r}")
         return decode_fields(Recipe, data, path="")
 
     @staticmethod

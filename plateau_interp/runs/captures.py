@@ -1,0 +1,99 @@
+"""What a `Capture` in a recipe means for runs and forks: whose its folder is, and what is not recorded again."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from plateau_interp.interventions.attached import Attached, Intervention
+from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.types import HookedModel
+
+__all__ = ["captures", "captures_in", "check_captures", "check_unused", "recorded"]
+
+
+def captures(recipe: Recipe) -> list[Capture]:
+    """All that a recipe holds, those inside schedules too."""
+    return [capture for intervention in recipe.interventions for capture in captures_in(intervention)]
+
+
+def captures_in(intervention: Intervention) -> Iterator[Capture]:
+    """The intervention itself, or what a schedule holds."""
+    if isinstance(intervention, Capture):
+        yield intervention
+    for _, inner in _wrapped_by(intervention):
+        yield from captures_in(inner)
+
+
+def recorded(intervention: Any) -> Any:
+    """The intervention with a stand-in for each `Capture` in it: steps that are trained again were recorded before."""
+    if isinstance(intervention, Capture):
+        return _Recorded()
+    inner = {name: recorded(value) for name, value in _wrapped_by(intervention)}
+    return dataclasses.replace(intervention, **inner) if inner else intervention
+
+
+def check_captures(recipe: Recipe, parent: Recipe) -> None:
+    """Refuse a fork that would record other activations over those of the run it comes from.
+
+    Raises:
+        RunError: naming the folder.
+    """
+    if recipe.to_dict()["interventions"] == parent.to_dict()["interventions"]:
+        return  # the same activations over again
+    taken = {Path(capture.out).resolve() for older in _lineage(parent) for capture in captures(older)}
+    for capture in captures(recipe):
+        if Path(capture.out).resolve() in taken:
+            raise RunError(f"{capture.out} holds what the parent captured; give the fork's Capture another folder")
+
+
+def check_unused(found: Sequence[Capture]) -> None:
+    """Refuse folders that hold recordings, for a run that has made none.
+
+    Raises:
+        RunError: naming the folder.
+    """
+    for capture in found:
+        if Path(capture.out).is_dir() and Captured(capture.out).steps:
+            raise RunError(f"{capture.out} holds what another run captured; give this run's Capture another folder")
+
+
+class _Recorded:
+    """In the place of a `Capture` while steps are trained again."""
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator[Attached]:
+        yield _Remembering(self)
+
+
+class _Remembering(Attached):
+    """Hands on the memory of what it stands for."""
+
+    _memory: Mapping[str, Tensor] = MappingProxyType({})
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._memory)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._memory = state
+
+
+def _wrapped_by(intervention: Any) -> Iterator[tuple[str, Intervention]]:
+    """Fields of a wrapper, such as a schedule, that are interventions."""
+    if dataclasses.is_dataclass(intervention):
+        for item in dataclasses.fields(intervention):
+            value = getattr(intervention, item.name)
+            if isinstance(value, Intervention) and not isinstance(value, type):
+                yield item.name, value
+
+
+def _lineage(recipe: Recipe) -> Iterator[Recipe]:
+    yield recipe
+    if recipe.fork_of is not None:
+        yield from _lineage(recipe.fork_of.parent)

@@ -1,0 +1,111 @@
+"""Check run folders: every digest, every row, the recipe; nothing is changed and no lock is taken."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from plateau_interp.runs.checkpoints import copy_weights, has_digests
+from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.folder import RunFolder
+
+__all__ = ["Checked", "check_run"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a run folder.
+
+    Args:
+        path: the folder.
+        checkpoints: how many it has.
+        rows: measured steps, as far as the table can be read.
+        undigested: checkpoints of the format before digests: they can be read, nobody can tell if they were changed.
+        faults: one line each, naming the file.
+    """
+
+    path: Path
+    checkpoints: int = 0
+    rows: int = 0
+    undigested: int = 0
+    faults: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """For people: what there is, and the faults."""
+        note = f", {self.undigested} of them written without digests" if self.undigested else ""
+        verdict = f"{len(self.faults)} faults" if self.faults else "all whole"
+        return [f"{self.path}: {self.checkpoints} checkpoints{note}, {self.rows} rows: {verdict}", *self.faults]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        counts = {"checkpoints": self.checkpoints, "rows": self.rows, "undigested": self.undigested}
+        return {"run": str(self.path), **counts, "faults": list(self.faults)}
+
+
+def check_run(path: Path) -> Checked:
+    """Read everything that a run folder holds, as if it were needed.
+
+    Args:
+        path: a run folder, or what should be one.
+
+    Example:
+        >>> check_run(Path("nowhere")).faults
+        ('nowhere is not a folder; `plateau train` makes a run',)
+    """
+    try:
+        folder = RunFolder(path)
+    except (RunError, OSError) as fault:
+        return Checked(path, faults=(str(fault),))
+    steps = folder.checkpoints
+    faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)] + list(_faults_of_table(folder))
+    return Checked(path, len(steps), _readable_rows(folder), _undigested(folder), tuple(faults))
+
+
+def _faults_of_checkpoint(folder: RunFolder, step: int) -> Iterator[str]:
+    try:
+        checkpoint = folder.load(step)
+        copy_weights(folder.recipe.build_model(), checkpoint.weights)
+    except (RunError, OSError) as fault:
+        yield str(fault)
+    except ValueError as fault:
+        yield f"{folder.place(step)} does not fit {folder.path}: {fault}"
+
+
+def _faults_of_table(folder: RunFolder) -> Iterator[str]:
+    try:
+        rows = folder.rows()
+    except (RunError, OSError) as fault:
+        yield str(fault)
+        return
+    if rows and not folder.checkpoints:
+        yield f"{folder.table.file} has {len(rows)} rows, but there is no checkpoint to go on from"
+    parquet = folder.path / "metrics.parquet"
+    if not parquet.is_file():
+        return
+    try:
+        copy = pd.read_parquet(parquet)
+    except (ValueError, OSError) as error:
+        yield str(DamagedFile(parquet, error))
+        return
+    # Written when training ends: of a run that was lengthened since, the first rows.
+    if len(copy) <= len(rows) and not copy.equals(folder.table.frame().head(len(copy))):
+        yield str(DamagedFile(parquet, f"its rows are not those of {folder.table.file.name}"))
+
+
+def _readable_rows(folder: RunFolder) -> int:
+    try:
+        return len(folder.table.rows())
+    except (RunError, OSError):
+        return 0
+
+
+def _undigested(folder: RunFolder) -> int:
+    count = 0
+    for step in folder.checkpoints:
+        try:
+            count += not has_digests(folder.place(step), recipe=folder.identity)
+        except RunError:
+            continue
+    return count

@@ -1,0 +1,278 @@
+"""Checkpoints: the whole state of a run after a step, as one value.
+
+It is taken from live objects and applied to others, saved to a folder and loaded from one; forking is to load one,
+swap the interventions and save. A folder holds
+
+```text
+model.safetensors          the parameters
+optimizer.safetensors      the optimiser's tensors, as PARAMETER/NAME
+interventions.safetensors  what interventions remember
+state.json                 step, latest metrics, the optimiser's numbers; digests of the files, the recipe and itself
+```
+
+and is written whole or not at all. What was changed, swapped or renamed since is refused by name.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from plateau_interp.files import sync_folder, write_atomically
+from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
+from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.formats import CHECKPOINT_FORMAT
+from plateau_interp.runs.identity import digest
+from plateau_interp.runs.table import nan_for_null, null_for_nan
+
+__all__ = ["FILES", "Checkpoint", "copy_weights", "has_digests", "load_weights", "weights_of"]
+
+MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "interventions.safetensors",
+    "state.json",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The state of a run after a step; its tensors are its own, and nobody changes them.
+
+    Args:
+        step: updates made.
+        weights: by parameter name.
+        optimizer: the optimiser's tensors and numbers, by ``PARAMETER/NAME``.
+        memory: what interventions remember, by ``PLACE.NAME``.
+        latest: the numbers of the step before, for conditions that read them.
+
+    Example:
+        >>> from plateau_interp.runs.recipe import Recipe
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> recipe = Recipe(MovingWindowSum(n=4))
+        >>> model = recipe.build_model()
+        >>> optimizer = recipe.optimizer.build(model.named_parameters())
+        >>> checkpoint = Checkpoint.take(0, model=model, optimizer=optimizer, attached=(), latest={})
+        >>> checkpoint.apply(model=model, optimizer=optimizer, attached=())
+        >>> checkpoint
+        Checkpoint(step=0, latest={})
+    """
+
+    step: int
+    weights: Mapping[str, Tensor] = field(repr=False)
+    optimizer: Mapping[str, Any] = field(repr=False)
+    memory: Mapping[str, Tensor] = field(repr=False)
+    latest: Mapping[str, float]
+
+    @staticmethod
+    def take(
+        step: int,
+        *,
+        model: ToyTransformer,
+        optimizer: torch.optim.Optimizer,
+        attached: Sequence[Attached],
+        latest: Mapping[str, float],
+    ) -> "Checkpoint":
+        """The state that live objects are in; what they do later does not change it.
+
+        Args:
+            step: updates made.
+            model: in training.
+            optimizer: of its parameters.
+            attached: what the interventions attached to it gave.
+            latest: the numbers of the step before.
+        """
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        state = {
+            f"{names[id(parameter)]}/{key}": value.detach().clone() if isinstance(value, Tensor) else value
+            for parameter, values in optimizer.state.items()
+            for key, value in values.items()
+        }
+        memory = {name: value.detach().clone() for name, value in attached_state(attached).items()}
+        return Checkpoint(step, weights_of(model), state, memory, dict(latest))
+
+    def apply(self, *, model: ToyTransformer, optimizer: torch.optim.Optimizer, attached: Sequence[Attached]) -> None:
+        """Bring live objects to this state. Attach before: some interventions act on entry.
+
+        Raises:
+            ValueError: if this is the state of another model, optimiser or other interventions.
+        """
+        copy_weights(model, self.weights)
+        _load_optimizer(optimizer, self.optimizer, model)
+        load_attached_state(attached, self.memory)
+
+    def save(self, folder: Path, *, recipe: str) -> None:
+        """Write the files to a folder beside its place, then move that there in one go.
+
+        Args:
+            folder: named by the step.
+            recipe: the digest of the run's recipe.
+
+        Raises:
+            OSError: naming the file; nothing is left then.
+        """
+        tensors = {name: value for name, value in self.optimizer.items() if isinstance(value, Tensor)}
+        contents = {
+            MODEL: safetensors.torch.save(_contiguous(self.weights)),
+            OPTIMIZER: safetensors.torch.save(_contiguous(tensors)),
+            INTERVENTIONS: safetensors.torch.save(_contiguous(self.memory)),
+        }
+        state = {
+            "format": CHECKPOINT_FORMAT,
+            "step": self.step,
+            "recipe": recipe,
+            "files": {name: digest(content) for name, content in contents.items()},
+            "latest": null_for_nan(self.latest),
+            "optimizer": {name: value for name, value in self.optimizer.items() if name not in tensors},
+        }
+        sealed = {**state, "digest": _seal(state)}
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            for name, content in contents.items():
+                write_atomically(temporary / name, content)
+            write_atomically(temporary / STATE, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+            sync_folder(temporary)
+            temporary.rename(folder)
+        except BaseException:  # Ctrl-C too
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+
+    @staticmethod
+    def load(folder: Path, *, recipe: str) -> "Checkpoint":
+        """Read what `save` wrote, or an earlier version did.
+
+        Args:
+            folder: named by the step.
+            recipe: the digest of the run's recipe.
+
+        Raises:
+            DamagedFile: if a file is missing, was changed, or is another step's or run's.
+            RunError: if a newer version wrote it.
+        """
+        state = _read_state(folder, recipe=recipe)
+        weights, optimizer, memory = (
+            _read_tensors(folder / name, state["files"].get(name)) for name in (MODEL, OPTIMIZER, INTERVENTIONS)
+        )
+        latest = nan_for_null(state["latest"])
+        return Checkpoint(state["step"], weights, {**optimizer, **state["optimizer"]}, memory, latest)
+
+
+def load_weights(folder: Path, *, recipe: str) -> dict[str, Tensor]:
+    """A checkpoint's parameters alone, a third of its bytes; raises as `Checkpoint.load` does."""
+    state = _read_state(folder, recipe=recipe)
+    return _read_tensors(folder / MODEL, state["files"].get(MODEL))
+
+
+def has_digests(folder: Path, *, recipe: str) -> bool:
+    """Whether a checkpoint is of a format with digests; raises as `Checkpoint.load` does."""
+    return bool(_read_state(folder, recipe=recipe)["files"])
+
+
+def weights_of(model: ToyTransformer) -> dict[str, Tensor]:
+    """Copies of a model's parameters, by name."""
+    # Not its state dict: TransformerLens's also holds constant masks.
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@torch.no_grad()
+def copy_weights(model: ToyTransformer, weights: Mapping[str, Tensor]) -> None:
+    """Give a model's parameters these values.
+
+    Raises:
+        ValueError: naming what differs, if they are another model's; nothing is changed then.
+    """
+    parameters = dict(model.named_parameters())
+    if weights.keys() != parameters.keys():
+        raise ValueError(f"another model's weights: {sorted(weights.keys() ^ parameters.keys())}")
+    for name, parameter in parameters.items():
+        if weights[name].shape != parameter.shape:
+            raise ValueError(f"another model's weights: {name} is {_shape(weights[name])}, not {_shape(parameter)}")
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:
+    """Through the optimiser's own ``load_state_dict``: that knows what belongs on which device."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    by_index: dict[int, dict[str, Any]] = {}
+    for place, value in state.items():
+        name, _, key = place.rpartition("/")
+        if name not in order:
+            raise ValueError(f"another optimiser's state: {place} belongs to no parameter that it trains")
+        by_index.setdefault(order.index(name), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
+
+
+def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
+    """The content of ``state.json``, all of it checked; of format 1 without digests."""
+    file = folder / STATE
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DamagedFile(file, error.strerror) from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(file, error) from None
+    number = state.get("format") if isinstance(state, dict) else None
+    if isinstance(number, int) and number > CHECKPOINT_FORMAT:
+        raise RunError(
+            f"{folder} was written by a newer version (format {number}, this one reads {CHECKPOINT_FORMAT} and older)"
+        )
+    if not isinstance(state, dict) or not _is_whole(state):
+        raise DamagedFile(file, "it is not what a checkpoint holds")
+    if number == 1:
+        state = {**state, "files": {}}
+    elif state.pop("digest") != _seal(state):
+        raise DamagedFile(file, "it was changed after it was written")
+    elif state["recipe"] != recipe:
+        raise DamagedFile(file, "it belongs to the run of another recipe")
+    if folder.name != str(state["step"]):
+        raise DamagedFile(file, f"it is the state of step {state['step']}, not of {folder.name}")
+    return state
+
+
+def _is_whole(state: Mapping[str, Any]) -> bool:
+    """Whether all that a format asks for is there and of the right kind; numbers are under the seal."""
+    wanted = {"format": int, "step": int, "latest": dict, "optimizer": dict}
+    if state.get("format") != 1:
+        wanted |= {"recipe": str, "files": dict, "digest": str}
+    kinds = all(isinstance(state.get(name), kind) for name, kind in wanted.items())
+    return kinds and all(value is None or isinstance(value, int | float) for value in state["latest"].values())
+
+
+def _seal(state: Mapping[str, Any]) -> str:
+    """The digest of a state without its own."""
+    return digest(json.dumps(state, sort_keys=True).encode())
+
+
+def _read_tensors(file: Path, expected: str | None) -> dict[str, Tensor]:
+    """The tensors of a file; without an expected digest, if it can be read at all."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DamagedFile(file, error.strerror) from None
+    if expected is not None and digest(content) != expected:
+        raise DamagedFile(file, f"it was changed, or is another step's: {STATE} has another digest of it")
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFile(file, error) from None
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(tensor.shape)

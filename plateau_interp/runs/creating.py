@@ -1,0 +1,93 @@
+"""Make a run folder, or find out that it is there; refuse, before anything is written, what cannot be a run."""
+
+import dataclasses
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plateau_interp.files import write_atomically
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.runs.captures import captures, check_unused
+from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.training.batches import training_batch
+
+__all__ = ["check_buildable", "create", "takes"]
+
+
+def create(path: Path, recipe: Recipe) -> RunFolder:
+    """A new run folder, or the one that is there if it has the same recipe; a larger number of steps lengthens it.
+
+    Raises:
+        RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
+        ValueError: as from `check_buildable`. Nothing is written then either.
+    """
+    # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
+    recipe = Recipe.from_json(recipe.to_json())
+    if takes(path, recipe):
+        check_buildable(recipe)
+        if recipe.fork_of is None and not (path / RECIPE).exists():
+            check_unused(captures(recipe))
+        ours = not_there([path / RECIPE, path / LOCK, path])
+        path.mkdir(parents=True, exist_ok=True)
+        with only_writer(path), removing_on_failure(ours):
+            if takes(path, recipe):  # nobody was quicker
+                write_atomically(path / RECIPE, recipe.to_json())
+    return RunFolder(path)
+
+
+def takes(path: Path, recipe: Recipe) -> bool:
+    """Whether the recipe is to be written to the folder; False if it is there.
+
+    Raises:
+        RunError: if the folder is not for this recipe.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; a run needs a folder")
+    if not (path / RECIPE).exists():
+        ours = {path / LOCK, *path.glob(f".{RECIPE}.*.tmp")}
+        if path.is_dir() and {*path.iterdir()} - ours:
+            raise RunError(f"{path} is not empty and holds no run")
+        return True
+    there = RunFolder(path).recipe
+    if there.to_dict() == recipe.to_dict():
+        return False
+    if recipe.steps < there.steps or not _differ_in_steps_alone(there, recipe):
+        raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
+    return True
+
+
+def check_buildable(recipe: Recipe) -> None:
+    """Attach the interventions, and watch a small forward, so that what cannot be is refused before there is a folder.
+
+    Raises:
+        ValueError: for sizes, hook points, heads and the like that cannot be.
+    """
+    model = recipe.build_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
+        with intervening(model, *recipe.interventions):
+            pass
+    with recipe.build_meter().watching(model), torch.no_grad():
+        model(training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=1).inputs)
+
+
+def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:
+    same_steps = dataclasses.replace(one.training, steps=other.steps)
+    return dataclasses.replace(one, training=same_steps).to_json() == other.to_json()
+
+
+def _difference(one: Recipe, other: Recipe) -> str:
+    """The first field in which two recipes differ, with both values."""
+
+    def flat(data: Any, path: str = "") -> dict[str, Any]:
+        if not isinstance(data, dict):
+            return {path: data}
+        return {p: v for key, value in data.items() for p, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
+
+    theirs, ours = flat(one.to_dict()), flat(other.to_dict())
+    path = next(path for path in {**theirs, **ours} if theirs.get(path) != ours.get(path))
+    return f"{path} is {theirs.get(path)!r} there and {ours.get(path)!r} here"

@@ -1,0 +1,205 @@
+"""The files of a run: where they are, read with every check, written by one at a time.
+
+For those who train, fork and check runs; `plateau_interp.runs.run.Run` is the public face.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+
+import filelock
+from torch import Tensor
+
+from plateau_interp.codec import RecipeError
+from plateau_interp.runs.checkpoints import Checkpoint, load_weights
+from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.identity import recipe_digest
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.table import Row, Table
+
+__all__ = [
+    "ENVIRONMENT",
+    "LOCK",
+    "METRICS",
+    "RECIPE",
+    "RunFolder",
+    "not_there",
+    "only_writer",
+    "place_of",
+    "removing_on_failure",
+    "saved_steps",
+]
+
+RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, LOCK = (
+    "recipe.json",
+    "environment.json",
+    "metrics.jsonl",
+    "checkpoints",
+    ".lock",
+)
+STEP = re.compile("0|[1-9][0-9]*")
+
+_written: set[Path] = set()
+"""The folders that this process writes to: a lock alone does not say whose it is."""
+
+
+class RunFolder:
+    """A run folder with its recipe read.
+
+    Raises:
+        RunError: if the folder holds no run, or a recipe that cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            raise RunError(f"{path} is not a folder; `plateau train` makes a run")
+        file = path / RECIPE
+        if not file.is_file():
+            raise RunError(f"{path} holds no {RECIPE}: it is not a run folder")
+        try:
+            self.recipe = Recipe.from_json(file.read_text(encoding="utf-8"))
+        except (RecipeError, UnicodeDecodeError) as error:
+            raise RunError(f"{file}: {error}") from None
+        self.table = Table(path / METRICS, every=self.recipe.measure_every)
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of the recipe."""
+        return recipe_digest(self.recipe)
+
+    @property
+    def environment(self) -> Path:
+        """The file that says what made the run."""
+        return self.path / ENVIRONMENT
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Steps whose state is on disk, in order."""
+        return saved_steps(self.path)
+
+    @property
+    def step(self) -> int:
+        """The last step whose state is on disk; 0 for a run that has not begun."""
+        return max(self.checkpoints, default=0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every step of the recipe was made."""
+        return self.step >= self.recipe.steps
+
+    def rows(self) -> tuple[Row, ...]:
+        """The measured steps.
+
+        Raises:
+            RunError: if the table is damaged, or rows are missing that were there at the last checkpoint.
+        """
+        return self.table.rows(reached=self.step)
+
+    def load(self, step: int) -> Checkpoint:
+        """The state after ``step`` updates.
+
+        Raises:
+            RunError: as from `Checkpoint.load`, with the remedy.
+        """
+        with self._with_remedy(step):
+            return Checkpoint.load(self.place(step), recipe=self.identity)
+
+    def load_weights(self, step: int) -> dict[str, Tensor]:
+        """The parameters after ``step`` updates.
+
+        Raises:
+            RunError: as from `Checkpoint.load`, with the remedy.
+        """
+        with self._with_remedy(step):
+            return load_weights(self.place(step), recipe=self.identity)
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint to its place.
+
+        Raises:
+            OSError: naming the file; the checkpoint is not there then.
+        """
+        checkpoint.save(self.place(checkpoint.step), recipe=self.identity)
+
+    def place(self, step: int) -> Path:
+        """The folder of a checkpoint, whether it is there or not."""
+        return place_of(self.path, step)
+
+    def remove_leftovers(self) -> None:
+        """Remove checkpoints that a kill left half written."""
+        for leftover in (self.path / CHECKPOINTS).glob(".*.tmp"):
+            if STEP.fullmatch(leftover.name[1:-4]):
+                shutil.rmtree(leftover)
+
+    @contextmanager
+    def _with_remedy(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except DamagedFile as error:
+            if step == min(self.checkpoints, default=step):
+                raise
+            raise RunError(f"{error}; delete {self.place(step)} to go on from the checkpoint before") from None
+
+
+def place_of(path: Path, step: int) -> Path:
+    """The folder of a run folder's checkpoint, whether it is there or not."""
+    return path / CHECKPOINTS / str(step)
+
+
+def saved_steps(path: Path) -> list[int]:
+    """The steps of a run folder's checkpoints, in order, whether they are whole or not."""
+    folder = path / CHECKPOINTS
+    if not folder.is_dir():
+        return []
+    return sorted(int(child.name) for child in folder.iterdir() if STEP.fullmatch(child.name))
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep everybody else from writing to a folder.
+
+    Raises:
+        RunError: if somebody writes there already; it says whether that is this process itself.
+    """
+    place = path.resolve()
+    lock = filelock.FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if place in _written:
+            raise RunError(
+                f"this process is writing to {path} already: end the loop over its other `train()`, or close() that"
+            ) from None
+        raise RunError(f"another process is writing to {path}") from None
+    _written.add(place)
+    try:
+        yield
+    finally:
+        _written.discard(place)
+        lock.release()
+
+
+def not_there(paths: list[Path]) -> list[Path]:
+    """Those of the paths at which there is nothing, not even a broken link."""
+    return [path for path in paths if not os.path.lexists(path)]
+
+
+@contextmanager
+def removing_on_failure(paths: list[Path]) -> Iterator[None]:
+    """If the block fails, remove these files, and these folders if nothing else is in them.
+
+    Args:
+        paths: that nobody had before, as `not_there` tells, each folder after what is in it.
+    """
+    try:
+        yield
+    except BaseException:  # Ctrl-C too
+        for path in paths:
+            with suppress(OSError):  # what went wrong is told, not what went wrong after it
+                path.rmdir() if path.is_dir() else path.unlink()
+        raise

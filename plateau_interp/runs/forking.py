@@ -1,0 +1,197 @@
+"""Fork a run: load the state at a step, swap the interventions, save it as the first checkpoint of another run."""
+
+import dataclasses
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
+from plateau_interp.interventions.attaching import InterventionWarning, attaching
+from plateau_interp.interventions.clock import advance
+from plateau_interp.runs.captures import captures_in, check_captures, recorded
+from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, weights_of
+from plateau_interp.runs.creating import check_buildable, create, takes
+from plateau_interp.runs.environment import write_environment
+from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.folder import (
+    ENVIRONMENT,
+    LOCK,
+    METRICS,
+    RECIPE,
+    RunFolder,
+    not_there,
+    only_writer,
+    place_of,
+    removing_on_failure,
+    saved_steps,
+)
+from plateau_interp.runs.recipe import Fork, Recipe
+from plateau_interp.runs.resuming import live_run, numbers_of
+from plateau_interp.runs.table import text_of
+
+__all__ = ["fork_folder", "forked", "handed_on", "state_at"]
+
+
+def forked(
+    parent: RunFolder, *, at: int, interventions: Sequence[Intervention] | None = None, steps: int | None = None
+) -> Recipe:
+    """The recipe of a fork; the arguments are those of `plateau_interp.runs.run.Run.fork`.
+
+    Raises:
+        RunError: if the run has not reached the step, or a `Capture` would write other activations over those of the
+            parent.
+    """
+    if not parent.checkpoints:
+        raise RunError(f"{parent.path} has not begun: there is nothing to fork")
+    first, recipe = min(parent.checkpoints), parent.recipe
+    if not first <= at <= parent.step:
+        hint = "; for an earlier step fork its parent" if 0 <= at < first else ""
+        raise RunError(f"{parent.path} can be forked at steps {first} to {parent.step}; got {at}{hint}")
+    fork = dataclasses.replace(
+        recipe,
+        interventions=recipe.interventions if interventions is None else tuple(interventions),
+        training=recipe.training if steps is None else dataclasses.replace(recipe.training, steps=steps),
+        fork_of=Fork(recipe, at),
+    )
+    if fork.steps < at:
+        raise RunError(f"a fork at step {at} cannot end at step {fork.steps}")
+    check_captures(fork, recipe)
+    # As it will be read back: what cannot be read is refused now.
+    return Recipe.from_json(fork.to_json())
+
+
+def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | torch.device) -> RunFolder:
+    """Make the folder of a fork, with the parent's rows and the state to go on from; or find that it is there.
+
+    All is worked out before anything is written. If writing fails, what was written is removed, and nothing else.
+
+    Args:
+        parent: the run to leave.
+        recipe: the fork's, from `forked`.
+        out: the fork's folder.
+        device: where to train again what has no checkpoint.
+
+    Raises:
+        RunError: if the folder holds something else, or rows that would be lost.
+        ValueError: for a recipe that cannot be.
+    """
+    assert recipe.fork_of is not None
+    at = recipe.fork_of.step
+    takes(out, recipe)
+    if saved_steps(out):
+        fork = create(out, recipe)
+        with only_writer(out):
+            return fork
+    rows = [row for row in parent.rows() if row["step"] < at]
+    _check_nothing_lost(out / METRICS, text_of(rows))
+    check_buildable(recipe)
+    state = handed_on(state_at(parent, at, device=device), parent.recipe, recipe, device=device)
+    ours = not_there(_written_by_forking(out, at))
+    fork = create(out, recipe)
+    with only_writer(out):
+        if not fork.checkpoints:  # nobody was quicker
+            with removing_on_failure(ours):
+                fork.table.replace(rows)
+                write_environment(fork.environment, device)
+                fork.save(state)
+    return fork
+
+
+def state_at(run: RunFolder, step: int, *, device: str | torch.device) -> Checkpoint:
+    """The state of a run after ``step`` updates, trained again from the checkpoint before if it has none of its own.
+
+    Raises:
+        RunError: if a checkpoint is damaged.
+    """
+    start = run.load(max(saved for saved in run.checkpoints if saved <= step))
+    if start.step == step:
+        return start
+    again = [recorded(intervention) for intervention in run.recipe.interventions]
+    # What they did was said when the run was trained; here there may be no step for them to act at.
+    with _quietly(), live_run(run, start, interventions=again, device=device) as live:
+        latest = live.latest
+        for made in live.steps(stop=step):
+            latest = numbers_of(made)
+        return live.checkpoint(step, latest=latest)
+
+
+def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | torch.device) -> Checkpoint:
+    """A state of the parent as its fork goes on from it: under other interventions.
+
+    Those that both have remember what they did. What training made of the weights stays; what interventions did to them
+    before any training does not, so a fork at step 0 begins with fresh weights.
+
+    Args:
+        state: of the parent.
+        parent: its recipe.
+        fork: the recipe of the fork.
+        device: where the model is built.
+    """
+    model = fork.build_model(device=device)
+    kept = _kept(parent, fork)
+    if not state.step:  # a Capture goes on in its folder all the same
+        kept = {place: theirs for place, theirs in kept.items() if any(captures_in(parent.interventions[theirs]))}
+    if state.step:
+        copy_weights(model, state.weights)
+    advance(model, step=state.step, metrics=state.latest)
+    attached: list[Attached] = []
+    with _quietly(), ExitStack() as stack:
+        # Attached before the state is taken, as when training goes on: a transplant acts on entry, and one that the
+        # parent had made already does not act again.
+        for place, intervention in enumerate(fork.interventions):
+            before = weights_of(model)
+            attached += stack.enter_context(attaching(model, intervention))
+            if place in kept:
+                copy_weights(model, before)
+                load_attached_state(attached[-1:], _memory_of(kept[place], state.memory))
+        memory = {name: value.clone() for name, value in attached_state(attached).items()}
+        return dataclasses.replace(state, weights=weights_of(model), memory=memory)
+
+
+def _written_by_forking(out: Path, at: int) -> list[Path]:
+    """Files first, each folder after what is in it."""
+    place = place_of(out, at)
+    names = (METRICS, ENVIRONMENT, RECIPE, LOCK)
+    return [*(place / name for name in FILES), place, place.parent, *(out / name for name in names), out]
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)
+        yield
+
+
+def _memory_of(place: int, memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the intervention at a place remembers, as if it were the only one."""
+    parts = {name: name.split(".", 1) for name in memory}
+    return {f"0.{rest}": memory[name] for name, (where, rest) in parts.items() if where == str(place)}
+
+
+def _kept(parent: Recipe, fork: Recipe) -> dict[int, int]:
+    """By place in the fork, the place in the parent of the interventions that both have, each used once."""
+    left = dict(enumerate(parent.to_dict()["interventions"]))
+    kept: dict[int, int] = {}
+    for place, data in enumerate(fork.to_dict()["interventions"]):
+        same = next((theirs for theirs, other in left.items() if other == data), None)
+        if same is not None:
+            del left[same]
+            kept[place] = same
+    return kept
+
+
+def _check_nothing_lost(file: Path, rows: str) -> None:
+    """Refuse to write a fork's first rows over others; over the same ones, which a killed fork left, is fine.
+
+    Raises:
+        RunError: with the remedy.
+    """
+    if file.exists() and file.read_bytes() not in (b"", rows.encode()):
+        raise RunError(
+            f"{file} has rows, but there is no checkpoint to go on from: put the checkpoints back, or move that file "
+            f"away to make the fork again"
+        )

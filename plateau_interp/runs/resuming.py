@@ -1,0 +1,152 @@
+"""Train a run folder: from its last checkpoint to the end, bit for bit as if nobody had stopped it."""
+
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from plateau_interp.files import write_table
+from plateau_interp.interventions.attached import Attached, Intervention
+from plateau_interp.interventions.attaching import attaching
+from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.runs.checkpoints import Checkpoint
+from plateau_interp.runs.environment import write_environment
+from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.folder import RunFolder, only_writer
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.table import RowWriter
+from plateau_interp.training.loop import Step, train
+
+__all__ = ["LiveRun", "live_run", "numbers_of", "train_folder"]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveRun:
+    """A run in memory: the objects that a `Checkpoint` is applied to and taken from."""
+
+    recipe: Recipe
+    model: ToyTransformer
+    optimizer: torch.optim.Optimizer
+    attached: Sequence[Attached]
+    start: int
+    """The step it is at before `steps` are made."""
+    latest: Mapping[str, float]
+    """The numbers of the step before."""
+
+    def steps(self, *, stop: int) -> Iterator[Step]:
+        """Train up to a step."""
+        recipe = self.recipe
+        return train(
+            self.model,
+            recipe.task,
+            steps=stop,
+            batch_size=recipe.batch_size,
+            optimizer=self.optimizer,
+            seed=recipe.seed,
+            meter=recipe.build_meter(),
+            start=self.start,
+            latest=self.latest,
+            grad_clip=recipe.training.grad_clip,
+            schedule=recipe.training.schedule,
+        )
+
+    def checkpoint(self, step: int, *, latest: Mapping[str, float]) -> Checkpoint:
+        """Its state now."""
+        return Checkpoint.take(step, model=self.model, optimizer=self.optimizer, attached=self.attached, latest=latest)
+
+
+@contextmanager
+def live_run(
+    folder: RunFolder,
+    start: Checkpoint | None,
+    *,
+    interventions: Sequence[Intervention],
+    device: str | torch.device,
+) -> Iterator[LiveRun]:
+    """A folder's run at a checkpoint, or before its first step, with interventions attached while the context is open.
+
+    Raises:
+        RunError: if the checkpoint is that of another model or of other interventions.
+    """
+    recipe = folder.recipe
+    model = recipe.build_model(device=device)
+    optimizer = recipe.optimizer.build(model.named_parameters())
+    # Attached before the state is applied, because some interventions change weights on entry.
+    with attaching(model, *interventions) as attached:
+        if start is not None:
+            try:
+                start.apply(model=model, optimizer=optimizer, attached=attached)
+            except ValueError as error:
+                raise RunError(f"{folder.place(start.step)} does not fit {folder.path}: {error}") from None
+        step, latest = (0, {}) if start is None else (start.step, start.latest)
+        yield LiveRun(recipe, model, optimizer, attached, step, latest)
+
+
+def numbers_of(step: Step) -> dict[str, float]:
+    """What conditions read of a step: the loss and all that was measured."""
+    return {"loss": step.loss, **step.metrics}
+
+
+def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[Step, None, None]:
+    """Train to the recipe's last step; see `plateau_interp.runs.run.Run.train`.
+
+    Raises:
+        RunError: if something else writes there, a file is damaged or missing, or training diverges.
+    """
+    with only_writer(folder.path):
+        if folder.finished:
+            folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
+        else:
+            yield from _train(folder, device)
+        write_table(folder.path / "metrics.parquet", folder.table.frame(reached=folder.step))
+
+
+def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, None, None]:
+    recipe = folder.recipe
+    start = folder.load(folder.step) if folder.checkpoints else None
+    if start is None:
+        _check_new(folder)
+    rows = [row for row in folder.rows() if row["step"] < folder.step]
+    with live_run(folder, start, interventions=recipe.interventions, device=device) as run:
+        # Nothing is written before all that was there has been read and found good.
+        folder.remove_leftovers()
+        folder.table.replace(rows)
+        if start is None:
+            write_environment(folder.environment, device)
+            folder.save(run.checkpoint(0, latest={}))
+        with RowWriter(folder.table.file) as writer:
+            for step in run.steps(stop=recipe.steps):
+                if not math.isfinite(step.loss):
+                    raise _diverged(folder, step.step, f"the loss is {step.loss}")
+                if step.metrics:
+                    writer.add({"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics})
+                reached = step.step + 1
+                if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
+                    if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
+                        raise _diverged(folder, reached, "a weight is not finite")
+                    writer.force()
+                    folder.save(run.checkpoint(reached, latest=numbers_of(step)))
+                yield step
+        for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
+            one.keep()
+
+
+def _check_new(folder: RunFolder) -> None:
+    """Refuse to begin a run where that would lose something.
+
+    Raises:
+        RunError: with the remedy.
+    """
+    if folder.recipe.fork_of is not None:
+        raise RunError(f"{folder.path}: the fork was not finished; make it again with the same command")
+    if rows := folder.rows():
+        raise RunError(
+            f"{folder.table.file} has {len(rows)} rows, but there is no checkpoint to go on from: put the checkpoints "
+            f"back, or move that file away to train from step 0"
+        )
+
+
+def _diverged(folder: RunFolder, step: int, what: str) -> RunError:
+    return RunError(f"{folder.path}: training diverged at step {step}: {what}. Checkpoint {folder.step} is kept")

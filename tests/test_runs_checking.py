@@ -1,0 +1,105 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from plateau_interp.cli.main import main
+from plateau_interp.runs.checking import check_run
+from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.run import Run
+from plateau_interp.tasks import MovingWindowSum
+
+RECIPE = Recipe(
+    MovingWindowSum(n=4, p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=4, batch_size=8),
+    measuring=MeasuringOptions(n_sequences=4),
+    checkpoint_every=2,
+)
+OLD = Path(__file__).parent / "data" / "run-format-1"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = Run.create(tmp_path_factory.mktemp("made") / "run", RECIPE)
+    for _ in run.train():
+        pass
+    return run.path
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def test_a_run_that_is_whole(run: Path) -> None:
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    checked = check_run(run)
+    assert checked.lines() == [f"{run}: 3 checkpoints, 4 rows: all whole"]
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_runs_of_format_1_are_read_and_their_checkpoints_counted() -> None:
+    checked = check_run(OLD / "run")
+    assert checked.lines() == [f"{OLD / 'run'}: 3 checkpoints, 3 of them written without digests, 8 rows: all whole"]
+
+
+def test_every_fault_is_a_line(run: Path) -> None:
+    checkpoints = run / "checkpoints"
+    shutil.copy(checkpoints / "2" / "optimizer.safetensors", checkpoints / "4" / "optimizer.safetensors")
+    (checkpoints / "0" / "model.safetensors").unlink()
+    table = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join([*table[:2], "{}\n", table[3]]))
+    checked = check_run(run)
+    starts = ["checkpoints/0/model.safetensors", "checkpoints/4/optimizer.safetensors", "metrics.jsonl, line 3,"]
+    assert len(checked.faults) == 3
+    assert all(fault.startswith(f"{run}/{start}") for fault, start in zip(checked.faults, starts, strict=True))
+    assert checked.lines()[0] == f"{run}: 3 checkpoints, 0 rows: 3 faults"
+
+
+def test_recipes_and_tables_that_do_not_belong(run: Path) -> None:
+    text = (run / "recipe.json").read_text()
+    (run / "recipe.json").write_text(text.replace('"seed": 0', '"seed": 1'))
+    assert [fault.partition("; delete")[0] for fault in check_run(run).faults] == [
+        f"{run}/checkpoints/{step}/state.json is damaged: it belongs to the run of another recipe" for step in (0, 2, 4)
+    ]
+    (run / "recipe.json").write_text(text[:50])
+    assert len(check_run(run).faults) == 1
+    assert check_run(run).faults[0].startswith(f"{run}/recipe.json: not valid JSON")
+    (run / "recipe.json").write_text(text)
+    table = pd.read_parquet(run / "metrics.parquet")
+    table.assign(loss=0.0).to_parquet(run / "metrics.parquet")
+    assert check_run(run).faults == (f"{run}/metrics.parquet is damaged: its rows are not those of metrics.jsonl",)
+    (run / "metrics.parquet").write_bytes(b"PAR1")
+    assert check_run(run).faults[0].startswith(f"{run}/metrics.parquet is damaged: ")
+    (run / "metrics.parquet").unlink()
+    shutil.rmtree(run / "checkpoints")
+    assert check_run(run).faults == (f"{run}/metrics.jsonl has 4 rows, but there is no checkpoint to go on from",)
+
+
+def test_weights_of_another_model_are_a_fault_even_without_digests(tmp_path: Path) -> None:
+    old = Path(shutil.copytree(OLD / "run", tmp_path / "run"))
+    recipe = (old / "recipe.json").read_text()
+    (old / "recipe.json").write_text(recipe.replace('"d_mlp": 8', '"d_mlp": 9'))
+    assert len(check_run(old).faults) == 3
+    assert "does not fit" in check_run(old).faults[0]
+
+
+def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(run)]) == 0
+    assert capsys.readouterr().out == f"{run}: 3 checkpoints, 4 rows: all whole\n"
+    (run / "checkpoints" / "2" / "state.json").write_text("")
+    assert main(["check", str(run), str(OLD / "run"), str(tmp_path / "nowhere")]) == 2
+    out, err = capsys.readouterr()
+    assert err == "plateau: 2 of 3 runs are damaged\n"
+    told = out.splitlines()
+    assert told[0] == f"{run}: 3 checkpoints, 4 rows: 1 faults"
+    assert told[1].startswith(f"{run}/checkpoints/2/state.json is damaged")
+    assert told[2].endswith("all whole")
+    assert told[4] == f"{tmp_path / 'nowhere'} is not a folder; `plateau train` makes a run"
+    assert main(["check", str(run), "--json"]) == 2
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["checkpoints"], len(found["faults"])) == (str(run), 3, 1)
+    assert main(["check"]) == 2

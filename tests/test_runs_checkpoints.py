@@ -1,0 +1,159 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from plateau_interp.hooks import AmplifySlowGradient
+from plateau_interp.interventions.attaching import attaching
+from plateau_interp.runs.checkpoints import Checkpoint, has_digests, load_weights, weights_of
+from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.loop import train
+from plateau_interp.training.optimizers import SGD
+
+RECIPE = Recipe(
+    MovingWindowSum(n=4, p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=6, batch_size=8),
+    interventions=(AmplifySlowGradient(),),
+)
+
+
+def live():
+    model = RECIPE.build_model()
+    return model, RECIPE.optimizer.build(model.named_parameters())
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    """The state after three steps."""
+    model, optimizer = live()
+    with attaching(model, *RECIPE.interventions) as attached:
+        *_, last = train(model, RECIPE.task, steps=3, batch_size=8, optimizer=optimizer)
+        latest = {"loss": last.loss, "cosine": float("nan")}
+        return Checkpoint.take(3, model=model, optimizer=optimizer, attached=attached, latest=latest)
+
+
+def flat(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    parts = {"weights": checkpoint.weights, "optimizer": checkpoint.optimizer, "memory": checkpoint.memory}
+    return {f"{part} {name}": torch.as_tensor(v) for part, values in parts.items() for name, v in values.items()}
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    mine, theirs = flat(one), flat(other)
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_what_is_saved_is_loaded_and_what_is_taken_is_applied(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    assert checkpoint.memory
+    assert any(name.endswith("/exp_avg") for name in checkpoint.optimizer)
+    checkpoint.save(tmp_path / "3", recipe="r")
+    loaded = Checkpoint.load(tmp_path / "3", recipe="r")
+    assert same(loaded, checkpoint)
+    assert (loaded.step, loaded.latest["loss"]) == (3, checkpoint.latest["loss"])
+    assert loaded.latest["cosine"] != loaded.latest["cosine"]
+    model, optimizer = live()
+    with attaching(model, *RECIPE.interventions) as attached:
+        loaded.apply(model=model, optimizer=optimizer, attached=attached)
+        again = Checkpoint.take(3, model=model, optimizer=optimizer, attached=attached, latest={})
+        assert same(again, checkpoint)
+        list(train(model, RECIPE.task, steps=4, start=3, batch_size=8, optimizer=optimizer))
+    assert same(again, checkpoint), "training went on in the tensors of a checkpoint"
+    weights = load_weights(tmp_path / "3", recipe="r")
+    assert all(torch.equal(weights[name], value) for name, value in checkpoint.weights.items())
+    assert has_digests(tmp_path / "3", recipe="r")
+
+
+def test_a_state_of_something_else_is_refused(checkpoint: Checkpoint) -> None:
+    model, optimizer = live()
+    other = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=8)).build_model()
+    before = weights_of(other)
+    with pytest.raises(ValueError, match=r"another model's weights: embed.W_E is \(\d+, 16\), not \(\d+, 8\)"):
+        checkpoint.apply(model=other, optimizer=optimizer, attached=())
+    assert all(torch.equal(before[name], value) for name, value in weights_of(other).items())
+    with pytest.raises(ValueError, match=r"the state remembers .*, of another than these interventions"):
+        checkpoint.apply(model=model, optimizer=optimizer, attached=())
+    few = SGD().build(list(model.named_parameters())[:1])
+    with pytest.raises(ValueError, match=r"another optimiser's state: .*/\w+ belongs to no parameter that it trains"):
+        checkpoint.apply(model=model, optimizer=few, attached=())
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def rewrite(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def swap(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes((folder.parent / "2" / name).read_bytes()) and None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (swap("model.safetensors"), r"3/model.safetensors is damaged: it was changed, or is another step's"),
+        (swap("optimizer.safetensors"), r"3/optimizer.safetensors is damaged: it was changed, or is another step's"),
+        (swap("interventions.safetensors"), r"3/interventions.safetensors is damaged: it was changed"),
+        (swap("state.json"), r"3/state.json is damaged: it is the state of step 2, not of 3"),
+        (lambda folder: flip(folder / "model.safetensors"), r"3/model.safetensors is damaged: it was changed"),
+        (lambda folder: flip(folder / "optimizer.safetensors"), r"3/optimizer.safetensors is damaged"),
+        (lambda folder: flip(folder / "interventions.safetensors"), r"3/interventions.safetensors is damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"3/model.safetensors is damaged: No such file"),
+        (lambda folder: (folder / "state.json").unlink(), r"3/state.json is damaged: No such file"),
+        (lambda folder: (folder / "state.json").write_text("[" * 99_999), r"3/state.json is damaged"),
+        (lambda folder: rewrite(folder / "state.json", latest={"loss": 1.5}), r"3/state.json .* it was changed after"),
+        (lambda folder: rewrite(folder / "state.json", optimizer={"x/step": 4}), r"3/state.json .* it was changed"),
+        (
+            lambda folder: rewrite(folder / "state.json", latest={"loss": "low"}),
+            r"3/state.json .* not what a checkpoint",
+        ),
+        (lambda folder: rewrite(folder / "state.json", files=None), r"3/state.json .* not what a checkpoint holds"),
+        (lambda folder: rewrite(folder / "state.json", format=99), r"newer version .format 99, this one reads 2 and"),
+    ],
+)
+def test_what_was_changed_is_refused_by_name(
+    checkpoint: Checkpoint, tmp_path: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    model, optimizer = live()
+    with attaching(model, *RECIPE.interventions) as attached:
+        list(train(model, RECIPE.task, steps=2, batch_size=8, optimizer=optimizer))
+        earlier = Checkpoint.take(2, model=model, optimizer=optimizer, attached=attached, latest={})
+    for state in (earlier, checkpoint):
+        state.save(tmp_path / str(state.step), recipe="r")
+    spoil(tmp_path / "3")
+    with pytest.raises(RunError, match=told) as caught:
+        Checkpoint.load(tmp_path / "3", recipe="r")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_place_and_another_run_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "3", recipe="r")
+    with pytest.raises(DamagedFile, match=r"3/state.json is damaged: it belongs to the run of another recipe"):
+        Checkpoint.load(tmp_path / "3", recipe="s")
+    (tmp_path / "3").rename(tmp_path / "4")
+    for load in (Checkpoint.load, load_weights):
+        with pytest.raises(DamagedFile, match=r"4/state.json is damaged: it is the state of step 3, not of 4"):
+            load(tmp_path / "4", recipe="r")
+
+
+def test_saving_that_fails_leaves_nothing(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*model.safetensors'"):
+        checkpoint.save(tmp_path / "3", recipe="r")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path / "3", recipe="r")
+    assert list(tmp_path.iterdir()) == []
