@@ -7,18 +7,22 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 RUNNABLE := .venv/.runnable
 DEVELOPABLE := .venv/.developable
+DOCUMENTABLE := .venv/.documentable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench pin clean
+.PHONY: help run test test-slow lint format docs bench pin clean
 
 help: ## print this list
-	@awk -F ' *## ' '/^[a-z]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUNNABLE) ## train the moving-window-sum model, print where its plateau is, write the report (RUN=folder)
 	$(BIN)/plateau train moving-window-sum --seed 0 --out $(RUN)
 
-test: $(DEVELOPABLE) ## run the tests (WORKERS=2 processes; ARGS="-k name" and the like go to pytest)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+test: $(DEVELOPABLE) ## run the tests but the slow ones (WORKERS=2 processes; ARGS="-k name" and the like go to pytest)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" $(ARGS)
+
+test-slow: $(DEVELOPABLE) ## run the slow tests: notebooks, the long way round, the bits of an earlier commit
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
 
 lint: $(DEVELOPABLE) ## check style, format and types
 	$(BIN)/ruff check .
@@ -28,6 +32,10 @@ lint: $(DEVELOPABLE) ## check style, format and types
 format: $(DEVELOPABLE) ## bring the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(DOCUMENTABLE) ## build the documentation into build/site, offline and strictly; runs the notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "The documentation: build/site/index.html"
 
 bench: $(DEVELOPABLE) ## measure what the design promises, as ratios (ARGS="decoding" chooses rows)
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
@@ -49,4 +57,8 @@ $(RUNNABLE): pyproject.toml constraints.txt
 
 $(DEVELOPABLE): $(RUNNABLE)
 	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(DOCUMENTABLE): $(DEVELOPABLE)
+	$(INSTALL) -e '.[docs]'
 	@touch $@

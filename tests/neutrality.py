@@ -2,7 +2,8 @@
 
 ``python tests/neutrality.py OUT.json`` writes, by the name of a case, the digest of all metric rows and of all weights.
 Two versions whose digests are equal on one machine compute the same bits; `test_neutrality.py` compares this checkout
-with an earlier commit. It uses what no version may take away: names of plug-ins, recipes as data, and `Run`.
+with an earlier commit. It uses what no version may take away: names of plug-ins, recipes as data, and `Run`. It prints
+where the package was.
 """
 
 import hashlib
@@ -96,6 +97,7 @@ def main(out: Path, scratch: Path) -> None:
     """Train everything: at once, killed and resumed, and forked (with the first intervention gone)."""
     import torch
 
+    import plateau_interp
     from plateau_interp import Recipe, Run
 
     torch.set_num_threads(1)
@@ -117,6 +119,7 @@ def main(out: Path, scratch: Path) -> None:
             pass
         found[f"{name}, forked"] = digest(fork)
     out.write_text(json.dumps(found, indent=1) + "\n")
+    print(plateau_interp.__file__)
 
 
 if __name__ == "__main__":

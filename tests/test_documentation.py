@@ -1,17 +1,21 @@
-"""What the documentation shows is so: examples in docstrings, code in README and CONTRIBUTING."""
+"""What the documentation shows is so: examples in docstrings, code in README, CONTRIBUTING and on the site's pages."""
 
 import ast
 import doctest
 import importlib
 import io
 import re
+import shlex
+import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
 from plateau_interp import hooks
+from plateau_interp.cli.main import main
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
 from plateau_interp.plugins import plugin, plugins
@@ -21,8 +25,10 @@ from plateau_interp.tasks import MovingWindowSum
 
 PROJECT = Path(__file__).parent.parent
 SETUPTOOLS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
-PAGES = ("README.md", "CONTRIBUTING.md")
-NOT_RUN = {"console": "a shell session", "text": "a drawing", "toml": "read, not run"}
+SITE = sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *SITE)
+INTERVENTIONS = "docs/reference/interventions.md"
+LANGUAGES = {"python", "console", "text", "toml"}
 SMALLER = {
     "MovingWindowSum()": "MovingWindowSum(n=4)",
     "toy_model(task)": "toy_model(task, d_model=16)",
@@ -32,6 +38,8 @@ SMALLER = {
     "at=50": "at=3",
 }
 """README's sizes, and those that a test has time for."""
+SMALL = ["--n", "4", "--p", "7", "--d-model", "16", "--steps", "4", "--batch-size", "4", "--n-sequences", "2"]
+"""What a `plateau train` of a page gets in a test."""
 
 
 def modules_with_examples() -> dict[str, Path]:
@@ -50,6 +58,12 @@ MODULES = modules_with_examples()
 def blocks(page: str) -> list[tuple[str, str]]:
     """Language and content of each fenced block."""
     return re.findall(r"^```(\w*)\n(.*?)^```$", (PROJECT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    """What is typed in the shell sessions of a page."""
+    sessions = [content for language, content in blocks(page) if language == "console"]
+    return re.findall(r"^\$ (.+)$", "".join(sessions), flags=re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +105,7 @@ def test_the_readme_s_python_runs_from_top_to_bottom():
     )
     list(run.train())
     sources = [content for language, content in blocks("README.md") if language == "python"]
-    assert len(sources) >= 4
+    assert len(sources) == 3
     for written, smaller in SMALLER.items():
         assert any(written in source for source in sources), f"{written} is not in README.md any more"
         sources = [source.replace(written, smaller) for source in sources]
@@ -102,19 +116,86 @@ def test_the_readme_s_python_runs_from_top_to_bottom():
     assert names["fork"].finished
 
 
+@pytest.mark.parametrize("page", [page for page in SITE if "```python" in (PROJECT / page).read_text()])
+def test_a_page_s_python_runs_from_top_to_bottom_and_its_commands_after_it(page, monkeypatch):
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # where plug-ins that the page defines can be found
+    for number, (language, source) in enumerate(blocks(page), start=1):
+        if language == "python":
+            exec(compile(source, f"{page}, block {number}", "exec"), vars(module))
+    for command in commands(page):
+        if command.startswith("plateau ") and "my-" not in command:
+            words = shlex.split(command)[1:]
+            assert main([*words, *(SMALL if words[0] == "train" else [])]) == 0, command
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_other_code_is_of_a_kind_that_is_known(page):
     for language, content in blocks(page):
-        assert language in {*NOT_RUN, *(["python"] if page == "README.md" else [])}
+        assert language in LANGUAGES
         if language == "toml":
             assert tomllib.loads(content)["project"]["entry-points"]
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE))
+    for command in commands(page):
+        program, *words = [word for word in shlex.split(command, comments=True) if "=" not in word.partition("-")[0]]
+        assert program in {"make", "pip", "plateau", "python"}
+        if program == "make":
+            assert words[0] in targets
+        if program == "plateau":
+            assert words[0] in {"train", "fork", "compare", "report", "reproduce", "list"}
 
 
-def test_interventions_in_the_readme_can_be_made():
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_links_are_there(page):
+    generated = re.compile(r"(tutorials/|reference/)[\w./-]+\.md$|assets/moving-window-sum\.png$")
+    for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / page).read_text()):
+        file = (PROJECT / page).parent / target
+        assert file.exists() or generated.search(file.as_posix()), target
+
+
+def test_the_layers_are_drawn_as_they_are_tested(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
+    layers = importlib.import_module("layers")
+    drawn = re.findall(r">(\w+)</text></g>", layers.drawing())
+    listed = [part for row in importlib.import_module("test_imports").LAYERS[::-1] for part in row]
+    assert drawn == listed
+    assert all(f"| `{part}` |" in layers.table() for part in listed)
+
+
+def test_every_public_name_is_in_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
+    reference = importlib.import_module("reference")
+    pages = dict(reference.pages())
+    for module in reference.shown():
+        page = pages[f"reference/{module.name}.md"]
+        for name in module.public:
+            whole = reference.origin(module, name)
+            assert whole in reference.modules() or whole in reference.defined(), f"{module.name}.{name}"
+            assert f"'{name}'" in page or f"`{name}`" in page
+    shown = {module.name for module in reference.shown()}
+    assert {
+        "plateau_interp",
+        "plateau_interp.hooks.attention",
+        "plateau_interp.tasks",
+        "plateau_interp.shapes",
+    } <= shown
+
+
+def test_the_changelog_and_the_citation_tell_the_version():
+    version = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (PROJECT / "CITATION.cff").read_text()
+    headings = re.findall(r"^## (.+)$", (PROJECT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert headings[1].startswith(version)
+
+
+def test_interventions_on_their_page_can_be_made():
     model = toy_model(MovingWindowSum(n=4), d_model=16)
     _, cache = model.run_with_cache(MovingWindowSum(n=4).sample(2, generator=torch.Generator().manual_seed(0)).inputs)
     names = {**vars(hooks), "Capture": Capture, "v": torch.ones(16), "cache": cache, "other_model": model}
-    (table,) = re.findall(r"^\| intervention \|.*?\n\n", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (table,) = re.findall(
+        r"^\| intervention \|.*?\n\n", (PROJECT / INTERVENTIONS).read_text(), re.MULTILINE | re.DOTALL
+    )
     rows = [row.split(" | ") for row in table.strip().splitlines()[2:]]
     assert {row[0].strip("| `") for row in rows} == {plugin("hooks", name).__name__ for name in plugins("hooks")}
     for row in rows:

@@ -213,6 +213,7 @@ def test_every_dependency_is_pinned():
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert all(len(line.split("==")) == 2 and "+" not in line and "@" not in line for line in pins)
-    required = [*SETTINGS["project"]["dependencies"], *SETTINGS["project"]["optional-dependencies"]["dev"]]
+    extras = SETTINGS["project"]["optional-dependencies"].values()
+    required = [*SETTINGS["project"]["dependencies"], *(requirement for extra in extras for requirement in extra)]
     assert {canonical(requirement) for requirement in required} <= {canonical(pin) for pin in pins}
     assert "torch==2.13.0" in pins
