@@ -116,17 +116,37 @@ def test_the_readme_s_python_runs_from_top_to_bottom():
     assert names["fork"].finished
 
 
+@pytest.fixture
+def run_page(monkeypatch):
+    """Run the Python of a page from top to bottom."""
+
+    def run(page: str) -> None:
+        module = types.ModuleType("page")
+        monkeypatch.setitem(sys.modules, "page", module)  # where plug-ins that the page defines can be found
+        for number, (language, source) in enumerate(blocks(page), start=1):
+            if language == "python":
+                exec(compile(source, f"{page}, block {number}", "exec"), vars(module))
+
+    return run
+
+
 @pytest.mark.parametrize("page", [page for page in SITE if "```python" in (PROJECT / page).read_text()])
-def test_a_page_s_python_runs_from_top_to_bottom_and_its_commands_after_it(page, monkeypatch):
-    module = types.ModuleType("page")
-    monkeypatch.setitem(sys.modules, "page", module)  # where plug-ins that the page defines can be found
-    for number, (language, source) in enumerate(blocks(page), start=1):
-        if language == "python":
-            exec(compile(source, f"{page}, block {number}", "exec"), vars(module))
-    for command in commands(page):
-        if command.startswith("plateau ") and "my-" not in command:
-            words = shlex.split(command)[1:]
-            assert main([*words, *(SMALL if words[0] == "train" else [])]) == 0, command
+def test_a_page_s_python_runs_from_top_to_bottom(page, run_page):
+    run_page(page)
+
+
+def to_run(page: str) -> list[list[str]]:
+    """The `plateau` commands of a page but those on plug-ins that the reader has, made small."""
+    listed = [shlex.split(command)[1:] for command in commands(page) if re.match(r"plateau (?!.*my-)", command)]
+    return [[*words, *(SMALL if words[0] == "train" else [])] for words in listed]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in SITE if to_run(page)])
+def test_a_page_s_commands_run_after_its_python(page, run_page):
+    run_page(page)
+    for words in to_run(page):
+        assert main(words) == 0, words
 
 
 @pytest.mark.parametrize("page", PAGES)
