@@ -195,7 +195,7 @@ def test_every_public_name_is_in_the_reference(monkeypatch):
     shown = {module.name for module in reference.shown()}
     assert {
         "plateau_interp",
-        "plateau_interp.hooks.attention",
+        "plateau_interp.hooks.schedule",
         "plateau_interp.tasks",
         "plateau_interp.shapes",
     } <= shown
