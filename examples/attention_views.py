@@ -127,7 +127,8 @@ with torch.no_grad():
             with intervening(model, MaskAttention(keys=[position], rows=rows)):
                 effects[at, position] = task.loss(model(batch.inputs), batch) - before
 steps_named, keys_named = [f"step {step}" for step in (0, 20, 40, 60)], [f"x_{key + 1}" for key in range(task.n)]
-display(effect_figure(effects, rows=steps_named, columns=keys_named, title="A position is hidden"))
+change = {"title": "A position is hidden", "label": "change of the loss (nats)"}
+display(effect_figure(effects, rows=steps_named, columns=keys_named, **change))
 save_figure(matrices, "runs/attention_views/collapse.pdf")
 
 # %% [markdown]

@@ -12,7 +12,7 @@ import pandas as pd
 from plateau_interp import Meter, Step, intervening, toy_model, train
 from plateau_interp.hooks import FixAttention
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.views.curves import curves_figure, save_figure
+from plateau_interp.views import curves_figure, save_figure
 
 STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 150
 SWITCH = STEPS // 3

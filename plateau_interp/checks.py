@@ -22,6 +22,9 @@ __all__ = [
     "freeze_names",
     "listed",
     "nearest",
+    "there_steps",
+    "whole_number",
+    "whole_numbers",
 ]
 
 
@@ -111,6 +114,62 @@ def as_index(item: Any) -> int:
     if isinstance(item, bool) or str(getattr(item, "dtype", None)) == "torch.bool":
         raise TypeError(f"a truth value is no index; got {item!r}")
     return operator.index(item)
+
+
+def whole_number(name: str, number: Any) -> int:
+    """An int from a whole number of any kind, also NumPy's or PyTorch's.
+
+    Raises:
+        ValueError: naming the argument, for anything else.
+
+    Example:
+        >>> whole_number("layer", 2)
+        2
+    """
+    try:
+        return as_index(number)
+    except TypeError:
+        raise ValueError(f"{name} must be given in whole numbers; got {number!r}") from None
+
+
+def whole_numbers(name: str, given: Any) -> list[int]:
+    """One whole number or several as a list of int.
+
+    Raises:
+        ValueError: naming the argument, for anything else.
+
+    Example:
+        >>> whole_numbers("steps", range(2)), whole_numbers("steps", 4)
+        ([0, 1], [4])
+    """
+    if isinstance(given, Iterable) and not isinstance(given, str) and getattr(given, "ndim", None) != 0:
+        return [whole_number(name, number) for number in given]
+    return [whole_number(name, given)]
+
+
+def there_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -> list[int]:
+    """The steps asked for, all there are for None.
+
+    Args:
+        steps: those asked for.
+        there: those that exist.
+        what: what a step is of, for the message: ``checkpoint of step``.
+
+    Raises:
+        ValueError: for no step, or naming the nearest to one that is not there.
+
+    Example:
+        >>> there_steps(None, [0, 2], "checkpoint of step")
+        [0, 2]
+    """
+    chosen = list(there) if steps is None else list(steps)
+    if not chosen:
+        raise ValueError(f"steps is empty: no {what} is asked for" if there else f"there is no {what}")
+    for step in chosen:
+        if step not in there:
+            near = f"the nearest is {min(there, key=lambda other: abs(other - step))}" if there else "there is none"
+            raise ValueError(f"there is no {what} {step}; {near}")
+    return chosen
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

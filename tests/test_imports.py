@@ -30,7 +30,8 @@ LAYERS = (
     ("cli",),
 )
 FLOOR = {part: floor for floor, parts in enumerate(LAYERS) for part in parts}
-PLUGINS = ("hooks", "tasks")
+NOT_YET_PUBLIC = frozenset({("plateau_interp.shapes", "check_as_told")})
+"""Names that are imported from elsewhere and are in no `__all__`, as (module, name); it may only shrink."""
 MODEL_CLASSES = ("HookedTransformer", "HookedEncoder", "TransformerBridge")
 
 
@@ -100,11 +101,18 @@ def test_no_module_imports_itself_over_others():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if part(module) in PLUGINS])
-def test_plugins_use_public_names_alone(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_public_names_alone(module):
+    """`__all__` is the border between modules, everywhere."""
     for target, name in own_imports(MODULES[module]):
-        if name is not None and part(target) not in PLUGINS:
+        if name is not None and (target, name) not in NOT_YET_PUBLIC:
             assert name in public_names(target), f"{module} uses {target}.{name}, which is not in its __all__"
+
+
+def test_the_exceptions_at_the_border_are_needed():
+    used = {pair for tree in MODULES.values() for pair in own_imports(tree)}
+    assert used >= NOT_YET_PUBLIC
+    assert not [name for target, name in NOT_YET_PUBLIC if name in public_names(target)]
 
 
 @pytest.mark.parametrize("module", MODULES)

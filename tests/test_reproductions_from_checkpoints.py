@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from plateau_interp.analysis.observing import captured_at
 from plateau_interp.hooks import FixAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
@@ -19,7 +20,7 @@ from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ConcatenatedWindows, MovingWindowSum, Permutation, Repeat
 from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import answer_rows
-from plateau_interp.views.attention import captured_at
+from plateau_interp.views.panels import panel
 
 
 def trained(task, folder, *, steps=4, every=1, n_layers=1):
@@ -52,6 +53,10 @@ def test_there_is_a_row_for_each_checkpoint_that_was_measured(measure, task, n_l
     assert table["step"].tolist() == [0, 2]
     assert table.notna().iloc[0].all()
     assert table.drop(columns="step").stack().dropna().between(-1, 1).all()
+    for column in table.drop(columns="step"):
+        look = panel(column, from_checkpoints.ADDED_PANELS)
+        assert look != panel(column)
+        assert look.unit
 
 
 def test_segment_cosines_are_of_the_pairs_whose_earlier_row_is_in_the_segment(tmp_path):

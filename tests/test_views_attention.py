@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 from typecheck import unchecked
 
-from plateau_interp.hooks import BiasAttention
+from plateau_interp.analysis.observing import captured_patterns
+from plateau_interp.hooks import BiasAttention, FixAttention
+from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models import toy_model
 from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
@@ -19,9 +21,9 @@ from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.types import answer_rows
-from plateau_interp.views import attention, page
-from plateau_interp.views.attention import MAX_VALUES, attention_view, captured_patterns
+from plateau_interp.views import attention_view, page
 from plateau_interp.views.page import Page, bundle, script_json, side_by_side
+from plateau_interp.views.readings import MAX_VALUES
 
 LIBRARY = "CircuitsVis=(()"
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -44,7 +46,7 @@ class Altered:
 
     def __init__(self, run, *, metrics=None, interventions=()):
         self.run, self._metrics = run, run.metrics if metrics is None else metrics
-        self.recipe = SimpleNamespace(interventions=interventions)
+        self.path, self.recipe = run.path, SimpleNamespace(interventions=interventions)
 
     @property
     def task(self):
@@ -246,13 +248,13 @@ def test_a_page_needs_a_view():
         (torch.ones(1, 2, 2, dtype=torch.complex64), {}, "must be real; got torch.complex64"),
         (pattern(), {"tokens": ["a"]}, "4 positions needs 4 tokens; got 1"),
         (pattern(), {"layer": 1}, r"layer=1 needs a pattern \[layer, head, query, key\]"),
-        (pattern()[None], {"layer": 1}, "layer 1 does not exist; there are layers 0 to 0"),
-        (pattern(), {"heads": [2]}, "head 2 does not exist; there are heads 0 to 1"),
-        (pattern(), {"heads": []}, "heads is empty"),
+        (pattern()[None], {"layer": 1}, "there is no layer 1: the model has 0 to 0"),
+        (pattern(), {"heads": [2]}, "there is no head 2: the model has 0 to 1"),
+        (pattern(), {"heads": []}, "no head is given; leave the argument out"),
         (pattern(), {"steps": [0]}, "steps needs a run"),
         (torch.zeros(2, 512, 512), {}, r"524,288 attention values are too many .* choose heads"),
         ({"blocks.0.hook_q": 1}, {}, "patterns there: none"),
-        (3, {}, "A source is a run, a cache or a tensor"),
+        (3, {}, "A source is a run, a model with tokens, a cache or a tensor"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(source, arguments, message):
@@ -362,7 +364,7 @@ def test_captured_steps_without_a_run_have_no_curve(captured):
         ({"steps": [3]}, "no captured step 3; the nearest is"),
         ({"steps": []}, "steps is empty"),
         ({"layer": 1}, "patterns holds no blocks.1.attn.hook_pattern; it holds blocks.0"),
-        ({"heads": [2]}, "head 2 does not exist"),
+        ({"heads": [2]}, "there is no head 2"),
         ({"tokens": ["a"]}, "needs 8 tokens; got 1"),
     ],
 )
@@ -435,8 +437,8 @@ def test_tokens_of_a_run_are_one_input(run):
     [
         ({"steps": [3]}, "no checkpoint of step 3; the nearest is 2"),
         ({"steps": []}, "steps is empty"),
-        ({"layer": 1}, "layer 1 does not exist"),
-        ({"heads": 2}, "head 2 does not exist"),
+        ({"layer": 1}, "there is no layer 1"),
+        ({"heads": 2}, "there is no head 2"),
         ({"tokens": ["a"]}, "token ids of one input"),
         ({"tokens": torch.tensor([99])}, "between 0 and 5; got"),
         ({"tokens": torch.ones(40, dtype=torch.long)}, "1 to 9 ids"),
@@ -555,4 +557,51 @@ def test_a_real_kernel_adds_the_library_once():
 
 def test_an_unknown_source_is_refused_also_without_type_checks():
     with pytest.raises(ValueError, match=r"no blocks\.0\.attn\.hook_pattern in a NoneType"):
-        unchecked(attention.attention_view)(None)
+        unchecked(attention_view)(None)
+
+
+def test_a_model_is_shown_on_the_tokens_that_it_is_given():
+    model = toy_model(MovingWindowSum(n=4), d_model=16, n_heads=2, n_layers=2)
+    tokens = torch.tensor([3, 1, 4, 1, 5])
+    view = attention_view(model, tokens, layer=1, heads=[1])
+    _, cache = model.run_with_cache(tokens[None])
+    expected = cache["blocks.1.attn.hook_pattern"][0, 1].double().numpy()
+    assert np.array_equal(view.readings[0].values[0, 0], expected)
+    assert view.readings[0].tokens == ("3", "1", "4", "1", "5")
+    assert "First of" not in view.note
+    several = attention_view(model, torch.stack([tokens, tokens.flip(0)]), layer=1, heads=[1])
+    assert np.allclose(several.readings[0].values[0, 0], expected, atol=1e-6)
+    assert "First of 2 sequences" in several.note
+
+
+def test_a_model_is_shown_with_what_is_attached_to_it():
+    task = MovingWindowSum(n=4)
+    model = toy_model(task, d_model=16)
+    tokens = task.sample(2, generator=torch.Generator().manual_seed(0)).inputs
+    with intervening(model, FixAttention()):
+        fixed = attention_view(model, tokens).readings[0].values
+    assert not np.allclose(fixed, attention_view(model, tokens).readings[0].values)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, r"a model is shown on tokens: attention_view\(model, tokens\)"),
+        ({"tokens": torch.ones(2, 5)}, r"whole numbers \[query\] or \[batch, query\]; got .*float32"),
+        ({"tokens": torch.ones(1, 2, 5, dtype=torch.long)}, r"got .*\(1, 2, 5\)"),
+        ({"tokens": torch.ones(0, dtype=torch.long)}, "at least one token"),
+        ({"tokens": torch.full((4,), 99)}, "between 0 and 17; got 99"),
+        ({"tokens": torch.ones(99, dtype=torch.long)}, "reads 1 to 32 tokens; got 99"),
+        ({"tokens": "a text"}, "token ids"),
+        ({"tokens": torch.ones(4, dtype=torch.long), "layer": 1}, "there is no layer 1"),
+        ({"tokens": torch.ones(4, dtype=torch.long), "steps": [0]}, "steps needs a run"),
+    ],
+)
+def test_a_model_without_readable_tokens_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        unchecked(attention_view)(toy_model(MovingWindowSum(), d_model=16), **arguments)
+
+
+def test_a_module_that_is_no_hooked_model_is_refused():
+    with pytest.raises(ValueError, match="a Linear has no hook points"):
+        attention_view(torch.nn.Linear(2, 2), torch.ones(2, dtype=torch.long))

@@ -17,7 +17,7 @@ from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.views import page as views_page
-from plateau_interp.views.attention import attention_view
+from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.page import bundle, document, side_by_side
 from plateau_interp.views.report import write_report
 
@@ -403,7 +403,12 @@ def test_a_report_fits_its_window(visit, run, tmp_path, size, scheme):
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 19, 26)")
     assert page.locator("table th").first.inner_text() == "Steps"
-    for plot in page.locator(".grid .plot svg").all():
-        assert plot.bounding_box()["width"] > 300
+    plots = page.locator(".grid .plot svg:visible")
+    assert 2 * plots.count() == page.locator(".grid .plot svg").count()
+    assert all(plot.bounding_box()["width"] > 300 for plot in plots.all())
+    words = page.locator(".grid .plot svg:visible text").first
+    ink, font = words.evaluate("word => [getComputedStyle(word).fill, getComputedStyle(word).fontFamily]")
+    assert ink == ("rgb(95, 102, 115)" if scheme == "light" else "rgb(154, 163, 178)")  # of the axis
+    assert font.startswith("system-ui")
     slide(page, 0)
     assert page.locator(".pv-title").inner_text().endswith("step 0")

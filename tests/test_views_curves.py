@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,19 +13,13 @@ import torch
 from matplotlib.text import Text
 
 from plateau_interp.types import Levels
-from plateau_interp.views.curves import (
-    Panel,
-    cosine_figure,
-    curves_figure,
-    effect_figure,
-    panel,
-    pattern_figure,
-    position_figure,
-    rendered,
-    save_figure,
-    spread,
-)
+from plateau_interp.views import theme as theme_module
+from plateau_interp.views.curves import curves_figure, spread
 from plateau_interp.views.interactive import interactive_curves, save_interactive
+from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
+from plateau_interp.views.panels import Panel, panel
+from plateau_interp.views.saving import rendered, save_figure
+from plateau_interp.views.theme import DARK, LIGHT, page_variables, view_variables
 
 LEVELS = Levels(initial=2.89, plateau=2.63, floor=1.3)
 
@@ -203,9 +198,6 @@ def test_true_answers_are_named_where_no_curve_is():
     [
         ("accuracy_4", "Accuracy of answer 5", "share of sequences", (0, 1.03)),
         ("attention_progress_0", "Attention progress, layer 0", "share on target positions", (0, 1.03)),
-        ("alternative_1", "Alternative attention, layer 1", "share on its positions", (0, 1.03)),
-        ("cosine_segment_0", "Similarity of hidden states, segment 1", "mean pairwise cosine", (-0.05, 1.03)),
-        ("copies_in_half_1", "Copies of its first answer, half 2", "share of the half's tokens", (0, 1.03)),
         ("cosine@blocks.0.x", "Cosine at blocks.0.x", "mean pairwise cosine", (-0.05, 1.03)),
         ("norm@blocks.0.x", "Norm at blocks.0.x", "Euclidean norm", None),
         ("my_number_3", "My number 3", "", None),
@@ -213,6 +205,59 @@ def test_true_answers_are_named_where_no_curve_is():
 )
 def test_columns_have_words_and_units(column, name, unit, limits):
     assert panel(column) == Panel(name, unit, limits)
+
+
+def test_who_adds_a_column_brings_its_panel():
+    panels = {"wins": Panel("Games won", "share of games", (0, 1)), "wins_#": Panel("Game {}", "share", first=1)}
+    assert panel("wins_0", panels) == Panel("Game 1", "share")
+    assert panel("loss", panels) == panel("loss")
+    assert panel("loss", {"loss": Panel("Mean squared error", "")}).title == "Mean squared error"
+    table = metrics().assign(wins=0.5, wins_0=0.5)
+    first, second = curves_figure(table, ["wins", "wins_0"], panels=panels).axes
+    assert (first.get_title(loc="left"), first.get_ylabel(), first.get_ylim()) == (
+        "Games won",
+        "share of games",
+        (0, 1),
+    )
+    assert second.get_title(loc="left") == "Game 1"
+    notes = interactive_curves(table, ["wins"], panels=panels).layout
+    assert (notes.annotations[0].text, notes.yaxis.title.text) == ("Games won", "share of games")
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_every_figure_is_drawn_in_the_colours_of_its_theme(theme):
+    maps, names = np.eye(2)[None], {"rows": ["a", "b"], "columns": ["c", "d"]}
+    figures = (
+        curves_figure(metrics(), ["loss"], levels=LEVELS, drops=[20], theme=theme),
+        position_figure(metrics(), drops=[20], theme=theme),
+        pattern_figure(maps, ["x"], targets=maps[0] > 0, theme=theme),
+        cosine_figure(maps, [0], theme=theme),
+        effect_figure(maps[0], **names, label="effect", theme=theme),
+    )
+    for figure in figures:
+        drawn = rendered(figure, "svg").decode()
+        colours = {theme.ground, theme.ink, theme.muted, theme.grid, *theme.series}
+        # black and white are matplotlib's own, of what is not seen: an unfilled patch, a clip path
+        assert set(re.findall(r"#[0-9a-f]{6}", drawn)) <= {*colours, "#000000", "#ffffff"}
+        assert {theme.ink, theme.muted} <= set(re.findall(r"#[0-9a-f]{6}", drawn))
+
+
+def test_pages_and_views_have_the_colours_of_both_themes():
+    for style in (page_variables(), view_variables()):
+        light, dark = style.split("@media (prefers-color-scheme: dark)")
+        assert LIGHT.accent in light
+        assert DARK.accent in dark
+
+
+def test_no_colour_is_named_outside_the_theme():
+    folder = Path(theme_module.__file__).parent
+    named = {
+        file.name: re.findall(r"#[0-9a-f]{3}\b|#[0-9a-f]{6}\b", file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if file.suffix in {".py", ".css", ".js", ".jinja"} and file.name != "theme.py"
+    }
+    assert len(named) > 15
+    assert not {name: colours for name, colours in named.items() if colours}
 
 
 @pytest.mark.parametrize("drop", [5, 20, 39])
@@ -264,7 +309,7 @@ def test_names_are_drawn_as_they_are_written():
     names = ["_base", r"a$\foo$", "lr$1$b", "plain"]
     curves = curves_figure({name: metrics() for name in names}, ["loss"])
     maps = pattern_figure(np.stack([np.eye(2)] * 4), names)
-    effects = effect_figure(np.eye(4), rows=names, columns=names, title=names[1])
+    effects = effect_figure(np.eye(4), rows=names, columns=names, title=names[1], label="effect")
     for figure in (curves, maps, effects):
         drawn = rendered(figure, "svg").decode().replace("\N{ZERO WIDTH SPACE}", "")
         shown = re.findall(r">([^<>\n]+)</text>", drawn)
@@ -275,7 +320,7 @@ def test_names_are_drawn_as_they_are_written():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_tensors_of_any_precision_are_drawn(dtype):
     values = torch.tensor([[1.0, 0.0], [2.0, 4.0]]).to(dtype).expand(1, 2, 2)
-    effects = effect_figure(values[0], rows=["a", "b"], columns=["c", "d"])
+    effects = effect_figure(values[0], rows=["a", "b"], columns=["c", "d"], label="effect")
     for figure in (pattern_figure(values, ["x"]), cosine_figure(values, [0]), effects):
         assert np.asarray(figure.axes[0].get_images()[0].get_array()).tolist() == [[1, 0], [2, 4]]
     steep = torch.full((1, 2, 2), 0.5, dtype=torch.bfloat16, requires_grad=True)
@@ -316,11 +361,11 @@ def test_collapse_is_shown_from_zero_to_one():
 
 def test_effects_carry_their_numbers():
     axes = effect_figure(
-        np.array([[0.5, -2.0, -1e-4]]), rows=["layer 0"], columns=["a", "b", "c"], title="Ablation"
+        np.array([[0.5, -2.0, -1e-4]]), rows=["layer 0"], columns=["a", "b", "c"], title="Ablation", label="nats"
     ).axes[0]
     assert words(axes) == ["0.50", "-2.00", "0.00"]
     assert axes.get_images()[0].get_clim() == (-2, 2)
-    assert not effect_figure(np.zeros((20, 10)), rows=["r"] * 20, columns=["c"] * 10).axes[0].texts
+    assert not effect_figure(np.zeros((20, 10)), rows=["r"] * 20, columns=["c"] * 10, label="effect").axes[0].texts
 
 
 @pytest.mark.parametrize(
@@ -338,8 +383,8 @@ def test_effects_carry_their_numbers():
         (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"]), "must be finite"),
         (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"], limit=1.0), "must be finite"),
         (lambda: cosine_figure(np.full((1, 2, 2), np.nan), [0]), "must be finite"),
-        (lambda: effect_figure(np.zeros((0, 0)), rows=[], columns=[]), r"shape \(0, 0\) have no cell"),
-        (lambda: effect_figure(np.zeros((2, 2)), rows=["a"], columns=["b", "c"]), "got 1 rows, 2 columns"),
+        (lambda: effect_figure(np.zeros((0, 0)), rows=[], columns=[], label="x"), r"shape \(0, 0\) have no cell"),
+        (lambda: effect_figure(np.zeros((2, 2)), rows=["a"], columns=["b", "c"], label="x"), "got 1 rows, 2 columns"),
         (lambda: save_figure(curves_figure(metrics()), "figure.gif"), "pdf, png, svg; got 'figure.gif'"),
     ],
 )
@@ -386,3 +431,10 @@ def test_importing_the_views_loads_no_drawing_library():
     code = "import sys, plateau_interp.views; print([name for name in sys.modules if name in ('matplotlib', 'plotly')])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
+
+
+def test_effects_without_a_unit_are_refused():
+    with pytest.raises(TypeError, match="label"):
+        effect_figure(np.ones((1, 1)), rows=["layer 0"], columns=["head 0"])
+    bar = effect_figure(np.ones((1, 1)), rows=["layer 0"], columns=["head 0"], label="share restored").axes[1]
+    assert bar.get_ylabel() == "share restored"

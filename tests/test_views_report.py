@@ -11,11 +11,13 @@ import pytest
 
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
+from plateau_interp.models import ToyTransformer
 from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
-from plateau_interp.views import report
+from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.report import write_report
+from plateau_interp.views.theme import DARK, LIGHT
 
 TASK = MovingWindowSum(n=4, p=5)
 
@@ -105,14 +107,12 @@ def test_ids_on_the_page_are_unique(html):
     assert len(found) == len(set(found))
 
 
-def test_figures_take_the_colours_of_the_page(html):
-    drawn = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
-    assert "var(--accent)" in drawn
-    assert "var(--ink)" in drawn
-    assert "var(--ground)" in drawn  # behind the words
-    for colour in (report.GROUND, report.INK, report.MUTED, report.GRID, report.ACCENT):
-        assert colour not in drawn
-    assert "DejaVu" not in drawn
+def test_figures_are_there_for_a_light_and_a_dark_page(html):
+    for theme, other in ((LIGHT, DARK), (DARK, LIGHT)):
+        drawn = "".join(re.findall(rf'<div class="on-{theme.name}"><svg.*?</svg>', html, flags=re.DOTALL))
+        for name in ("ground", "ink", "muted", "grid", "accent"):  # the ground is behind the words
+            assert getattr(theme, name) in drawn
+            assert getattr(other, name) not in drawn
 
 
 def test_names_are_escaped(tmp_path):
@@ -133,20 +133,20 @@ def test_each_layer_has_its_maps(tmp_path):
 
 def test_the_headline_says_what_was_measured(run):
     dropped = Dropped(run)
-    headline = report._headline([dropped], [dropped.summary])
+    headline = report_words.headline([dropped], [dropped.summary])
     summary = dropped.summary
     length = summary.end - summary.start
     assert headline == f"The loss sat at 2.63 nats for {length} steps, then dropped at step 200 and ended at 1.31."
-    assert "1 of 16 answers was right" in report._lede([dropped], [summary])
+    assert "1 of 16 answers was right" in report_words.lede([dropped], [summary])
 
 
 def test_the_headline_without_a_drop(run):
     flat = Dropped(run, drop=1000)
-    assert report._headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
+    assert report_words.headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
     short = Dropped(run, drop=1000, n_steps=52)
-    told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: stopped at step 52 of 400."
-    assert report._headline([short], [short.summary]) == told
-    assert ("Drop", "none") in [fact[:2] for fact in report._facts([flat], [flat.summary])]
+    told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: 52 of 400 steps are made."
+    assert report_words.headline([short], [short.summary]) == told
+    assert ("Drop", "none") in [fact[:2] for fact in report_words.facts([flat], [flat.summary])]
 
 
 def test_steps_between_two_measurements_count(tmp_path):
@@ -156,16 +156,16 @@ def test_steps_between_two_measurements_count(tmp_path):
     for _step in rare.train():
         pass
     assert rare.metrics["step"].tolist() == [0, 4]
-    assert report._headline([rare], [replace(rare.summary, drop_step=None)]).startswith("No drop in 6 steps")
+    assert report_words.headline([rare], [replace(rare.summary, drop_step=None)]).startswith("No drop in 6 steps")
 
 
 def test_the_headline_of_several_runs(run):
     runs = [Dropped(run, drop=drop) for drop in (150, 200, 1000)]
     summaries = [each.summary for each in runs]
-    assert report._headline(runs, summaries) == "2 of 3 runs dropped, between steps 150 and 200."
-    assert report._headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
-    assert report._headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
-    assert report._headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
+    assert report_words.headline(runs, summaries) == "2 of 3 runs dropped, between steps 150 and 200."
+    assert report_words.headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
+    assert report_words.headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
+    assert report_words.headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
 
 
 def test_unfinished_runs_are_named(run, tmp_path):
@@ -173,12 +173,12 @@ def test_unfinished_runs_are_named(run, tmp_path):
     for runs, there in (([finished], False), ([short], True), ([finished, short], True)):
         text = text_of(write_report(runs, tmp_path / "report").read_text(encoding="utf-8"))
         assert ("nfinished: " in text) == there
-        who = "short stopped" if len(runs) > 1 else "stopped"
-        assert (f"Unfinished: {who} at step 3 of 6." in text) == there
+        how = "short made 3 of 6 steps" if len(runs) > 1 else "3 of 6 steps are made"
+        assert (f"Unfinished: {how}." in text) == there
         table = " ".join("3 of 6" if each is short else "6 of 6" for each in runs)
         assert f"Steps {table} Plateau level" in text
     many = [finished, *(stopped(tmp_path / str(number)) for number in range(3))]
-    assert report._headline(many, [each.summary for each in many]).endswith(" 3 of them are unfinished.")
+    assert report_words.headline(many, [each.summary for each in many]).endswith(" 3 of them are unfinished.")
 
 
 def stopped(path):
@@ -211,15 +211,14 @@ def test_a_fork_and_its_interventions_are_told(run, tmp_path):
     assert "Forked at step no fork 2 Interventions none FixAttention(), " in both
     assert alone not in both  # the stills are those of the first
     plain = run.fork(at=2, interventions=[], out=tmp_path / "plain")
-    assert report._origin(plain) == "A fork that left its parent at step 2; what acts in it: nothing."
-    assert report._origin(run) == ""
+    assert report_words.origin(plain) == "A fork that left its parent at step 2; what acts in it: nothing."
+    assert report_words.origin(run) == ""
 
 
 @pytest.mark.parametrize("early", [True, False])
 def test_what_comes_first_is_claimed_only_where_it_did(run, early):
     dropped = Dropped(run, early=early)
-    captions = {name: caption for name, _figure, caption in report._curve_figures([dropped], ["x"], [dropped.summary])}
-    assert ("before the drop" in captions["attention_progress"]) == early
+    assert ("before the drop" in panels([dropped])["attention_progress"][1]) == early
 
 
 class Altered:
@@ -236,8 +235,9 @@ class Altered:
 
 
 def panels(runs):
-    named = report._curve_figures(runs, [str(index) for index in range(len(runs))], [run.summary for run in runs])
-    return {name: (figure.axes[0], caption) for name, figure, caption in named}
+    names = [str(index) for index in range(len(runs))]
+    drawings = report_curves.curve_drawings(runs, names, [run.summary for run in runs])
+    return {drawing.name: (drawing.draw(theme=LIGHT).axes[0], drawing.caption) for drawing in drawings}
 
 
 def legend(axes):
@@ -259,7 +259,7 @@ def test_a_validation_set_is_a_dashed_line(run):
     assert dashed.get_ydata() == pytest.approx(late.dropna())
     assert legend(panels([held_out])["accuracy"][0]) == ["training", "validation"]
     assert legend(panels([held_out, held_out])["loss"][0]) == ["0", "validation", "1"]
-    assert "new sequences" in report._setting(dropped)
+    assert "new sequences" in report_words.setting(dropped)
     assert panels([dropped])["loss"][0].get_title(loc="left") == "Training loss"
 
 
@@ -320,12 +320,12 @@ def test_closed_forms_are_told_if_they_are_those_of_all_runs(run):
     first, other = Dropped(run), of_task(run, MovingWindowSum(p=5))
     for runs in ([first, other], [other, first]):
         summaries = [each.summary for each in runs]
-        assert "closed form" not in report._lede(runs, summaries).lower()
-        remarks = [remark for _label, _number, remark in report._facts(runs, summaries)]
+        assert "closed form" not in report_words.lede(runs, summaries).lower()
+        remarks = [remark for _label, _number, remark in report_words.facts(runs, summaries)]
         assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ")
     same = [first.summary] * 2
-    assert "The closed form of the plateau is 2.6" in report._lede([first] * 2, same)
-    assert [remark[:11] for *_, remark in report._facts([first] * 2, same)][::3] == ["closed form", "floor 1.299"]
+    assert "The closed form of the plateau is 2.6" in report_words.lede([first] * 2, same)
+    assert [remark[:11] for *_, remark in report_words.facts([first] * 2, same)][::3] == ["closed form", "floor 1.299"]
 
 
 def test_the_distance_to_the_closed_form_is_that_of_the_level(run):
@@ -361,8 +361,8 @@ def test_what_some_runs_alone_measured_is_named(run, tmp_path):
     other = Altered(run, my_measure=2.0, empty=np.nan, **groups)
     other.metrics = other.metrics.drop(columns="cosine")
     told = ["My measure", "Similarity of hidden states"]
-    assert report._not_drawn([run, other]) == report._not_drawn([other, run]) == told
-    assert report._not_drawn([run, run]) == []
+    assert report_curves.not_drawn([run, other]) == report_curves.not_drawn([other, run]) == told
+    assert report_curves.not_drawn([run, run]) == []
     text = text_of(write_report([other, run], tmp_path / "report").read_text(encoding="utf-8"))
     assert "Not drawn, as not every run measured it: My measure, Similarity of hidden states." in text
 
@@ -430,15 +430,15 @@ def test_several_runs_lie_over_each_other(run, tmp_path):
 
 def test_many_seeds_become_mean_and_spread(run):
     runs = [Dropped(run, drop=190 + seed) for seed in range(7)]
-    curves = report._curves(runs, [f"seed {seed}" for seed in range(7)])
+    curves = report_curves.overlaid(runs, [f"seed {seed}" for seed in range(7)])
     assert list(curves) == ["seed 0 and others"]
     assert len(curves["seed 0 and others"]) == 7
 
 
 def test_equal_names_are_told_apart_by_their_folders(tmp_path):
     one, two = (train(tmp_path / folder / "run", steps=2) for folder in ("a", "b"))
-    assert report._names([one, two]) == ["a/run", "b/run"]
-    assert report._names([one, one]) == [str(one.path)] * 2
+    assert report_words.run_names([one, two]) == ["a/run", "b/run"]
+    assert report_words.run_names([one, one]) == [str(one.path)] * 2
 
 
 def test_a_report_of_a_run_that_goes_on(run, tmp_path):
@@ -462,22 +462,22 @@ def test_what_cannot_be_reported_is_refused(run, tmp_path):
 def test_moments_are_checkpoints_around_the_drop(run):
     dropped = Dropped(run)
     dropped.checkpoints = list(range(0, 401, 20))
-    moments = report._moments(dropped, dropped.summary)
+    moments = report_maps.moments(dropped, dropped.summary)
     assert list(moments.values()) == ["step 100, on the plateau", "step 200, at the drop", "step 400, after the drop"]
     dropped.checkpoints = [0, 20, 40]
-    assert list(report._moments(dropped, dropped.summary)) == [0, 20, 40]
+    assert list(report_maps.moments(dropped, dropped.summary)) == [0, 20, 40]
 
 
 def test_a_view_has_the_checkpoints_that_there_is_room_for():
     steps = list(range(0, 100, 10))
-    assert report._affordable(steps, [0, 40, 90], room=99) == steps
-    assert report._affordable(steps, [0, 40, 90], room=4) == [0, 40, 90]
-    assert report._affordable(steps, [10, 40, 80], room=4) == [0, 10, 40, 80]
-    assert report._affordable(steps, [0, 40, 90], room=2) == [0, 90]
-    assert report._affordable(steps, [0, 40, 90], room=1) == [90]
-    assert report._affordable(steps, [0, 40, 90], room=0) == []
-    assert report._affordable(steps, [], room=1) == [0]
-    assert all(len(report._affordable(steps, [5, 10, 40, 80], room=room)) <= room for room in range(12))
+    assert report_maps.affordable(steps, [0, 40, 90], room=99) == steps
+    assert report_maps.affordable(steps, [0, 40, 90], room=4) == [0, 40, 90]
+    assert report_maps.affordable(steps, [10, 40, 80], room=4) == [0, 10, 40, 80]
+    assert report_maps.affordable(steps, [0, 40, 90], room=2) == [0, 90]
+    assert report_maps.affordable(steps, [0, 40, 90], room=1) == [90]
+    assert report_maps.affordable(steps, [0, 40, 90], room=0) == []
+    assert report_maps.affordable(steps, [], room=1) == [0]
+    assert all(len(report_maps.affordable(steps, [5, 10, 40, 80], room=room)) <= room for room in range(12))
 
 
 def shown_steps(html):
@@ -505,13 +505,13 @@ def test_large_maps_have_a_view_of_fewer_steps(tmp_path):
 )
 def test_maps_that_fit_on_no_page_are_still_pictures_alone(tmp_path, monkeypatch, run, n_maps, how):
     n_inputs = TASK.n_pos - 1
-    monkeypatch.setattr(report, "MAX_VALUES", n_maps * n_inputs**2)  # two heads in two readings are four maps
+    monkeypatch.setattr(report_maps, "MAX_VALUES", n_maps * n_inputs**2)  # two heads in two readings are four maps
     two_heads = train(tmp_path / "two", steps=2, n_heads=2)
     html = write_report(two_heads, tmp_path / "report").read_text(encoding="utf-8")
     assert not shown_steps(html)
     assert "CircuitsVis" not in html
     assert html.count('<div class="plot">') > 3
-    told = f"There is no view: a step has {4 * n_inputs**2} values, a page has room for {report.MAX_VALUES}."
+    told = f"There is no view: a step has {4 * n_inputs**2} values, a page has room for {report_maps.MAX_VALUES}."
     assert f"{told} attention_view(run, layer=0, {how}" in text_of(html)
     both = write_report([two_heads, run], tmp_path / "both").read_text(encoding="utf-8")
     assert "There is no view of two:" in text_of(both)
@@ -529,10 +529,10 @@ def trained_on_finite_data(path, batch_size=4):
 
 def test_a_finite_task_is_told_with_its_validation_set(tmp_path, run):
     finite = trained_on_finite_data(tmp_path / "finite")
-    assert "new sequences" not in report._setting(finite)
-    whole = report._setting(trained_on_finite_data(tmp_path / "whole", batch_size=99))
+    assert "new sequences" not in report_words.setting(finite)
+    whole = report_words.setting(trained_on_finite_data(tmp_path / "whole", batch_size=99))
     assert f", all {len(finite.task.train_set)} sequences of the training set a step" in whole
-    assert ", 4 sequences a step" in report._setting(finite)
+    assert ", 4 sequences a step" in report_words.setting(finite)
     text = text_of(write_report(finite).read_text(encoding="utf-8"))
     assert "Grokking delay" in text
     assert f"Final validation accuracy {finite.metrics['validation_accuracy'].iloc[-1]:.3f}" in text
@@ -543,15 +543,15 @@ def test_a_finite_task_is_told_with_its_validation_set(tmp_path, run):
 def test_the_delay_between_learning_by_heart_and_understanding_is_told(run):
     summary = replace(run.summary, train_95_step=100, final_validation_accuracy=0.5)
     late = "95 % of the training set were right from step 100; the validation set got no further than 50% in the end."
-    assert report._grokking(summary) == late
+    assert report_words.grokking(summary) == late
     summary = replace(summary, validation_95_step=700, grokking_delay=600)
     told = "95 % of the training set were right from step 100, of the validation set from step 700: 600 steps later."
-    assert report._grokking(summary) == told
+    assert report_words.grokking(summary) == told
     delays = {"add": 250, "divide": None}
     apart = " Delays of each by itself: add 250 steps, divide never."
-    assert report._grokking(replace(summary, grokking_delays=delays)) == told + apart
-    assert report._grokking(replace(summary, grokking_delay=None, grokking_delays=delays)) == late + apart
-    assert report._grokking(run.summary) == ""
+    assert report_words.grokking(replace(summary, grokking_delays=delays)) == told + apart
+    assert report_words.grokking(replace(summary, grokking_delay=None, grokking_delays=delays)) == late + apart
+    assert report_words.grokking(run.summary) == ""
 
 
 def test_a_loss_that_only_falls_is_told_without_a_plateau(tmp_path, run):
@@ -562,3 +562,25 @@ def test_a_loss_that_only_falls_is_told_without_a_plateau(tmp_path, run):
     assert "nats for" not in text
     both = text_of(write_report([falling, falling], tmp_path / "two").read_text(encoding="utf-8"))
     assert "There was no plateau." in both
+
+
+def test_a_report_during_training_does_not_say_that_the_run_stopped(tmp_path):
+    options = TrainingOptions(steps=6, batch_size=8)
+    run = Run.create(tmp_path / "going-on", Recipe(TASK, ModelOptions(d_model=16), options, checkpoint_every=2))
+    for step in run.train():
+        if step.step == 2:
+            text = text_of(write_report(run).read_text(encoding="utf-8"))
+            assert "stopped" not in text
+            assert "Unfinished: 3 of 6 steps are made." in text
+
+
+def test_each_checkpoint_is_loaded_and_run_once(tmp_path, monkeypatch):
+    """Still maps, the view through training and the collapse of all layers come from one forward."""
+    run = train(tmp_path / "deep", n_layers=2, n_heads=2)
+    loaded, forwards = [], []
+    load, forward = Run.model, ToyTransformer.forward
+    monkeypatch.setattr(Run, "model", lambda self, step=None: loaded.append(step) or load(self, step))
+    monkeypatch.setattr(ToyTransformer, "forward", lambda self, *a, **k: forwards.append(1) or forward(self, *a, **k))
+    write_report(run)
+    assert run.checkpoints == [0, 2, 4, 6]
+    assert (sorted(loaded), len(forwards)) == (run.checkpoints, 4)

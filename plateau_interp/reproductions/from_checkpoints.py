@@ -12,19 +12,31 @@ import pandas as pd
 import torch
 
 from plateau_interp import metrics
+from plateau_interp.analysis.observing import Checkpointed, captured_at, captured_patterns
 from plateau_interp.analysis.probing import probe
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows
-from plateau_interp.views.attention import AttentionSource, captured_at, captured_patterns
+from plateau_interp.views.panels import COSINE, SHARE, Panel, Panels
 
-__all__ = ["copies_within_halves", "permutation_strategies", "probe_accuracies", "segment_cosines"]
+__all__ = ["ADDED_PANELS", "copies_within_halves", "permutation_strategies", "probe_accuracies", "segment_cosines"]
 
 N_SAMPLED = 256
 
+ADDED_PANELS: Panels = {
+    "probe_test": Panel("Probe fitted on 64 sequences, on unseen ones", "share of tokens read", SHARE),
+    "probe_train": Panel("Probe fitted on 64 sequences, on these", "share of tokens read", SHARE),
+    "probe_test_1024": Panel("Probe fitted on 1024 sequences, on unseen ones", "share of tokens read", SHARE),
+    "cosine_segment_#": Panel("Similarity of hidden states, segment {}", "mean pairwise cosine", COSINE, first=1),
+    "alternative_#": Panel("Alternative attention, layer {}", "share on its positions", SHARE),
+    "right_counts": Panel("Right tokens in any order", "share of symbols", SHARE),
+    "copies_in_half_#": Panel("Copies of its first answer, half {}", "share of the half's tokens", SHARE, first=1),
+}
+"""How the columns that the functions below add are drawn."""
 
-def probe_accuracies(run: AttentionSource) -> pd.DataFrame:
+
+def probe_accuracies(run: Checkpointed) -> pd.DataFrame:
     """How well answers can be read from the attention output, after the paper's split and a larger one.
 
     Columns: ``probe_test`` and ``probe_train`` (fitted on 64 sequences), and at every fifth checkpoint
@@ -42,7 +54,7 @@ def probe_accuracies(run: AttentionSource) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def segment_cosines(run: AttentionSource) -> pd.DataFrame:
+def segment_cosines(run: Checkpointed) -> pd.DataFrame:
     """Collapse of each segment of a concatenated task's answer.
 
     Columns ``cosine_segment_0`` and so on: the mean cosine of the final hidden states of those pairs of answer rows
@@ -61,7 +73,7 @@ def segment_cosines(run: AttentionSource) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def permutation_strategies(run: AttentionSource) -> pd.DataFrame:
+def permutation_strategies(run: Checkpointed) -> pd.DataFrame:
     """How far a permutation model follows the other published solution, and whether its answers hold the right tokens.
 
     Columns: ``alternative_0``, the share of the first layer's absolute attention from the permutation's positions on
@@ -92,7 +104,7 @@ def permutation_strategies(run: AttentionSource) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def copies_within_halves(run: AttentionSource) -> pd.DataFrame:
+def copies_within_halves(run: Checkpointed) -> pd.DataFrame:
     """How constant each half of the decoded answers is.
 
     Columns ``copies_in_half_0`` and ``copies_in_half_1``: the share of a half's tokens that equal its first, as
@@ -109,7 +121,7 @@ def copies_within_halves(run: AttentionSource) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _measured_models(run: AttentionSource) -> Iterator[tuple[int, HookedModel]]:
+def _measured_models(run: Checkpointed) -> Iterator[tuple[int, HookedModel]]:
     """The checkpoints that have a row in the run's metrics."""
     steps = set(run.metrics["step"])
     for step in run.checkpoints:

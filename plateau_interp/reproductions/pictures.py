@@ -1,6 +1,6 @@
 """Pictures of experiments: every seed a thin line, so that the spread is seen and not averaged away.
 
-The general figures are in `plateau_interp.views.curves`.
+The general figures are in `plateau_interp.views.curves` and `plateau_interp.views.maps`.
 """
 
 import textwrap
@@ -11,8 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.from_checkpoints import ADDED_PANELS
 from plateau_interp.reproductions.settings import Outcome
-from plateau_interp.views.curves import GRID, INK, MUTED, STYLE, legend_below, level_lines, limits, panel
+from plateau_interp.views.curves import level_lines
+from plateau_interp.views.labels import legend_below
+from plateau_interp.views.panels import limits, panel
+from plateau_interp.views.theme import LIGHT, figure_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +49,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
     }
     height = -(-len(columns) // COLUMNS)
     width = -(-len(columns) // height)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(figure_style()):
         figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height + 0.3), layout="constrained")
         grid = figure.subplots(height, width, squeeze=False)
         for axes, column in zip(grid.flat, columns, strict=False):
@@ -56,8 +60,8 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
                         axes.plot(rows["step"], rows[column], color=colour, linewidth=0.9, alpha=0.8)
             if column == "loss" and len(levels) <= MOST_LEVELS:
                 for _, level in levels:
-                    axes.axhline(level, color=MUTED, linewidth=0.8, linestyle=":")
-            told = panel(column)
+                    axes.axhline(level, color=LIGHT.muted, linewidth=0.8, linestyle=":")
+            told = panel(column, ADDED_PANELS)
             name = textwrap.fill(told.title, TITLE_WIDTH, break_long_words=False)
             lowest = [float(values.min()) for line in axes.get_lines() if len(values := np.asarray(line.get_ydata()))]
             axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=limits(told, lowest))
@@ -85,7 +89,7 @@ def moves_figure(
 
     finite = np.abs([steps for table in moves.values() for steps in table.flat if np.isfinite(steps)])
     most = float(max([1.0, *finite]))
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+    with matplotlib.rc_context({**figure_style(), "axes.grid": False}):
         size = (2.4 + (0.75 * len(columns) + 0.2) * len(moves), 1.2 + 0.36 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(ncols=len(moves), sharey=True, squeeze=False)
@@ -105,9 +109,9 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
 
     if np.isnan(steps):
         place = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=GRID, linewidth=0))
+        axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=LIGHT.grid, linewidth=0))
         return
-    colour = "white" if abs(steps) > 0.6 * most else INK
+    colour = "white" if abs(steps) > 0.6 * most else LIGHT.ink
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 

@@ -28,7 +28,7 @@ from plateau_interp.reproductions.results_page import check_is_ours, results_pag
 from plateau_interp.reproductions.running import collect
 from plateau_interp.reproductions.statements_page import statements_page
 from plateau_interp.reproductions.storage import folder_of, store, stored
-from plateau_interp.views.curves import save_figure
+from plateau_interp.views.saving import save_figure
 
 __all__ = ["claims", "publish", "read_results", "redrawn"]
 

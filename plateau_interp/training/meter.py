@@ -21,7 +21,7 @@ from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
-__all__ = ["Meter"]
+__all__ = ["FINAL_STATE", "Meter"]
 
 OUTPUT = "unembed.hook_out"
 """The logits of every query."""

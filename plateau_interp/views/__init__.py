@@ -1,27 +1,31 @@
-"""Pictures of a run: attention pages, curves and reports.
+"""Pictures of a run: attention pages, curves, heat maps and reports.
 
-`attention_view` and `write_report` are the two to start with; `plateau_interp.views.curves` has the figures for papers
-and `plateau_interp.views.interactive` the curves to zoom into. matplotlib, plotly and jinja2 are imported when the
-first picture is made. Nothing here needs the network.
+`attention_view` and `write_report` are the two to start with; `plateau_interp.views.curves` and
+`plateau_interp.views.maps` have the figures for papers, `plateau_interp.views.interactive` the curves to zoom into.
+Colours and type are `plateau_interp.views.theme`, titles and units of columns `plateau_interp.views.panels`. What is
+measured, and not drawn, is in `plateau_interp.analysis`. matplotlib, plotly and jinja2 are imported when the first
+picture is made. Nothing here needs the network.
 """
 
-from plateau_interp.views.attention import AttentionView, attention_view
-from plateau_interp.views.collapse import cosine_matrices
-from plateau_interp.views.curves import (
-    cosine_figure,
-    curves_figure,
-    effect_figure,
-    pattern_figure,
-    position_figure,
-    save_figure,
-)
+from plateau_interp.analysis.collapse import cosine_matrices
+from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.curves import curves_figure
 from plateau_interp.views.interactive import interactive_curves, save_interactive
+from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
 from plateau_interp.views.page import Page, side_by_side
+from plateau_interp.views.panels import Panel
+from plateau_interp.views.readings import AttentionView
 from plateau_interp.views.report import write_report
+from plateau_interp.views.saving import save_figure
+from plateau_interp.views.theme import DARK, LIGHT, Theme
 
 __all__ = [
+    "DARK",
+    "LIGHT",
     "AttentionView",
     "Page",
+    "Panel",
+    "Theme",
     "attention_view",
     "cosine_figure",
     "cosine_matrices",

@@ -1,4 +1,4 @@
-// The front end of plateau_interp.views.attention: mounts each attention view of a page.
+// The front end of plateau_interp.views.attention_view: mounts each attention view of a page.
 //
 // A view is `plateauViews.push(spec)`. Until this file has run, specs wait in an array; afterwards they mount at once.
 // All text reaches the page through textContent, so a token is never read as HTML. Maps of up to CIRCUITSVIS_TOKENS
@@ -7,9 +7,7 @@
 (() => {
   if (window.plateauViews && !Array.isArray(window.plateauViews)) return; // this page has it already
   const CIRCUITSVIS_TOKENS = 128;
-  const POSITIVE = "#0a5c9e";
-  const NEGATIVE = "#c2410c";
-  const MASKED = "#eef0f4";
+  const { positive: POSITIVE, negative: NEGATIVE, masked: MASKED } = window.plateauColours; // of views/theme.py
   const PLAY_MS = 450;
   let mounted = 0;
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
-from plateau_interp.views.curves import MUTED, OTHER, Curves, level_lines, lines, panel, title
+from plateau_interp.views.curves import Curves, level_lines, lines, title
+from plateau_interp.views.panels import NO_MORE, Panels, panel
+from plateau_interp.views.theme import LIGHT
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -20,6 +22,7 @@ def interactive_curves(
     *,
     levels: Levels | None = None,
     drops: Sequence[int | None] = (),
+    panels: Panels = NO_MORE,
 ) -> "plotly.graph_objects.Figure":
     """One panel a column, one below the other with a common step axis; hovering shows all values of a step.
 
@@ -28,6 +31,7 @@ def interactive_curves(
         columns: what to draw.
         levels: closed-form losses, drawn into the loss panel.
         drops: steps of the drop, marked in each panel.
+        panels: titles and units of columns that are not the meter's.
 
     Raises:
         ValueError: if there is no run, or a column was not measured.
@@ -44,12 +48,12 @@ def interactive_curves(
     if not columns:
         raise ValueError("columns is empty: there is nothing to draw")
     drawn = [lines(curves, column) for column in columns]
-    titles = [title(column, some) for column, some in zip(columns, drawn, strict=True)]
+    titles = [title(column, some, panels) for column, some in zip(columns, drawn, strict=True)]
     named: set[str] = set()
     figure = make_subplots(rows=len(columns), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=titles)
     for row, (column, some) in enumerate(zip(columns, drawn, strict=True), start=1):
         for line in some:
-            values, colour = line.values, line.colour
+            values, colour = line.values, LIGHT.nth(line.series)
             name = line.label or (f"validation {column}" if line.dashed else column)
             shown = {"legendgroup": name, "showlegend": line.label not in {"", *named}, "name": name}
             named.add(line.label)
@@ -68,10 +72,10 @@ def interactive_curves(
         if column == "loss":
             for name, level in level_lines(levels):
                 text = {"annotation_text": f"{name} {level:.4f}", "annotation_position": "top right"}
-                figure.add_hline(level, line_dash="dot", line_color=MUTED, row=row, col=1, **text)
-        figure.update_yaxes(title_text=panel(column).unit, row=row, col=1)
+                figure.add_hline(level, line_dash="dot", line_color=LIGHT.muted, row=row, col=1, **text)
+        figure.update_yaxes(title_text=panel(column, panels).unit, row=row, col=1)
     for drop in {drop for drop in drops if drop is not None}:
-        figure.add_vline(drop, line_color=OTHER, line_width=1)
+        figure.add_vline(drop, line_color=LIGHT.other, line_width=1)
     figure.update_xaxes(title_text="training step", row=len(columns), col=1)
     figure.update_layout(template="plotly_white", hovermode="x unified", height=300 * len(columns) + 60)
     return figure

@@ -1,6 +1,6 @@
 """Pages that hold attention views: one copy of the JavaScript, no network, all text escaped.
 
-Used by `plateau_interp.views.attention` and the report; call those. The emitter is our own because CircuitsVis's asks
+Used by `plateau_interp.views.readings` and the report; call those. The emitter is our own because CircuitsVis's asks
 the internet whether it is online each time a view is shown, puts a copy of its 1.3 MB into each view, and lets a token
 that holds ``</script>`` break out of it.
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plateau_interp.files import write_atomically
+from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
-__all__ = ["Page", "bundle", "document", "script_json", "side_by_side"]
+__all__ = ["FIGURE_STYLE", "Page", "bundle", "document", "script_json", "side_by_side"]
 
 HERE = Path(__file__).parent
 
@@ -27,9 +28,15 @@ CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'uns
 
 PAGE_STYLE = """
 :root { color-scheme: light dark; }
-body { margin: 0; padding: clamp(16px, 3vw, 40px); background: #fff; color: #16181d; }
-@media (prefers-color-scheme: dark) { body { background: #10131a; color: #e8eaf0; } }
+body { margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--ground); color: var(--ink); }
 """
+
+FIGURE_STYLE = """
+.on-dark { display: none; }
+@media (prefers-color-scheme: dark) { .on-light { display: none; } .on-dark { display: block; } }
+.on-light text, .on-dark text { font-family: var(--sans) !important; }
+"""
+"""For pages that hold each figure twice (`saving.themed_svg`): one is shown, by the ground, in the page's type."""
 
 
 class Embeddable(Protocol):
@@ -116,7 +123,7 @@ def document(body: str, *, title: str, style: str = "") -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{PAGE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
+        f"<title>{escape(title)}</title><style>{page_variables()}{PAGE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
     )
 
 
@@ -134,11 +141,12 @@ def bundle() -> str:
     # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
     library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
     front = (HERE / "attention.js").read_text(encoding="utf-8")
-    style = (HERE / "attention.css").read_text(encoding="utf-8")
+    style = view_variables() + (HERE / "attention.css").read_text(encoding="utf-8")
+    colours = script_json({"positive": LIGHT.accent, "negative": LIGHT.other, "masked": MASKED})
     # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.
     library = library.partition("//# sourceMappingURL")[0]
     library = f"window.CircuitsVis||(function(define){{{library};window.CircuitsVis=CircuitsVis}})();"
-    return f"<style>{style}</style><script>{library}</script><script>{front}</script>"
+    return f"<style>{style}</style><script>{library}</script><script>window.plateauColours={colours};{front}</script>"
 
 
 def script_json(data: object) -> str:

@@ -1,0 +1,242 @@
+"""The words and numbers of a report: headline, lede, facts, the table, and what each run was.
+
+Pure functions from runs and their summaries to text. The captions of figures stand with the figures, in
+`plateau_interp.views.report_curves` and `plateau_interp.views.report_maps`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from plateau_interp.analysis.plateaus import Summary
+from plateau_interp.interventions.plan import brief
+from plateau_interp.training.batches import samples_before
+from plateau_interp.types import is_finite
+
+if TYPE_CHECKING:
+    from plateau_interp.runs.run import Run
+
+__all__ = [
+    "agree",
+    "facts",
+    "grokking",
+    "headline",
+    "histories",
+    "lede",
+    "origin",
+    "run_names",
+    "setting",
+    "table",
+    "task_name",
+]
+
+
+@runtime_checkable
+class Rated(Protocol):
+    """An optimiser that has a learning rate, as most have."""
+
+    learning_rate: float
+
+
+def run_names(runs: "list[Run]") -> list[str]:
+    """The ends of the runs' paths, as long as it takes to tell them apart."""
+    paths = [run.path.resolve().parts for run in runs]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.path) for run in runs]
+
+
+def task_name(runs: "list[Run]") -> str:
+    """The task that the runs learn, in words; several are joined."""
+    return " and ".join(dict.fromkeys(run.task.name.replace("-", " ") for run in runs))
+
+
+def headline(runs: "list[Run]", summaries: list[Summary]) -> str:
+    """One sentence on what happened, and whether the runs made all their steps."""
+    return f"{_finding(runs, summaries)}{_unfinished(runs)}"
+
+
+def _unfinished(runs: "list[Run]") -> str:
+    """Which runs have not made all their steps."""
+    left = [index for index, run in enumerate(runs) if _steps_made(run) < run.recipe.steps]
+    if not left:
+        return ""
+    if len(left) > 2:
+        return f" {len(left)} of them are unfinished."
+    # A folder does not tell a run that was stopped from one that is being trained, so neither does the report.
+    made = [f"{_steps_made(runs[at])} of {runs[at].recipe.steps} steps" for at in left]
+    if len(runs) == 1:
+        return f" Unfinished: {made[0]} are made."
+    names = run_names(runs)
+    return f" Unfinished: {', '.join(f'{names[at]} made {steps}' for at, steps in zip(left, made, strict=True))}."
+
+
+def _steps_made(run: "Run") -> int:
+    """How far it is known that the run came: its last measured row may be older or younger than its last checkpoint."""
+    return max([int(run.metrics["step"].iloc[-1]) + 1, *run.checkpoints])
+
+
+def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
+    dropped = [summary.drop_step for summary in summaries if summary.drop_step is not None]
+    if len(summaries) > 1:
+        if not dropped:
+            return f"None of the {len(summaries)} runs dropped."
+        everyone = "Both" if len(summaries) == 2 else f"All {len(summaries)}"
+        who = everyone if len(dropped) == len(summaries) else f"{len(dropped)} of {len(summaries)}"
+        when = (
+            f"at step {dropped[0]}"
+            if min(dropped) == max(dropped)
+            else f"between steps {min(dropped)} and {max(dropped)}"
+        )
+        return f"{who} runs dropped, {when}."
+    summary = summaries[0]
+    if summary.drop_step is None:
+        n_steps = _steps_made(runs[0])
+        return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss is {summary.final_loss:.2f} nats."
+    if summary.level is None:
+        return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
+    return (
+        f"The loss sat at {summary.level:.2f} nats for {summary.length} steps, then dropped at step "
+        f"{summary.drop_step} and ended at {summary.final_loss:.2f}."
+    )
+
+
+def lede(runs: "list[Run]", summaries: list[Summary]) -> str:
+    """A few sentences more: where the run came from, closed forms, what was right, how alike the states became."""
+    if len(summaries) > 1:
+        levels = _range([summary.level for summary in summaries], "{:.4f}")
+        seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} nats."
+        told = _closed_form(summaries[0]) if agree(summary.level_expected for summary in summaries) else ""
+        return f"{seen} {told}".strip()
+    summary, run = summaries[0], runs[0]
+    n_answers = run.task.answer.stop - run.task.answer.start
+    sentences = [origin(run), _closed_form(summary)]
+    if summary.drop_step is not None and summary.level is not None and "accuracy_0" in run.metrics:
+        n_right = len(summary.partial_solution)
+        sentences.append(f"On the plateau {n_right} of {n_answers} answers {'was' if n_right == 1 else 'were'} right.")
+    if summary.peak_cosine is not None:
+        sentences.append(f"The hidden states of different answers came as close as cosine {summary.peak_cosine:.2f}.")
+    if summary.attention_progress_start is not None and summary.attention_progress_end is not None:
+        start, end = summary.attention_progress_start, summary.attention_progress_end
+        applied = ", the interventions included" if run.recipe.interventions else ""
+        sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}{applied}.")
+    sentences.append(grokking(summary))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def origin(run: "Run") -> str:
+    """That a run is a fork, and what acts in it."""
+    fork, acting = run.recipe.fork_of, ", ".join(map(brief, run.recipe.interventions))
+    if fork is None:
+        return f"What acts in it: {acting}." if acting else ""
+    return f"A fork that left its parent at step {fork.step}; what acts in it: {acting or 'nothing'}."
+
+
+def histories(runs: "list[Run]") -> list[tuple[str, list[str]]]:
+    """Rows of the table on how each run came about."""
+    recipes = [run.recipe for run in runs]
+    rows = [("Steps", [f"{_steps_made(run)} of {run.recipe.steps}" for run in runs])]
+    if any(recipe.fork_of for recipe in recipes):
+        steps = [f"{recipe.fork_of.step}" if recipe.fork_of else "no fork" for recipe in recipes]
+        rows.append(("Forked at step", steps))
+    if any(recipe.interventions for recipe in recipes):
+        acting = [", ".join(map(brief, recipe.interventions)) or "none" for recipe in recipes]
+        rows.append(("Interventions", acting))
+    return rows
+
+
+def grokking(summary: Summary) -> str:
+    """When training and validation set were right, if there is a validation set."""
+    if summary.final_validation_accuracy is None or summary.train_95_step is None:
+        return ""
+    told = f"95 % of the training set were right from step {summary.train_95_step}"
+    if summary.grokking_delay is None:
+        end = f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
+    else:
+        later = f"{summary.grokking_delay} steps later"
+        end = f"{told}, of the validation set from step {summary.validation_95_step}: {later}."
+    delays = [
+        f"{group} {'never' if delay is None else f'{delay} steps'}" for group, delay in summary.delays_apart.items()
+    ]
+    return f"{end} Delays of each by itself: {', '.join(delays)}." if delays else end
+
+
+def _closed_form(summary: Summary) -> str:
+    if summary.level_expected is None:
+        return "No closed form of the plateau is known for this task."
+    return f"The closed form of the plateau is {summary.level_expected:.4f} nats."
+
+
+def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, str]]:
+    """Label, number and remark of the large numbers at the top."""
+    first = summaries[0]
+    drops = [summary.drop_step for summary in summaries]
+    samples = [
+        None if drop is None else samples_before(run.task, step=drop, batch_size=run.recipe.batch_size)
+        for drop, run in zip(drops, runs, strict=True)
+    ]
+    one = len(summaries) == 1
+    expected, floors = [s.level_expected for s in summaries], [s.floor for s in summaries]
+    return [
+        ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", expected)),
+        (
+            "On the plateau",
+            _range([s.length for s in summaries], "{:.0f}", " steps" if one else ""),
+            f"step {first.start} to {first.end}" if one and first.length else "steps from arriving to leaving",
+        ),
+        (
+            "Drop",
+            _range(drops, "{:.0f}", before="step " if one else ""),
+            f"after {samples[0]:,} sequences"
+            if one and samples[0] is not None
+            else f"{'' if one else 'step at '}half of the way to the floor",
+        ),
+        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors)),
+    ]
+
+
+def _range(values: Sequence[float | None], form: str, after: str = "", before: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "none"
+    texts = list(dict.fromkeys((form.format(min(known)), form.format(max(known)))))
+    return f"{before}{' to '.join(texts)}{after}"
+
+
+def _known(name: str, values: Sequence[float | None]) -> str:
+    """A closed form, if it is that of all runs."""
+    if not agree(values):
+        return f"{name}s differ"
+    return f"{name} unknown" if values[0] is None else f"{name} {values[0]:.4f}"
+
+
+def agree(values: Iterable[object]) -> bool:
+    """Whether all values are equal."""
+    return len(set(values)) == 1
+
+
+def table(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
+    """Rows of the table on what was measured: a label and a text for each run."""
+    columns = [dict(summary.rows()) for summary in summaries]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    return [(label, [column.get(label, "not measured") for column in columns]) for label in labels]
+
+
+def setting(run: "Run") -> str:
+    """Architecture, optimiser, data and length of a run, in one sentence."""
+    recipe = run.recipe
+    optimizer = type(recipe.optimizer).__name__
+    rate = f" at learning rate {recipe.optimizer.learning_rate:g}" if isinstance(recipe.optimizer, Rated) else ""
+    layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
+    heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
+    sequences = f"{recipe.batch_size} new sequences a step"
+    if is_finite(run.task):
+        n_train = len(run.task.train_set)
+        whole = f"all {n_train} sequences of the training set a step"
+        sequences = f"{recipe.batch_size} sequences a step" if recipe.batch_size < n_train else whole
+    return (
+        f"{str(recipe.model.attention).capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
+        f"{optimizer}{rate}, "
+        f"{sequences}, {recipe.steps} steps, seed {recipe.seed}."
+    )

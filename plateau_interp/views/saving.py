@@ -1,0 +1,100 @@
+"""Figures as files, and as pictures inside a page.
+
+`save_figure` is for users. Pages of our own take `rendered` for the PNG beside them and `themed_svg` for the picture in
+them. Interactive figures are saved by `plateau_interp.views.interactive`.
+"""
+
+import io
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from plateau_interp.files import write_atomically
+from plateau_interp.views.theme import DARK, LIGHT, Theme
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Draw", "page_picture", "rendered", "save_figure", "themed_svg"]
+
+FORMATS = ("pdf", "png", "svg")
+
+
+class Draw(Protocol):
+    """Draws one figure in the colours of a theme: ``partial(curves_figure, table)`` is one."""
+
+    def __call__(self, *, theme: Theme) -> "Figure":
+        """A new figure."""
+        ...
+
+
+def save_figure(figure: "Figure", path: str | Path) -> Path:
+    """Write a figure as PDF, SVG (vectors) or PNG (200 dots an inch), whole or not at all; returns the path.
+
+    Raises:
+        ValueError: for another ending.
+
+    Example:
+        >>> from plateau_interp.views import cosine_figure
+        >>> import numpy as np
+        >>> save_figure(cosine_figure(np.eye(3)[None], [0]), "collapse.svg").name
+        'collapse.svg'
+    """
+    path = Path(path)
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in FORMATS:
+        raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")
+    write_atomically(path, rendered(figure, kind))
+    return path
+
+
+def rendered(figure: "Figure", kind: str, *, background: str = "auto") -> bytes:
+    """A figure as a file's content; the same figure gives the same bytes.
+
+    Args:
+        figure: what to write.
+        kind: ``pdf``, ``png`` or ``svg``.
+        background: a colour of matplotlib's; ``auto`` is the figure's own, ``none`` is transparent.
+    """
+    import matplotlib
+
+    fixed = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plateau-interp"}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format=kind, dpi=200, facecolor=background, metadata=fixed)
+    return buffer.getvalue()
+
+
+def themed_svg(draw: Draw, name: str) -> str:
+    """A figure for a page on a light or a dark ground: drawn once with each theme; `page.FIGURE_STYLE` shows one.
+
+    Args:
+        draw: draws the figure.
+        name: unique on the page: ids inside the pictures begin with it.
+    """
+    return _on_both(draw(theme=LIGHT), draw(theme=DARK), name)
+
+
+def page_picture(draw: Draw, name: str) -> tuple[str, bytes]:
+    """A figure for a page, as `themed_svg`, and the PNG that lies beside the page."""
+    light = draw(theme=LIGHT)
+    png = rendered(light, "png")
+    light.set_layout_engine("none")  # it is laid out: doing so again takes half of the time of drawing
+    return _on_both(light, draw(theme=DARK), name), png
+
+
+def _on_both(light: "Figure", dark: "Figure", name: str) -> str:
+    drawn = ((LIGHT.name, light), (DARK.name, dark))
+    return "".join(f'<div class="on-{on}">{_inline(figure, f"{name}-{on}")}</div>' for on, figure in drawn)
+
+
+def _inline(figure: "Figure", name: str) -> str:
+    """A figure as an SVG element that is as wide as its place on the page."""
+    text = rendered(figure, "svg", background="none").decode()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    opening, closing, rest = text.partition(">")
+    text = re.sub(r' (width|height)="[^"]*"', "", opening) + closing + rest
+    for start in ('id="', "url(#", 'href="#'):
+        text = text.replace(start, f"{start}{name}-")
+    return text

@@ -1,0 +1,160 @@
+"""The look of every picture and page: colours, type and line widths, for a light and for a dark ground.
+
+Colours are named here and nowhere else: figures are drawn with a `Theme`, pages carry both themes as variables of
+their style sheet (`page_variables`, `view_variables`). A page shows a figure on either ground by holding it twice,
+drawn with each theme: `plateau_interp.views.saving.themed_svg`. What a column of the metrics is called is in
+`plateau_interp.views.panels`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["DARK", "LIGHT", "MASKED", "Theme", "figure_style", "page_variables", "view_variables"]
+
+FONTS = 'system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif'
+MASKED = "#eef0f4"
+"""Cells of an attention map that a causal model cannot see; like the map's own ground, the same on any page."""
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours for one ground, as hexadecimal numbers.
+
+    Attributes:
+        name: short, for file and class names.
+        ground: behind everything.
+        ink: text and outlines.
+        muted: axes and remarks.
+        grid: thin lines behind the curves.
+        series: of curves, in order; the first is the accent and the colour of positive values, the second that of
+            negative ones.
+    """
+
+    name: str
+    ground: str
+    ink: str
+    muted: str
+    grid: str
+    series: tuple[str, ...]
+
+    @property
+    def accent(self) -> str:
+        """The first curve's colour, and that of positive values."""
+        return self.series[0]
+
+    @property
+    def other(self) -> str:
+        """The second curve's colour, and that of negative values."""
+        return self.series[1]
+
+    def nth(self, index: int) -> str:
+        """The colour of a curve; after the last they begin again.
+
+        Example:
+            >>> LIGHT.nth(len(LIGHT.series)) == LIGHT.accent
+            True
+        """
+        return self.series[index % len(self.series)]
+
+
+LIGHT = Theme(
+    name="light",
+    ground="#ffffff",
+    ink="#16181d",
+    muted="#5f6673",
+    grid="#dfe2e8",
+    series=("#0a5c9e", "#c2410c", "#7a6a00", "#7d3c98", "#0f766e", "#9d174d"),
+)
+DARK = Theme(
+    name="dark",
+    ground="#10131a",
+    ink="#e8eaf0",
+    muted="#9aa3b2",
+    grid="#2a303c",
+    series=("#7cc0f5", "#ff9466", "#dcc94f", "#d0a2ea", "#5fd0c3", "#f58ab5"),
+)
+
+
+def figure_style(theme: Theme = LIGHT, *, is_map: bool = False) -> Any:
+    """Settings of matplotlib for a figure, a dict to be used as ``with matplotlib.rc_context(figure_style(theme))``.
+
+    Args:
+        theme: the colours.
+        is_map: of a heat map: framed on all sides, without a grid.
+
+    Example:
+        >>> figure_style(DARK)["text.color"] == DARK.ink
+        True
+    """
+    return {
+        "font.size": 10,
+        "axes.titlesize": 10.5,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.spines.top": is_map,
+        "axes.spines.right": is_map,
+        "axes.edgecolor": theme.muted,
+        "axes.labelcolor": theme.muted,
+        "axes.labelsize": 9.5,
+        "axes.grid": not is_map,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.7,
+        "xtick.color": theme.muted,
+        "ytick.color": theme.muted,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "text.color": theme.ink,
+        "text.parse_math": False,  # names are drawn as they are written
+        "axes.titlecolor": theme.ink,
+        "lines.linewidth": 1.8,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "legend.labelcolor": theme.ink,
+        "figure.facecolor": theme.ground,
+        "axes.facecolor": "none",
+        "image.interpolation": "nearest",
+    }
+
+
+def page_variables() -> str:
+    """Style sheet of a page: ``--ground``, ``--ink``, ``--muted``, ``--line``, ``--accent``, ``--sans``, by its ground.
+
+    Example:
+        >>> LIGHT.ink in page_variables() and DARK.ink in page_variables()
+        True
+    """
+
+    def rule(theme: Theme) -> str:
+        named = {"ground": theme.ground, "ink": theme.ink, "muted": theme.muted, "line": theme.grid}
+        return _declared({**named, "accent": theme.accent})
+
+    return (
+        f":root {{ --sans: {FONTS}; {rule(LIGHT)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {rule(DARK)} }} }}\n"
+    )
+
+
+def view_variables() -> str:
+    """Style sheet of an attention view, which may stand on a page of ours or in anybody's notebook.
+
+    ``--pv-accent`` and ``--pv-on-accent`` follow the ground around the view, which Jupyter and VS Code tell in ways of
+    their own. The maps are on white everywhere: ``--pv-paper`` and ``--pv-ink`` are the light theme's.
+    """
+
+    def rule(theme: Theme) -> str:
+        return _declared({"pv-accent": theme.accent, "pv-on-accent": theme.ground})
+
+    paper = _declared({"pv-paper": LIGHT.ground, "pv-ink": LIGHT.ink})
+    return (
+        f".pv {{ --pv-sans: {FONTS}; {paper} {rule(LIGHT)} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ .pv {{ {rule(DARK)} }} }}\n"
+        f'[data-jp-theme-light="true"] .pv, .vscode-light .pv {{ {rule(LIGHT)} }}\n'
+        f'[data-jp-theme-light="false"] .pv, .vscode-dark .pv {{ {rule(DARK)} }}\n'
+    )
+
+
+def _declared(colours: dict[str, str]) -> str:
+    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
