@@ -277,15 +277,6 @@ def test_a_cache_shows_its_first_sequence():
         attention_view(cache, layer=2)
 
 
-def test_captured_patterns_see_hooks_and_leave_none():
-    model = toy_model(MovingWindowSum(n=4), d_model=16)
-    tokens = torch.ones(2, 5, dtype=torch.long)
-    with model.hooks(fwd_hooks=[("blocks.0.attn.hook_pattern", lambda pattern, hook: torch.zeros_like(pattern))]):
-        assert not captured_patterns(model, tokens).any()
-    assert captured_patterns(model, tokens).any()
-    assert not model.hook_dict["blocks.0.attn.hook_pattern"].fwd_hooks
-
-
 def test_a_run_shows_its_last_checkpoint(run):
     view = attention_view(run)
     assert view.steps == (6,)
@@ -591,7 +582,7 @@ def test_a_model_is_shown_with_what_is_attached_to_it():
         ({"tokens": torch.ones(1, 2, 5, dtype=torch.long)}, r"got .*\(1, 2, 5\)"),
         ({"tokens": torch.ones(0, dtype=torch.long)}, "at least one token"),
         ({"tokens": torch.full((4,), 99)}, "between 0 and 17; got 99"),
-        ({"tokens": torch.ones(99, dtype=torch.long)}, "reads 1 to 32 tokens; got 99"),
+        ({"tokens": torch.ones(99, dtype=torch.long)}, "reads 1 to 33 tokens; got 99"),
         ({"tokens": "a text"}, "token ids"),
         ({"tokens": torch.ones(4, dtype=torch.long), "layer": 1}, "there is no layer 1"),
         ({"tokens": torch.ones(4, dtype=torch.long), "steps": [0]}, "steps needs a run"),
@@ -605,3 +596,13 @@ def test_a_model_without_readable_tokens_is_refused(arguments, message):
 def test_a_module_that_is_no_hooked_model_is_refused():
     with pytest.raises(ValueError, match="a Linear has no hook points"):
         attention_view(torch.nn.Linear(2, 2), torch.ones(2, dtype=torch.long))
+
+
+def test_a_model_with_a_tokenizer_reads_a_text():
+    model = toy_model(MovingWindowSum(n=4), d_model=16)
+    model.tokenizer = SimpleNamespace(padding_side="right")
+    model.to_tokens = lambda text: torch.tensor([[int(letter) for letter in text]])
+    model.to_str_tokens = lambda ids: [f"<{token}>" for token in ids.tolist()]
+    view = attention_view(model, "3141")
+    assert view.readings[0].tokens == ("<3>", "<1>", "<4>", "<1>")
+    assert np.array_equal(view.readings[0].values, attention_view(model, [3, 1, 4, 1]).readings[0].values)
