@@ -37,9 +37,13 @@ def test_names_come_sorted():
     [
         (
             "moving-window-summ",
-            "no task is called 'moving-window-summ': did you mean 'moving-window-sum'? see `plateau list tasks`",
+            "no task is called 'moving-window-summ'; the nearest is moving-window-sum; see `plateau list tasks`",
         ),
-        ("zzz", "no task is called 'zzz': see `plateau list tasks`"),
+        (
+            "zzz",
+            "no task is called 'zzz'; there are concatenated-windows, copy, histogram, mixture and 10 more; "
+            "see `plateau list tasks`",
+        ),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, message):

@@ -25,11 +25,13 @@ from plateau_interp.hooks import (
     When,
 )
 from plateau_interp.interventions.capturing import Capture, Captured
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.optimizers import SGD
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import Batch
 
 RECIPE = Recipe(

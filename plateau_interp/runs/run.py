@@ -41,12 +41,11 @@ from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import sync_folder, write_atomically, write_table
 from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
-from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
+from plateau_interp.interventions.attaching import InterventionWarning, attaching
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.recipe import Fork, Recipe
-from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import Step, train
 from plateau_interp.types import Batch, HookedModel, Task
 
@@ -104,7 +103,7 @@ class Run:
         # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
         recipe = Recipe.from_json(recipe.to_json())
         if _takes(path, recipe):
-            _check_buildable(recipe)
+            recipe.rehearse()
             path.mkdir(parents=True, exist_ok=True)
             with _only_writer(path):
                 if _takes(path, recipe):  # nobody was quicker
@@ -474,21 +473,6 @@ def _takes(path: Path, recipe: Recipe) -> bool:
     if recipe.steps < there.steps or not _differ_in_steps_alone(there, recipe):
         raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
     return True
-
-
-def _check_buildable(recipe: Recipe) -> None:
-    """Attach the interventions, and watch a small forward, so that what cannot be is refused before there is a folder.
-
-    Raises:
-        ValueError: for sizes, hook points, heads and the like that cannot be.
-    """
-    model = recipe.build_model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
-        with intervening(model, *recipe.interventions):
-            pass
-    with recipe.build_meter().watching(model), torch.no_grad():
-        model(training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=1).inputs)
 
 
 class _Recorded:
