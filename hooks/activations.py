@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from einops import rearrange
@@ -142,6 +142,8 @@ class PatchActivation(_PlacedEdit):
 
     source: Source = field(repr=False)
 
+    name: ClassVar[str] = "patch-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_source(self.source)
@@ -194,6 +196,8 @@ class AblateActivation(_FormulaEdit):
     by: Ablation = "zero"
     seed: int = field(default=0, kw_only=True)
 
+    name: ClassVar[str] = "ablate-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "by", get_args(Ablation))
@@ -234,6 +238,8 @@ class ScaleActivation(_FormulaEdit):
 
     factor: float
 
+    name: ClassVar[str] = "scale-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "factor")
@@ -271,6 +277,8 @@ class AddDirection(_FormulaEdit):
 
     direction: Tensor = field(repr=False)
     scale: float = 1.0
+
+    name: ClassVar[str] = "add-direction"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -136,6 +136,8 @@ class BiasAttention(_TargetedEdit):
     factor: float = 10.0
     at: Site = field(default="pattern", kw_only=True)
 
+    name: ClassVar[str] = "bias-attention"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "at", get_args(Site))
@@ -197,6 +199,8 @@ class FixAttention(_TargetedEdit):
 
     takes_weights: ClassVar[bool] = True
 
+    name: ClassVar[str] = "fix-attention"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "total")
@@ -242,6 +246,8 @@ class MaskAttention(_TargetedEdit):
 
     keys: Sequence[int] | None = None
     at: Site = field(default="pattern", kw_only=True)
+
+    name: ClassVar[str] = "mask-attention"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -319,6 +325,8 @@ class AblateHeads:
     heads: Sequence[int]
     layers: Sequence[int] | None = field(default=None, kw_only=True)
     by: Ablation = field(default="zero", kw_only=True)
+
+    name: ClassVar[str] = "ablate-heads"
 
     def __post_init__(self) -> None:
         if self.heads is None:
@@ -405,6 +413,8 @@ class PatchAttention:
     heads: Sequence[int] | None = field(default=None, kw_only=True)
     rows: Sequence[int] | None = field(default=None, kw_only=True)
 
+    name: ClassVar[str] = "patch-attention"
+
     def __post_init__(self) -> None:
         check_source(self.source)
         freeze_indices(self, "layers", "heads", "rows")
@@ -455,6 +465,8 @@ class MixAttention:
 
     weight: float = 0.5
     towards: Intervention = field(default_factory=FixAttention)
+
+    name: ClassVar[str] = "mix-attention"
 
     def __post_init__(self) -> None:
         check_intervention(self.towards)

@@ -189,7 +189,7 @@ class _Short(reprlib.Repr):
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to write out whole numbers of more than 4,300 digits.
-        return repr(x) if x.bit_length() < 200 else f"a whole number of about {x.bit_length() * 0.30103:.0f} digits"
+        return repr(x) if x.bit_length() < 200 else f"a whole number of {int(x.bit_length() * 0.30103) + 1} digits"
 
 
 def shown(value: Any, *, most: int = 100) -> str:

@@ -93,7 +93,7 @@ def encode_fields(value: Any, *, path: str = "") -> dict[str, Any]:
     }
 
 
-def decode_fields(cls: Callable[..., T], data: Mapping[str, Any], *, path: str) -> T:
+def decode_fields(cls: Callable[..., T], data: Mapping[Any, Any], *, path: str) -> T:
     """The dataclass that `encode_fields` made plain.
 
     Raises:
@@ -117,7 +117,7 @@ def decode_fields(cls: Callable[..., T], data: Mapping[str, Any], *, path: str) 
         raise RecipeError(f"{path}: {error}" if path else str(error)) from None
 
 
-def expect_fields(data: Any, *, path: str) -> Mapping[str, Any]:
+def expect_fields(data: Any, *, path: str) -> Mapping[Any, Any]:
     """The value, if it has fields.
 
     Raises:

@@ -100,6 +100,20 @@ def test_values_are_lists_text_and_other_plugins():
 
 
 @pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ("[blocks.0.hook_resid_post]", ("blocks.0.hook_resid_post",)),
+        ("[blocks.0.hook_mlp_out, blocks.1.hook_mlp_out]", ("blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out")),
+        ('["blocks.0.hook_mlp_out"]', ("blocks.0.hook_mlp_out",)),
+    ],
+)
+@pytest.mark.parametrize("rest", ["", ",every=2"])
+def test_names_within_a_list_need_no_quotes(listed, names, rest):
+    capture = read_plugin("hooks", f"capture:out=runs/x,names={listed}{rest}")
+    assert (capture.names, capture.out, capture.every) == (names, "runs/x", 2 if rest else 1)
+
+
+@pytest.mark.parametrize(
     ("kind", "value"),
     [
         ("optimizers", SGD(momentum=0.5)),

@@ -186,7 +186,7 @@ class Recipe:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> "Recipe":
+    def from_dict(data: Mapping[Any, Any]) -> "Recipe":
         """Read what `to_dict` wrote, or a person did; fields with defaults may be missing.
 
         Raises:
