@@ -138,7 +138,7 @@ def test_help(words, capsys, snapshot):
         ),
         (
             "train moving-window-sum --n 1000000 --out @out",
-            "not enough memory: attention over n_ctx=2000001 tokens of MovingWindowSum(n=1000000, k=2, ",
+            "not enough memory: attention over n_ctx=2000001 tokens of MovingWindowSum(n=1000000, k",
         ),
         (
             "train copy --n 9000 --out @out",

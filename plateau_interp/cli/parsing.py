@@ -95,7 +95,7 @@ def _in_a_line(mistake: _errors.ParseErrorEvent, *, known: list[str]) -> str | N
 
 
 def _name(argument: Any) -> str:
-    return str(argument.lowered.metavar if argument.is_positional() else argument.lowered.name_or_flags[-1])
+    return str(argument.display_name() if argument.is_positional() else argument.lowered.name_or_flags[-1])
 
 
 def _invocation(argument: Any) -> str:

@@ -155,6 +155,7 @@ class Recipe:
             ValueError: for sizes, hook points, heads and the like that cannot be, for what needs more memory than
                 there is, and where nothing would be trained at the first step.
         """
+        batch = training_batch(self.task, seed=self.seed, step=0, batch_size=1)  # lists a finite task's sequences
         model = self.build_model()
         check_batch_size(self.task, self.batch_size, name="batch_size", model=model)
         check_batch_size(self.task, self.measuring.n_sequences, name="n_sequences")
@@ -166,7 +167,7 @@ class Recipe:
         if frozen:
             raise ValueError("nothing is trained at step 0: the interventions freeze every parameter")
         with self.build_meter().watching(model), torch.no_grad():
-            model(training_batch(self.task, seed=self.seed, step=0, batch_size=1).inputs)
+            model(batch.inputs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""
