@@ -1,4 +1,7 @@
-"""What the command says, and where: results on stdout, progress and complaints on stderr."""
+"""What the command says, and where: results on stdout, progress and complaints on stderr.
+
+rich is loaded where something is drawn: help and mistakes are plain text, and told at once.
+"""
 
 import contextlib
 import json
@@ -7,12 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from plateau_interp.runs.recipe import Recipe
     from plateau_interp.runs.run import Run
     from plateau_interp.training.loop import Step
@@ -26,6 +26,9 @@ PLAIN_SECONDS = 5.0
 @contextlib.contextmanager
 def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callable[["Step"], None]]:
     """A bar on stderr with loss, accuracy and time left; a line every few seconds where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     accuracy = "-"
     last_line = begin = time.monotonic()
@@ -59,6 +62,7 @@ def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callabl
 
 def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
     """The recipes one by one, with a line on stderr that says what takes so long, and a bar on a terminal."""
+    from rich.console import Console
     from rich.progress import track
 
     complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
@@ -78,14 +82,19 @@ def print_json(data: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under their titles on stdout."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row)
     print_rich(table)
 
 
-def print_rich(table: Table) -> None:
+def print_rich(table: "Table") -> None:
     """A table of rich's on stdout: as wide as the terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 120
     Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 

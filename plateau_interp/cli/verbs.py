@@ -61,7 +61,7 @@ class Train:
     options: Annotated[
         Positional[tuple[str, ...]],
         arg(metavar="--out DIR [OPTIONS]", help="The run's folder, and what `plateau train TASK --help` lists."),
-    ] = ()
+    ]
 
     def run(self) -> None:
         """Train what the options say, or go on with it."""
