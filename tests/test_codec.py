@@ -14,12 +14,13 @@ import torch
 
 from plateau_interp.codec import RecipeError, decode, decode_fields, encode, encode_fields, in_words
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Histogram, MovingWindowSum
 from plateau_interp.training.optimizers import SGD
 from plateau_interp.training.settings import TrainingOptions
-from plateau_interp.types import Intervention, OptimizerSpec, Task
+from plateau_interp.types import OptimizerSpec, Task
 
 
 @dataclass(frozen=True)

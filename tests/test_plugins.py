@@ -5,11 +5,12 @@ import pytest
 
 from plateau_interp.cli.main import main
 from plateau_interp.codec import RecipeError
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.plugins import PluginError, plugin, plugin_kind, plugin_name, plugins, register
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.types import Intervention, OptimizerSpec, Task
+from plateau_interp.types import OptimizerSpec, Task
 
 
 class Walk(MovingWindowSum):
