@@ -152,7 +152,7 @@ def test_a_model_that_is_too_small_for_the_task_is_refused(task: MovingWindowSum
 
 
 def test_an_optimiser_by_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"optimizer must be plain data such as Adam\(\); got 'adam'"):
+    with pytest.raises(ValueError, match=r"optimizer must be plain data such as Adam\(\), or .*; got 'adam'"):
         next(unchecked(train)(tiny(), TASK, steps=1, optimizer="adam"))
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
+from plateau_interp.checks import shown
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
@@ -119,7 +120,9 @@ def train(
     """
     check_task(task)
     live = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
-    plain = None if isinstance(optimizer, torch.optim.Optimizer) else optimizer
+    plain = optimizer if isinstance(optimizer, OptimizerSpec) else None
+    if optimizer is not None and live is None and plain is None:
+        raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {shown(optimizer)}")
     schedule = LearningRateSchedule() if schedule is None else schedule
     settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
     steps = settings.steps if steps is None else steps  # may be 0: a fork's parent is trained up to where it leaves
