@@ -7,7 +7,7 @@ It acts on ``attn.hook_pattern``; to ablate what a head writes, or a part of the
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from einops import rearrange
@@ -62,6 +62,8 @@ class AblateHeads:
     heads: Sequence[int]
     layers: Sequence[int] | None = field(default=None, kw_only=True)
     by: Ablation = field(default="zero", kw_only=True)
+
+    name: ClassVar[str] = "ablate-heads"
 
     def __post_init__(self) -> None:
         if self.heads is None:

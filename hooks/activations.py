@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -150,6 +150,8 @@ class PatchActivation(_PlacedEdit):
 
     source: Source = field(repr=False)
 
+    name: ClassVar[str] = "patch-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_source(self.source)
@@ -204,6 +206,8 @@ class AblateActivation(_FormulaEdit):
     by: Ablation = "zero"
     seed: int = field(default=0, kw_only=True)
 
+    name: ClassVar[str] = "ablate-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "by", get_args(Ablation))
@@ -244,6 +248,8 @@ class ScaleActivation(_FormulaEdit):
 
     factor: float
 
+    name: ClassVar[str] = "scale-activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "factor")
@@ -281,6 +287,8 @@ class AddDirection(_FormulaEdit):
 
     direction: Tensor = field(repr=False)
     scale: float = 1.0
+
+    name: ClassVar[str] = "add-direction"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -90,6 +90,8 @@ class ScaleGradient(_GradientEdit):
 
     factor: float
 
+    name: ClassVar[str] = "scale-gradient"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "factor")
@@ -125,6 +127,8 @@ class ClipGradient(_GradientEdit):
     """
 
     max_norm: float
+
+    name: ClassVar[str] = "clip-gradient"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -168,6 +172,8 @@ class AmplifySlowGradient:
     decay: float = 0.98
     gain: float = 2.0
     where: Where | None = field(default=None, kw_only=True)
+
+    name: ClassVar[str] = "amplify-slow-gradient"
 
     def __post_init__(self) -> None:
         check_number(self, "decay", "gain")

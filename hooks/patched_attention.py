@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -65,6 +65,8 @@ class PatchAttention:
     heads: Sequence[int] | None = field(default=None, kw_only=True)
     rows: Sequence[int] | None = field(default=None, kw_only=True)
 
+    name: ClassVar[str] = "patch-attention"
+
     def __post_init__(self) -> None:
         check_source(self.source)
         freeze_indices(self, "layers", "heads", "rows")
@@ -115,6 +117,8 @@ class MixAttention:
 
     weight: float = 0.5
     towards: Intervention = field(default_factory=FixAttention)
+
+    name: ClassVar[str] = "mix-attention"
 
     def __post_init__(self) -> None:
         check_intervention(self.towards)

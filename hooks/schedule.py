@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -62,6 +63,8 @@ class During:
     stop: int | None = field(default=None, kw_only=True)
     every: int = field(default=1, kw_only=True)
     ramp: int = field(default=0, kw_only=True)
+
+    name: ClassVar[str] = "during"
 
     def __post_init__(self) -> None:
         check_intervention(self.intervention)
@@ -131,6 +134,8 @@ class When:
     since: Condition | None = field(default=None, kw_only=True)
     until: Condition | None = field(default=None, kw_only=True)
     ramp: int = field(default=0, kw_only=True)
+
+    name: ClassVar[str] = "when"
 
     def __post_init__(self) -> None:
         check_intervention(self.intervention)

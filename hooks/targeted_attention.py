@@ -65,6 +65,8 @@ class BiasAttention(TargetedEdit):
 
     spares_first_row: ClassVar[bool] = True
 
+    name: ClassVar[str] = "bias-attention"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "at", get_args(AttentionSite))
@@ -114,6 +116,8 @@ class FixAttention(TargetedEdit):
 
     takes_weights: ClassVar[bool] = True
 
+    name: ClassVar[str] = "fix-attention"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number(self, "total")
@@ -161,6 +165,8 @@ class MaskAttention(TargetedEdit):
     at: AttentionSite = field(default="pattern", kw_only=True)
 
     forbids: ClassVar[bool] = True
+
+    name: ClassVar[str] = "mask-attention"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -95,6 +96,8 @@ class FreezeWeights:
     """
 
     where: Where
+
+    name: ClassVar[str] = "freeze-weights"
 
     def __post_init__(self) -> None:
         check_where(self.where)
@@ -191,6 +194,8 @@ class TransplantWeights:
 
     source: Source = field(repr=False)
     where: Where
+
+    name: ClassVar[str] = "transplant-weights"
 
     def __post_init__(self) -> None:
         check_source(self.source)

@@ -9,12 +9,14 @@ from .interventions.attached import Attached, Intervention
 from .interventions.attaching import editing, intervening
 from .interventions.capturing import Capture, Captured
 from .interventions.clock import advance
+from .models.settings import ModelOptions
 from .models.toy import ToyTransformer, toy_model
-from .runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from .runs.recipe import Recipe
 from .runs.run import Run, RunError
 from .training import optimizers
 from .training.loop import Step, train
 from .training.meter import Meter
+from .training.settings import MeasuringOptions, TrainingOptions
 from .types import Batch, Levels, Task
 
 __all__ = [

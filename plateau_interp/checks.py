@@ -1,27 +1,33 @@
 """Every check of an argument, and the words of their errors: a wrong value is a ValueError where it is given.
 
-Names and indices that must exist in a model are resolved by `plateau_interp.interventions.hook_points`.
+Names and indices that must exist in a model are resolved by `plateau_interp.interventions.hook_points`; whether a model
+and a task fit together is for `plateau_interp.models.fitting`. This module stays free of torch: the command line tells
+mistakes without waiting for it.
 """
 
 import math
 import operator
+import reprlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from numbers import Integral, Real
 from typing import Any
-
-from plateau_interp.types import HookedModel, Task
 
 __all__ = [
     "as_index",
     "check_choice",
-    "check_fits",
+    "check_fraction",
+    "check_memory",
+    "check_not_negative",
     "check_number",
+    "check_positive",
     "check_whole",
     "freeze_indices",
     "freeze_names",
     "listed",
     "nearest",
+    "shown",
     "there_steps",
     "whole_number",
     "whole_numbers",
@@ -40,6 +46,42 @@ def check_number(value: Any, *names: str) -> None:
             raise ValueError(f"{name} must be finite; got {number}")
 
 
+def check_positive(value: Any, *names: str) -> None:
+    """Refuse fields that are not finite numbers above 0.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} must be a positive number; got {number}")
+
+
+def check_not_negative(value: Any, *names: str) -> None:
+    """Refuse fields that are not finite numbers from 0 on.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be at least 0; got {number}")
+
+
+def check_fraction(value: Any, *names: str) -> None:
+    """Refuse fields that are not numbers from 0 to below 1.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not 0 <= number < 1:
+            raise ValueError(f"{name} must be from 0 to below 1; got {number}")
+
+
 def check_whole(value: Any, *names: str, least: int = 0) -> None:
     """Make int of fields that were given as whole numbers of any kind.
 
@@ -56,7 +98,7 @@ def check_whole(value: Any, *names: str, least: int = 0) -> None:
 def _number(value: Any, name: str, kind: type, expected: str) -> Any:
     number = getattr(value, name)
     if isinstance(number, bool) or not isinstance(number, kind):
-        raise ValueError(f"{name} must be {expected}; got {number!r}")
+        raise ValueError(f"{name} must be {expected}; got {shown(number)}")
     return number
 
 
@@ -67,7 +109,7 @@ def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
         ValueError: naming the field and the choices.
     """
     if getattr(value, name) not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(value, name)!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(getattr(value, name))}")
 
 
 def freeze_indices(value: Any, *names: str) -> None:
@@ -172,7 +214,7 @@ def there_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) ->
     return chosen
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: str, valid: Iterable[str], *, most: int = 3) -> str:
     """The end of an error message: the valid names that look most like a wrong one, or some if none does.
 
     Example:
@@ -180,7 +222,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         'the nearest is mlp'
     """
     valid = list(valid)
-    near = get_close_matches(name, valid, n=3, cutoff=0.4)
+    near = get_close_matches(name, valid, n=most, cutoff=0.4)
     if not near:
         return f"there are {listed(valid)}"
     return f"the nearest {'is' if len(near) == 1 else 'are'} {listed(near)}"
@@ -197,13 +239,45 @@ def listed(names: Sequence[str], *, most: int = 4) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def check_fits(model: HookedModel, task: Task) -> None:
-    """Refuse a model that is too small for a task's sequences or its vocabulary.
+class _Short(reprlib.Repr):
+    """Of a value as much as fits on a line; never walks through all of a huge one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write out whole numbers of more than 4,300 digits.
+        return repr(x) if x.bit_length() < 200 else f"a whole number of {int(x.bit_length() * 0.30103) + 1} digits"
+
+
+def shown(value: Any, *, most: int = 100) -> str:
+    """A value on one line for messages, cut where it is long.
+
+    Example:
+        >>> shown([1, 2, 3, 4, 5, 6, 7, 8])
+        '[1, 2, 3, 4, 5, 6, ...]'
+    """
+    text = " ".join(_Short().repr(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def check_memory(n_bytes: int, what: str) -> None:
+    """Refuse what would need more memory than the machine has, before any of it is allocated.
 
     Raises:
-        ValueError: naming both sizes.
+        ValueError: naming what it is and both sizes.
+
+    Example:
+        >>> check_memory(8, "one number")
     """
-    if model.cfg.n_ctx < task.n_pos - 1:
-        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {task.n_pos - 1}")
-    if model.cfg.d_vocab < task.d_vocab:
-        raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")
+    there = _memory()
+    if n_bytes > there:
+        raise ValueError(f"not enough memory: {what} would need {n_bytes:,} bytes; this machine has {there:,}")
+
+
+@cache
+def _memory() -> int:
+    import psutil  # its compiled part takes as long to load as all else that `plateau --help` needs
+
+    return int(psutil.virtual_memory().total)

@@ -5,18 +5,47 @@ Tasks, hooks, optimisers and experiments are registered under the groups ``plate
 torch, so that the command line can name them at once.
 """
 
-import difflib
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-__all__ = ["PluginError", "PluginKind", "plugin", "plugins", "register"]
+from plateau_interp.checks import nearest
+
+__all__ = ["PluginError", "PluginKind", "plugin", "plugin_kind", "plugin_name", "plugins", "protocol_of", "register"]
 
 PluginKind = Literal["tasks", "hooks", "optimizers", "experiments"]
 
+Protocol = TypeVar("Protocol", bound=type)
+
 
 class PluginError(ValueError):
-    """A name that no installed package registered; the message has the nearest one."""
+    """A name that no installed package registered (the message has the nearest one), or a class without one."""
+
+
+PROTOCOLS: dict[Any, PluginKind] = {}
+"""By protocol, the kind of its plug-ins. Beside the protocols: a member of theirs every plug-in would have to have."""
+
+
+def protocol_of(kind: PluginKind) -> Callable[[Protocol], Protocol]:
+    """Say of a protocol that a field annotated with it holds plug-ins of a kind."""
+
+    def remember(protocol: Protocol) -> Protocol:
+        PROTOCOLS[protocol] = kind
+        return protocol
+
+    return remember
+
+
+def plugin_kind(annotation: Any) -> PluginKind | None:
+    """The kind of plug-ins that an annotation stands for; None for every other annotation.
+
+    Example:
+        >>> from plateau_interp.types import Task
+        >>> plugin_kind(Task), plugin_kind(int)
+        ('tasks', None)
+    """
+    return PROTOCOLS.get(annotation) if isinstance(annotation, type) else None
 
 
 @cache
@@ -35,7 +64,7 @@ def plugin(kind: PluginKind, name: str) -> Any:
     """The class (or object) that is registered under a name.
 
     Raises:
-        PluginError: for a name nobody registered.
+        PluginError: for a name nobody registered, or whose module cannot be imported.
 
     Example:
         >>> plugin("tasks", "moving-window-sum")
@@ -43,10 +72,44 @@ def plugin(kind: PluginKind, name: str) -> Any:
     """
     known = plugins(kind)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1) or [other for other in known if name and name in other]
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise PluginError(f"no {kind.removesuffix('s')} is called {name!r}: {hint}see `plateau list {kind}`")
-    return known[name].load()
+        one = kind.removesuffix("s")
+        raise PluginError(f"no {one} is called {name!r}; {nearest(name, known, most=1)}; see `plateau list {kind}`")
+    try:
+        return known[name].load()
+    except (ImportError, AttributeError) as error:  # a module, or a name in it, that is not there
+        raise PluginError(f"{name!r} cannot be loaded from {known[name].value}: {error}") from None
+
+
+def plugin_name(kind: PluginKind, found: type[Any]) -> str:
+    """The name under which a class is written down and found again: its own ``name``, or its entry point's.
+
+    Raises:
+        PluginError: for a class that has neither, and one whose name is another's.
+
+    Example:
+        >>> from plateau_interp.training.optimizers import Adam
+        >>> plugin_name("optimizers", Adam)
+        'adam'
+    """
+    known = plugins(kind)
+    called = vars(found).get("name")  # its own: a subclass is not what it inherits the name from
+    if isinstance(called, str):
+        if called in known and not _leads_to(known[called], found):
+            raise PluginError(f"{called!r} is the name of {known[called].value}; {_place(found)} needs another")
+        return called
+    for name, point in known.items():
+        if _leads_to(point, found):
+            return name
+    raise PluginError(f'{_place(found)} has no name of its own: give the class one, as in `name = "..."`')
+
+
+def _leads_to(point: EntryPoint, found: type[Any]) -> bool:
+    # Loaded only if it can be this class: it may stand in a module that imports the class from where it was written.
+    return point.value == _place(found) or (point.attr == found.__qualname__ and point.load() is found)
+
+
+def _place(found: type[Any]) -> str:
+    return f"{found.__module__}:{found.__qualname__}"
 
 
 def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> None:
@@ -69,7 +132,7 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         True
     """
     called: str = found.name if name is None else name
-    point = EntryPoint(called, f"{found.__module__}:{found.__qualname__}", f"plateau_interp.{kind}")
+    point = EntryPoint(called, _place(found), f"plateau_interp.{kind}")
     known = plugins(kind)
     if called in known and known[called].attr != point.attr:
         raise ValueError(f"{called!r} is the name of {known[called].value}; {point.value} needs another")

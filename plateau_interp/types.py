@@ -9,6 +9,7 @@ This module holds no behaviour worth speaking of; look in `plateau_interp.models
 `plateau_interp.interventions.attached` for what an intervention is and in `plateau_interp.training.loop` for training.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from plateau_interp.plugins import protocol_of
 
 __all__ = [
     "IGNORE",
@@ -86,14 +89,18 @@ class Levels:
 
 @dataclass(frozen=True)
 class Defaults:
-    """With what model a task is trained, and how, when nobody says otherwise (the paper's settings)."""
+    """With what model a task is trained, and how, when nobody says otherwise (the paper's settings).
+
+    `plateau_interp.training.settings` and `plateau_interp.models.settings` fill in from them what is left open.
+    """
 
     steps: int = 400
     n_layers: int = 1
     batch_size: int = 256
     learning_rate: float = 1e-4
     """Of Adam, where there is no `optimizer`."""
-    grad_clip: float | None = None
+    grad_clip: float = math.inf
+    """Largest norm of the whole gradient; infinite where nothing is clipped."""
     optimizer: "OptimizerSpec | None" = None
     attention: AttentionKind = "linear"
     n_heads: int = 1
@@ -102,6 +109,8 @@ class Defaults:
     """Steps from one measurement to the next."""
 
 
+@protocol_of("tasks")
+@runtime_checkable
 class Task(Protocol):
     """A distribution over token sequences with a known answer and the attention that solves it.
 
@@ -268,6 +277,7 @@ class HookedModel(Protocol):
         ...
 
 
+@protocol_of("optimizers")
 @runtime_checkable
 class OptimizerSpec(Protocol):
     """The plain data of an optimiser; `build` makes the live one."""

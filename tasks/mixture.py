@@ -81,7 +81,7 @@ class Mixture(Task):
             n_layers=max(one.n_layers for one in each),
             batch_size=128,
             learning_rate=min(one.learning_rate for one in each),
-            grad_clip=min((one.grad_clip for one in each if one.grad_clip is not None), default=None),
+            grad_clip=min(one.grad_clip for one in each),
         )
 
     @property

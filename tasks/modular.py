@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from plateau_interp.checks import check_memory
 from plateau_interp.tasks._layouts import at_least, one_of
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.optimizers import AdamW
@@ -195,6 +196,7 @@ class ModularArithmetic(FiniteTask):
 
     def _equations(self, operation: Operation) -> Int[Tensor, "batch pos"]:
         """All there are, as tokens."""
+        check_memory(8 * self.p * (self.p - 1) * self.n_pos, f"the {self.p * (self.p - 1):,} equations of p={self.p}")
         numbers = torch.arange(self.p)
         a, b = torch.cartesian_prod(numbers, numbers[1:] if operation == "divide" else numbers).T
         told = torch.full_like(a, self.p + self.operations.index(operation))

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.settings import Outcome, Setting
-from plateau_interp.runs.recipe import ModelOptions, Recipe
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 
 RECIPE = Recipe(MovingWindowSum(n=4, p=7), model=ModelOptions(d_model=16))

@@ -9,6 +9,7 @@ import torch
 from hook_cases import gpt_neox, recheck, tokens_for, toy
 from typecheck import unchecked
 
+from plateau_interp.checks import check_memory, nearest, shown
 from plateau_interp.hooks import (
     AblateActivation,
     AblateHeads,
@@ -31,6 +32,7 @@ from plateau_interp.hooks import (
 from plateau_interp.hooks.parameters import parameters_where
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture
+from plateau_interp.training.optimizers import SGD, Adam, AdamW, LearningRateSchedule, Muon
 
 RESID = "blocks.0.hook_resid_pre"
 EYE = torch.eye(8)
@@ -159,3 +161,73 @@ def test_what_is_meant_well_is_taken() -> None:
 def test_parameters_are_not_looked_for_by_a_list() -> None:
     with pytest.raises(ValueError, match=NO_WHERE):
         unchecked(parameters_where)(toy(), ["mlp"])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x" * 10_000, "'xxxxxxxxxxxxxxxxxxxxxxxxxxx...xxxxxxxxxxxxxxxxxxxxxxxxxxxx'"),
+        (10**6000, "a whole number of 6001 digits"),
+        (list(range(10_000)), "[0, 1, 2, 3, 4, 5, ...]"),
+        ({"a": {"b": {"c": {"d": 1}}}}, "{'a': {'b': {'c': {...}}}}"),
+        ("a\nb", r"'a\nb'"),
+        (torch.zeros(2, 2), "tensor([[0., 0.], [0., 0.]])"),
+    ],
+    ids=["text", "huge", "list", "nested", "lines", "tensor"],
+)
+def test_a_value_in_a_message_is_one_short_line(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_what_stands_for_more_than_can_be_written_is_cut_without_being_walked() -> None:
+    value: Any = ["x"]
+    for _ in range(60):
+        value = [value] * 10
+    assert len(shown(value)) == 100
+
+
+def test_as_many_names_as_wanted_are_near() -> None:
+    names = ["steps", "step", "stops"]
+    assert nearest("stepps", names) == "the nearest are steps, step, stops"
+    assert nearest("stepps", names, most=1) == "the nearest is steps"
+
+
+def test_memory_is_asked_for_in_bytes_and_refused_with_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plateau_interp.checks._memory", lambda: 1000)
+    check_memory(1000, "a thousand bytes")
+    with pytest.raises(ValueError, match=r"^not enough memory: n=9 would need 1,001 bytes; this machine has 1,000$"):
+        check_memory(1001, "n=9")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"learning_rate": "x"}, "learning_rate must be a number; got 'x'"),
+        ({"learning_rate": None}, "learning_rate must be a number; got None"),
+        ({"learning_rate": math.inf}, "learning_rate must be a positive number; got inf"),
+        ({"learning_rate": math.nan}, "learning_rate must be a positive number; got nan"),
+        ({"beta1": "x"}, "beta1 must be a number; got 'x'"),
+        ({"beta2": 1}, "beta2 must be from 0 to below 1; got 1"),
+        ({"eps": True}, "eps must be a number; got True"),
+        ({"eps": -1e-8}, "eps must be at least 0; got -1e-08"),
+    ],
+)
+def test_an_optimiser_refuses_what_is_no_number_in_our_words(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        recheck(Adam(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "changes", "message"),
+    [
+        (LearningRateSchedule(), {"warm_up": "x"}, "warm_up must be a whole number; got 'x'"),
+        (LearningRateSchedule(), {"cosine_until": 1.5}, "cosine_until must be a whole number; got 1.5"),
+        (Muon(), {"iterations": 1.5}, "iterations must be a whole number; got 1.5"),
+        (Muon(), {"precision": "half"}, "precision must be one of bfloat16, float32; got 'half'"),
+        (SGD(), {"momentum": "x"}, "momentum must be a number; got 'x'"),
+        (AdamW(), {"weight_decay": "x"}, "weight_decay must be a number; got 'x'"),
+    ],
+)
+def test_so_do_the_others(value: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        recheck(value, **changes)

@@ -4,8 +4,10 @@ import re
 import pytest
 import torch
 
-from plateau_interp.cli import options
-from plateau_interp.cli.options import UsageError, check_device, read_plugin, read_training, write_plugin
+from plateau_interp.cli import options, parsing
+from plateau_interp.cli.options import check_device, read_training
+from plateau_interp.cli.parsing import UsageError
+from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.hooks import BiasAttention, During, FixAttention, FreezeWeights, PatchAttention
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum
@@ -98,6 +100,20 @@ def test_values_are_lists_text_and_other_plugins():
 
 
 @pytest.mark.parametrize(
+    ("listed", "names"),
+    [
+        ("[blocks.0.hook_resid_post]", ("blocks.0.hook_resid_post",)),
+        ("[blocks.0.hook_mlp_out, blocks.1.hook_mlp_out]", ("blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out")),
+        ('["blocks.0.hook_mlp_out"]', ("blocks.0.hook_mlp_out",)),
+    ],
+)
+@pytest.mark.parametrize("rest", ["", ",every=2"])
+def test_names_within_a_list_need_no_quotes(listed, names, rest):
+    capture = read_plugin("hooks", f"capture:out=runs/x,names={listed}{rest}")
+    assert (capture.names, capture.out, capture.every) == (names, "runs/x", 2 if rest else 1)
+
+
+@pytest.mark.parametrize(
     ("kind", "value"),
     [
         ("optimizers", SGD(momentum=0.5)),
@@ -107,8 +123,8 @@ def test_values_are_lists_text_and_other_plugins():
     ],
 )
 def test_what_is_written_is_read_as_the_same(kind, value):
-    word = write_plugin(value)
-    assert write_plugin(read_plugin(kind, word)) == word
+    word = write_plugin(kind, value)
+    assert write_plugin(kind, read_plugin(kind, word)) == word
     assert repr(read_plugin(kind, word)) == repr(value)
 
 
@@ -116,10 +132,11 @@ def test_what_is_written_is_read_as_the_same(kind, value):
     ("word", "message"),
     [
         ("sgd:momentum", "'sgd:momentum': expected NAME or NAME:FIELD=VALUE,FIELD=VALUE,..."),
-        ("sgd:momentun=1", "sgd.momentun: unknown field; did you mean 'momentum'?"),
-        ("sgd:momentum=much", "sgd.momentum: "),
+        ("sgd:momentun=1", "sgd.momentun: unknown field; the nearest is momentum"),
+        ("sgd:momentum=much", "sgd.momentum: expected a number; got 'much'"),
+        ("sgd:momentum=1,momentum=2", "'sgd:momentum=1,momentum=2': momentum is given twice"),
         ("sgd:learning_rate=-1", "sgd: learning_rate must be a positive number; got -1"),
-        ("sgdd", "no optimizer is called 'sgdd': did you mean 'sgd'? see `plateau list optimizers`"),
+        ("sgdd", "no optimizer is called 'sgdd'; the nearest is sgd; see `plateau list optimizers`"),
     ],
 )
 def test_words_that_do_not_fit(word, message):
@@ -127,8 +144,7 @@ def test_words_that_do_not_fit(word, message):
         read_plugin("optimizers", word)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
+def test_mistakes_are_told_in_one_line(capsys):
     @dataclasses.dataclass
     class Words:
         """Some words."""
@@ -136,23 +152,41 @@ def test_tyro_s_boxes_become_one_line_in_both_styles(encoding, monkeypatch):
         size: int
         """How many of them there are, told at such length that the explanation takes more than a single line here."""
 
-    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", encoding == "utf-8")
     for words, line in [
-        ([], "Missing from words: --size INT; see `words --help`"),
+        ([], "--size INT is missing; see `words --help`"),
         (["--size", "much"], "--size: expected a whole number; got 'much'; see `words --help`"),
-        (["--size", "1", "--sizes", "2"], "Unrecognized options: --sizes, 2; did you mean --size?; see `words --help`"),
+        (["--size", "1", "--sizes", "2"], "there is no option --sizes; the nearest is --size; see `words --help`"),
+        (["--sizes", "2"], "there is no option --sizes; the nearest is --size; see `words --help`"),
+        (["--size", "1", "more", "of it"], "nothing is expected where 'more of it' stands; see `words --help`"),
+        (["--size"], "--size: a value is missing; see `words --help`"),
     ]:
         with pytest.raises(UsageError) as caught:
-            options.parse(Words, words, prog="words")
+            parsing.parse(Words, words, prog="words")
         assert str(caught.value) == line
+    assert capsys.readouterr() == ("", "")  # tyro draws no box beside it
+
+
+def test_a_mistake_that_only_a_later_tyro_knows_is_told_in_its_words(monkeypatch, capsys):
+    @dataclasses.dataclass
+    class Words:
+        size: int
+
+    monkeypatch.setattr(parsing, "_in_a_line", lambda mistake, known: None)
+    with pytest.raises(SystemExit) as stop:
+        parsing.parse(Words, [], prog="words")
+    assert stop.value.code == 2
+    assert "--size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("nonsense", "no task is called 'nonsense': see `plateau list tasks`"),
-        ("moving-window-summ", "no task is called 'moving-window-summ': did you mean 'moving-window-sum'?"),
-        ("copy:m=4", "copy.m: unknown field; known are n, high, scored"),
+        ("nonsense", "no task is called 'nonsense'; "),
+        (
+            "moving-window-summ",
+            "no task is called 'moving-window-summ'; the nearest is moving-window-sum; see `plateau list tasks`",
+        ),
+        ("copy:m=4", "copy.m: unknown field; there are n, high, scored"),
         ("moving-window-sum:k=40", "moving-window-sum: k must be between 1 and n=16; got 40"),
     ],
 )
@@ -163,5 +197,5 @@ def test_a_mistake_in_a_task_of_a_mixture_keeps_its_reason(before, word, message
 
 
 def test_other_mistakes_beside_tasks_are_told_as_ever():
-    with pytest.raises(UsageError, match=r"^Unrecognized options: --stepss"):
+    with pytest.raises(UsageError, match=r"^there is no option --stepss; the nearest is --steps; see"):
         read_training("mixture", ["--tasks", "histogram", "--out", "x", "--stepss", "3"])

@@ -18,10 +18,12 @@ from plateau_interp import hooks
 from plateau_interp.cli.main import main
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 PROJECT = Path(__file__).parent.parent
 SETUPTOOLS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]

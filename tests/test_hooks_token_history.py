@@ -21,8 +21,10 @@ from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from plateau_interp.hooks import AblateActivation, FixAttention, PatchActivation, PatchAttention
 from plateau_interp.hooks.sources import open_source
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
+from plateau_interp.training.settings import TrainingOptions
 
 MLP = "blocks.0.hook_mlp_out"
 

@@ -16,8 +16,10 @@ PACKAGE = PROJECT / "plateau_interp"
 NAME = "plateau_interp"
 # From the ground up: a layer may import those above it in this list. Every module stands in one layer.
 LAYERS = (
-    ("types", "files", "plugins", "shapes"),
-    ("checks", "codec", "metrics"),
+    ("checks", "files", "shapes"),
+    ("plugins",),
+    ("types",),
+    ("codec", "metrics"),
     ("models",),
     ("interventions",),
     ("decoding",),

@@ -1,12 +1,16 @@
 import re
+from importlib.metadata import EntryPoint
 
 import pytest
 
+from plateau_interp.cli.main import main
 from plateau_interp.codec import RecipeError
-from plateau_interp.plugins import PluginError, plugin, plugins, register
+from plateau_interp.interventions.attached import Intervention
+from plateau_interp.plugins import PluginError, plugin, plugin_kind, plugin_name, plugins, register
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import Adam
+from plateau_interp.types import OptimizerSpec, Task
 
 
 class Walk(MovingWindowSum):
@@ -37,9 +41,13 @@ def test_names_come_sorted():
     [
         (
             "moving-window-summ",
-            "no task is called 'moving-window-summ': did you mean 'moving-window-sum'? see `plateau list tasks`",
+            "no task is called 'moving-window-summ'; the nearest is moving-window-sum; see `plateau list tasks`",
         ),
-        ("zzz", "no task is called 'zzz': see `plateau list tasks`"),
+        (
+            "zzz",
+            "no task is called 'zzz'; there are concatenated-windows, copy, histogram, mixture and 10 more; "
+            "see `plateau list tasks`",
+        ),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(name, message):
@@ -66,3 +74,41 @@ def test_a_name_that_is_taken_is_refused():
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         register("tasks", Walk, name="copy")
     assert plugins("tasks")["copy"] is before
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nowhere_to_be_found:Task", "No module named 'nowhere_to_be_found'"),
+        ("plateau_interp.tasks:Nothing", "module 'plateau_interp.tasks' has no attribute 'Nothing'"),
+    ],
+)
+def test_a_plugin_whose_module_is_missing_is_named_with_it(value, reason, capsys):
+    plugins("tasks")["lost"] = EntryPoint("lost", value, "plateau_interp.tasks")
+    line = f"'lost' cannot be loaded from {value}: {reason}"
+    with pytest.raises(PluginError, match=f"^{re.escape(line)}$"):
+        plugin("tasks", "lost")
+    assert main(["train", "lost", "--out", "x"]) == 2
+    assert capsys.readouterr().err == f"plateau: {line}\n"
+    with pytest.raises(RecipeError, match=f"^{re.escape(f'task.name: {line}')}$"):
+        Recipe.from_dict({"task": {"name": "lost"}})
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_class_is_called_by_its_own_name_or_that_of_its_entry_point():
+    class Stroll(Walk):
+        """Has no name of its own."""
+
+    assert plugin_name("tasks", Walk) == "walk"
+    with pytest.raises(
+        PluginError, match=r"Stroll has no name of its own: give the class one, as in `name = \"\.\.\.\"`$"
+    ):
+        plugin_name("tasks", Stroll)
+    register("tasks", Stroll, name="stroll")
+    assert plugin_name("tasks", Stroll) == "stroll"
+
+
+def test_a_protocol_stands_for_its_plugins():
+    annotations = (Task, Intervention, OptimizerSpec, int, MovingWindowSum, Task | None)
+    assert [plugin_kind(annotation) for annotation in annotations] == ["tasks", "hooks", "optimizers", None, None, None]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
 
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.experiments import Experiment, Paper
@@ -18,7 +19,7 @@ from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
-from plateau_interp.runs.recipe import ModelOptions, Recipe
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam

@@ -8,6 +8,7 @@ from plateau_interp.analysis.observing import captured_at
 from plateau_interp.hooks import FixAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.from_checkpoints import (
     copies_within_halves,
@@ -15,10 +16,11 @@ from plateau_interp.reproductions.from_checkpoints import (
     probe_accuracies,
     segment_cosines,
 )
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ConcatenatedWindows, MovingWindowSum, Permutation, Repeat
 from plateau_interp.training.meter import FINAL_STATE
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import answer_rows
 from plateau_interp.views.panels import panel
 

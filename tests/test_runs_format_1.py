@@ -11,9 +11,11 @@ import torch
 
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, TransplantWeights
 from plateau_interp.models import ToyTransformer
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 KEPT = Path(__file__).parent / "data" / "run-format-1"
 RECIPE = Recipe(

@@ -25,11 +25,13 @@ from plateau_interp.hooks import (
     When,
 )
 from plateau_interp.interventions.capturing import Capture, Captured
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.optimizers import SGD
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import Batch
 
 RECIPE = Recipe(
@@ -96,7 +98,7 @@ def test_the_rows_are_those_of_a_run_without_folder(tmp_path: Path) -> None:
     ).to_dict("records")
 
 
-@pytest.mark.parametrize("optimizer", [None, SGD(learning_rate=0.1, momentum=0.9)])
+@pytest.mark.parametrize("optimizer", [RECIPE.optimizer, SGD(learning_rate=0.1, momentum=0.9)])
 @pytest.mark.parametrize("stop_after", [1, 10, 13, 24])
 def test_stopping_and_going_on_is_bit_exact(tmp_path: Path, stop_after: int, optimizer: Any) -> None:
     recipe = replace(RECIPE, training=replace(RECIPE.training, optimizer=optimizer))

@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
     cells: tuple[int | None, ...] = (31,)
     pairs: int = 105
     batch_size: int = 256
-    grad_clip: float | None = None
+    grad_clip: float = math.inf
 
 
 DEFAULTS = {

@@ -11,12 +11,14 @@ from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import AmplifySlowGradient, FixAttention, ScaleGradient, When
 from plateau_interp.models import toy_model
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum, PrefixSum
 from plateau_interp.training.batches import stream_generator, training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
+from plateau_interp.training.settings import MeasuringOptions
 from plateau_interp.types import Batch, answer_rows
 
 TASK = MovingWindowSum(n=5, p=7)

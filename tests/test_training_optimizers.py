@@ -9,12 +9,13 @@ import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
-from plateau_interp.cli.options import read_plugin
+from plateau_interp.cli.words import read_plugin
 from plateau_interp.codec import RecipeError
 from plateau_interp.hooks import FreezeWeights
 from plateau_interp.models import ToyTransformer, toy_model
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.batches import training_batch
@@ -22,6 +23,7 @@ from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.muon import orthogonalise
 from plateau_interp.training.optimizers import SGD, Adam, AdamW, LearningRateSchedule, Muon
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 TASK = MovingWindowSum(n=4, p=7)
 

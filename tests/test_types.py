@@ -91,7 +91,7 @@ def test_what_a_task_gets_for_free():
     assert task.optimal_attention(batch_of()) == [None, None]
     assert task.cosine_pairs().nonzero().tolist() == [[1, 0], [2, 0], [2, 1]]
     assert task.tokens_to_text(torch.tensor([1, 0, 9])) == ["1", "0", "9"]
-    assert task.defaults == Defaults(steps=400, n_layers=2, batch_size=256, learning_rate=1e-4, grad_clip=None)
+    assert task.defaults == Defaults(steps=400, n_layers=2, batch_size=256, learning_rate=1e-4, grad_clip=math.inf)
 
 
 def test_a_task_with_nothing_else_trains():

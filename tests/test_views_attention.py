@@ -16,10 +16,12 @@ from plateau_interp.hooks import BiasAttention, FixAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models import toy_model
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
+from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import answer_rows
 from plateau_interp.views import attention_view, page
 from plateau_interp.views.page import Page, bundle, script_json, side_by_side

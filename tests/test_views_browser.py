@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from plateau_interp.models import toy_model
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import page as views_page
 from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.page import bundle, document, side_by_side

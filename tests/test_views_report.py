@@ -12,9 +12,11 @@ import pytest
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
 from plateau_interp.models import ToyTransformer
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.report import write_report
 from plateau_interp.views.theme import DARK, LIGHT

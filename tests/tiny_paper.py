@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from plateau_interp.hooks import BiasAttention
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Ordered, Within
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.quantities import peak, steps_to
 from plateau_interp.reproductions.running import plan, train_setting
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import Adam
+from plateau_interp.training.settings import TrainingOptions
 
 TASK = MovingWindowSum(n=4, p=5)
 TRAINING = TrainingOptions(steps=6, batch_size=4, optimizer=Adam(learning_rate=1e-3))

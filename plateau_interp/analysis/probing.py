@@ -13,8 +13,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import check_fits, listed
+from plateau_interp.checks import listed
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.models.fitting import check_fits
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import HookedModel, Task, answer_rows
 

@@ -1,1 +1,5 @@
-"""The command `plateau`: `main` has the verbs, `options` reads the words, `listing` shows the plug-ins."""
+"""The command `plateau`: `main` runs one of the `verbs`, whose words `parsing` reads; `console` prints.
+
+`options` are those of a training, which follow from its task; `words` are plug-ins on a command line; `listing` shows
+the plug-ins there are.
+"""

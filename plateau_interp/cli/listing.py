@@ -5,6 +5,7 @@ A task is described from its default values and a small fixed sample; no model i
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, groupby
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Column, Table
 
-from plateau_interp.cli.options import headline
+from plateau_interp.cli.parsing import headline
 from plateau_interp.plugins import PluginKind, plugin, plugins
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # no clipping
     return repr(value) if dataclasses.is_dataclass(value) else value
 
 

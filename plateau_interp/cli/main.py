@@ -1,53 +1,20 @@
-"""The command `plateau`: each verb is a dataclass that tyro turns into a parser.
+"""The command `plateau`: reads a verb, runs it, and tells a mistake in one line.
 
-torch and TransformerLens take seconds to load, so imports stand inside the functions that need them: help and mistakes
-are answered at once. In Python use `plateau_interp.runs.run.Run`, which does the work.
+In Python use `plateau_interp.runs.run.Run`, which does the work.
 """
 
-import contextlib
-import dataclasses
-import json
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from inspect import getdoc
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from collections.abc import Sequence
 
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
-from rich.table import Table
-from tyro.conf import Positional, arg
-
-from plateau_interp.cli.options import (
-    Device,
-    Interventions,
-    Json,
-    Out,
-    UsageError,
-    check_device,
-    headline,
-    parse,
-    read_plugin,
-    read_training,
-)
-from plateau_interp.plugins import PluginKind, plugin
-
-if TYPE_CHECKING:
-    from plateau_interp.runs.recipe import Recipe
-    from plateau_interp.runs.run import Run
-    from plateau_interp.training.loop import Step
+from plateau_interp.cli.console import complain, print_text
+from plateau_interp.cli.parsing import headline
+from plateau_interp.cli.verbs import VERBS, read_verb
 
 __all__ = ["main"]
 
 MISTAKE, INTERRUPTED = 2, 130
-PLAIN_SECONDS = 5.0
-"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
 EXAMPLES = """For example:
   plateau train moving-window-sum --seed 0 --out runs/mws
@@ -57,281 +24,6 @@ EXAMPLES = """For example:
   plateau list tasks
 
 `plateau VERB --help` says more."""
-
-Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN ...]", help="Run folders.")]
-
-
-class Verb(Protocol):
-    """What a verb's dataclass can do once its fields are read."""
-
-    def run(self) -> None:
-        """Do the work; a mistake of the user's is a ValueError or OSError."""
-        ...
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train a model on a task, print where its plateau and drop are, and write a report.
-
-    The options depend on the task: `plateau train TASK --help` lists them, the task's own sizes first. In place of a
-    task's name a recipe file (.json, .yaml) may stand; options given with it override it.
-
-    For example:
-      plateau train moving-window-sum --seed 0 --out runs/mws
-      plateau train moving-window-sum --n 8 --d-model 64 --steps 200 --out runs/small
-      plateau train moving-window-sum --optimizer adamw:weight_decay=0.1 --out runs/adamw
-      plateau train runs/mws/recipe.json --seed 1 --out runs/mws-1
-    """
-
-    task: Annotated[Positional[str], arg(metavar="TASK", help="One of `plateau list tasks`, or a recipe file.")]
-    out: Out
-    device: Device = "cpu"
-    json: Json = False
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Go on from a step of a run, on the very batches it saw, with other interventions.
-
-    Without --hook the parent's stay; with none after it nothing acts.
-
-    For example:
-      plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
-      plateau fork runs/mws --at 100 --hook bias-attention:factor=10 ablate-heads:heads=[0] --out runs/both
-    """
-
-    parent: Annotated[Positional[Path], arg(metavar="RUN", help="The folder of the run to leave.")]
-    at: Annotated[int, arg(help="The step to leave it at.")]
-    out: Out
-    interventions: Interventions = None
-    steps: Annotated[int | None, arg(help="Train up to this step; by default as far as the parent.")] = None
-    device: Device = "cpu"
-    json: Json = False
-
-    def run(self) -> None:
-        """Train the fork."""
-        from plateau_interp.runs.run import Run
-
-        texts = self.interventions
-        parent = Run(self.parent)
-        kept = parent.recipe.interventions
-        interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
-        check_device(self.device)
-        fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
-        _finish(fork, device=self.device, as_json=self.json)
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Set the plateaus and drops of runs side by side, and their curves in one page; changes are from the first run.
-
-    For example:
-      plateau compare runs/mws runs/fixed
-      plateau compare runs/* --out reports/all --json
-    """
-
-    runs: Positional[Runs]
-    out: Annotated[
-        Path | None, arg(metavar="DIR", help="Where the page goes; by default into the first run's report folder.")
-    ] = None
-    json: Json = False
-
-    def run(self) -> None:
-        """Print one column a run, and the path of the page."""
-        from plateau_interp.analysis.plateaus import compare
-        from plateau_interp.runs.run import Run
-        from plateau_interp.views.report import write_report
-
-        _check_folder(self.out)
-        runs = [Run(path) for path in self.runs]
-        table = compare({str(run.path): run.summary for run in runs})
-        page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
-        if self.json:
-            _print_json({"runs": json.loads(table.to_json(orient="records")), "report": str(page)})
-            return
-        first, *others = table.to_dict(orient="records")
-        names = [str(name) for name in first if f"{name}_change" in first]
-        rows = [
-            [_in_words(name), _told(first, name, changed=False), *(_told(run, name) for run in others)]
-            for name in names
-        ]
-        _print_table(["", *table["run"]], rows)
-        _print(f"Report: {page}")
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write each run's report (again): RUN/report/index.html, one page that works offline, and pictures beside it.
-
-    For example:
-      plateau report runs/mws
-      plateau report runs/mws runs/fixed --out reports/fixing
-    """
-
-    runs: Positional[Runs]
-    out: Annotated[Path | None, arg(metavar="DIR", help="One report of all the runs together, in this folder.")] = None
-    json: Json = False
-
-    def run(self) -> None:
-        """Print each report's path."""
-        from plateau_interp.runs.run import Run
-        from plateau_interp.views.report import write_report
-
-        if not self.runs:
-            raise UsageError("which run? plateau report RUN [RUN ...]")
-        _check_folder(self.out)
-        runs = [Run(path) for path in self.runs]
-        reports = [str(write_report(run)) for run in runs] if self.out is None else [str(write_report(runs, self.out))]
-        if self.json:
-            _print_json(reports)
-        else:
-            _print("\n".join(reports))
-
-
-@dataclass(frozen=True)
-class Reproduce:
-    """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
-
-    Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
-    fails does not keep the others from being made; what failed is told at the end.
-
-    For example:
-      plateau reproduce loss-plateau --list
-      plateau reproduce loss-plateau fig2 fig3 fig5 --seeds 3
-      plateau reproduce loss-plateau --draw --publish .
-    """
-
-    paper: Annotated[Positional[str], arg(metavar="PAPER", help="One of `plateau list experiments`.")]
-    experiments: Annotated[
-        Positional[tuple[str, ...]], arg(metavar="[EXPERIMENT ...]", help="Which to run; by default all.")
-    ] = ()
-    seeds: Annotated[int | None, arg(help="Seeds a setting; by default as many as each experiment asks for.")] = None
-    out: Annotated[Path | None, arg(metavar="DIR", help="The folder of its runs, by default runs/PAPER.")] = None
-    publish: Annotated[
-        Path | None, arg(metavar="DIR", help="Where RESULTS.md and results/ go, by default with the runs.")
-    ] = None
-    list: Annotated[bool, arg(help="Show the experiments and what they would cost here, and run nothing.")] = False
-    draw: Annotated[bool, arg(help="Train nothing; write RESULTS.md from what is there.")] = False
-    device: Device = "cpu"
-    json: Json = False
-
-    def run(self) -> None:
-        """Train what is missing, then tell what came out."""
-        from plateau_interp.reproductions.costs import costs
-        from plateau_interp.reproductions.results import claims, publish
-        from plateau_interp.reproductions.running import plan, train_setting
-        from plateau_interp.runs.run import RunError
-
-        check_device(self.device)
-        _check_folder(self.out)
-        _check_folder(self.publish)
-        paper = plugin("experiments", self.paper)
-        chosen = paper.choose(self.experiments)
-        runs = Path("runs", paper.name) if self.out is None else self.out
-        if self.list:
-            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=_watched_timing))
-            return
-        failed = []
-        todo = plan(chosen, n_seeds=self.seeds)
-        for number, (setting, seed) in enumerate(todo, start=1):
-            name = f"{number}/{len(todo)} {setting.name} seed {seed}"
-            try:
-                if self.draw:
-                    setting.check(runs, seed)
-                else:
-                    train_setting(
-                        setting, seed, runs, device=self.device, showing=partial(_showing_progress, name=name)
-                    )
-            except RunError as error:
-                failed.append(f"{setting.name} seed {seed}: {error}")
-        out = runs if self.publish is None else self.publish
-        page = publish(paper, runs, out)
-        found = claims(paper, chosen, out)
-        if self.json:
-            _print_json({"results": str(page), "claims": found})
-        else:
-            _print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
-            _print(f"Results: {page}")
-        if failed:
-            raise RunError(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
-
-    def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
-        if self.json:
-            _print_json(costs)
-            return
-        rows = [
-            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", _duration(cost["seconds"])]
-            for cost in costs
-        ]
-        _print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
-        if others := sorted({folder for cost in costs for folder in cost["others"]}):
-            _complain(f"of other recipes than now, to be moved (or use another --out): {', '.join(others)}")
-
-
-@dataclass(frozen=True)
-class List:
-    """List the plug-ins that can be named on the command line and in recipes, whichever package they come from.
-
-    Of tasks also the alphabet, the lengths, the closed-form losses, the default model and an example.
-
-    For example:
-      plateau list tasks
-      plateau list optimizers --json
-    """
-
-    kind: Positional[PluginKind]
-    json: Json = False
-
-    def run(self) -> None:
-        """Print what `plateau_interp.cli.listing` finds."""
-        from plateau_interp.cli.listing import listed, tables
-
-        rows = listed(self.kind)
-        if self.json:
-            _print_json(rows)
-        elif rows:
-            for table in tables(self.kind, rows):
-                _print_rich(table)
-        else:
-            _complain(f"no installed package has {self.kind}")
-
-
-@dataclass(frozen=True)
-class Check:
-    """Check that the checkpoints, table and recipe of runs are what was written, and name each file that is not.
-
-    For example:
-      plateau check runs/mws
-      plateau check runs/* --json
-    """
-
-    runs: Positional[Runs]
-    json: Json = False
-
-    def run(self) -> None:
-        """Print a line a run and a line a fault; any fault is a mistake."""
-        from plateau_interp.runs.checking import check_run
-
-        if not self.runs:
-            raise UsageError("which run? plateau check RUN [RUN ...]")
-        checked = [check_run(path) for path in self.runs]
-        if self.json:
-            _print_json([one.to_dict() for one in checked])
-        else:
-            _print("\n".join(line for one in checked for line in one.lines()))
-        if faulty := [one for one in checked if one.faults]:
-            raise UsageError(f"{len(faulty)} of {len(checked)} runs are damaged")
-
-
-VERBS: dict[str, type[Any]] = {
-    "train": Train,
-    "fork": Fork,
-    "compare": Compare,
-    "report": Report,
-    "reproduce": Reproduce,
-    "list": List,
-    "check": Check,
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -346,18 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] in (["-h"], ["--help"]):
-            _print(_help())
-        elif words[:1] == ["train"] and words[1:] and not words[1].startswith("-"):
-            recipe, options = read_training(words[1], words[2:])
-            from plateau_interp.runs.run import Run
-
-            _finish(Run.create(options.out, recipe), device=options.device, as_json=options.json)
+            print_text(_help())
         else:
-            _read_verb(words).run()
+            read_verb(words).run()
         sys.stdout.flush()  # here, where a reader that has gone is understood
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: plateau {shlex.join(words)}" if interrupt.args else ""
-        _complain(f"stopped {interrupt}".rstrip() + again)
+        complain(f"stopped {interrupt}".rstrip() + again)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`plateau list tasks | head -1`): say nothing, at exit neither.
@@ -365,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError, RuntimeError) as error:
         if sys.flags.dev_mode or (isinstance(error, RuntimeError) and "memory" not in str(error)):
             raise
-        _complain(" ".join(_reason(error).split()))
+        complain(" ".join(_reason(error).split()))
         return MISTAKE
     return 0
 
@@ -378,127 +65,11 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read_verb(words: list[str]) -> Verb:
-    verb = words[0] if words else ""
-    if verb not in VERBS:
-        found = f"no verb is called {verb!r}" if verb else "no verb was given"
-        raise UsageError(f"{found}: it is one of {', '.join(VERBS)}; see `plateau --help`")
-    if verb == "train" and not {"-h", "--help"} & {*words}:
-        raise UsageError("the task comes first: plateau train TASK [options]; see `plateau list tasks`")
-    return cast(Verb, parse(VERBS[verb], words[1:], prog=f"plateau {verb}", description=getdoc(VERBS[verb])))
-
-
 def _help() -> str:
     verbs = "\n".join(f"  {name:<9} {headline(kind)}" for name, kind in VERBS.items())
     return (
         f"usage: plateau VERB [options]\n\nWatch, and change, how Transformers learn.\n\nverbs:\n{verbs}\n\n{EXAMPLES}"
     )
-
-
-def _finish(run: "Run", *, device: str, as_json: bool) -> None:
-    """Train what is left of a run, then tell what came out: summary, report."""
-    from plateau_interp.views.report import write_report
-
-    with _showing_progress(run) as show:
-        for step in run.train(device=device):
-            show(step)
-    report = write_report(run)
-    if as_json:
-        summary = dataclasses.asdict(run.summary)
-        _print_json({"run": str(run.path), "steps": run.step, "summary": summary, "report": str(report)})
-        return
-    _print_table([str(run.path), run.task.name], run.summary.rows())
-    _print(f"Report: {report}")
-
-
-@contextlib.contextmanager
-def _showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callable[["Step"], None]]:
-    """A bar on stderr with loss, accuracy and time left; a line every few seconds where stderr is no terminal."""
-    console = Console(stderr=True)
-    accuracy = "-"
-    last_line = begin = time.monotonic()
-    start, total = run.step, run.recipe.steps
-    reached = start
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-    bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
-    line = bar.add_task(name or run.task.name, total=total, completed=start, told="")
-
-    def show(step: "Step") -> None:
-        nonlocal accuracy, last_line, reached
-        reached = step.step + 1
-        if "accuracy" in step.metrics:
-            accuracy = f"{step.metrics['accuracy']:.3f}"
-        told = f"loss {step.loss:.4f}  accuracy {accuracy}"
-        bar.update(line, completed=reached, told=told)
-        now = time.monotonic()
-        if not console.is_terminal and (now - last_line >= PLAIN_SECONDS or reached == total):
-            left = (now - begin) / (reached - start) * (total - reached)
-            _complain(f"step {reached}/{total}  {told}  {left:.0f} s left")
-            last_line = now
-
-    try:
-        with bar:
-            yield show
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"at step {reached}; the steps since checkpoint {run.step} will be made again"
-        ) from None
-
-
-def _watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
-    """The recipes one by one, with a line on stderr that says what takes so long, and a bar on a terminal."""
-    _complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
-    console = Console(stderr=True)
-    yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-
-
-def _check_folder(path: Path | None) -> None:
-    """Refuse a file where a folder is to be, before any work is done."""
-    if path is not None and path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; a folder is needed")
-
-
-def _in_words(column: str) -> str:
-    """A column's name for people: ``steps_to_50`` is ``steps to 50 %``."""
-    return column.replace("_", " ") + (" %" if column.startswith(("steps_to_", "samples_to_")) else "")
-
-
-def _told(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
-    """A number of a run, and its change: steps and samples in full, others to four digits after the point."""
-    value, change = run[name], run[f"{name}_change"]
-    is_count = name not in ("plateau_level", "peak_cosine", "peak_repetition")
-    if value != value:
-        return {"plateau": "none", "peak": "not measured"}.get(name.partition("_")[0], "not reached")
-    form = ",.0f" if is_count else ".4f"
-    return f"{value:{form}}" if not changed or change != change else f"{value:{form}} ({change:+{form}})"
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _print_json(data: Any) -> None:
-    _print(json.dumps(data, indent=2))
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*columns, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    _print_rich(table)
-
-
-def _print_rich(table: Table) -> None:
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"plateau: {text}\n")
 
 
 if __name__ == "__main__":

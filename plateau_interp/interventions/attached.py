@@ -14,6 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from plateau_interp.checks import listed
+from plateau_interp.plugins import protocol_of
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@protocol_of("hooks")
 @runtime_checkable
 class Intervention(Protocol):
     """A small immutable value that edits activations, parameters or gradients at named places."""

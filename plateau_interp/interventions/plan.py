@@ -78,7 +78,10 @@ class Plan:
         Raises:
             RecipeError: naming the field that holds a tensor, function or model.
         """
-        return [encode(intervention, path=f"interventions[{i}]") for i, intervention in enumerate(self.interventions)]
+        return [
+            encode("hooks", intervention, path=f"interventions[{i}]")
+            for i, intervention in enumerate(self.interventions)
+        ]
 
     @staticmethod
     def from_data(data: Sequence[Any]) -> "Plan":

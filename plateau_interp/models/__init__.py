@@ -1,6 +1,7 @@
 """Models to study, all HookedTransformers; the only folder that names TransformerLens's model classes.
 
-`toy` builds the paper's toy Transformers, `linear_attention` is their attention without softmax.
+`toy` builds the paper's toy Transformers from their `settings`, `linear_attention` is their attention without softmax,
+`fitting` checks that model, task and memory fit together.
 """
 
 import warnings

@@ -8,7 +8,7 @@ unembedding, tanh-GELU, and attention without softmax. Everything a TransformerL
 
 import math
 import warnings
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.components import Embed, LayerNorm, TransformerBlock
 
+from plateau_interp.models.fitting import check_model_size, check_task
 from plateau_interp.models.linear_attention import LinearAttention
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.types import AttentionKind, Task
 
 __all__ = ["ToyTransformer", "toy_model"]
@@ -149,7 +151,8 @@ def toy_model(
         The model, in training mode, mapping tokens ``[batch, query]`` to logits ``[batch, query, d_vocab]``.
 
     Raises:
-        ValueError: for a size that cannot be; the message names the argument.
+        ValueError: for a size that cannot be, or a model that needs more memory than there is; the message names the
+            argument.
 
     Source: arXiv 2506.13688, authors' code (minGPT initialisation).
 
@@ -159,28 +162,18 @@ def toy_model(
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)
         807936
     """
-    defaults = task.defaults
-    attention = defaults.attention if attention is None else attention
-    if attention not in get_args(AttentionKind):
-        raise ValueError(f"attention must be one of {', '.join(get_args(AttentionKind))}; got {attention!r}")
-    n_layers = defaults.n_layers if n_layers is None else n_layers
-    n_heads = defaults.n_heads if n_heads is None else n_heads
-    d_model = defaults.d_model if d_model is None else d_model
-    d_mlp = 4 * d_model if d_mlp is None else d_mlp
+    check_task(task)
+    settings = ModelOptions(attention, n_layers, n_heads, d_model, d_mlp).resolved(task)
     n_ctx = task.n_pos if n_ctx is None else n_ctx
-    for name, size in {"n_layers": n_layers, "n_heads": n_heads, "d_model": d_model, "d_mlp": d_mlp}.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}")
-    if d_model % n_heads:
-        raise ValueError(f"n_heads must divide d_model; got n_heads={n_heads} and d_model={d_model}")
     if n_ctx < task.n_pos - 1:
         raise ValueError(f"n_ctx must be at least {task.n_pos - 1}, the task's input length; got {n_ctx}")
+    check_model_size(task, settings, n_ctx=n_ctx)
     cfg = HookedTransformerConfig(
-        n_layers=n_layers,
-        n_heads=n_heads,
-        d_model=d_model,
-        d_head=d_model // n_heads,
-        d_mlp=d_mlp,
+        n_layers=settings.n_layers,
+        n_heads=settings.n_heads,
+        d_model=settings.d_model,
+        d_head=settings.d_model // settings.n_heads,
+        d_mlp=settings.mlp_width,
         n_ctx=n_ctx,
         d_vocab=task.d_vocab,
         act_fn="gelu_pytorch_tanh",
@@ -189,7 +182,7 @@ def toy_model(
         dtype=dtype,
         device=str(device),
     )
-    model = ToyTransformer(cfg, task=task, attention=attention)
+    model = ToyTransformer(cfg, task=task, attention=settings.attention)
     _initialise_(model, seed=seed)
     return torch.nn.Module.to(model, device)
 

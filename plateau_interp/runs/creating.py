@@ -1,21 +1,16 @@
 """Make a run folder, or find out that it is there; refuse, before anything is written, what cannot be a run."""
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from plateau_interp.files import write_atomically
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.runs.captures import captures, check_unused
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.training.batches import training_batch
 
-__all__ = ["check_buildable", "create", "takes"]
+__all__ = ["create", "takes"]
 
 
 def create(path: Path, recipe: Recipe) -> RunFolder:
@@ -23,12 +18,12 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
 
     Raises:
         RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
-        ValueError: as from `check_buildable`. Nothing is written then either.
+        ValueError: as from `Recipe.rehearse`. Nothing is written then either.
     """
     # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
     recipe = Recipe.from_json(recipe.to_json())
     if takes(path, recipe):
-        check_buildable(recipe)
+        recipe.rehearse()
         if recipe.fork_of is None and not (path / RECIPE).exists():
             check_unused(captures(recipe))
         ours = not_there([path / RECIPE, path / LOCK, path])
@@ -58,21 +53,6 @@ def takes(path: Path, recipe: Recipe) -> bool:
     if recipe.steps < there.steps or not _differ_in_steps_alone(there, recipe):
         raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
     return True
-
-
-def check_buildable(recipe: Recipe) -> None:
-    """Attach the interventions, and watch a small forward, so that what cannot be is refused before there is a folder.
-
-    Raises:
-        ValueError: for sizes, hook points, heads and the like that cannot be.
-    """
-    model = recipe.build_model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
-        with intervening(model, *recipe.interventions):
-            pass
-    with recipe.build_meter().watching(model), torch.no_grad():
-        model(training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=1).inputs)
 
 
 def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:

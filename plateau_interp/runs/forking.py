@@ -14,7 +14,7 @@ from plateau_interp.interventions.attaching import InterventionWarning, attachin
 from plateau_interp.interventions.clock import advance
 from plateau_interp.runs.captures import captures_in, check_captures, recorded
 from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, weights_of
-from plateau_interp.runs.creating import check_buildable, create, takes
+from plateau_interp.runs.creating import create, takes
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import (
@@ -88,7 +88,7 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
             return fork
     rows = [row for row in parent.rows() if row["step"] < at]
     _check_nothing_lost(out / METRICS, text_of(rows))
-    check_buildable(recipe)
+    recipe.rehearse()
     state = handed_on(state_at(parent, at, device=device), parent.recipe, recipe, device=device)
     ours = not_there(_written_by_forking(out, at))
     fork = create(out, recipe)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from plateau_interp.codec import encode
-from plateau_interp.runs.recipe import Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.training.settings import TrainingSettings
 
 __all__ = ["digest", "recipe_digest"]
 
@@ -38,7 +38,7 @@ def recipe_digest(recipe: Recipe) -> str:
         >>> from dataclasses import replace
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> recipe = Recipe(MovingWindowSum())
-        >>> recipe_digest(recipe) == recipe_digest(replace(recipe, training=TrainingOptions(steps=800)))
+        >>> recipe_digest(recipe) == recipe_digest(replace(recipe, training=replace(recipe.training, steps=800)))
         True
         >>> recipe_digest(recipe) == recipe_digest(replace(recipe, seed=1))
         False
@@ -49,7 +49,7 @@ def recipe_digest(recipe: Recipe) -> str:
 def _essence(value: Any, field: str = "") -> Any:
     """Plain data of what makes a value that value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        name = encode(value).get("name")
+        name = getattr(type(value), "name", None)  # plug-ins carry one; options, such as a training's, have none
         essence = {item.name: _essence(getattr(value, item.name), item.name) for item in _told(value)}
         return {"name": name, **essence}
     if isinstance(value, tuple | list):
@@ -66,13 +66,13 @@ def _told(value: Any) -> list["dataclasses.Field[Any]"]:
         for item in dataclasses.fields(value)
         if item.init
         and not _at_default(item, getattr(value, item.name))
-        and not (isinstance(value, TrainingOptions) and item.name == "steps")
+        and not (isinstance(value, TrainingSettings) and item.name == "steps")
     ]
 
 
 def _at_default(item: "dataclasses.Field[Any]", value: Any) -> bool:
     if item.default is not dataclasses.MISSING:
-        return bool(encode(item.default) == encode(value))
+        return bool(_essence(item.default) == _essence(value))
     if item.default_factory is not dataclasses.MISSING:
-        return bool(encode(item.default_factory()) == encode(value))
+        return bool(_essence(item.default_factory()) == _essence(value))
     return False

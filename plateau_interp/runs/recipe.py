@@ -4,89 +4,33 @@ A recipe is written as JSON (or YAML) and read back with every field checked. Ta
 appear under their entry-point names, so a third-party package's plug-ins work in recipes like ours do.
 """
 
-import dataclasses
 import json
+import math
 import re
+import warnings
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import torch
 import yaml
 
-from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_dict
+from plateau_interp.checks import check_whole, shown
+from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.models.fitting import check_batch_size, check_task
+from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.toy import ToyTransformer, toy_model
 from plateau_interp.runs.formats import RECIPE_FORMAT
+from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter
-from plateau_interp.training.optimizers import Adam, LearningRateSchedule
-from plateau_interp.types import AttentionKind, OptimizerSpec, Task
+from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
+from plateau_interp.types import OptimizerSpec, Task
 
-__all__ = [
-    "Fork",
-    "MeasuringOptions",
-    "ModelOptions",
-    "Recipe",
-    "TrainingOptions",
-]
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """The arguments of `toy_model`; None means its default for the task.
-
-    Args:
-        attention: without softmax (the paper's) or with.
-        n_layers: blocks.
-        n_heads: attention heads a layer.
-        d_model: width of the residual stream.
-        d_mlp: width of the MLP, by default 4 d_model.
-        dtype: of parameters and activations.
-    """
-
-    attention: AttentionKind | None = None
-    n_layers: int | None = None
-    n_heads: int | None = None
-    d_model: int | None = None
-    d_mlp: int | None = None
-    dtype: Literal["float32", "float64"] = "float32"
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train; None means the task's default.
-
-    Args:
-        steps: updates to make.
-        batch_size: sequences a step, fresh ones or the next of an epoch.
-        optimizer: one of `plateau list optimizers`, with its fields.
-        grad_clip: largest norm of the whole gradient, None for no clipping.
-        schedule: of the learning rate; constant unless it says otherwise.
-    """
-
-    steps: int | None = None
-    batch_size: int | None = None
-    optimizer: OptimizerSpec | None = None
-    grad_clip: float | None = None
-    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
-
-
-@dataclass(frozen=True)
-class MeasuringOptions:
-    """What the meter does; None means the task's default.
-
-    Args:
-        every: steps from one measurement to the next.
-        n_sequences: sequences to decode for accuracy and repetition.
-        cosine_at: hook points at which to measure collapse, beside the final hidden states.
-    """
-
-    every: int | None = None
-    n_sequences: int = 64
-    cosine_at: tuple[str, ...] = ()
+__all__ = ["Fork", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -97,11 +41,12 @@ class Fork:
     step: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Recipe:
     """All that a run depends on, apart from the machine.
 
-    What a task has defaults for is filled in on construction, so a recipe says everything it does.
+    What is left to the task is filled in on construction, so a recipe says everything it does: it is made from
+    `ModelOptions`, `TrainingOptions` and `MeasuringOptions`, and has settings, in which nothing is left open.
 
     Args:
         task: what to learn.
@@ -114,7 +59,7 @@ class Recipe:
         fork_of: for a run that goes on from another's step; `plateau_interp.runs.run.Run.fork` fills it in.
 
     Raises:
-        RecipeError: for a number that cannot be.
+        RecipeError: for a task that is none, and for a number that cannot be.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -123,71 +68,63 @@ class Recipe:
     """
 
     task: Task
-    model: ModelOptions = field(default_factory=ModelOptions)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    interventions: tuple[Intervention, ...] = ()
-    measuring: MeasuringOptions = field(default_factory=MeasuringOptions)
-    checkpoint_every: int = 20
-    seed: int = 0
-    fork_of: Fork | None = None
+    model: ModelSettings
+    training: TrainingSettings
+    interventions: tuple[Intervention, ...]
+    measuring: MeasuringSettings
+    checkpoint_every: int
+    seed: int
+    fork_of: Fork | None
 
-    def __post_init__(self) -> None:
-        defaults = self.task.defaults
-        filled = {
-            "model": _fill(
-                self.model,
-                attention=defaults.attention,
-                n_layers=defaults.n_layers,
-                n_heads=defaults.n_heads,
-                d_model=defaults.d_model,
-            ),
-            "training": _fill(
-                self.training,
-                steps=defaults.steps,
-                batch_size=defaults.batch_size,
-                optimizer=Adam(defaults.learning_rate) if defaults.optimizer is None else defaults.optimizer,
-                grad_clip=defaults.grad_clip,
-            ),
-            "measuring": _fill(self.measuring, every=defaults.measure_every),
-        }
-        for name, options in filled.items():
-            object.__setattr__(self, name, options)
-        for name, number in {
-            "training.steps": self.steps,
-            "training.batch_size": self.batch_size,
-            "measuring.every": self.measure_every,
-            "measuring.n_sequences": self.measuring.n_sequences,
-            "checkpoint_every": self.checkpoint_every,
-        }.items():
-            if number < 1:
-                raise RecipeError(f"{name} must be at least 1; got {number}")
-        if self.training.grad_clip is not None and not self.training.grad_clip > 0:
-            raise RecipeError(f"training.grad_clip must be positive; got {self.training.grad_clip}")
-        if not 0 <= self.seed < 2**63:
-            raise RecipeError(f"seed must be from 0 to 2**63 - 1; got {self.seed}")
+    def __init__(
+        self,
+        task: Task,
+        model: ModelOptions | ModelSettings = ModelOptions(),  # noqa: B008  # immutable
+        training: TrainingOptions | TrainingSettings = TrainingOptions(),  # noqa: B008
+        interventions: tuple[Intervention, ...] = (),
+        measuring: MeasuringOptions | MeasuringSettings = MeasuringOptions(),  # noqa: B008
+        checkpoint_every: int = 20,
+        seed: int = 0,
+        fork_of: Fork | None = None,
+    ) -> None:
+        try:
+            check_task(task)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        own = {"task": task, "interventions": interventions, "checkpoint_every": checkpoint_every, "seed": seed}
+        for name, value in {**own, "fork_of": fork_of}.items():
+            object.__setattr__(self, name, value)
+        for name, options in {"model": model, "training": training, "measuring": measuring}.items():
+            try:
+                object.__setattr__(self, name, options.resolved(task))
+            except ValueError as error:
+                raise RecipeError(f"{name}.{error}") from None
+        try:
+            check_whole(self, "checkpoint_every", least=1)
+            check_whole(self, "seed")
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        if self.seed >= 2**63:
+            raise RecipeError(f"seed must be from 0 to 2**63 - 1; got {shown(self.seed)}")
 
     @property
     def steps(self) -> int:
-        """Training steps, never None."""
-        assert self.training.steps is not None
+        """Training steps."""
         return self.training.steps
 
     @property
     def batch_size(self) -> int:
-        """Sequences a step, never None."""
-        assert self.training.batch_size is not None
+        """Sequences a step."""
         return self.training.batch_size
 
     @property
     def measure_every(self) -> int:
-        """Steps from one measurement to the next, never None."""
-        assert self.measuring.every is not None
+        """Steps from one measurement to the next."""
         return self.measuring.every
 
     @property
     def optimizer(self) -> OptimizerSpec:
-        """The optimiser's plain data, never None."""
-        assert self.training.optimizer is not None
+        """The optimiser's plain data."""
         return self.training.optimizer
 
     def build_model(self, *, device: str | torch.device = "cpu") -> ToyTransformer:
@@ -208,18 +145,48 @@ class Recipe:
     def build_meter(self) -> Meter:
         """The meter of the run."""
         options = self.measuring
-        return Meter(self.task, every=self.measure_every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
+        return Meter(self.task, every=options.every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
+
+    def rehearse(self) -> None:
+        """Build everything once, in small, so that what cannot be trained is refused before anything is written.
+
+        Raises:
+            ValueError: for sizes, hook points, heads and the like that cannot be, for what needs more memory than
+                there is, and where nothing would be trained at the first step.
+        """
+        batch = training_batch(self.task, seed=self.seed, step=0, batch_size=1)  # lists a finite task's sequences
+        model = self.build_model()
+        check_batch_size(self.task, self.batch_size, name="batch_size", model=model)
+        check_batch_size(self.task, self.measuring.n_sequences, name="n_sequences")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
+            # No forward in here: a `Capture` would write it down.
+            with intervening(model, *self.interventions):
+                frozen = not any(parameter.requires_grad for parameter in model.parameters())
+        if frozen:
+            raise ValueError("nothing is trained at step 0: the interventions freeze every parameter")
+        with self.build_meter().watching(model), torch.no_grad():
+            model(batch.inputs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""
-        return {"format": RECIPE_FORMAT, **encode_fields(self)}
+        return {"format": RECIPE_FORMAT, **self._fields()}
+
+    def _fields(self) -> dict[str, Any]:
+        data = encode_fields(self)
+        if self.training.grad_clip == self.task.defaults.grad_clip == math.inf:
+            # JSON has no infinity, and None reads back as it; recipes of such tasks always said so.
+            data["training"]["grad_clip"] = None
+        if self.fork_of is not None:
+            data["fork_of"]["parent"] = self.fork_of.parent._fields()
+        return data
 
     def to_json(self) -> str:
         """Indented JSON, the same text for equal recipes."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> "Recipe":
+    def from_dict(data: Mapping[Any, Any]) -> "Recipe":
         """Read what `to_dict` wrote, or a person did; fields with defaults may be missing.
 
         Raises:
@@ -228,40 +195,64 @@ class Recipe:
         data = dict(data)
         version = data.pop("format", RECIPE_FORMAT)
         if version != RECIPE_FORMAT:
-            raise RecipeError(f"format: this version reads recipes of format {RECIPE_FORMAT}; got {version!r}")
-        return decode_fields(Recipe, data, path="")
+            raise RecipeError(f"format: this version reads recipes of format {RECIPE_FORMAT}; got {shown(version)}")
+        try:
+            return decode_fields(Recipe, data, path="")
+        except RecursionError:
+            raise RecipeError(TOO_DEEP) from None
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
         """Read JSON text; see `from_dict`."""
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
+            data = json.loads(text, object_pairs_hook=_once_each)
+        except RecursionError:
+            raise RecipeError(TOO_DEEP) from None
+        except RecipeError:
+            raise
+        except ValueError as error:
             raise RecipeError(f"not valid JSON: {error}") from None
-        return Recipe.from_dict(expect_dict(data, path=""))
+        return Recipe.from_dict(expect_fields(data, path=""))
 
     @staticmethod
     def read(path: str | Path) -> "Recipe":
         """Read a recipe from a ``.json``, ``.yaml`` or ``.yml`` file; see `from_dict`."""
         path = Path(path)
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
         if path.suffix not in (".yaml", ".yml"):
             return Recipe.from_json(text)
         try:
             data = yaml.load(text, Loader=_YamlLoader)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"not valid YAML: {error}") from None
-        return Recipe.from_dict(expect_dict(data, path=""))
+        except RecursionError:
+            raise RecipeError(TOO_DEEP) from None
+        except RecipeError:
+            raise
+        except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+            raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        return Recipe.from_dict(expect_fields(data, path=""))
 
 
-def _fill(options: T, **defaults: Any) -> T:
-    """Options with a default for each field that is None."""
-    unset = {name: value for name, value in defaults.items() if getattr(options, name) is None}
-    return dataclasses.replace(options, **unset)  # type: ignore[type-var]  # a dataclass, as all options are
+TOO_DEEP = "recipe: nested too deeply"
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object; Python would forget all but the last of those that have one name."""
+    twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+    if twice:
+        raise RecipeError(f"the field {shown(twice[0])} is given twice")
+    return dict(pairs)
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``)."""
+    """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``); no field twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _once_each(names)  # before what ``<<`` brings in, which a field may replace
+        return super().construct_mapping(node, deep=deep)
 
 
 _YamlLoader.add_implicit_resolver(

@@ -1,10 +1,11 @@
 """Training in memory: `loop` yields a record a step, `batches` says which sequences it sees, `meter` what is measured.
 
-`optimizers` has the optimisers and learning-rate schedules as plain data, `muon` the one that PyTorch lacks.
+`settings` says how, with the task's defaults filled in; `optimizers` has the optimisers and learning-rate schedules as
+plain data, `muon` the one that PyTorch lacks.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["batches", "loop", "meter", "muon", "optimizers"]
+    __name__, submodules=["batches", "loop", "meter", "muon", "optimizers", "settings"]
 )

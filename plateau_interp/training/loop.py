@@ -5,6 +5,7 @@ which is what makes resuming and forking bit-exact; so can that of a finite task
 runs on disk use `plateau_interp.runs.run`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.checks import check_fits
+from plateau_interp.checks import shown
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
+from plateau_interp.models.fitting import check_batch_size, check_fits, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
-from plateau_interp.training.optimizers import Adam, LearningRateSchedule
+from plateau_interp.training.optimizers import LearningRateSchedule
+from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import HookedModel, OptimizerSpec, Task, is_finite
 
 __all__ = ["LatestMetrics", "Step", "train"]
@@ -63,8 +66,8 @@ def train(
     model: HookedModel,
     task: Task,
     *,
-    steps: int,
-    batch_size: int = 256,
+    steps: int | None = None,
+    batch_size: int | None = None,
     optimizer: OptimizerSpec | torch.optim.Optimizer | None = None,
     seed: int = 0,
     interventions: tuple[Intervention, ...] = (),
@@ -79,20 +82,25 @@ def train(
     Between two records the caller may do anything: enter or leave `intervening`, save, stop. Measuring draws from a
     random stream of its own and never changes the run.
 
+    What is left open is as the task has it in `Task.defaults`, as in a recipe and on the command line: ``train(model,
+    task)`` is the training of ``plateau train TASK``.
+
     Args:
         model: changed in place; any HookedTransformer over the task's vocabulary.
         task: where the sequences and the loss come from.
-        steps: train up to this step: ``steps - start`` records come.
-        batch_size: sequences a step. A finite task is gone through in epochs, each in an order of its own, and the last
-            batch of an epoch is what is left; from the training set's size on, every batch is the whole set.
+        steps: train up to this step: ``steps - start`` records come; by default the task's.
+        batch_size: sequences a step, by default the task's. A finite task is gone through in epochs, each in an order
+            of its own, and the last batch of an epoch is what is left; from the training set's size on, every batch is
+            the whole set.
         optimizer: plain data such as `Adam`, built here; or a live PyTorch optimiser over the model's parameters, to
-            go on with its state. By default ``Adam()``, learning rate 1e-4.
+            go on with its state. By default the task's, which is Adam for most.
         seed: of the batches; the batch of step t depends on the seed and t alone.
         interventions: attached, in this order, while the generator runs.
         meter: what to measure; None measures nothing.
         start: the step to go on from; the model must be the one of that step.
         latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
-        grad_clip: largest norm of the gradient of all that the optimiser has, None for no clipping.
+        grad_clip: largest norm of the gradient of all that the optimiser has; ``math.inf`` for no clipping, None for
+            the task's.
         schedule: of the learning rate; None keeps it constant. With one, measured steps have the metric
             ``learning_rate``: that of their update, of the optimiser's first parameter group.
 
@@ -101,7 +109,7 @@ def train(
 
     Raises:
         ValueError: at the first ``next``, for a number that cannot be, a meter of another task or a model too small for
-            it; at a step where every parameter is frozen.
+            it, or sizes that need more memory than there is; at a step where every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -110,24 +118,26 @@ def train(
         >>> [round(step.loss, 1) for step in train(toy_model(task, d_model=32), task, steps=2)]
         [2.9, 2.9]
     """
+    check_task(task)
+    live = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
+    plain = optimizer if isinstance(optimizer, OptimizerSpec) else None
+    if optimizer is not None and live is None and plain is None:
+        raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {shown(optimizer)}")
+    schedule = LearningRateSchedule() if schedule is None else schedule
+    settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
+    steps = settings.steps if steps is None else steps  # may be 0: a fork's parent is trained up to where it leaves
+    batch_size = settings.batch_size
     if not 0 <= start <= steps:
         raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-    if grad_clip is not None and not grad_clip > 0:
-        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
     if meter is not None and meter.task != task:
         raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
     check_fits(model, task)
-    if optimizer is None:
-        optimizer = Adam()
-    elif not isinstance(optimizer, torch.optim.Optimizer) and not hasattr(optimizer, "build"):
-        raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {optimizer!r}")
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = optimizer.build(model.named_parameters())
+    check_batch_size(task, batch_size, name="batch_size", model=model)
+    if meter is not None:
+        check_batch_size(task, meter.n_sequences, name="n_sequences")
+    optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
     latest = {} if latest is None else latest
-    schedule = LearningRateSchedule() if schedule is None else schedule
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))
@@ -147,8 +157,8 @@ def train(
             if not loss.requires_grad:
                 raise ValueError(f"nothing is trained at step {step}: no parameter behind the loss requires a gradient")
             torch.autograd.backward(loss)
-            if grad_clip is not None:
-                torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), grad_clip)
+            if settings.grad_clip < math.inf:
+                torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), settings.grad_clip)
             with schedule.applied(optimizer, step=step):
                 if measuring and not schedule.constant:
                     rate = float(optimizer.param_groups[0]["lr"])

@@ -9,7 +9,6 @@ unmeasured one.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from torch import Tensor
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.models.fitting import check_task
+from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
 __all__ = ["FINAL_STATE", "Meter"]
@@ -29,7 +30,6 @@ FINAL_STATE = "unembed.hook_in"
 """The hidden state of the collapse measure: the final LayerNorm's output with gain and bias (`pre_lm_h`)."""
 
 
-@dataclass(eq=False)
 class Meter:
     """Figure 2's measures of a model in training.
 
@@ -63,7 +63,7 @@ class Meter:
 
     Args:
         task: knows the answers, the target positions and the pairs.
-        every: measure at steps divisible by this.
+        every: measure at steps divisible by this, by default the task's (`Task.defaults`).
         n_sequences: how many answers to decode at a measured step; a finite task's sets are taken whole.
         cosine_at: hook points of shape ``[batch pos width]`` at which to measure collapse, too, such as
             ``blocks.0.hook_attn_out`` (figures 41 and 42).
@@ -83,17 +83,31 @@ class Meter:
         True
     """
 
-    task: Task
-    every: int = 1
-    n_sequences: int = 64
-    cosine_at: tuple[str, ...] = ()
-    _seen: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
+    def __init__(
+        self, task: Task, *, every: int | None = None, n_sequences: int = 64, cosine_at: tuple[str, ...] = ()
+    ) -> None:
+        check_task(task)
+        self.task = task
+        self.settings: MeasuringSettings = MeasuringOptions(every, n_sequences, cosine_at).resolved(task)
+        self._seen: dict[str, Tensor] = {}
 
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every must be at least 1; got {self.every}")
-        if self.n_sequences < 1:
-            raise ValueError(f"n_sequences must be at least 1; got {self.n_sequences}")
+    def __repr__(self) -> str:
+        return f"Meter({self.task}, {self.settings})"
+
+    @property
+    def every(self) -> int:
+        """Steps from one measurement to the next."""
+        return self.settings.every
+
+    @property
+    def n_sequences(self) -> int:
+        """How many answers it decodes at a measured step."""
+        return self.settings.n_sequences
+
+    @property
+    def cosine_at(self) -> tuple[str, ...]:
+        """The hook points at which it measures collapse, beside the final hidden states."""
+        return self.settings.cosine_at
 
     def is_due(self, step: int) -> bool:
         """Whether this step is measured."""

@@ -4,7 +4,7 @@ A third party adds an optimiser under the entry-point group ``plateau_interp.opt
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch.nn import Parameter
 
+from plateau_interp.checks import check_choice, check_fraction, check_not_negative, check_positive, check_whole
 from plateau_interp.training.muon import MuonWithAdam, Precision
 
 __all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon"]
@@ -46,10 +47,11 @@ class LearningRateSchedule:
     cosine_until: int | None = None
 
     def __post_init__(self) -> None:
-        if self.warm_up < 0:
-            raise ValueError(f"warm_up must be at least 0; got {self.warm_up}")
-        if self.cosine_until is not None and self.cosine_until <= self.warm_up:
-            raise ValueError(f"cosine_until must be above warm_up={self.warm_up}; got {self.cosine_until}")
+        check_whole(self, "warm_up")
+        if self.cosine_until is not None:
+            check_whole(self, "cosine_until")
+            if self.cosine_until <= self.warm_up:
+                raise ValueError(f"cosine_until must be above warm_up={self.warm_up}; got {self.cosine_until}")
 
     @property
     def constant(self) -> bool:
@@ -97,7 +99,9 @@ class Adam:
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        _check(self, fractions=("beta1", "beta2"), sizes=("eps",))
+        check_positive(self, "learning_rate")
+        check_fraction(self, "beta1", "beta2")
+        check_not_negative(self, "eps")
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.Adam`."""
@@ -121,7 +125,9 @@ class AdamW:
     name: ClassVar[str] = "adamw"
 
     def __post_init__(self) -> None:
-        _check(self, fractions=("beta1", "beta2"), sizes=("eps", "weight_decay"))
+        check_positive(self, "learning_rate")
+        check_fraction(self, "beta1", "beta2")
+        check_not_negative(self, "eps", "weight_decay")
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.AdamW` with two parameter groups: decayed and not."""
@@ -152,7 +158,8 @@ class SGD:
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
-        _check(self, fractions=("momentum",), sizes=())
+        check_positive(self, "learning_rate")
+        check_fraction(self, "momentum")
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.SGD`."""
@@ -207,17 +214,12 @@ class Muon:
     name: ClassVar[str] = "muon"
 
     def __post_init__(self) -> None:
-        _check(
-            self,
-            rates=("learning_rate", "adam_learning_rate"),
-            fractions=("momentum", "beta1", "beta2"),
-            sizes=("eps",),
-        )
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1; got {self.iterations}")
-        for name, kinds in {"precision": get_args(Precision), "final_norm": ("trained", "untrained")}.items():
-            if getattr(self, name) not in kinds:
-                raise ValueError(f"{name} must be {' or '.join(kinds)}; got {getattr(self, name)!r}")
+        check_positive(self, "learning_rate", "adam_learning_rate")
+        check_fraction(self, "momentum", "beta1", "beta2")
+        check_not_negative(self, "eps")
+        check_whole(self, "iterations", least=1)
+        check_choice(self, "precision", get_args(Precision))
+        check_choice(self, "final_norm", ("trained", "untrained"))
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `plateau_interp.training.muon.MuonWithAdam`.
@@ -249,17 +251,3 @@ class Muon:
 def _is_block_matrix(name: str) -> bool:
     # By name, because the biases of heads are 2-D too; shared keys and values are called _W_K and _W_V.
     return name.startswith("blocks.") and name.rsplit(".", 1)[-1].lstrip("_").startswith("W_")
-
-
-def _check(
-    spec: object, *, rates: Sequence[str] = ("learning_rate",), fractions: Sequence[str], sizes: Sequence[str]
-) -> None:
-    for name in rates:
-        if not 0 < getattr(spec, name) < math.inf:
-            raise ValueError(f"{name} must be a positive number; got {getattr(spec, name)}")
-    for name in fractions:
-        if not 0 <= getattr(spec, name) < 1:
-            raise ValueError(f"{name} must be from 0 to below 1; got {getattr(spec, name)}")
-    for name in sizes:
-        if not 0 <= getattr(spec, name) < math.inf:
-            raise ValueError(f"{name} must be at least 0; got {getattr(spec, name)}")

@@ -1,6 +1,7 @@
 """The moving-window sum as it is, which the other experiments start from: figure 2."""
 
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.statements import (
@@ -28,8 +29,10 @@ from plateau_interp.reproductions.quantities import (
     summary_number,
 )
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.optimizers import LearningRateSchedule
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import OptimizerSpec, Task
 
 __all__ = ["BASE", "BASELINE", "COMMON_PANELS", "FIG2", "MWS", "SOLUTION", "SOLUTION_SEED", "recipe"]
@@ -44,17 +47,19 @@ def recipe(
     interventions: tuple[Intervention, ...] = (),
     steps: int | None = None,
     every: int = 1,
+    cosine_at: tuple[str, ...] = (),
     model: ModelOptions | None = None,
     optimizer: OptimizerSpec | None = None,
+    schedule: LearningRateSchedule | None = None,
     checkpoint_every: int = 100,
 ) -> Recipe:
     """A recipe with the task's defaults; seeds are set when it is run."""
     return Recipe(
         task,
         model=model or ModelOptions(),
-        training=TrainingOptions(steps=steps, optimizer=optimizer),
+        training=TrainingOptions(steps=steps, optimizer=optimizer, schedule=schedule or LearningRateSchedule()),
         interventions=interventions,
-        measuring=MeasuringOptions(every=every),
+        measuring=MeasuringOptions(every=every, cosine_at=cosine_at),
         checkpoint_every=checkpoint_every,
     )
 

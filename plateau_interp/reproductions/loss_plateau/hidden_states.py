@@ -9,7 +9,6 @@ from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import reported
 from plateau_interp.reproductions.quantities import at, difference, final, last_on_plateau, mean_on_plateau, peak
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import MeasuringOptions
 
 __all__ = ["FIG20", "FIG41"]
 
@@ -23,7 +22,7 @@ LOCATIONS = {
 }
 EVERYWHERE = Setting(
     "all-locations",
-    replace(recipe(MWS), measuring=MeasuringOptions(cosine_at=tuple(LOCATIONS.values()))),
+    recipe(MWS, cosine_at=tuple(LOCATIONS.values())),
     about="baseline",
 )
 AT = {name: replace(peak(f"cosine@{point}"), name=f"peak cosine {name}") for name, point in LOCATIONS.items()}

@@ -1,7 +1,5 @@
 """Tasks that take long: figures 9, 13, 15 and 19."""
 
-from dataclasses import replace
-
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.from_checkpoints import permutation_strategies, segment_cosines
@@ -29,7 +27,6 @@ from plateau_interp.reproductions.quantities import (
     steadily_at,
 )
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import MeasuringOptions
 from plateau_interp.tasks import ConcatenatedWindows, Histogram, MultiDigitAddition, Permutation
 
 __all__ = ["FIG9", "FIG13", "FIG15", "FIG19"]
@@ -78,13 +75,13 @@ FIG19 = Experiment(
 )
 
 ADDITION = Setting("multi-digit-addition", recipe(MultiDigitAddition(), every=5))
-BETWEEN_BLOCKS = MeasuringOptions(every=10, cosine_at=("blocks.0.hook_resid_post", "blocks.1.hook_resid_post"))
+BETWEEN_BLOCKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 PERMUTATION = Setting(
     "permutation",
-    replace(recipe(Permutation(), checkpoint_every=20), measuring=BETWEEN_BLOCKS),
+    recipe(Permutation(), every=10, cosine_at=BETWEEN_BLOCKS, checkpoint_every=20),
     adds=permutation_strategies,
 )
-HISTOGRAM = Setting("histogram", replace(recipe(Histogram()), measuring=BETWEEN_BLOCKS))
+HISTOGRAM = Setting("histogram", recipe(Histogram(), every=10, cosine_at=BETWEEN_BLOCKS))
 CARRY = steadily_at("accuracy_4", 0.9)
 
 BLOCK_COSINES = {
@@ -161,7 +158,7 @@ FIG15 = Experiment(
     figures="figures 15 and 16",
     settings=(HISTOGRAM,),
     key=(DROP, HISTOGRAM),
-    panels=(*COMMON_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS.cosine_at)),
+    panels=(*COMMON_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS)),
     n_seeds=1,
     claims=(
         *late(*abrupt(HISTOGRAM, "figures 15 and 16")),

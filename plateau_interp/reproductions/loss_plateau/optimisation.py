@@ -1,13 +1,10 @@
 """Other optimisers and schedules: figures 31, 32 and 34."""
 
-from dataclasses import replace
-
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import OUR_BUDGET, PAPERS_BUDGET, persists
 from plateau_interp.reproductions.quantities import DROP
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import TrainingOptions
 from plateau_interp.training.optimizers import SGD, LearningRateSchedule, Muon
 
 __all__ = ["FIG31", "FIG32", "FIG34"]
@@ -41,12 +38,12 @@ FIG31 = Experiment(
 SCHEDULES = {
     "warm-up": Setting(
         "warm-up",
-        replace(recipe(MWS), training=TrainingOptions(schedule=LearningRateSchedule(warm_up=200))),
+        recipe(MWS, schedule=LearningRateSchedule(warm_up=200)),
         about="warm-up 200, then constant",
     ),
     "warm-up-cosine": Setting(
         "warm-up-cosine",
-        replace(recipe(MWS), training=TrainingOptions(schedule=LearningRateSchedule(warm_up=200, cosine_until=400))),
+        recipe(MWS, schedule=LearningRateSchedule(warm_up=200, cosine_until=400)),
         about="warm-up 200, cosine to 0 at 400",
     ),
 }

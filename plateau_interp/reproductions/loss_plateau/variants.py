@@ -1,12 +1,12 @@
 """Softmax attention, and other sizes of model and task: figures 26 to 30."""
 
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Ordered
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, OUR_BUDGET, PAPERS_BUDGET, late, persists
 from plateau_interp.reproductions.quantities import DROP
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import ModelOptions
 from plateau_interp.tasks import MovingWindowSum
 
 __all__ = ["FIG26", "FIG30"]

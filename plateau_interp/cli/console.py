@@ -1,0 +1,104 @@
+"""What the command says, and where: results on stdout, progress and complaints on stderr.
+
+rich is loaded where something is drawn: help and mistakes are plain text, and told at once.
+"""
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from plateau_interp.runs.recipe import Recipe
+    from plateau_interp.runs.run import Run
+    from plateau_interp.training.loop import Step
+
+__all__ = ["complain", "print_json", "print_rich", "print_table", "print_text", "showing_progress", "watched_timing"]
+
+PLAIN_SECONDS = 5.0
+"""Seconds between two lines of progress where there is no terminal to draw a bar on."""
+
+
+@contextlib.contextmanager
+def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callable[["Step"], None]]:
+    """A bar on stderr with loss, accuracy and time left; a line every few seconds where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    accuracy = "-"
+    last_line = begin = time.monotonic()
+    start, total = run.step, run.recipe.steps
+    reached = start
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+    line = bar.add_task(name or run.task.name, total=total, completed=start, told="")
+
+    def show(step: "Step") -> None:
+        nonlocal accuracy, last_line, reached
+        reached = step.step + 1
+        if "accuracy" in step.metrics:
+            accuracy = f"{step.metrics['accuracy']:.3f}"
+        told = f"loss {step.loss:.4f}  accuracy {accuracy}"
+        bar.update(line, completed=reached, told=told)
+        now = time.monotonic()
+        if not console.is_terminal and (now - last_line >= PLAIN_SECONDS or reached == total):
+            left = (now - begin) / (reached - start) * (total - reached)
+            complain(f"step {reached}/{total}  {told}  {left:.0f} s left")
+            last_line = now
+
+    try:
+        with bar:
+            yield show
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"at step {reached}; the steps since checkpoint {run.step} will be made again"
+        ) from None
+
+
+def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
+    """The recipes one by one, with a line on stderr that says what takes so long, and a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
+    console = Console(stderr=True)
+    yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
+
+
+def print_text(text: str) -> None:
+    """A line, or several, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def print_json(data: Any) -> None:
+    """Indented JSON on stdout."""
+    print_text(json.dumps(data, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under their titles on stdout."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*row)
+    print_rich(table)
+
+
+def print_rich(table: "Table") -> None:
+    """A table of rich's on stdout: as wide as the terminal, or 120 columns where there is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, markup=False, highlight=False, emoji=False).print(table)
+
+
+def complain(text: str) -> None:
+    """A line on stderr."""
+    sys.stderr.write(f"plateau: {text}\n")

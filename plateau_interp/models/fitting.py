@@ -1,0 +1,70 @@
+"""Whether a task is one, whether a model can read it, and whether the two fit into memory; all checked at once.
+
+The sizes are lower bounds, worked out before anything is allocated: what is refused could not have been trained.
+"""
+
+from typing import Any
+
+from plateau_interp.checks import check_memory, shown
+from plateau_interp.models.settings import ModelSettings
+from plateau_interp.types import HookedModel, Task
+
+__all__ = ["check_batch_size", "check_fits", "check_model_size", "check_task"]
+
+TOKEN_BYTES = 8
+
+
+def check_task(task: Any) -> None:
+    """Refuse what is no task, such as its name or its class.
+
+    Raises:
+        ValueError: saying what came.
+    """
+    # By inheritance first: looking for the members would compute the properties among them.
+    if Task not in type(task).__mro__ and (isinstance(task, type) or not isinstance(task, Task)):
+        raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
+
+
+def check_fits(model: HookedModel, task: Task) -> None:
+    """Refuse a model that is too small for a task's sequences or its vocabulary.
+
+    Raises:
+        ValueError: naming both sizes.
+    """
+    if model.cfg.n_ctx < task.n_pos - 1:
+        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {task.n_pos - 1}")
+    if model.cfg.d_vocab < task.d_vocab:
+        raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")
+
+
+def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int) -> None:
+    """Refuse a model whose weights, or the causal masks of its layers, no memory of this machine could hold.
+
+    Raises:
+        ValueError: naming the arguments, the bytes it would need and those there are.
+    """
+    check_memory(settings.n_layers * n_ctx**2, f"attention over n_ctx={n_ctx} tokens of {shown(task, most=60)}")
+    width, mlp_width = settings.d_model, settings.mlp_width
+    n_parameters = (2 * task.d_vocab + n_ctx) * width + settings.n_layers * (4 * width**2 + 2 * width * mlp_width)
+    sizes = f"n_layers={settings.n_layers}, d_model={width}, d_mlp={mlp_width}, d_vocab={task.d_vocab}, n_ctx={n_ctx}"
+    check_memory(n_parameters * (8 if settings.dtype == "float64" else 4), f"a model with {sizes}")
+
+
+def check_batch_size(task: Task, n_sequences: int, *, name: str, model: HookedModel | None = None) -> None:
+    """Refuse so many sequences of a task that their tokens, or a model's attention over them, fill the memory.
+
+    Args:
+        task: whose sequences they are.
+        n_sequences: how many at a time.
+        name: of the argument that said so.
+        model: what reads them all at once, keeping each layer's attention for the gradient; None for nobody.
+
+    Raises:
+        ValueError: naming the argument, the bytes it would need and those there are.
+    """
+    what = f"{name}={n_sequences} sequences of {shown(task, most=60)}"
+    check_memory(n_sequences * task.n_pos * TOKEN_BYTES, what)
+    parameter = None if model is None else next(model.parameters())
+    if model is not None and parameter is not None and parameter.device.type == "cpu":
+        cells = model.cfg.n_layers * model.cfg.n_heads * (task.n_pos - 1) ** 2
+        check_memory(n_sequences * cells * parameter.element_size(), f"attention over {what}")

@@ -1,0 +1,95 @@
+"""The sizes of a toy model as plain data: `ModelOptions` as they are asked for, `ModelSettings` as they are then."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from plateau_interp.checks import check_choice, check_whole
+from plateau_interp.types import AttentionKind, Task
+
+__all__ = ["DType", "ModelOptions", "ModelSettings"]
+
+DType = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a toy model is, in full.
+
+    Args:
+        attention: without softmax (the paper's) or with.
+        n_layers: blocks.
+        n_heads: attention heads a layer.
+        d_model: width of the residual stream.
+        d_mlp: width of the MLP; None follows ``d_model``, four times as wide.
+        dtype: of parameters and activations.
+
+    Raises:
+        ValueError: for a size that cannot be; the message names the argument.
+    """
+
+    attention: AttentionKind
+    n_layers: int
+    n_heads: int
+    d_model: int
+    d_mlp: int | None = None
+    dtype: DType = "float32"
+
+    def __post_init__(self) -> None:
+        check_choice(self, "attention", get_args(AttentionKind))
+        check_choice(self, "dtype", get_args(DType))
+        check_whole(self, "n_layers", "n_heads", "d_model", least=1)
+        if self.d_mlp is not None:
+            check_whole(self, "d_mlp", least=1)
+        if self.d_model % self.n_heads:
+            raise ValueError(f"n_heads must divide d_model; got n_heads={self.n_heads} and d_model={self.d_model}")
+
+    @property
+    def mlp_width(self) -> int:
+        """``d_mlp``, or what it is by default."""
+        return 4 * self.d_model if self.d_mlp is None else self.d_mlp
+
+    def resolved(self, task: Task) -> "ModelSettings":
+        """Itself: nothing is left to the task."""
+        return self
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The arguments of `toy_model`; None means the task's default.
+
+    Args:
+        attention: without softmax (the paper's) or with.
+        n_layers: blocks.
+        n_heads: attention heads a layer.
+        d_model: width of the residual stream.
+        d_mlp: width of the MLP, by default 4 d_model.
+        dtype: of parameters and activations.
+    """
+
+    attention: AttentionKind | None = None
+    n_layers: int | None = None
+    n_heads: int | None = None
+    d_model: int | None = None
+    d_mlp: int | None = None
+    dtype: DType = "float32"
+
+    def resolved(self, task: Task) -> ModelSettings:
+        """With what the task has defaults for filled in.
+
+        Raises:
+            ValueError: for a size that cannot be; the message names the argument.
+
+        Example:
+            >>> from plateau_interp.tasks import ModularArithmetic
+            >>> ModelOptions(n_layers=2).resolved(ModularArithmetic()).n_heads
+            4
+        """
+        defaults = task.defaults
+        return ModelSettings(
+            attention=defaults.attention if self.attention is None else self.attention,
+            n_layers=defaults.n_layers if self.n_layers is None else self.n_layers,
+            n_heads=defaults.n_heads if self.n_heads is None else self.n_heads,
+            d_model=defaults.d_model if self.d_model is None else self.d_model,
+            d_mlp=self.d_mlp,
+            dtype=self.dtype,
+        )

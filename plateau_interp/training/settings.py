@@ -1,0 +1,143 @@
+"""How a model is trained and measured, as plain data: options as somebody gives them, settings as they are then.
+
+An option that is None means the task's default. `resolved` is the one place that says what this is, for `train`,
+`Meter`, recipes and the command line alike.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from plateau_interp.checks import check_whole, shown
+from plateau_interp.training.optimizers import Adam, LearningRateSchedule
+from plateau_interp.types import OptimizerSpec, Task
+
+__all__ = ["MeasuringOptions", "MeasuringSettings", "TrainingOptions", "TrainingSettings"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train, in full.
+
+    Args:
+        steps: updates to make.
+        batch_size: sequences a step, fresh ones or the next of an epoch.
+        optimizer: one of `plateau list optimizers`, with its fields.
+        grad_clip: largest norm of the whole gradient, inf for no clipping.
+        schedule: of the learning rate; constant unless it says otherwise.
+
+    Raises:
+        ValueError: for a number that cannot be.
+    """
+
+    steps: int
+    batch_size: int
+    optimizer: OptimizerSpec
+    grad_clip: float
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+
+    def __post_init__(self) -> None:
+        check_whole(self, "steps", "batch_size", least=1)
+        if not isinstance(self.optimizer, OptimizerSpec):
+            raise ValueError(f"optimizer must be plain data such as Adam(); got {shown(self.optimizer)}")
+        _check_clip(self.grad_clip)
+
+    def resolved(self, task: Task) -> "TrainingSettings":
+        """Itself: nothing is left to the task."""
+        return self
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; None means the task's default.
+
+    Args:
+        steps: updates to make.
+        batch_size: sequences a step, fresh ones or the next of an epoch.
+        optimizer: one of `plateau list optimizers`, with its fields.
+        grad_clip: largest norm of the whole gradient, ``math.inf`` for no clipping.
+        schedule: of the learning rate; constant unless it says otherwise.
+    """
+
+    steps: int | None = None
+    batch_size: int | None = None
+    optimizer: OptimizerSpec | None = None
+    grad_clip: float | None = None
+    schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+
+    def resolved(self, task: Task) -> TrainingSettings:
+        """With the task's defaults in the place of None.
+
+        Raises:
+            ValueError: for a number that cannot be.
+
+        Example:
+            >>> from plateau_interp.tasks import Histogram
+            >>> TrainingOptions(steps=10).resolved(Histogram()).grad_clip
+            1.0
+        """
+        defaults = task.defaults
+        optimizer = Adam(defaults.learning_rate) if defaults.optimizer is None else defaults.optimizer
+        return TrainingSettings(
+            steps=defaults.steps if self.steps is None else self.steps,
+            batch_size=defaults.batch_size if self.batch_size is None else self.batch_size,
+            optimizer=optimizer if self.optimizer is None else self.optimizer,
+            grad_clip=defaults.grad_clip if self.grad_clip is None else self.grad_clip,
+            schedule=self.schedule,
+        )
+
+
+@dataclass(frozen=True)
+class MeasuringSettings:
+    """What the meter does, in full.
+
+    Args:
+        every: steps from one measurement to the next.
+        n_sequences: sequences to decode for accuracy and repetition.
+        cosine_at: hook points at which to measure collapse, beside the final hidden states.
+
+    Raises:
+        ValueError: for a number that cannot be.
+    """
+
+    every: int
+    n_sequences: int = 64
+    cosine_at: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_whole(self, "every", "n_sequences", least=1)
+
+    def resolved(self, task: Task) -> "MeasuringSettings":
+        """Itself: nothing is left to the task."""
+        return self
+
+
+@dataclass(frozen=True)
+class MeasuringOptions:
+    """What the meter does; None means the task's default.
+
+    Args:
+        every: steps from one measurement to the next.
+        n_sequences: sequences to decode for accuracy and repetition.
+        cosine_at: hook points at which to measure collapse, beside the final hidden states.
+    """
+
+    every: int | None = None
+    n_sequences: int = 64
+    cosine_at: tuple[str, ...] = ()
+
+    def resolved(self, task: Task) -> MeasuringSettings:
+        """With the task's default in the place of None.
+
+        Raises:
+            ValueError: for a number that cannot be.
+        """
+        every = task.defaults.measure_every if self.every is None else self.every
+        return MeasuringSettings(every, self.n_sequences, tuple(self.cosine_at))
+
+
+def _check_clip(grad_clip: Any) -> None:
+    if isinstance(grad_clip, bool) or not isinstance(grad_clip, int | float):
+        raise ValueError(f"grad_clip must be a number, math.inf for no clipping; got {shown(grad_clip)}")
+    if math.isnan(grad_clip) or grad_clip <= 0:
+        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
