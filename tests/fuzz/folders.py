@@ -1,0 +1,109 @@
+"""Damaged run and capture folders: every file truncated, swapped, flipped, removed or added to, at random.
+
+What comes out is either one line that names a file of the folder, or the very numbers of the undamaged run.
+"""
+
+import random
+import shutil
+from pathlib import Path
+
+from fuzz.harness import TINY, Finding, Outcome, command, contents, must_be_good
+from plateau_interp import Run
+from plateau_interp.interventions.capturing import Captured
+
+STEPS = 6
+
+
+def fuzz(rng: random.Random, folder: Path) -> str:
+    """Damage one run in one place, then use it in one way.
+
+    Raises:
+        Finding: for another number, a traceback, or a bystander that changed.
+    """
+    run = folder / "run"
+    hooks = [
+        "--hook",
+        "during:intervention=bias-attention,start=1",
+        f'capture:names=["blocks.0.hook_resid_post"],out="{folder}/c"',
+    ]
+    words = ["train", "moving-window-sum", *TINY.split(), "--steps", str(STEPS), *hooks, "--out", str(run)]
+    must_be_good(command(*words))
+    rows, weights = _numbers(run)
+    if rng.random() < 0.5:  # as if it had been stopped
+        shutil.rmtree(run / "checkpoints" / str(STEPS))
+        (run / "metrics.parquet").unlink()
+    (run / "notes.txt").write_text("mine")
+    damage = _damage(rng, rng.choice([run, run, run, folder / "c"]))
+    before = contents(folder)
+    use = rng.choice(["train", "train", "fork", "report", "read", "captured"])
+    outcome = _use(use, words, folder)
+    if (folder / "run" / "notes.txt").read_text() != "mine":
+        raise Finding(f"{damage}, then {use}: the notes changed")
+    if outcome is None or outcome.refused:
+        lost = [name for name, digest in before.items() if contents(folder).get(name) != digest]
+        if lost:
+            raise Finding(f"{damage}, then {use}: refused, and changed {lost}")
+        if outcome is not None and str(folder) not in outcome.err:
+            raise Finding(f"{damage}, then {use}: no file is named in {outcome.err!r}")
+        return "refused"
+    if use == "train":
+        again = _numbers(run)
+        if again != (rows, weights):
+            raise Finding(f"{damage}, then train: other numbers came out")
+    return "done"
+
+
+def _damage(rng: random.Random, where: Path) -> str:
+    files = sorted(path for path in where.rglob("*") if path.is_file() and path.name not in (".lock", "notes.txt"))
+    file = rng.choice(files)
+    content = file.read_bytes()
+    kind = rng.choice(["truncate", "flip", "remove", "swap", "empty", "add", "folder", "append"])
+    if kind == "truncate":
+        file.write_bytes(content[: rng.randrange(len(content) or 1)])
+    elif kind == "flip" and content:
+        place = rng.randrange(len(content))
+        file.write_bytes(content[:place] + bytes([content[place] ^ (1 << rng.randrange(8))]) + content[place + 1 :])
+    elif kind == "remove":
+        file.unlink()
+    elif kind == "swap":
+        other = rng.choice(files)
+        file.write_bytes(other.read_bytes())
+        return f"{other} copied over {file}"
+    elif kind == "empty":
+        file.write_bytes(b"")
+    elif kind == "add":
+        name = rng.choice(["7", "notes", ".6.tmp", "0x1", "-1", "07"])
+        (file.parent / name).write_text("added") if rng.random() < 0.5 else (file.parent / name).mkdir(exist_ok=True)
+        return f"{name} added beside {file}"
+    elif kind == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(
+            content + rng.choice([b"\n", b"{}\n", b"x", b'{"step": "a"}\n', b"\xff\xfe", b"1" * 400 + b"\n"])
+        )
+    return f"{kind} {file}"
+
+
+def _use(use: str, words: list[str], folder: Path) -> Outcome | None:
+    run = folder / "run"
+    if use == "train":
+        return must_be_good(command(*words))
+    if use == "fork":
+        return must_be_good(command("fork", run, "--at", "3", "--hook", "fix-attention", "--out", folder / "fork"))
+    if use == "report":
+        return must_be_good(command("report", run, "--out", folder / "page"))
+    try:
+        if use == "read":
+            _numbers(run)
+        else:
+            dict(Captured(folder / "c"))
+    except (ValueError, OSError):  # RunError is a ValueError
+        return None
+    return Outcome((use,), 0, "", "")
+
+
+def _numbers(run: Path) -> tuple[str, dict[str, bytes]]:
+    opened = Run(run)
+    weights = {name: value.detach().numpy().tobytes() for name, value in opened.model().named_parameters()}
+    return opened.metrics.to_json(orient="records", double_precision=15), weights
