@@ -104,15 +104,16 @@ def _changes(node: ast.expr) -> Iterator[ast.expr]:
         yield ast.IfExp(ast.UnaryOp(ast.Not(), changed.test), changed.body, changed.orelse)
 
 
-def tests_of(file: Path) -> list[str]:
-    """The module's own test file first, then those that import it."""
+def files_that_test(file: Path) -> list[str]:
+    """The module's own test file first, then those that import it; of a module nobody imports, its folder's."""
     parts = [part for part in file.with_suffix("").parts if part != "plateau_interp"]
     dotted = "plateau_interp." + ".".join(parts)
     others = [test for test in sorted((PROJECT / "tests").glob("test_*.py")) if dotted in test.read_text()]
     own = PROJECT / "tests" / f"test_{'_'.join(parts)}.py"
     suite = [PROJECT / "tests" / f"test_{parts[0]}_suite.py"]
     ordered = dict.fromkeys(test for test in (own, *suite, *others) if test.exists())
-    return [str(test.relative_to(PROJECT)) for test in ordered]
+    folder = sorted((PROJECT / "tests").glob(f"test_{parts[0]}_*.py"))
+    return [str(test.relative_to(PROJECT)) for test in ordered or folder]
 
 
 def survives(mutant: Mutant, tree: Path) -> bool:
@@ -129,7 +130,7 @@ def survives(mutant: Mutant, tree: Path) -> bool:
         "no:cacheprovider",
         "-m",
         "not slow",
-        *tests_of(mutant.file),
+        *files_that_test(mutant.file),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mutants import PROJECT, mutants, sources, tests_of
+from mutants import PROJECT, mutants, sources, files_that_test
 
 
 def test_each_mutant_of_the_core_compiles_and_differs():
@@ -18,4 +18,4 @@ def test_each_mutant_of_the_core_compiles_and_differs():
 
 def test_every_module_that_is_mutated_has_tests():
     assert len(sources()) > 40
-    assert [str(file) for file in sources() if not tests_of(file)] == []
+    assert [str(file) for file in sources() if not files_that_test(file)] == []
