@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
+SECONDS ?= 60
 RUN ?= runs/moving-window-sum
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -10,7 +11,7 @@ DEVELOPABLE := .venv/.developable
 DOCUMENTABLE := .venv/.documentable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format docs bench pin clean
+.PHONY: help run test test-slow lint format docs bench fuzz mutants pin clean
 
 help: ## print this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,12 @@ docs: $(DOCUMENTABLE) ## build the documentation into build/site, offline and st
 
 bench: $(DEVELOPABLE) ## measure what the design promises, as ratios (ARGS="decoding" chooses rows)
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(DEVELOPABLE) ## try to lose data or see a traceback for SECONDS=60 (ARGS="folders --first 7 --cases 1" makes one case)
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+
+mutants: $(DEVELOPABLE) ## change the code in 60 places, one at a time, and see whether the tests notice (ARGS="--sample 300")
+	$(BIN)/python tests/mutants.py --workers $(WORKERS) $(ARGS)
 
 pin: $(DEVELOPABLE) ## write the versions in .venv to constraints.txt
 	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.new

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mutants import PROJECT, mutants, sources, files_that_test
+from mutants import PROJECT, files_that_test, mutants, sources
 
 
 def test_each_mutant_of_the_core_compiles_and_differs():
