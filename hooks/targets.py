@@ -29,6 +29,7 @@ __all__ = [
     "MapReader",
     "Selection",
     "Targets",
+    "TaskMaps",
     "reading",
     "select",
     "selecting",

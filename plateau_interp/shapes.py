@@ -33,7 +33,7 @@ from typing import Any, Self
 import jaxtyping
 import typeguard
 
-__all__ = ["check", "typechecked"]
+__all__ = ["check", "check_as_told", "typechecked"]
 
 OWN = "plateau_interp"
 DECORATOR = "__plateau_interp_checked__"
