@@ -17,7 +17,7 @@ from plateau_interp.plugins import plugins
 from plateau_interp.runs.run import Run
 from plateau_interp.training.optimizers import Adam
 
-NAMES = "train, fork, compare, report, reproduce, list"
+NAMES = "train, fork, compare, report, reproduce, list, check"
 TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
 
 

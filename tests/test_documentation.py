@@ -186,15 +186,15 @@ def test_the_layers_are_drawn_as_they_are_tested(monkeypatch):
 
 def test_every_public_name_is_in_the_reference(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
-    reference = importlib.import_module("reference")
-    pages = dict(reference.pages())
-    for module in reference.shown():
+    public_names = importlib.import_module("public_names")
+    pages = dict(public_names.pages())
+    for module in public_names.shown():
         page = pages[f"reference/{module.name}.md"]
         for name in module.public:
-            whole = reference.origin(module, name)
-            assert whole in reference.modules() or whole in reference.defined(), f"{module.name}.{name}"
+            whole = public_names.origin(module, name)
+            assert whole in public_names.modules() or whole in public_names.defined(), f"{module.name}.{name}"
             assert f"'{name}'" in page or f"`{name}`" in page
-    shown = {module.name for module in reference.shown()}
+    shown = {module.name for module in public_names.shown()}
     assert {
         "plateau_interp",
         "plateau_interp.hooks.schedule",

@@ -202,7 +202,8 @@ def stored_again(setting, runs):
 def test_papers_refuse_two_things_of_one_name():
     with pytest.raises(ValueError, match="two experiments have one name"):
         Paper(name="p", title="", source="", experiments=(FIRST, FIRST))
-    twin = dataclasses.replace(SECOND, settings=(dataclasses.replace(BASE),))
+    base = dataclasses.replace(BASE)
+    twin = dataclasses.replace(SECOND, settings=(base,), key=(steps_to(99), base))
     with pytest.raises(ValueError, match="two settings are called 'base'"):
         Paper(name="p", title="", source="", experiments=(FIRST, twin))
 

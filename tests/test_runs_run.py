@@ -583,8 +583,11 @@ def test_a_run_from_before_folders_were_signed_goes_on_capturing(tmp_path: Path)
     run = finished(tmp_path / "run", recipe)
     for signature in (tmp_path / "captured").glob("origin-*"):
         signature.unlink()
-    for file in run.path.glob("checkpoints/*/interventions.safetensors"):
-        file.write_bytes(safetensors.torch.save({}))
+    for folder in run.path.glob("checkpoints/*"):  # of format 1, without digests
+        (folder / "interventions.safetensors").write_bytes(safetensors.torch.save({}))
+        state = json.loads((folder / "state.json").read_text())
+        kept = {name: state[name] for name in ("step", "latest", "optimizer")}
+        (folder / "state.json").write_text(json.dumps({"format": 1, **kept}))
     finished(run.path, replace(recipe, training=TrainingOptions(steps=31, batch_size=8)))
     assert Captured(tmp_path / "captured").steps == list(range(0, 31, 5))
 

@@ -236,8 +236,8 @@ def test_what_is_out_of_reach_is_refused(tmp_path):
         check("my_pakage")
     with pytest.raises(ValueError, match=r"json is imported already: call plateau_interp\.shapes\.check, or"):
         check("json")
-    done = script(tmp_path, "import plateau_interp.types\n" + CALL.format("my_module"))
-    assert "plateau_interp.types is imported already" in done.stderr
+    done = script(tmp_path, "import plateau_interp.checks\n" + CALL.format("my_module"))
+    assert "plateau_interp.checks is imported already" in done.stderr
 
 
 def test_a_notebook_s_own_functions_are_checked(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import command_line
 import layers
 import notebooks
-import reference
+import public_names
 from linking import linked
 from mkdocs.structure.files import File, Files
 
@@ -20,13 +20,13 @@ def on_config(config: Any) -> Any:
     """Add the reference's pages to the navigation."""
     section = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     if not any("plateau_interp" in entry for entry in section if isinstance(entry, dict)):
-        section.extend(reference.navigation())
+        section.extend(public_names.navigation())
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Make the pages that are generated."""
-    pages = dict(reference.pages())
+    pages = dict(public_names.pages())
     pages["reference/command-line.md"] = command_line.page()
     for name, page in notebooks.pages().items():
         pages[f"tutorials/{name}.md"] = page.markdown

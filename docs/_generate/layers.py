@@ -3,9 +3,9 @@
 import ast
 from html import escape
 
-import reference
+import public_names
 
-SOURCE = reference.PROJECT / "tests" / "test_imports.py"
+SOURCE = public_names.PROJECT / "tests" / "test_imports.py"
 WIDTH, ROW, GAP, BOX, LEFT = 760, 28, 14, 112, 44
 
 
@@ -19,7 +19,7 @@ def layers() -> list[tuple[str, ...]]:
 
 def summary(part: str) -> str:
     """What a module or folder is for, from its docstring."""
-    return reference.modules()[f"{reference.NAME}.{part}"].summary
+    return public_names.modules()[f"{public_names.NAME}.{part}"].summary
 
 
 def drawing() -> str:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 import griffe
-import reference
+import public_names
 
 FENCE = re.compile(r"(^ *(`{3,}|~{3,}).*?^ *\2`*~* *$)", flags=re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"(?<![`\[\\])`([A-Za-z_][\w.]*)`(?![`\]])")
@@ -18,16 +18,16 @@ def targets() -> dict[str, str]:
     A short name is a link if the root or one of the packages that gather names has it, or if it is a class's and no
     other's: `run` or `recipe` in a sentence are words.
     """
-    whole = {name: name for name in (*reference.defined(), *(module.name for module in reference.shown()))}
+    whole = {name: name for name in (*public_names.defined(), *(module.name for module in public_names.shown()))}
     classes: dict[str, set[str]] = {}
-    for name in reference.defined():
+    for name in public_names.defined():
         if (last := name.rpartition(".")[2])[0].isupper() and not last.isupper():
             classes.setdefault(last, set()).add(name)
     short = {name: next(iter(meant)) for name, meant in classes.items() if len(meant) == 1}
     for package in ("views", "tasks", "hooks", ""):  # a name of the root means the root's
-        module = reference.modules()[f"{reference.NAME}.{package}".rstrip(".")]
+        module = public_names.modules()[f"{public_names.NAME}.{package}".rstrip(".")]
         for name in module.public:
-            whole[f"{module.name}.{name}"] = short[name] = reference.origin(module, name)
+            whole[f"{module.name}.{name}"] = short[name] = public_names.origin(module, name)
     return short | whole
 
 

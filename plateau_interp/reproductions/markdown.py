@@ -12,7 +12,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     >>> print(table(["setting", "seeds"], [["a | b", "5"]]))
     | setting | seeds |
     | --- | --- |
-    | a \\| b | 5 |
+    | a \| b | 5 |
     """
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -26,7 +26,7 @@ def anchor(name: str) -> str:
 def anchored(page: str) -> dict[str, str]:
     r"""What stands after each `anchor` of a page, up to the next.
 
-    >>> anchored(f"Head.\\n{anchor('a')}\\nText.\\n")
+    >>> anchored(f"Head.\n{anchor('a')}\nText.\n")
     {'a': 'Text.'}
     """
     return _named_parts("^" + anchor('([^"]+)') + "$", page)
@@ -35,8 +35,8 @@ def anchored(page: str) -> dict[str, str]:
 def headed(text: str, *, level: int) -> dict[str, str]:
     r"""What stands under each heading of a level, up to the next; what stands before the first is left out.
 
-    >>> headed("About.\\n\\n## fig2\\n\\nSeen.\\n\\n### Of a claim", level=2)
-    {'fig2': 'Seen.\\n\\n### Of a claim'}
+    >>> headed("About.\n\n## fig2\n\nSeen.\n\n### Of a claim", level=2)
+    {'fig2': 'Seen.\n\n### Of a claim'}
     """
     return _named_parts(rf"^{'#' * level} +(.+?) *$", text)
 
