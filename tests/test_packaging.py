@@ -172,6 +172,7 @@ def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
     assert (tmp_path / "run" / "report" / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_a_package_of_somebody_s_own_adds_its_hooks(installed, tmp_path):
     """Alone and under schedules, killed, resumed and forked, from recipes that name them: the same bits."""
     plateau = install_example("your_own_hook.py", installed, tmp_path)

@@ -138,6 +138,7 @@ SIZES = {"n": 4, "p": 7, "d-model": 16, "steps": 300, "batch-size": 8, "checkpoi
 OPTIONS = [*(word for name, size in SIZES.items() for word in (f"--{name}", str(size)))]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(tmp_path: Path) -> None:
     def start(name: str) -> subprocess.Popen[bytes]:
         command = [*TRAIN, *OPTIONS, "--seed", "3", "--out", str(tmp_path / name)]

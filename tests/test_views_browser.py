@@ -395,6 +395,7 @@ def test_without_the_library_there_is_a_still_picture(visit, tmp_path):
     assert "restart the kernel" in page.locator("body").inner_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 def test_a_report_fits_its_window(visit, run, tmp_path, size, scheme):

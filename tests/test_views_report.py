@@ -501,6 +501,7 @@ def test_large_maps_have_a_view_of_fewer_steps(tmp_path):
     assert re.search(r"a share of [\d.]+ at step 0, [\d.]+ at step 2, [\d.]+ at step 3\.", text_of(html))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_maps", "how"),
     [(3, "heads=[0]) shows one head."), (1, "heads=[0], tokens=...) shows one head on a shorter input.")],
