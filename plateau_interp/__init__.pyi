@@ -9,6 +9,7 @@ from .interventions.attached import Attached, Intervention
 from .interventions.attaching import editing, intervening
 from .interventions.capturing import Capture, Captured
 from .interventions.clock import advance
+from .models.pretrained import pretrained_model
 from .models.settings import ModelOptions
 from .models.toy import ToyTransformer, toy_model
 from .runs.recipe import Recipe
@@ -45,6 +46,7 @@ __all__ = [
     "intervening",
     "metrics",
     "optimizers",
+    "pretrained_model",
     "summarise",
     "tasks",
     "toy_model",

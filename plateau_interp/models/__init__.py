@@ -1,7 +1,8 @@
 """Models to study, all HookedTransformers; the only folder that names TransformerLens's model classes.
 
 `toy` builds the paper's toy Transformers from their `settings`, `linear_attention` is their attention without softmax,
-`fitting` checks that model, task and memory fit together.
+`fitting` checks that model, task and memory fit together. `pretrained` loads language models of Hugging Face:
+`checkpoint_files` finds them, `architectures` lists what can be held, `configurations` and `conversions` say how.
 """
 
 import warnings
@@ -13,6 +14,7 @@ with warnings.catch_warnings():
     import transformer_lens as _transformer_lens  # noqa: F401
 
 from plateau_interp.models.linear_attention import LinearAttention
+from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.models.toy import ToyTransformer, toy_model
 
-__all__ = ["LinearAttention", "ToyTransformer", "toy_model"]
+__all__ = ["LinearAttention", "ToyTransformer", "pretrained_model", "toy_model"]

@@ -3,7 +3,7 @@
 The model is the one of "What Happens During the Loss
 Plateau?" (arXiv 2506.13688, code of the authors): pre-LayerNorm, learned positions, biases everywhere but in the
 unembedding, tanh-GELU, and attention without softmax. Everything a TransformerLens user does with a
-`HookedTransformer` works on it. For pretrained models use TransformerLens's own loaders.
+`HookedTransformer` works on it. For pretrained models see `plateau_interp.models.pretrained`.
 """
 
 import math

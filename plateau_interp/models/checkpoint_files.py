@@ -1,0 +1,134 @@
+"""Where the files of a pretrained model are: a folder given, or one in the hub's cache, fetched where it must be.
+
+What cannot be had is told in one line that says what was tried and what works instead. Weights are safetensors:
+nothing is ever unpickled.
+"""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# What every failed request is, a lost connection and a proxy's refusal among them; httpx's or, later, httpx2's.
+from huggingface_hub.errors import HTTPError as RequestError  # type: ignore[attr-defined]
+from huggingface_hub.file_download import repo_folder_name
+
+from plateau_interp.checks import listed, nearest, shown
+
+__all__ = ["has_tokenizer", "model_folder"]
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+FETCHED = ("*.json", "model*.safetensors", "*.model", "*.txt", "*.jinja")
+"""Configuration, weights and tokenizer; no pickles, no copies of the weights for other programs."""
+PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+ELSE = "a local folder or a Hugging Face model in memory works without the hub"
+
+
+def model_folder(source: str | Path, *, revision: str | None = None) -> Path:
+    """The folder with a model's configuration and safetensors.
+
+    Args:
+        source: a folder, or a name on the hub; what is a folder here is taken for one.
+        revision: branch, tag or commit on the hub; None for its main branch.
+
+    Raises:
+        ValueError: where there is none, or none that is whole, in one line.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"a revision is of a model on the hub; got revision={revision!r} and the folder {folder}")
+        there = [file.name for file in folder.iterdir()]
+    elif isinstance(source, Path) or folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        what = "a file: give its folder" if folder.is_file() else "no folder, and no name on the hub"
+        raise ValueError(f"{shown(str(source))} is {what}")
+    else:
+        folder = _from_hub(source, revision)
+        there = [file.name for file in folder.iterdir()]
+        if not {WEIGHTS, INDEX} & {*there}:
+            there += _files_on_hub(source, revision)
+    _check_complete(folder, there)
+    return folder
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a tokenizer was saved there."""
+    return any((folder / name).is_file() for name in TOKENIZERS)
+
+
+def _check_complete(folder: Path, there: list[str]) -> None:
+    if "config.json" not in there:
+        raise ValueError(f"{folder} has no config.json: no Hugging Face model was saved there")
+    if WEIGHTS in there:
+        return
+    if INDEX not in there:
+        pickles = sorted({name for name in there if Path(name).suffix in PICKLES})
+        if pickles:
+            told = f"{folder} has its weights as pickle files alone ({listed(pickles)}), which can run any code"
+            raise ValueError(f"{told}: load them yourself if you trust them, and give the model in memory")
+        raise ValueError(f"{folder} has no weights: neither {WEIGHTS} nor {INDEX}")
+    try:
+        shards = {*json.loads((folder / INDEX).read_text())["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / INDEX} cannot be read: {error!r}") from None
+    if missing := sorted(shards - {*there}):
+        raise ValueError(f"{folder} is not whole: {INDEX} lists {listed(missing)}, not there")
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    of_revision = "" if revision is None else f" of revision {revision!r}"
+    try:
+        # Files that are in the cache are taken from there, also where the hub cannot be reached.
+        return Path(snapshot_download(name, revision=revision, allow_patterns=[*FETCHED], ignore_patterns=["*/*"]))
+    except HFValidationError:
+        raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
+    except GatedRepoError:
+        told = f"{name} is gated: its owner grants access at {constants.ENDPOINT}/{name}"
+        raise ValueError(f"{told}; then log in with `hf auth login`, or set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise ValueError(f"{name} has no revision {revision!r}; {_revisions(name, str(revision))}") from None
+    except RepositoryNotFoundError:
+        told = f"there is no folder {name} here, and no model {name} on the hub that you may see"
+        raise ValueError(f"{told} (private ones need HF_TOKEN); {ELSE}") from None
+    except LocalEntryNotFoundError as error:
+        told = f"{name}: its files{of_revision} are not in the cache {constants.HF_HUB_CACHE}"
+        unreachable = f"the hub cannot be reached ({_first_line(error.__cause__ or error)})"
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable
+        raise ValueError(f"{told}, and {why}; {_cached(name)}; {ELSE}") from None
+    except (RequestError, OSError) as error:
+        raise ValueError(f"{name}: fetching its files{of_revision} failed: {_first_line(error)}; {ELSE}") from None
+
+
+def _files_on_hub(name: str, revision: str | None) -> list[str]:
+    """What else the hub has, to say what is wrong; nothing where it cannot be asked."""
+    try:
+        return list(HfApi().list_repo_files(name, revision=revision))
+    except (RequestError, OSError):
+        return []
+
+
+def _revisions(name: str, wrong: str) -> str:
+    try:
+        refs = HfApi().list_repo_refs(name)
+    except (RequestError, OSError):
+        return _cached(name)
+    return nearest(wrong, [ref.name for ref in (*refs.branches, *refs.tags)])
+
+
+def _cached(name: str) -> str:
+    refs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs")
+    names = sorted(file.relative_to(refs).as_posix() for file in refs.rglob("*") if file.is_file())
+    return f"of {name} the cache has {listed(names)}" if names else f"of {name} the cache has nothing"
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
