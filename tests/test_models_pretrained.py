@@ -1,4 +1,8 @@
-"""plateau_interp.models.pretrained against transformers: small random models of every mapped architecture."""
+"""plateau_interp.models.pretrained against transformers: small random models of every mapped architecture.
+
+So are plateau_interp.models.architectures, plateau_interp.models.configurations, plateau_interp.models.conversions and
+plateau_interp.models.checkpoint_files, which serve it alone.
+"""
 
 import gc
 import http.server
@@ -25,6 +29,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from typecheck import unchecked
 
+from plateau_interp import checks
 from plateau_interp.hooks import AblateHeads, PatchAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import pretrained_model
@@ -117,19 +122,22 @@ CASES = {
 
 
 def hugging_face(case: str, *, dtype=torch.float32) -> PreTrainedModel:
-    """Every parameter random and large enough that each matters, gains and biases included."""
+    """A case's model, every parameter random and large enough that each matters, gains and biases included."""
     family, sizes = CASES[case]
     config = getattr(transformers, f"{family}{'Text' if family == 'Gemma3' else ''}Config")(**sizes, **MARKS)
     model_class = getattr(transformers, f"{family}{'LMHeadModel' if family == 'GPT2' else 'ForCausalLM'}")
     config._attn_implementation = "eager"  # of transformers' kernels the one that knows soft caps
-    with torch.random.fork_rng():
+    return at_random(model_class, config).to(dtype)
+
+
+def at_random(model_class: type[PreTrainedModel], config) -> PreTrainedModel:
+    gain = 0.0 if "Gemma" in model_class.__name__ else 1.0  # Gemma stores its gains less 1
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         model = model_class(config)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                grown = 1.0 if "norm" in name or ".ln_" in name else 0.0
-                parameter.copy_(torch.randn_like(parameter) * 0.2 + (0.0 if "Gemma" in family else grown))
-    return model.to(dtype).eval()
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + (gain if "norm" in name or ".ln_" in name else 0.0))
+    return model.eval()
 
 
 @pytest.fixture
@@ -242,6 +250,35 @@ def test_checkpoints_as_older_versions_wrote_them(tmp_path):
     assert max(differences(pretrained_model(folder), theirs)) <= 1e-5
 
 
+OLD = {
+    "Pythia": ("GPTNeoX", {"rotary_pct": 0.5, "rotary_emb_base": 500}),
+    "Llama 3.1": (
+        "Llama",
+        {"rope_theta": 500.0, "rope_scaling": {k: v for k, v in LLAMA3.items() if k != "rope_theta"}},
+    ),
+    "Gemma 3": ("Gemma3Text", {"rope_theta": 5000.0, "rope_local_base_freq": 50.0, "sliding_window_pattern": 2}),
+}
+"""Rotary positions as configurations said them before transformers 5."""
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_configurations_as_older_versions_wrote_them(name, tmp_path):
+    family, changes = OLD[name]
+    config_class = getattr(transformers, f"{family}Config")
+    model_class = getattr(transformers, f"{family.removesuffix('Text')}ForCausalLM")
+    sizes = SIZES if family == "GPTNeoX" else GROUPED
+    at_random(model_class, config_class(**sizes, **MARKS)).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    kept = {k: v for k, v in json.loads(file.read_text()).items() if k not in ("rope_parameters", "layer_types")}
+    file.write_text(json.dumps({**kept, **changes}))
+    theirs = model_class.from_pretrained(tmp_path, attn_implementation="eager")
+    model = pretrained_model(tmp_path)
+    assert model.cfg.rotary_base == next(
+        value for key, value in changes.items() if key in ("rotary_emb_base", "rope_theta")
+    )
+    assert max(differences(model, theirs)) <= 1e-5
+
+
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
 def test_a_half_precision_folder_is_loaded_as_float32(half, tmp_path):
     hugging_face("Llama, grouped", dtype=half).save_pretrained(tmp_path)
@@ -269,6 +306,7 @@ def test_learned_positions_can_be_cut_and_not_added():
     assert pretrained_model(theirs).cfg.n_ctx == 32
     with pytest.raises(ValueError, match="n_ctx=33 is more than the 32 positions that the model has learned"):
         pretrained_model(theirs, n_ctx=33)
+    assert pretrained_model(theirs, n_ctx=1).cfg.n_ctx == 1
     for wrong in (0, -1):
         with pytest.raises(ValueError, match="n_ctx must be at least 1"):
             pretrained_model(theirs, n_ctx=wrong)
@@ -418,6 +456,14 @@ UNHOLDABLE = {
     ),
     "no activation function 'mish'; it has gelu": ("Llama", {"hidden_act": "mish"}),
     "bidirectional": ("Gemma3Text", {"use_bidirectional_attention": True}),
+    "in a sliding window and llama3 elsewhere": (
+        "Gemma3Text",
+        {"rope_parameters": {**GEMMA3_ROPE, "full_attention": LLAMA3}},
+    ),
+    "a part of each head (partial_rotary_factor": (
+        "Llama",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
+    ),
     "rotary positions are linear in a sliding window": (
         "Gemma3Text",
         {"rope_parameters": {**GEMMA3_ROPE, "sliding_attention": LINEAR}},
@@ -435,6 +481,18 @@ def test_what_transformerlens_cannot_hold_is_refused_before_weights_are_read(wor
     (tmp_path / "model.safetensors").write_bytes(b"not read")
     with pytest.raises(ValueError, match=re.escape(words)):
         pretrained_model(tmp_path)
+
+
+def test_a_model_that_no_memory_holds_is_refused_before_weights_are_read(folder, monkeypatch):
+    n_parameters = sum(p.numel() for name, p in pretrained_model(folder).named_parameters() if "W_" in name)
+    (folder / WEIGHTS).write_bytes(b"not read")
+    monkeypatch.setattr(checks, "_memory", lambda: 4 * n_parameters - 1)
+    told = f"a model of {n_parameters:,} parameters would need {4 * n_parameters:,} bytes; this machine has"
+    with pytest.raises(ValueError, match=told):
+        pretrained_model(folder)
+    monkeypatch.setattr(checks, "_memory", lambda: 4 * n_parameters)
+    with pytest.raises(ValueError, match="transformers cannot read it"):
+        pretrained_model(folder)
 
 
 def test_weights_that_are_not_there_are_refused(folder):

@@ -51,7 +51,7 @@ def neox_sizes(config: Any) -> dict[str, Any]:
         "normalization_type": "LN",
         "parallel_attn_mlp": config.use_parallel_residual,
         **_rotary({**rope, "partial_rotary_factor": 1.0}),
-        "rotary_dim": int(d_head * rope.get("partial_rotary_factor", 1.0)),
+        "rotary_dim": int(d_head * rope["partial_rotary_factor"]),
     }
 
 

@@ -19,7 +19,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from plateau_interp.checks import listed, shown
+from plateau_interp.checks import check_memory, listed, shown
 from plateau_interp.models.architectures import architecture_of, hooked_config
 from plateau_interp.models.checkpoint_files import has_tokenizer, model_folder
 from plateau_interp.models.conversions import Weights
@@ -136,6 +136,15 @@ def _check_plain(source: PreTrainedModel) -> None:
         raise ValueError(f"the model's weights are not in memory ({_named(absent)} on the device meta)")
 
 
+def _check_size(cfg: HookedTransformerConfig) -> None:
+    """Refuse a model whose matrices alone no memory of this machine could hold."""
+    n_key_value_heads = cfg.n_key_value_heads or cfg.n_heads
+    attention = 2 * cfg.d_model * cfg.d_head * (cfg.n_heads + n_key_value_heads)
+    mlp = cfg.d_model * (cfg.d_mlp or 0) * (3 if cfg.gated_mlp else 2)
+    n_parameters = cfg.n_layers * (attention + mlp) + 2 * cfg.d_vocab * cfg.d_model
+    check_memory(n_parameters * cfg.dtype.itemsize, f"a model of {n_parameters:,} parameters")
+
+
 def _loaded(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
     """The Hugging Face model of a folder, each of its tensors read from there."""
     with _quiet():
@@ -146,7 +155,7 @@ def _loaded(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         if not config.architectures:
             raise ValueError("config.json names no architecture (architectures)")
         name = config.architectures[0]
-        hooked_config(name, config, dtype=dtype, device="cpu", n_ctx=None)  # before gigabytes are read
+        _check_size(hooked_config(name, config, dtype=dtype, device="cpu", n_ctx=None))  # before gigabytes are read
         if getattr(config, "quantization_config", None) is not None:  # an optional key of config.json
             raise ValueError("the model is quantised (quantization_config); take one in a floating-point dtype")
         try:
