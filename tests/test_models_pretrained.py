@@ -16,6 +16,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from typecheck import unchecked
 
@@ -366,6 +368,15 @@ def test_the_tokenizer_is_kept(folder):
     assert torch.equal(model(tokens), without(tokens))
 
 
+def test_a_tokenizer_that_begins_with_a_start_token_keeps_doing_so(folder):
+    saved = save_tokenizer(folder, bos_token="<s>", eos_token="</s>")
+    saved.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    saved.save_pretrained(folder)
+    model = pretrained_model(folder)
+    assert model.to_tokens("to be").tolist() == [saved("to be").input_ids] == [[0, 2, 3]]
+    assert model.to_tokens("to be", prepend_bos=False).tolist() == [[2, 3]]
+
+
 def test_no_tokenizer_is_none(folder):
     assert pretrained_model(folder).tokenizer is None
 
@@ -416,6 +427,29 @@ def test_a_tensor_that_transformerlens_has_no_place_for_is_named():
     config = transformers.GPT2Config(**GPT2, add_cross_attention=True, **MARKS)
     with pytest.raises(ValueError, match=r"no place for tensors transformer\.h\.0\.crossattention"):
         pretrained_model(transformers.GPT2LMHeadModel(config))
+
+
+def test_a_tensor_of_another_shape_than_transformerlens_has_is_named():
+    config = transformers.Olmo2Config(**SIZES, num_key_value_heads=2, **MARKS)
+    config.head_dim = 16
+    told = r"blocks\.0\.attn\.q_norm\.w has the shape \(64,\); TransformerLens has \(32,\)$"
+    with pytest.raises(ValueError, match=told):
+        pretrained_model(transformers.Olmo2ForCausalLM(config))
+
+
+@pytest.mark.parametrize(
+    ("converted", "words"),
+    [
+        ({}, r"nothing was found for tensors embed\.W_E, "),
+        ({"embed.W_F": torch.ones(1)}, r"embed\.W_F has the shape \(1,\); TransformerLens has no such parameter"),
+    ],
+)
+def test_a_mapping_that_forgets_or_invents_is_told(converted, words, monkeypatch):
+    known = ARCHITECTURES["GPT2LMHeadModel"]
+    wrong = replace(known, convert=lambda weights, cfg: converted)
+    monkeypatch.setitem(ARCHITECTURES, "GPT2LMHeadModel", wrong)
+    with pytest.raises(ValueError, match=words):
+        pretrained_model(hugging_face("GPT-2"))
 
 
 def test_a_missing_shard_is_named(folder):
