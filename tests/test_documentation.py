@@ -21,6 +21,7 @@ from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
+from plateau_interp.runs.formats import CHECKPOINT_FORMAT, RECIPE_FORMAT
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -210,6 +211,17 @@ def test_the_changelog_and_the_citation_tell_the_version():
     headings = re.findall(r"^## (.+)$", (PROJECT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert headings[1].startswith(version)
+
+
+def test_the_page_of_formats_tells_those_that_are_written_and_kept():
+    page = (PROJECT / "docs" / "background" / "compatibility.md").read_text()
+    told = " ".join(page.split())
+    assert f'`"format": {RECIPE_FORMAT}` in `recipe.json`' in told
+    assert f'`"format": {CHECKPOINT_FORMAT}` in each checkpoint' in told
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(n + 1) for n in range(CHECKPOINT_FORMAT)]
+    for number in range(1, CHECKPOINT_FORMAT + 1):
+        assert f"tests/data/run-format-{number}" in page
+        assert (PROJECT / "tests" / "data" / f"run-format-{number}" / "run" / "recipe.json").is_file()
 
 
 def public_names(place: str) -> set[str] | None:
