@@ -186,6 +186,17 @@ def test_the_layers_are_drawn_as_they_are_tested(monkeypatch):
     assert all(f"| `{part}` |" in layers.table() for part in listed)
 
 
+def test_contributing_lists_the_layers_as_they_are_tested():
+    (block,) = [content for language, content in blocks("CONTRIBUTING.md") if language == "text" and "runs" in content]
+    listed = tuple(tuple(layer.split()) for layer in block.split("|"))
+    assert listed == importlib.import_module("test_imports").LAYERS
+
+
+@pytest.mark.parametrize("target", ["fuzz", "mutants"])
+def test_contributing_tells_what_is_run_seldom(target):
+    assert f"make {target}" in " ".join((PROJECT / "CONTRIBUTING.md").read_text().split())
+
+
 def test_every_public_name_is_in_the_reference(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
     public_names = importlib.import_module("public_names")
