@@ -133,6 +133,13 @@ def test_tests_examples_and_pages_import_public_names_alone(file):
             assert name in (root if target == NAME else public_names(target)), f"{file} uses {target}.{name}"
 
 
+@pytest.mark.parametrize("folder", ["analysis", "reproductions", "runs"])
+def test_a_folder_says_what_each_of_its_modules_is_for(folder):
+    told = re.findall(r"`(\w+)`", ast.get_docstring(MODULES[f"{NAME}.{folder}"]) or "")
+    there = {entry.stem for entry in (PACKAGE / folder).iterdir() if not entry.name.startswith("_")}
+    assert there - set(told) == set()
+
+
 LONGEST = 400
 """Lines: what is longer has more than one idea."""
 LONGER = {"plateau_interp/views/attention.js": 420}
