@@ -42,7 +42,7 @@ bench: $(DEVELOPABLE) ## measure what the design promises, as ratios (ARGS="deco
 	PYTHONPATH=tests $(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: $(DEVELOPABLE) ## try to lose data or see a traceback for SECONDS=60 (ARGS="folders --first 7 --cases 1" makes one case)
-	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
+	PYTHONPATH=tests PLATEAU_FUZZ_MOUNT=1 $(BIN)/python -m fuzz --seconds $(SECONDS) $(ARGS)
 
 mutants: $(DEVELOPABLE) ## change the code in 60 places, one at a time, and see whether the tests notice (ARGS="--sample 300")
 	$(BIN)/python tests/mutants.py --workers $(WORKERS) $(ARGS)

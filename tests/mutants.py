@@ -2,7 +2,8 @@
 
 ``python tests/mutants.py --sample 300`` makes that many mutants of the core, the hooks and the tasks, drawn by a seed,
 each in a copy of the project, and prints those that all tests let pass. A survivor is a test that is missing, or a
-change that means the same. Run by ``make mutants``.
+change that means the same. Before, the same tests run once on the code as it is: what is red then kills nothing. Run by
+``make mutants``.
 """
 
 import argparse
@@ -14,15 +15,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 PLACES = ("analysis", "interventions", "models", "runs", "training", "checks.py", "codec.py", "decoding.py", "files.py")
 GROUND = ("metrics.py", "plugins.py", "types.py", "../hooks", "../tasks")
+PASSED, FAILED = 0, 1
+"""What pytest ends with; anything else (nothing collected, an error of its own, Ctrl-C) is no verdict."""
 SECONDS = 600
 """After which a mutant that hangs is killed, too."""
 
@@ -116,10 +121,16 @@ def files_that_test(file: Path) -> list[str]:
     return [str(test.relative_to(PROJECT)) for test in ordered or folder]
 
 
-def survives(mutant: Mutant, tree: Path) -> bool:
-    """Whether all tests of the module pass, with the mutant in a copy of the project."""
-    original = (tree / mutant.file).read_bytes()
-    (tree / mutant.file).write_bytes(original[: mutant.start] + mutant.after.encode() + original[mutant.end :])
+class NoVerdict(RuntimeError):
+    """A run of tests that says nothing of a mutant: none was collected, or one could not be read."""
+
+
+def passes(tests: list[str], tree: Path) -> bool:
+    """Whether tests pass in a copy of the project, at the latest after `SECONDS`.
+
+    Raises:
+        NoVerdict: if they neither pass nor fail.
+    """
     command = [
         sys.executable,
         "-m",
@@ -130,20 +141,61 @@ def survives(mutant: Mutant, tree: Path) -> bool:
         "no:cacheprovider",
         "-m",
         "not slow",
-        *files_that_test(mutant.file),
+        *tests,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=SECONDS)
-        return done.returncode == 0
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
         return False
+    if done.returncode not in (PASSED, FAILED):
+        raise NoVerdict(f"pytest {' '.join(tests)} ends with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    return done.returncode == PASSED
+
+
+def check_green(tests: list[str], tree: Path) -> None:
+    """Refuse to judge by tests that do not pass on the code as it is: they would kill every mutant.
+
+    Raises:
+        NoVerdict: naming them.
+    """
+    if not passes(tests, tree):
+        raise NoVerdict(f"{' '.join(tests)}: not green without a mutant")
+
+
+def verdict(mutant: Mutant, tree: Path) -> str:
+    """What a module's tests say of a mutant of it, in a copy of the project: "killed" if one fails, or they hang.
+
+    "SURVIVED" if all pass, "no verdict" if they could not be run, as where the mutant breaks an import: that is not
+    killed, for no test looked at it.
+    """
+    original = (tree / mutant.file).read_bytes()
+    (tree / mutant.file).write_bytes(original[: mutant.start] + mutant.after.encode() + original[mutant.end :])
+    try:
+        return "SURVIVED" if passes(files_that_test(mutant.file), tree) else "killed"
+    except NoVerdict:
+        return "no verdict"
     finally:
         (tree / mutant.file).write_bytes(original)
 
 
+@contextmanager
+def copies(number: int) -> Iterator["Queue[Path]"]:
+    """Copies of the project, to be taken and put back."""
+    trees: Queue[Path] = Queue()
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in map(str, range(number)):
+            tree = Path(scratch, name)
+            shutil.copytree(
+                PROJECT, tree, symlinks=True, ignore=shutil.ignore_patterns(".*", "runs", "site", "__pycache__")
+            )
+            shutil.copytree(PROJECT / "plateau_interp" / "runs", tree / "plateau_interp" / "runs", dirs_exist_ok=True)
+            trees.put(tree)
+        yield trees
+
+
 def main() -> int:
-    """Draw, run, tell; 1 if fewer are killed than asked for."""
+    """Draw, run, tell; 1 if fewer are killed than asked for, or the tests are red without a mutant."""
     parser = argparse.ArgumentParser(prog="python tests/mutants.py", description=__doc__)
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
@@ -153,34 +205,32 @@ def main() -> int:
     options = parser.parse_args()
     everything = [mutant for file in sources() if options.only in str(file) for mutant in mutants(file)]
     chosen = random.Random(options.seed).sample(everything, min(options.sample, len(everything)))
-    with tempfile.TemporaryDirectory() as scratch:
-        trees: Queue[Path] = Queue()
-        for number in range(options.workers):
-            tree = Path(scratch, str(number))
-            shutil.copytree(
-                PROJECT, tree, symlinks=True, ignore=shutil.ignore_patterns(".*", "runs", "site", "__pycache__")
-            )
-            shutil.copytree(PROJECT / "plateau_interp" / "runs", tree / "plateau_interp" / "runs", dirs_exist_ok=True)
-            trees.put(tree)
+    lists = sorted({tuple(files_that_test(mutant.file)) for mutant in chosen})
+    killed = 0
+    with copies(options.workers) as trees, ThreadPoolExecutor(options.workers) as pool:
 
-        def judge(mutant: Mutant) -> bool:
+        def borrowing(judge: Callable[[Any, Path], Any], item: Any) -> Any:
             tree = trees.get()
             try:
-                return survives(mutant, tree)
+                return judge(item, tree)
             finally:
                 trees.put(tree)
 
-        survivors = 0
-        with ThreadPoolExecutor(options.workers) as pool:
-            for number, (mutant, alive) in enumerate(zip(chosen, pool.map(judge, chosen), strict=True), start=1):
-                survivors += alive
-                sys.stdout.write(f"{number}/{len(chosen)} {'SURVIVED' if alive else 'killed'} {mutant}\n")
-                sys.stdout.flush()
-    killed = 1 - survivors / max(len(chosen), 1)
-    sys.stdout.write(
-        f"{killed:.1%} of {len(chosen)} mutants killed ({len(everything)} there are), {survivors} survive\n"
-    )
-    return int(killed < options.least)
+        try:
+            list(pool.map(lambda tests: borrowing(check_green, [*tests]), lists))
+        except NoVerdict as reason:
+            sys.stdout.write(f"{reason}\n")
+            pool.shutdown(cancel_futures=True)
+            return 1
+        said = pool.map(lambda mutant: borrowing(verdict, mutant), chosen)
+        for number, (mutant, word) in enumerate(zip(chosen, said, strict=True), start=1):
+            killed += word == "killed"
+            sys.stdout.write(f"{number}/{len(chosen)} {word} {mutant}\n")
+            sys.stdout.flush()
+    share = killed / max(len(chosen), 1)
+    left = len(chosen) - killed
+    sys.stdout.write(f"{share:.1%} of {len(chosen)} mutants killed ({len(everything)} there are), {left} are not\n")
+    return int(share < options.least)
 
 
 if __name__ == "__main__":

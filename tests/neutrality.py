@@ -1,6 +1,7 @@
 """Trains the same small runs with whatever version of the package is imported, and prints a digest of each.
 
-``python tests/neutrality.py OUT.json`` writes, by the name of a case, the digest of all metric rows and of all weights.
+``python tests/neutrality.py OUT.json`` writes, by the name of a case, the digest of all metric rows and of all weights,
+and that of every tensor that was captured.
 Two versions whose digests are equal on one machine compute the same bits; `test_neutrality.py` compares this checkout
 with an earlier commit. It uses what no version may take away: names of plug-ins, recipes as data, and `Run`. It prints
 where the package was.
@@ -71,6 +72,14 @@ def interventions(donor: Path, scratch: Path) -> dict[str, list[dict[str, Any]]]
     }
 
 
+def captured(folder: Path) -> dict[str, str]:
+    """Of every file that a `Capture` wrote, with its place; files without content say no more than whose they are."""
+    tensors = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        tensors.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return {"tensors": tensors.hexdigest(), "files": str(len(list(folder.rglob("*.safetensors"))))}
+
+
 def recipes(scratch: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and recipes of all cases."""
     for task, fields in sorted(TASKS.items(), key=lambda item: item[0] != DONOR):
@@ -94,7 +103,7 @@ def digest(run: Any) -> dict[str, str]:
 
 
 def main(out: Path, scratch: Path) -> None:
-    """Train everything: at once, killed and resumed, and forked (with the first intervention gone)."""
+    """Train everything: at once, killed and resumed, and forked, with all interventions and with the first gone."""
     import torch
 
     import plateau_interp
@@ -114,10 +123,13 @@ def main(out: Path, scratch: Path) -> None:
         for _ in run.train():
             pass
         found[name] = digest(run)
-        fork = run.fork(at=FORKED_AT, interventions=recipe.interventions[1:], out=scratch / f"{name} fork")
-        for _ in fork.train():
-            pass
-        found[f"{name}, forked"] = digest(fork)
+        ways = {"forked": recipe.interventions[1:], "forked with it": recipe.interventions}
+        for way, kept in ways.items() if recipe.interventions else [("forked", ())]:
+            fork = run.fork(at=FORKED_AT, interventions=kept, out=scratch / f"{name} {way}")
+            for _ in fork.train():
+                pass
+            found[f"{name}, {way}"] = digest(fork)
+    found["captured"] = captured(scratch / "captured")
     out.write_text(json.dumps(found, indent=1) + "\n")
     print(plateau_interp.__file__)
 

@@ -9,26 +9,8 @@ import torch
 from hook_cases import gpt_neox, recheck, tokens_for, toy
 from typecheck import unchecked
 
+from plateau_interp import hooks
 from plateau_interp.checks import check_memory, nearest, shown
-from plateau_interp.hooks import (
-    AblateActivation,
-    AblateHeads,
-    AddDirection,
-    AmplifySlowGradient,
-    BiasAttention,
-    ClipGradient,
-    During,
-    FixAttention,
-    FreezeWeights,
-    MaskAttention,
-    MixAttention,
-    PatchActivation,
-    PatchAttention,
-    ScaleActivation,
-    ScaleGradient,
-    TransplantWeights,
-    When,
-)
 from plateau_interp.hooks.parameters import parameters_where
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture
@@ -47,68 +29,76 @@ NO_NAMES = "at must be a hook point or several"
 @pytest.mark.parametrize(
     ("value", "fields", "message"),
     [
-        (AblateHeads([0]), {"heads": 0}, f"heads {INDICES}"),
-        (AblateHeads([0]), {"heads": None}, f"heads {INDICES}"),
-        (AblateHeads([0]), {"heads": "0"}, f"heads {INDICES}"),
-        (AblateHeads([0]), {"heads": [0.5]}, rf"heads {INDICES} \[0, 2\]; got \[0.5\]"),
-        (AblateHeads([0]), {"heads": [True]}, f"heads {INDICES}"),
-        (AblateHeads([0]), {"heads": torch.tensor([False, True])}, f"heads {INDICES}"),
-        (AblateHeads([0]), {"heads": np.array([False, True])}, f"heads {INDICES}"),
-        (AblateActivation(RESID), {"positions": torch.ones(8, dtype=torch.bool)}, f"positions {INDICES}"),
-        (AblateHeads([0]), {"layers": 1}, f"layers {INDICES}"),
-        (BiasAttention(), {"layers": 0}, f"layers {INDICES}"),
-        (MaskAttention(keys=[0]), {"keys": [1.0]}, f"keys {INDICES}"),
-        (PatchAttention(EYE), {"rows": [1.0]}, f"rows {INDICES}"),
-        (AblateActivation(RESID), {"positions": [1.0]}, f"positions {INDICES}"),
-        (AblateActivation(RESID), {"positions": 3}, f"positions {INDICES}"),
-        (BiasAttention(), {"factor": "10"}, "factor must be a number; got '10'"),
-        (BiasAttention(), {"factor": torch.tensor(2.0)}, "factor must be a number"),
-        (BiasAttention(), {"factor": True}, "factor must be a number; got True"),
-        (FixAttention(), {"total": None}, "total must be a number"),
-        (MixAttention(), {"weight": "1"}, "weight must be a number"),
-        (ScaleActivation(RESID, 1.0), {"factor": "2"}, "factor must be a number"),
-        (AddDirection(RESID, torch.ones(16)), {"scale": "2"}, "scale must be a number"),
-        (AddDirection(RESID, torch.ones(16)), {"direction": [1.0] * 16}, "direction must be a tensor"),
-        (ScaleGradient(1.0), {"factor": "a"}, "factor must be a number"),
-        (ClipGradient(1.0), {"max_norm": "1"}, "max_norm must be a number"),
-        (AmplifySlowGradient(), {"decay": "0.9"}, "decay must be a number"),
-        (AmplifySlowGradient(), {"gain": None}, "gain must be a number"),
-        (AblateActivation(RESID), {"seed": 0.5}, "seed must be a whole number"),
-        (During(BiasAttention()), {"start": 0.5}, "start must be a whole number; got 0.5"),
-        (During(BiasAttention()), {"stop": "9"}, "stop must be a whole number"),
-        (During(BiasAttention()), {"every": 1.5}, "every must be a whole number"),
-        (During(BiasAttention()), {"ramp": None}, "ramp must be a whole number"),
+        (hooks.AblateHeads([0]), {"heads": 0}, f"heads {INDICES}"),
+        (hooks.AblateHeads([0]), {"heads": None}, f"heads {INDICES}"),
+        (hooks.AblateHeads([0]), {"heads": "0"}, f"heads {INDICES}"),
+        (hooks.AblateHeads([0]), {"heads": [0.5]}, rf"heads {INDICES} \[0, 2\]; got \[0.5\]"),
+        (hooks.AblateHeads([0]), {"heads": [True]}, f"heads {INDICES}"),
+        (hooks.AblateHeads([0]), {"heads": torch.tensor([False, True])}, f"heads {INDICES}"),
+        (hooks.AblateHeads([0]), {"heads": np.array([False, True])}, f"heads {INDICES}"),
+        (hooks.AblateActivation(RESID), {"positions": torch.ones(8, dtype=torch.bool)}, f"positions {INDICES}"),
+        (hooks.AblateHeads([0]), {"layers": 1}, f"layers {INDICES}"),
+        (hooks.BiasAttention(), {"layers": 0}, f"layers {INDICES}"),
+        (hooks.MaskAttention(keys=[0]), {"keys": [1.0]}, f"keys {INDICES}"),
+        (hooks.PatchAttention(EYE), {"rows": [1.0]}, f"rows {INDICES}"),
+        (hooks.AblateActivation(RESID), {"positions": [1.0]}, f"positions {INDICES}"),
+        (hooks.AblateActivation(RESID), {"positions": 3}, f"positions {INDICES}"),
+        (hooks.BiasAttention(), {"factor": "10"}, "factor must be a number; got '10'"),
+        (hooks.BiasAttention(), {"factor": torch.tensor(2.0)}, "factor must be a number"),
+        (hooks.BiasAttention(), {"factor": True}, "factor must be a number; got True"),
+        (hooks.FixAttention(), {"total": None}, "total must be a number"),
+        (hooks.MixAttention(), {"weight": "1"}, "weight must be a number"),
+        (hooks.ScaleActivation(RESID, 1.0), {"factor": "2"}, "factor must be a number"),
+        (hooks.AddDirection(RESID, torch.ones(16)), {"scale": "2"}, "scale must be a number"),
+        (hooks.AddDirection(RESID, torch.ones(16)), {"direction": [1.0] * 16}, "direction must be a tensor"),
+        (hooks.ScaleGradient(1.0), {"factor": "a"}, "factor must be a number"),
+        (hooks.ClipGradient(1.0), {"max_norm": "1"}, "max_norm must be a number"),
+        (hooks.AmplifySlowGradient(), {"decay": "0.9"}, "decay must be a number"),
+        (hooks.AmplifySlowGradient(), {"gain": None}, "gain must be a number"),
+        (hooks.AblateActivation(RESID), {"seed": 0.5}, "seed must be a whole number"),
+        (hooks.During(hooks.BiasAttention()), {"start": 0.5}, "start must be a whole number; got 0.5"),
+        (hooks.During(hooks.BiasAttention()), {"stop": "9"}, "stop must be a whole number"),
+        (hooks.During(hooks.BiasAttention()), {"every": 1.5}, "every must be a whole number"),
+        (hooks.During(hooks.BiasAttention()), {"ramp": None}, "ramp must be a whole number"),
         (Capture((RESID,), out="x"), {"every": 1.5}, "every must be a whole number; got 1.5"),
         (Capture((RESID,), out="x"), {"sequences": "3"}, "sequences must be a whole number"),
         (Capture((RESID,), out="x"), {"sequences": 0}, "sequences must be at least 1; got 0"),
         (Capture((RESID,), out="x"), {"names": (3,)}, "names must be a hook point or several"),
-        (When(BiasAttention(), "loss < 1"), {"ramp": 2.0}, "ramp must be a whole number"),
-        (When(BiasAttention(), "loss < 1"), {"condition": 5}, "expected a condition such as"),
-        (When(BiasAttention(), "loss < 1"), {"intervention": BiasAttention}, NO_INTERVENTION),
-        (During(BiasAttention()), {"intervention": BiasAttention}, NO_INTERVENTION),
-        (During(BiasAttention()), {"intervention": None}, NO_INTERVENTION),
-        (MixAttention(), {"towards": None}, NO_INTERVENTION),
-        (MixAttention(), {"towards": FixAttention}, NO_INTERVENTION),
-        (FreezeWeights("mlp"), {"where": None}, NO_WHERE),
-        (FreezeWeights("mlp"), {"where": ["mlp", "embeddings"]}, NO_WHERE),
-        (TransplantWeights({}, "mlp"), {"where": None}, NO_WHERE),
-        (ScaleGradient(1.0), {"where": 3}, NO_WHERE),
-        (AmplifySlowGradient(), {"where": ["mlp"]}, NO_WHERE),
-        (TransplantWeights({}, "mlp"), {"source": None}, NO_SOURCE),
-        (PatchAttention(EYE), {"source": None}, NO_SOURCE),
-        (PatchAttention(EYE), {"source": [1]}, NO_SOURCE),
-        (PatchAttention(EYE), {"source": np.eye(8)}, NO_SOURCE),
-        (PatchActivation(RESID, EYE), {"source": None}, NO_SOURCE),
-        (AblateActivation(RESID), {"at": []}, NO_NAMES),
-        (AblateActivation(RESID), {"at": 3}, NO_NAMES),
-        (ScaleGradient(1.0), {"at": []}, NO_NAMES),
-        (ScaleGradient(1.0), {"at": [3]}, NO_NAMES),
-        (FixAttention(), {"targets": np.eye(8, dtype=bool)}, "targets must be a tensor or a function .* got ndarray"),
-        (FixAttention(), {"targets": [[True]]}, "targets must be a tensor or a function .* got list"),
-        (BiasAttention(), {"targets": EYE}, "targets must be a Bool map: .* got torch.float32"),
-        (BiasAttention(), {"targets": EYE.long()}, "targets must be a Bool map"),
-        (MaskAttention(), {"targets": EYE}, "targets must be a Bool map"),
-        (FixAttention(), {"targets": EYE[None, None]}, r"\[query, key\] or \[batch, query, key\]; got \(1, 1, 8, 8\)"),
+        (hooks.When(hooks.BiasAttention(), "loss < 1"), {"ramp": 2.0}, "ramp must be a whole number"),
+        (hooks.When(hooks.BiasAttention(), "loss < 1"), {"condition": 5}, "expected a condition such as"),
+        (hooks.When(hooks.BiasAttention(), "loss < 1"), {"intervention": hooks.BiasAttention}, NO_INTERVENTION),
+        (hooks.During(hooks.BiasAttention()), {"intervention": hooks.BiasAttention}, NO_INTERVENTION),
+        (hooks.During(hooks.BiasAttention()), {"intervention": None}, NO_INTERVENTION),
+        (hooks.MixAttention(), {"towards": None}, NO_INTERVENTION),
+        (hooks.MixAttention(), {"towards": hooks.FixAttention}, NO_INTERVENTION),
+        (hooks.FreezeWeights("mlp"), {"where": None}, NO_WHERE),
+        (hooks.FreezeWeights("mlp"), {"where": ["mlp", "embeddings"]}, NO_WHERE),
+        (hooks.TransplantWeights({}, "mlp"), {"where": None}, NO_WHERE),
+        (hooks.ScaleGradient(1.0), {"where": 3}, NO_WHERE),
+        (hooks.AmplifySlowGradient(), {"where": ["mlp"]}, NO_WHERE),
+        (hooks.TransplantWeights({}, "mlp"), {"source": None}, NO_SOURCE),
+        (hooks.PatchAttention(EYE), {"source": None}, NO_SOURCE),
+        (hooks.PatchAttention(EYE), {"source": [1]}, NO_SOURCE),
+        (hooks.PatchAttention(EYE), {"source": np.eye(8)}, NO_SOURCE),
+        (hooks.PatchActivation(RESID, EYE), {"source": None}, NO_SOURCE),
+        (hooks.AblateActivation(RESID), {"at": []}, NO_NAMES),
+        (hooks.AblateActivation(RESID), {"at": 3}, NO_NAMES),
+        (hooks.ScaleGradient(1.0), {"at": []}, NO_NAMES),
+        (hooks.ScaleGradient(1.0), {"at": [3]}, NO_NAMES),
+        (
+            hooks.FixAttention(),
+            {"targets": np.eye(8, dtype=bool)},
+            "targets must be a tensor or a function .* got ndarray",
+        ),
+        (hooks.FixAttention(), {"targets": [[True]]}, "targets must be a tensor or a function .* got list"),
+        (hooks.BiasAttention(), {"targets": EYE}, "targets must be a Bool map: .* got torch.float32"),
+        (hooks.BiasAttention(), {"targets": EYE.long()}, "targets must be a Bool map"),
+        (hooks.MaskAttention(), {"targets": EYE}, "targets must be a Bool map"),
+        (
+            hooks.FixAttention(),
+            {"targets": EYE[None, None]},
+            r"\[query, key\] or \[batch, query, key\]; got \(1, 1, 8, 8\)",
+        ),
     ],
 )
 def test_a_wrong_type_is_refused_at_construction(value: Any, fields: dict[str, Any], message: str) -> None:
@@ -119,13 +109,19 @@ def test_a_wrong_type_is_refused_at_construction(value: Any, fields: dict[str, A
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (FixAttention(targets=lambda tokens, layer: None), r"targets\(tokens, layer=0\) must give a map; got NoneType"),
-        (FixAttention(targets=lambda tokens, layer: EYE[None, None]), r"layer=0\) must be \[query, key\]"),
-        (FixAttention(targets=lambda tokens, layer: -EYE), r"layer=0\) must not be negative"),
-        (FixAttention(targets=lambda tokens, layer: EYE[:4, :4]), "covers 4 positions, but the forward has 8"),
-        (FixAttention(targets=lambda tokens, layer: EYE.expand(3, 8, 8)), "is for 3 sequences, but the forward has 5"),
-        (BiasAttention(targets=lambda tokens, layer: EYE), r"layer=0\) must be a Bool map"),
-        (MaskAttention(targets=lambda tokens, layer: EYE), r"layer=0\) must be a Bool map"),
+        (
+            hooks.FixAttention(targets=lambda tokens, layer: None),
+            r"targets\(tokens, layer=0\) must give a map; got NoneType",
+        ),
+        (hooks.FixAttention(targets=lambda tokens, layer: EYE[None, None]), r"layer=0\) must be \[query, key\]"),
+        (hooks.FixAttention(targets=lambda tokens, layer: -EYE), r"layer=0\) must not be negative"),
+        (hooks.FixAttention(targets=lambda tokens, layer: EYE[:4, :4]), "covers 4 positions, but the forward has 8"),
+        (
+            hooks.FixAttention(targets=lambda tokens, layer: EYE.expand(3, 8, 8)),
+            "is for 3 sequences, but the forward has 5",
+        ),
+        (hooks.BiasAttention(targets=lambda tokens, layer: EYE), r"layer=0\) must be a Bool map"),
+        (hooks.MaskAttention(targets=lambda tokens, layer: EYE), r"layer=0\) must be a Bool map"),
     ],
 )
 def test_a_function_that_gives_no_map_is_refused_in_the_forward(edit: Any, message: str) -> None:
@@ -139,7 +135,7 @@ def test_a_map_longer_than_the_context_counts_as_far_as_it_goes() -> None:
     tokens, long = tokens_for(model), torch.eye(40, dtype=torch.bool)
     outputs = []
     for targets in (long, lambda tokens, layer: long):
-        with intervening(model, BiasAttention(factor=3.0, targets=targets)):
+        with intervening(model, hooks.BiasAttention(factor=3.0, targets=targets)):
             outputs.append(model(tokens))
     assert torch.equal(*outputs)
 
@@ -150,12 +146,12 @@ def test_what_is_meant_well_is_taken() -> None:
     assert listed.names == (RESID,)
     recheck(listed, every=np.int64(5))
     assert type(listed.every) is int
-    assert BiasAttention(rows=range(3)).rows == (0, 1, 2)
-    ablate = AblateHeads([0])
+    assert hooks.BiasAttention(rows=range(3)).rows == (0, 1, 2)
+    ablate = hooks.AblateHeads([0])
     recheck(ablate, heads=torch.tensor([0, 2]))
     assert ablate.heads == (0, 2)
-    assert AblateActivation([RESID]).at == (RESID,)
-    assert math.isclose(BiasAttention(factor=np.float64(2.0)).factor, 2.0)
+    assert hooks.AblateActivation([RESID]).at == (RESID,)
+    assert math.isclose(hooks.BiasAttention(factor=np.float64(2.0)).factor, 2.0)
 
 
 def test_parameters_are_not_looked_for_by_a_list() -> None:

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from plateau_interp.plugins import plugins
 from plateau_interp.runs.run import Run
 from plateau_interp.training.optimizers import Adam
 
-NAMES = "train, fork, compare, report, reproduce, list, check"
+NAMES = ", ".join(VERBS)
 TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
 
 
@@ -56,6 +57,12 @@ def test_help(words, capsys, snapshot):
     told = capsys.readouterr()
     assert told.err == ""
     assert told.out == snapshot
+
+
+def test_help_has_an_example_of_every_verb(capsys):
+    assert plateau("--help") == 0
+    examples = re.findall(r"^  plateau (\w+) ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert set(examples) == set(VERBS)
 
 
 @pytest.mark.parametrize(

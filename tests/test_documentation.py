@@ -16,10 +16,12 @@ import torch
 
 from plateau_interp import hooks
 from plateau_interp.cli.main import main
+from plateau_interp.cli.verbs import VERBS
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
+from plateau_interp.runs.formats import CHECKPOINT_FORMAT, RECIPE_FORMAT
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -164,7 +166,7 @@ def test_other_code_is_of_a_kind_that_is_known(page):
         if program == "make":
             assert words[0] in targets
         if program == "plateau":
-            assert words[0] in {"train", "fork", "compare", "report", "reproduce", "list"}
+            assert words[0] in VERBS
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -182,6 +184,17 @@ def test_the_layers_are_drawn_as_they_are_tested(monkeypatch):
     listed = [part for row in importlib.import_module("test_imports").LAYERS[::-1] for part in row]
     assert drawn == listed
     assert all(f"| `{part}` |" in layers.table() for part in listed)
+
+
+def test_contributing_lists_the_layers_as_they_are_tested():
+    (block,) = [content for language, content in blocks("CONTRIBUTING.md") if language == "text" and "runs" in content]
+    listed = tuple(tuple(layer.split()) for layer in block.split("|"))
+    assert listed == importlib.import_module("test_imports").LAYERS
+
+
+@pytest.mark.parametrize("target", ["fuzz", "mutants"])
+def test_contributing_tells_what_is_run_seldom(target):
+    assert f"make {target}" in " ".join((PROJECT / "CONTRIBUTING.md").read_text().split())
 
 
 def test_every_public_name_is_in_the_reference(monkeypatch):
@@ -209,6 +222,44 @@ def test_the_changelog_and_the_citation_tell_the_version():
     headings = re.findall(r"^## (.+)$", (PROJECT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert headings[1].startswith(version)
+
+
+def test_the_page_of_formats_tells_those_that_are_written_and_kept():
+    page = (PROJECT / "docs" / "background" / "compatibility.md").read_text()
+    told = " ".join(page.split())
+    assert f'`"format": {RECIPE_FORMAT}` in `recipe.json`' in told
+    assert f'`"format": {CHECKPOINT_FORMAT}` in each checkpoint' in told
+    assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(n + 1) for n in range(CHECKPOINT_FORMAT)]
+    for number in range(1, CHECKPOINT_FORMAT + 1):
+        assert f"tests/data/run-format-{number}" in page
+        assert (PROJECT / "tests" / "data" / f"run-format-{number}" / "run" / "recipe.json").is_file()
+
+
+def public_names(place: str) -> set[str] | None:
+    """The `__all__` of a module, empty without one; None where there is no such module."""
+    try:
+        return set(getattr(importlib.import_module(place), "__all__", ()))
+    except ModuleNotFoundError:
+        return None
+
+
+def is_public(whole: str) -> bool:
+    module, _, name = whole.rpartition(".")
+    return name in (public_names(module) or ())
+
+
+def test_what_has_moved_is_where_the_changelog_says():
+    rows = re.findall(r"^\| (`plateau_interp\..+) \| (.+) \|$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert len(rows) > 40
+    for before, now in rows:
+        for place in re.findall(r"`(plateau_interp\.[\w.]+)`", before):
+            in_root = place.count(".") == 1  # where functions are called as some modules were
+            stays = public_names(place) or (is_public(place) and not in_root)
+            assert not stays, f"{place} has not moved"
+        for place, listed in re.findall(r"`(plateau_interp\.[\w.]+)`(?: \(([^)]+)\))?", now):
+            names = re.findall(r"`(\w+)`", listed)
+            assert is_public(place) or public_names(place), f"there is no {place}"
+            assert set(names) <= (public_names(place) or set()), f"{place} lacks some of {names}"
 
 
 def test_interventions_on_their_page_can_be_made():

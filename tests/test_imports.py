@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,53 @@ def test_a_module_imports_public_names_alone(module):
     for target, name in own_imports(MODULES[module]):
         if name is not None:
             assert name in public_names(target), f"{module} uses {target}.{name}, which is not in its __all__"
+
+
+def code_outside() -> dict[str, list[ast.AST]]:
+    """By file: tests, examples, what makes the documentation, and the Python on pages."""
+    places = ("tests", "examples", "docs")
+    files = [file for place in places for file in sorted((PROJECT / place).rglob("*.py"))]
+    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+    blocks = {page: re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL) for page in pages}
+    texts = {**{file: [file.read_text()] for file in files}, **{page: some for page, some in blocks.items() if some}}
+    return {str(file.relative_to(PROJECT)): [ast.parse(text) for text in some] for file, some in texts.items()}
+
+
+OUTSIDE = code_outside()
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+def test_tests_examples_and_pages_import_public_names_alone(file):
+    """What they may use, a user may: none of them is in the way when a module is changed within its border."""
+    root = set(ast.literal_eval(next(node.value for node in ROOT.body if isinstance(node, ast.Assign))))
+    for target, name in (found for tree in OUTSIDE[file] for found in own_imports(tree)):
+        assert target in MODULES, f"{file} imports {target}, which is not there"
+        if name is not None:
+            assert name in (root if target == NAME else public_names(target)), f"{file} uses {target}.{name}"
+
+
+@pytest.mark.parametrize("folder", ["analysis", "reproductions", "runs"])
+def test_a_folder_says_what_each_of_its_modules_is_for(folder):
+    told = re.findall(r"`(\w+)`", ast.get_docstring(MODULES[f"{NAME}.{folder}"]) or "")
+    there = {entry.stem for entry in (PACKAGE / folder).iterdir() if not entry.name.startswith("_")}
+    assert there - set(told) == set()
+
+
+LONGEST = 400
+"""Lines: what is longer has more than one idea."""
+LONGER = {"plateau_interp/views/attention.js": 420}
+"""A page that is opened from disk can import no other script, so the whole view is one."""
+
+
+@pytest.mark.parametrize("ending", [".py", ".pyi", ".js", ".css", ".jinja"])
+def test_no_module_is_too_long(ending):
+    folders = ("plateau_interp", "hooks", "tasks")
+    files = {
+        str(file.relative_to(PROJECT)): file for place in folders for file in (PROJECT / place).rglob(f"*{ending}")
+    }
+    lengths = {name: len(file.read_text().splitlines()) for name, file in files.items()}
+    assert lengths
+    assert {name: n for name, n in lengths.items() if n > LONGER.get(name, LONGEST)} == {}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -31,26 +31,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from typecheck import unchecked
 
+from plateau_interp import hooks
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.hooks import (
-    AblateActivation,
-    AblateHeads,
-    AddDirection,
-    AmplifySlowGradient,
-    BiasAttention,
-    ClipGradient,
-    During,
-    FixAttention,
-    FreezeWeights,
-    MaskAttention,
-    MixAttention,
-    PatchActivation,
-    PatchAttention,
-    ScaleActivation,
-    ScaleGradient,
-    TransplantWeights,
-    When,
-)
 from plateau_interp.interventions.attached import Attached, Intervention, Receipt
 from plateau_interp.interventions.attaching import (
     EditAttached,
@@ -91,7 +73,7 @@ def test_receipts_come_in_order_and_stay_readable() -> None:
     model = toy()
     tokens = tokens_for(model)
     before = activation(model, tokens, RESID)
-    with intervening(model, Plus(1.0), BiasAttention(factor=3.0), Plus(0.5)) as receipts:
+    with intervening(model, Plus(1.0), hooks.BiasAttention(factor=3.0), Plus(0.5)) as receipts:
         assert torch.equal(activation(model, tokens, RESID), (before + 1.0) + 0.5)
         model(tokens)
     assert [receipt.fired for receipt in receipts] == [2, 2, 2]
@@ -110,7 +92,7 @@ def test_the_change_of_a_bias_by_hand() -> None:
     model = toy(n_heads=4)
     tokens = tokens_for(model)
     before = activation(model, tokens, PATTERN)
-    with intervening(model, BiasAttention(factor=3.0)) as (receipt,):
+    with intervening(model, hooks.BiasAttention(factor=3.0)) as (receipt,):
         model(tokens)
         cached_logits(model, tokens)
     targets = torch.stack([before[:, :, 5, 0], before[:, :, 5, 1], before[:, :, 6, 1]])
@@ -147,7 +129,7 @@ def test_entering_and_leaving_while_a_generator_trains() -> None:
     losses = [step.loss for step in train(plain, TASK, steps=6, batch_size=4)]
     steps = train(model, TASK, steps=6, batch_size=4)
     seen = [next(steps).loss, next(steps).loss]
-    with intervening(model, FixAttention()):
+    with intervening(model, hooks.FixAttention()):
         seen += [next(steps).loss, next(steps).loss]
     seen += [step.loss for step in steps]
     assert seen[:2] == losses[:2]
@@ -223,7 +205,7 @@ def test_a_stray_reset_is_noticed() -> None:
     model = toy()
 
     def run() -> None:
-        with intervening(model, Plus(1.0), BiasAttention()):
+        with intervening(model, Plus(1.0), hooks.BiasAttention()):
             model(tokens_for(model))
             model.reset_hooks()
             model(tokens_for(model))
@@ -248,7 +230,7 @@ def test_a_stray_reset_in_one_context_is_noticed_by_all() -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("wrong", [BiasAttention, None, "bias", torch.zeros(1)])
+@pytest.mark.parametrize("wrong", [hooks.BiasAttention, None, "bias", torch.zeros(1)])
 def test_what_is_no_intervention_is_refused(wrong: Any) -> None:
     model = toy()
     with pytest.raises(ValueError, match=r"expected interventions such as BiasAttention\(factor=10.0\)"):
@@ -268,7 +250,9 @@ def yielding(what: Any) -> Any:
     return Foreign()
 
 
-@pytest.mark.parametrize("wrap", [lambda foreign: foreign, During, lambda foreign: MixAttention(0.5, foreign)])
+@pytest.mark.parametrize(
+    "wrap", [lambda foreign: foreign, hooks.During, lambda foreign: hooks.MixAttention(0.5, foreign)]
+)
 @pytest.mark.parametrize("what", [None, 3, EditReceipt("Foreign()", (RESID,))])
 def test_what_yields_no_attached_is_refused_in_one_line(wrap: Any, what: Any) -> None:
     model = toy()
@@ -287,18 +271,18 @@ def test_an_attach_that_is_no_context_manager_is_refused() -> None:
         intervening(toy(), Forgotten()).__enter__()
 
 
-@pytest.mark.parametrize("arguments", [(), (BiasAttention(),), ("a model",)])
+@pytest.mark.parametrize("arguments", [(), (hooks.BiasAttention(),), ("a model",)])
 def test_the_model_forgotten_is_an_error(arguments: tuple[Any, ...]) -> None:
     for context in (intervening, attaching):
         with pytest.raises(ValueError, match=r"expected a model first, as in intervening\(model, intervention\); got "):
-            unchecked_context(context, AblateHeads([0]), *arguments).__enter__()
+            unchecked_context(context, hooks.AblateHeads([0]), *arguments).__enter__()
     with pytest.raises(ValueError, match=r"expected a model first.*got None"):
-        unchecked_context(intervening, None, BiasAttention()).__enter__()
+        unchecked_context(intervening, None, hooks.BiasAttention()).__enter__()
 
 
 def test_a_list_of_interventions_is_an_error_that_says_how() -> None:
     with pytest.raises(ValueError, match=r"one by one, as in intervening\(model, \*plan\); got \[Bias"):
-        unchecked_intervening(toy(), [BiasAttention()]).__enter__()
+        unchecked_intervening(toy(), [hooks.BiasAttention()]).__enter__()
 
 
 def test_an_empty_plan_is_attached_and_changes_nothing() -> None:
@@ -321,7 +305,7 @@ def unchecked_intervening(model: Any, *wrong: Any) -> Iterator[Any]:
 def test_when_the_second_cannot_be_attached_the_first_is_detached() -> None:
     model = toy()
     with pytest.raises(ValueError, match="there is no layer 9"):
-        intervening(model, FreezeWeights("mlp"), Plus(1.0), BiasAttention(layers=[9])).__enter__()
+        intervening(model, hooks.FreezeWeights("mlp"), Plus(1.0), hooks.BiasAttention(layers=[9])).__enter__()
     assert_untouched(model)
 
 
@@ -382,7 +366,12 @@ def test_a_loop_of_one_s_own_tells_the_step_alone() -> None:
 def test_a_model_that_was_told_steps_can_be_collected() -> None:
     model = toy()
     advance(model, step=3, metrics={})
-    with intervening(model, During(BiasAttention()), FreezeWeights("mlp"), TransplantWeights(toy(seed=8), "embed.*")):
+    with intervening(
+        model,
+        hooks.During(hooks.BiasAttention()),
+        hooks.FreezeWeights("mlp"),
+        hooks.TransplantWeights(toy(seed=8), "embed.*"),
+    ):
         advance(model, step=3, metrics={})
         model(tokens_for(model))
     ghost = weakref.ref(model)
@@ -446,15 +435,17 @@ def test_a_receipt_in_half_precision_does_not_overflow() -> None:
 def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
     model = toy(n_heads=4)
     tokens = tokens_for(model)
-    with intervening(model, AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[6])) as (receipt,):
+    with intervening(model, hooks.AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[6])) as (receipt,):
         cached_logits(model, tokens)
         cached_logits(model, tokens)
     assert (receipt.fired, receipt.rows, receipt.entries) == (12, 1, 2 * 5 * 16)
     assert receipt.change == pytest.approx(1.0)
-    with intervening(model, AblateActivation("blocks.0.attn.hook_z", positions=[3, 5], heads=[1, 2])) as (receipt,):
+    with intervening(model, hooks.AblateActivation("blocks.0.attn.hook_z", positions=[3, 5], heads=[1, 2])) as (
+        receipt,
+    ):
         cached_logits(model, tokens)
     assert (receipt.rows, receipt.heads, receipt.entries) == (1, 2, 2 * 5 * 2 * 4)
-    with intervening(model, AblateHeads([0])) as (receipt,):
+    with intervening(model, hooks.AblateHeads([0])) as (receipt,):
         cached_logits(model, tokens)
         cached_logits(model, tokens)
     assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
@@ -463,7 +454,7 @@ def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
 def test_a_receipt_is_counts_and_sizes_alone() -> None:
     """It keeps no model alive, and can be copied and pickled."""
     model, source = toy(), toy(seed=8)
-    with intervening(model, During(MixAttention(0.5, PatchAttention(source)))) as (receipt,):
+    with intervening(model, hooks.During(hooks.MixAttention(0.5, hooks.PatchAttention(source)))) as (receipt,):
         advance(model, step=0)
         model(tokens_for(model))
     again = pickle.loads(pickle.dumps(copy.deepcopy(receipt)))
@@ -507,34 +498,37 @@ def without_heads(pattern: Tensor, heads: list[int], new: Tensor) -> Tensor:
 
 POOL: dict[str, tuple[Intervention, Callable[[Tensor], Tensor]]] = {
     # name: (the intervention, what it makes of the pattern of the only layer)
-    "bias": (BiasAttention(factor=3.0), lambda p: torch.where(BIASED, 3.0 * p, p)),
-    "weaken": (BiasAttention(factor=0.5, rows=range(8)), lambda p: torch.where(OMEGA, 0.5 * p, p)),
-    "fix": (FixAttention(), fixed),
-    "mix": (MixAttention(0.25), lambda p: p + 0.25 * (fixed(p) - p)),
-    "mask": (MaskAttention(keys=[1]), lambda p: torch.where(torch.arange(8) == 1, 0.0, p)),
-    "patch": (PatchAttention(SOURCE, heads=[3]), lambda p: without_heads(p, [3], SOURCE.expand_as(p))),
-    "zero": (AblateHeads([0, 2]), lambda p: without_heads(p, [0, 2], torch.zeros_like(p))),
-    "mean": (AblateHeads([1], by="mean"), lambda p: without_heads(p, [1], p.mean(0, keepdim=True).expand_as(p))),
-    "inactive": (During(FixAttention(), start=99), lambda p: p),
-    "ramp": (During(FixAttention(), ramp=4), lambda p: p + 0.25 * (fixed(p) - p)),
-    "later": (ScaleActivation("blocks.0.hook_resid_post", -2.0), lambda p: p),
-    "direction": (AddDirection("unembed.hook_in", torch.ones(16), positions=[5]), lambda p: p),
-    "freeze": (FreezeWeights("attention"), lambda p: p),
-    "freeze embeddings": (FreezeWeights("embeddings"), lambda p: p),
-    "transplant": (TransplantWeights(toy(n_heads=4, seed=8), "mlp"), lambda p: p),
-    "gradient": (ScaleGradient(-1.0), lambda p: p),
-    "gradient at": (ScaleGradient(0.5, at="blocks.0.hook_resid_mid"), lambda p: p),
-    "clip": (ClipGradient(0.1), lambda p: p),
-    "clip at": (ClipGradient(0.1, at="blocks.0.hook_mlp_out"), lambda p: p),
-    "slow": (AmplifySlowGradient(), lambda p: p),
-    "when": (When(FixAttention(), "loss < 9"), fixed),
-    "when not": (When(FixAttention(), "loss < 0"), lambda p: p),
-    "patch activation": (PatchActivation("blocks.0.hook_mlp_out", toy(n_heads=4, seed=8), positions=[5]), lambda p: p),
-    "ablate activation": (AblateActivation("blocks.0.attn.hook_z", "mean", heads=[1]), lambda p: p),
+    "bias": (hooks.BiasAttention(factor=3.0), lambda p: torch.where(BIASED, 3.0 * p, p)),
+    "weaken": (hooks.BiasAttention(factor=0.5, rows=range(8)), lambda p: torch.where(OMEGA, 0.5 * p, p)),
+    "fix": (hooks.FixAttention(), fixed),
+    "mix": (hooks.MixAttention(0.25), lambda p: p + 0.25 * (fixed(p) - p)),
+    "mask": (hooks.MaskAttention(keys=[1]), lambda p: torch.where(torch.arange(8) == 1, 0.0, p)),
+    "patch": (hooks.PatchAttention(SOURCE, heads=[3]), lambda p: without_heads(p, [3], SOURCE.expand_as(p))),
+    "zero": (hooks.AblateHeads([0, 2]), lambda p: without_heads(p, [0, 2], torch.zeros_like(p))),
+    "mean": (hooks.AblateHeads([1], by="mean"), lambda p: without_heads(p, [1], p.mean(0, keepdim=True).expand_as(p))),
+    "inactive": (hooks.During(hooks.FixAttention(), start=99), lambda p: p),
+    "ramp": (hooks.During(hooks.FixAttention(), ramp=4), lambda p: p + 0.25 * (fixed(p) - p)),
+    "later": (hooks.ScaleActivation("blocks.0.hook_resid_post", -2.0), lambda p: p),
+    "direction": (hooks.AddDirection("unembed.hook_in", torch.ones(16), positions=[5]), lambda p: p),
+    "freeze": (hooks.FreezeWeights("attention"), lambda p: p),
+    "freeze embeddings": (hooks.FreezeWeights("embeddings"), lambda p: p),
+    "transplant": (hooks.TransplantWeights(toy(n_heads=4, seed=8), "mlp"), lambda p: p),
+    "gradient": (hooks.ScaleGradient(-1.0), lambda p: p),
+    "gradient at": (hooks.ScaleGradient(0.5, at="blocks.0.hook_resid_mid"), lambda p: p),
+    "clip": (hooks.ClipGradient(0.1), lambda p: p),
+    "clip at": (hooks.ClipGradient(0.1, at="blocks.0.hook_mlp_out"), lambda p: p),
+    "slow": (hooks.AmplifySlowGradient(), lambda p: p),
+    "when": (hooks.When(hooks.FixAttention(), "loss < 9"), fixed),
+    "when not": (hooks.When(hooks.FixAttention(), "loss < 0"), lambda p: p),
+    "patch activation": (
+        hooks.PatchActivation("blocks.0.hook_mlp_out", toy(n_heads=4, seed=8), positions=[5]),
+        lambda p: p,
+    ),
+    "ablate activation": (hooks.AblateActivation("blocks.0.attn.hook_z", "mean", heads=[1]), lambda p: p),
     "capture": (Capture((PATTERN,), out="captured", sequences=1), lambda p: p),
 }
 
-FROZEN_BY = {"freeze": FreezeWeights("attention"), "freeze embeddings": FreezeWeights("embeddings")}
+FROZEN_BY = {"freeze": hooks.FreezeWeights("attention"), "freeze embeddings": hooks.FreezeWeights("embeddings")}
 
 names = st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=3)
 
@@ -555,11 +549,11 @@ def throw(act: Tensor, *, hook: Any) -> None:
 
 
 WEIGHTS_GRADIENTS_SCHEDULES: dict[str, Callable[[dict[str, Any]], Intervention]] = {
-    "freeze": lambda kind: FreezeWeights("attention"),
-    "transplant": lambda kind: TransplantWeights(toy(**kind, seed=8), "attention map"),
-    "slow": lambda kind: AmplifySlowGradient(),
-    "during": lambda kind: During(BiasAttention(factor=4.0), ramp=4),
-    "when": lambda kind: When(FixAttention(), "loss < 9", ramp=2),
+    "freeze": lambda kind: hooks.FreezeWeights("attention"),
+    "transplant": lambda kind: hooks.TransplantWeights(toy(**kind, seed=8), "attention map"),
+    "slow": lambda kind: hooks.AmplifySlowGradient(),
+    "during": lambda kind: hooks.During(hooks.BiasAttention(factor=4.0), ramp=4),
+    "when": lambda kind: hooks.When(hooks.FixAttention(), "loss < 9", ramp=2),
 }
 
 
@@ -665,7 +659,9 @@ def test_any_composition_in_training_moves_only_what_it_may(used: list[str], sto
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     frozen = {site for name in used if name in FROZEN_BY for site in FROZEN_BY[name].sites(model)}
-    transplanted = {n for n in before if "transplant" in used and n in TransplantWeights(model, "mlp").sites(model)}
+    transplanted = {
+        n for n in before if "transplant" in used and n in hooks.TransplantWeights(model, "mlp").sites(model)
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InterventionWarning)
         steps = train(model, TASK, steps=4, batch_size=4, interventions=tuple(POOL[name][0] for name in used))

@@ -8,25 +8,6 @@ from hook_cases import assert_untouched, tokens_for, toy
 from plateau_interp import hooks
 from plateau_interp.checks import listed
 from plateau_interp.codec import RecipeError
-from plateau_interp.hooks import (
-    AblateActivation,
-    AblateHeads,
-    AddDirection,
-    AmplifySlowGradient,
-    BiasAttention,
-    ClipGradient,
-    During,
-    FixAttention,
-    FreezeWeights,
-    MaskAttention,
-    MixAttention,
-    PatchActivation,
-    PatchAttention,
-    ScaleActivation,
-    ScaleGradient,
-    TransplantWeights,
-    When,
-)
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.plan import Plan, brief
@@ -35,22 +16,22 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 
 PLAIN: list[Intervention] = [
-    BiasAttention(factor=2.5, layers=[0], rows=range(5, 8), at="scores"),
-    FixAttention(total=0.5, heads=[1]),
-    MixAttention(0.3, PatchAttention("runs/a@20", layers=[0])),
-    PatchAttention("runs/a", rows=[1, 2]),
-    AblateHeads([0, 2], by="mean"),
-    MaskAttention(keys=[0]),
-    PatchActivation("blocks.0.hook_resid_pre", "runs/a", positions=[3]),
-    AblateActivation(["hook_embed", "blocks.*.hook_mlp_out"], "resample", seed=3),
-    ScaleActivation("hook_embed", 2.0),
-    FreezeWeights("attention map"),
-    TransplantWeights("runs/a@3", "mlp"),
-    ScaleGradient(0.0, where="mlp"),
-    ClipGradient(1.0, at="hook_embed"),
-    AmplifySlowGradient(decay=0.9),
-    During(BiasAttention(factor=10.0), start=50, ramp=3),
-    When(During(FixAttention(), stop=9), since="cosine > 0.8", until="attention_progress > 0.5"),
+    hooks.BiasAttention(factor=2.5, layers=[0], rows=range(5, 8), at="scores"),
+    hooks.FixAttention(total=0.5, heads=[1]),
+    hooks.MixAttention(0.3, hooks.PatchAttention("runs/a@20", layers=[0])),
+    hooks.PatchAttention("runs/a", rows=[1, 2]),
+    hooks.AblateHeads([0, 2], by="mean"),
+    hooks.MaskAttention(keys=[0]),
+    hooks.PatchActivation("blocks.0.hook_resid_pre", "runs/a", positions=[3]),
+    hooks.AblateActivation(["hook_embed", "blocks.*.hook_mlp_out"], "resample", seed=3),
+    hooks.ScaleActivation("hook_embed", 2.0),
+    hooks.FreezeWeights("attention map"),
+    hooks.TransplantWeights("runs/a@3", "mlp"),
+    hooks.ScaleGradient(0.0, where="mlp"),
+    hooks.ClipGradient(1.0, at="hook_embed"),
+    hooks.AmplifySlowGradient(decay=0.9),
+    hooks.During(hooks.BiasAttention(factor=10.0), start=50, ramp=3),
+    hooks.When(hooks.During(hooks.FixAttention(), stop=9), since="cosine > 0.8", until="attention_progress > 0.5"),
 ]
 
 
@@ -69,7 +50,7 @@ def test_every_public_intervention_is_registered_under_its_name() -> None:
 
 @pytest.mark.parametrize("value", PLAIN, ids=lambda value: type(value).__name__)
 def test_plain_data_and_back(value: Intervention) -> None:
-    plan = Plan((value, BiasAttention()))
+    plan = Plan((value, hooks.BiasAttention()))
     data = json.loads(json.dumps(plan.to_data()))
     again = Plan.from_data(data)
     assert again == plan
@@ -82,17 +63,17 @@ def test_plain_data_and_back(value: Intervention) -> None:
 
 
 def test_plans_differ_by_any_field_and_by_order() -> None:
-    bias, freeze = BiasAttention(factor=2.0), FreezeWeights("mlp")
+    bias, freeze = hooks.BiasAttention(factor=2.0), hooks.FreezeWeights("mlp")
     plan = Plan((bias, freeze))
     others = [
         Plan((freeze, bias)),
         Plan((bias,)),
         Plan((bias, freeze, freeze)),
-        Plan((BiasAttention(factor=3.0), freeze)),
-        Plan((BiasAttention(factor=2.0, rows=[1]), freeze)),
-        Plan((BiasAttention(factor=2.0), FreezeWeights("attention"))),
-        Plan((During(bias), freeze)),
-        Plan((During(bias, start=1), freeze)),
+        Plan((hooks.BiasAttention(factor=3.0), freeze)),
+        Plan((hooks.BiasAttention(factor=2.0, rows=[1]), freeze)),
+        Plan((hooks.BiasAttention(factor=2.0), hooks.FreezeWeights("attention"))),
+        Plan((hooks.During(bias), freeze)),
+        Plan((hooks.During(bias, start=1), freeze)),
     ]
     assert len({plan, *others}) == 1 + len(others)
     assert len({p.fingerprint for p in (plan, *others)}) == 1 + len(others)
@@ -103,10 +84,13 @@ def test_plans_differ_by_any_field_and_by_order() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (FixAttention(targets=torch.eye(8)), r"interventions\[0\].targets: a recipe holds plain data, not Tensor"),
-        (During(PatchAttention(torch.eye(8))), r"interventions\[0\].intervention.source: .* not Tensor"),
-        (FreezeWeights(lambda name: True), r"interventions\[0\].where: a recipe holds plain data, not function"),
-        (AddDirection("hook_embed", torch.ones(16)), r"direction: .* not Tensor"),
+        (
+            hooks.FixAttention(targets=torch.eye(8)),
+            r"interventions\[0\].targets: a recipe holds plain data, not Tensor",
+        ),
+        (hooks.During(hooks.PatchAttention(torch.eye(8))), r"interventions\[0\].intervention.source: .* not Tensor"),
+        (hooks.FreezeWeights(lambda name: True), r"interventions\[0\].where: a recipe holds plain data, not function"),
+        (hooks.AddDirection("hook_embed", torch.ones(16)), r"direction: .* not Tensor"),
     ],
 )
 def test_what_is_not_plain_says_so(value: Any, message: str) -> None:
@@ -147,10 +131,10 @@ def test_a_description_says_what_acts_where_in_order_and_attaches_nothing() -> N
     model.embed.W_E.grad = grads
     plan = Plan(
         (
-            During(BiasAttention(factor=2.5), start=50),
-            AblateHeads([1], by="mean"),
-            FreezeWeights("embeddings"),
-            AddDirection("blocks.*.hook_mlp_out", torch.ones(16), positions=[2]),
+            hooks.During(hooks.BiasAttention(factor=2.5), start=50),
+            hooks.AblateHeads([1], by="mean"),
+            hooks.FreezeWeights("embeddings"),
+            hooks.AddDirection("blocks.*.hook_mlp_out", torch.ones(16), positions=[2]),
         )
     )
     assert plan.describe(model) == (
@@ -166,29 +150,34 @@ def test_a_description_says_what_acts_where_in_order_and_attaches_nothing() -> N
     assert model.embed.W_E.grad is grads
     assert_untouched(model)
     with pytest.raises(ValueError, match="there is no layer 4"):
-        Plan((BiasAttention(layers=[4]),)).describe(model)
+        Plan((hooks.BiasAttention(layers=[4]),)).describe(model)
 
 
-@pytest.mark.parametrize("value", [*PLAIN[:2], AblateHeads([0]), FreezeWeights("mlp"), AmplifySlowGradient()])
+@pytest.mark.parametrize(
+    "value", [*PLAIN[:2], hooks.AblateHeads([0]), hooks.FreezeWeights("mlp"), hooks.AmplifySlowGradient()]
+)
 def test_sites_are_where_it_is_attached(value: Any) -> None:
     model = toy(attention="softmax", n_heads=4)
     with intervening(model, value) as (receipt,):
-        assert f"at {listed(receipt.sites, most=16)}" in Plan((During(value),)).describe(model)
+        assert f"at {listed(receipt.sites, most=16)}" in Plan((hooks.During(value),)).describe(model)
         model(tokens_for(model)).square().mean().backward()
 
 
 def test_a_whole_number_for_a_float_is_the_same_plan() -> None:
-    whole, plan = Plan((During(BiasAttention(factor=4), start=2),)), Plan((During(BiasAttention(factor=4.0), start=2),))
+    whole, plan = (
+        Plan((hooks.During(hooks.BiasAttention(factor=4), start=2),)),
+        Plan((hooks.During(hooks.BiasAttention(factor=4.0), start=2),)),
+    )
     assert whole == plan == Plan.from_data(whole.to_data())
     assert len({whole, plan}) == 1
     assert whole.fingerprint == plan.fingerprint
-    assert brief(BiasAttention(factor=10)) == brief(BiasAttention(factor=10.0)) == "BiasAttention()"
+    assert brief(hooks.BiasAttention(factor=10)) == brief(hooks.BiasAttention(factor=10.0)) == "BiasAttention()"
 
 
 def test_a_plan_is_attached_in_order() -> None:
     model = toy(attention="linear")
     tokens = tokens_for(model)
-    pair = (BiasAttention(factor=3.0), FixAttention())
+    pair = (hooks.BiasAttention(factor=3.0), hooks.FixAttention())
     with intervening(model, *pair):
         expected = model(tokens)
     with intervening(model, *Plan(pair)):
@@ -196,7 +185,7 @@ def test_a_plan_is_attached_in_order() -> None:
 
 
 def test_brief() -> None:
-    assert brief(BiasAttention()) == "BiasAttention()"
-    assert brief(FreezeWeights(len)) == "FreezeWeights(<len>)"
-    assert brief(PatchAttention(toy())) == "PatchAttention(<ToyTransformer>)"
-    assert brief(When(BiasAttention(), "loss < 2")) == "When(BiasAttention(), condition='loss < 2')"
+    assert brief(hooks.BiasAttention()) == "BiasAttention()"
+    assert brief(hooks.FreezeWeights(len)) == "FreezeWeights(<len>)"
+    assert brief(hooks.PatchAttention(toy())) == "PatchAttention(<ToyTransformer>)"
+    assert brief(hooks.When(hooks.BiasAttention(), "loss < 2")) == "When(BiasAttention(), condition='loss < 2')"

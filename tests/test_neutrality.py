@@ -1,4 +1,4 @@
-"""The same bits as before the code was moved into its present rooms: rows and weights of 80 small runs."""
+"""The same bits as before the code was moved into its present rooms: rows, weights and captures of 100 small runs."""
 
 import io
 import json
@@ -9,8 +9,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from neutrality import TASKS, recipes
+
+from plateau_interp.plugins import plugins
 
 PROJECT = Path(__file__).parent.parent
+IN_NO_RECIPE = {"add-direction"}
+"""It has a tensor, which a recipe cannot hold."""
 BEFORE = "259457e"
 """The last commit before the move. A change that is meant to change bits names a later one here, and says so."""
 
@@ -31,6 +36,15 @@ def digests(tree: Path, folder: Path) -> dict[str, dict[str, str]]:
     return json.loads((folder / "digests.json").read_text())
 
 
+def test_every_task_optimizer_and_intervention_is_trained(tmp_path: Path) -> None:
+    assert set(TASKS) == set(plugins("tasks"))
+    trained = [data for _, data in recipes(tmp_path)]
+    given = {data["training"]["optimizer"]["name"] for data in trained if "training" in data}
+    assert given | {"adam"} == set(plugins("optimizers"))  # Adam is the default
+    acting = {one["name"] for data in trained for one in data.get("interventions", ())}
+    assert acting | IN_NO_RECIPE == set(plugins("hooks"))
+
+
 @pytest.mark.slow
 def test_every_task_and_intervention_trains_the_same_bits_as_before(tmp_path: Path) -> None:
     archive = git("archive", BEFORE)
@@ -43,6 +57,7 @@ def test_every_task_and_intervention_trains_the_same_bits_as_before(tmp_path: Pa
     egg_info = [sys.executable, "-c", "from setuptools import setup; setup()", "-q", "egg_info"]
     subprocess.run(egg_info, cwd=before, check=True, capture_output=True)
     old, new = digests(before, tmp_path / "old"), digests(PROJECT, tmp_path / "new")
-    assert len(old) >= 80
+    assert len(old) >= 100
+    assert int(new["captured"]["files"]) > 4
     assert new.keys() == old.keys()
     assert {name for name in old if new[name] != old[name]} == set()

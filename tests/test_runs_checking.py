@@ -6,10 +6,12 @@ import pandas as pd
 import pytest
 
 from plateau_interp.cli.main import main
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 RECIPE = Recipe(
     MovingWindowSum(n=4, p=7),

@@ -7,12 +7,14 @@ import torch
 
 from plateau_interp.hooks import AmplifySlowGradient
 from plateau_interp.interventions.attaching import attaching
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checkpoints import Checkpoint, has_digests, load_weights, weights_of
 from plateau_interp.runs.errors import DamagedFile, RunError
-from plateau_interp.runs.recipe import ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
+from plateau_interp.training.settings import TrainingOptions
 
 RECIPE = Recipe(
     MovingWindowSum(n=4, p=7),

@@ -6,10 +6,12 @@ import pytest
 
 from plateau_interp.hooks import BiasAttention, During, TransplantWeights
 from plateau_interp.interventions.capturing import Capture
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.identity import recipe_digest
-from plateau_interp.runs.recipe import Fork, MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import SGD
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 RECIPE = Recipe(MovingWindowSum(n=4), interventions=(During(BiasAttention(factor=3.0), start=5),))
 

@@ -11,11 +11,13 @@ import torch
 from typecheck import unchecked
 
 from plateau_interp.hooks import AmplifySlowGradient, FixAttention
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs import forking
 from plateau_interp.runs.checkpoints import Checkpoint
-from plateau_interp.runs.recipe import MeasuringOptions, ModelOptions, Recipe, TrainingOptions
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 RECIPE = Recipe(
     MovingWindowSum(n=4, p=7),

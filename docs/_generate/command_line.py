@@ -11,7 +11,6 @@ TASK = "moving-window-sum"
 def told(*words: str) -> str:
     """What `plateau` prints, at a width that a page has room for."""
     environment = {**os.environ, "COLUMNS": "92", "TERM": "dumb", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "plateau_interp.cli.main", *words]
     code = "import sys; from plateau_interp.cli.main import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

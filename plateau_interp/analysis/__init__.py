@@ -1,1 +1,5 @@
-"""What a run or a model tells: `plateaus` finds plateau and drop in a loss curve, `probing` reads hidden states."""
+"""What a run or a model tells: `plateaus` finds plateau and drop in a loss curve, `probing` reads hidden states.
+
+`observing` is what a model does on given inputs, at one step or through training; `collapse` how alike its hidden
+states are; `patching` which activation brings a metric back. Pictures of all that are in `plateau_interp.views`.
+"""

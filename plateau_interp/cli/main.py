@@ -20,6 +20,8 @@ EXAMPLES = """For example:
   plateau train moving-window-sum --seed 0 --out runs/mws
   plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
   plateau compare runs/mws runs/fixed
+  plateau report runs/mws
+  plateau check runs/mws runs/fixed
   plateau reproduce loss-plateau fig2 fig5 --seeds 3
   plateau list tasks
 

@@ -18,7 +18,7 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 
-__all__ = ["SOLVED_ACCURACY", "Outcome", "Setting", "first_solved", "is_same_run"]
+__all__ = ["AFTERWARDS", "SOLVED_ACCURACY", "Outcome", "Setting", "first_solved", "is_same_run"]
 
 TAKEN = "taken.json"
 """Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""

@@ -8,25 +8,7 @@ from typing import Any
 import torch
 
 from fuzz.harness import Finding
-from plateau_interp import intervening, toy_model, train
-from plateau_interp.hooks import (
-    AblateActivation,
-    AblateHeads,
-    AmplifySlowGradient,
-    BiasAttention,
-    ClipGradient,
-    During,
-    FixAttention,
-    FreezeWeights,
-    MaskAttention,
-    MixAttention,
-    PatchActivation,
-    PatchAttention,
-    ScaleActivation,
-    ScaleGradient,
-    TransplantWeights,
-    When,
-)
+from plateau_interp import hooks, intervening, toy_model, train
 from plateau_interp.tasks import MovingWindowSum
 
 TASK = MovingWindowSum(n=3)
@@ -93,27 +75,29 @@ def fuzz(rng: random.Random, folder: Path) -> str:
 def _one(rng: random.Random, other: Any, *, depth: int = 0) -> Any:
     index = rng.choice([None, None, [0], [1], [0, 1]] + [[-1], [7]] * (rng.random() < 0.2))
     makers = [
-        lambda: AblateActivation(rng.choice(POINTS), by=rng.choice(["zero", "mean", "resample"])),
-        lambda: AblateHeads(rng.choice([[0], [1], [0, 1], [0, 1], [5]]), by=rng.choice(["zero", "uniform", "mean"])),
-        lambda: AmplifySlowGradient(decay=rng.choice([0.5, 0.98])),
-        lambda: BiasAttention(rng.choice([0.0, 1.0, 3.0]), rows=index, at=rng.choice(["pattern", "scores"])),
-        lambda: ClipGradient(rng.choice([0.1, 5.0])),
-        lambda: FixAttention(heads=index),
-        lambda: FreezeWeights(rng.choice(["mlp", "attention", "attention map", "embeddings", "*", "blocks.0.*"])),
-        lambda: MaskAttention(keys=[rng.choice([0, 1, 1, 1, 30])], at=rng.choice(["pattern", "scores"])),
-        lambda: MixAttention(rng.choice([0.0, 0.5, 1.0])),
-        lambda: PatchActivation(rng.choice(POINTS), source=other, positions=index),
-        lambda: PatchAttention(other, layers=index),
-        lambda: ScaleActivation(rng.choice(POINTS), factor=rng.choice([0.0, 0.5, 1.0])),
-        lambda: ScaleGradient(rng.choice([0.0, 0.1]), where=rng.choice(["mlp", "embeddings"])),
-        lambda: TransplantWeights(other, rng.choice(["mlp", "embeddings", "*"])),
+        lambda: hooks.AblateActivation(rng.choice(POINTS), by=rng.choice(["zero", "mean", "resample"])),
+        lambda: hooks.AblateHeads(
+            rng.choice([[0], [1], [0, 1], [0, 1], [5]]), by=rng.choice(["zero", "uniform", "mean"])
+        ),
+        lambda: hooks.AmplifySlowGradient(decay=rng.choice([0.5, 0.98])),
+        lambda: hooks.BiasAttention(rng.choice([0.0, 1.0, 3.0]), rows=index, at=rng.choice(["pattern", "scores"])),
+        lambda: hooks.ClipGradient(rng.choice([0.1, 5.0])),
+        lambda: hooks.FixAttention(heads=index),
+        lambda: hooks.FreezeWeights(rng.choice(["mlp", "attention", "attention map", "embeddings", "*", "blocks.0.*"])),
+        lambda: hooks.MaskAttention(keys=[rng.choice([0, 1, 1, 1, 30])], at=rng.choice(["pattern", "scores"])),
+        lambda: hooks.MixAttention(rng.choice([0.0, 0.5, 1.0])),
+        lambda: hooks.PatchActivation(rng.choice(POINTS), source=other, positions=index),
+        lambda: hooks.PatchAttention(other, layers=index),
+        lambda: hooks.ScaleActivation(rng.choice(POINTS), factor=rng.choice([0.0, 0.5, 1.0])),
+        lambda: hooks.ScaleGradient(rng.choice([0.0, 0.1]), where=rng.choice(["mlp", "embeddings"])),
+        lambda: hooks.TransplantWeights(other, rng.choice(["mlp", "embeddings", "*"])),
     ]
     if depth < 3 and rng.random() < 0.3:
         inside = _one(rng, other, depth=depth + 1)
         if rng.random() < 0.5:
-            return During(inside, start=rng.randrange(3), ramp=rng.choice([0, 0, 1, 2]), every=rng.choice([1, 2]))
-        return When(inside, rng.choice(["loss < 100", "loss > 100", "nothing > 1"]))
+            return hooks.During(inside, start=rng.randrange(3), ramp=rng.choice([0, 0, 1, 2]), every=rng.choice([1, 2]))
+        return hooks.When(inside, rng.choice(["loss < 100", "loss > 100", "nothing > 1"]))
     try:
         return rng.choice(makers)()
     except ValueError:  # a value that its constructor refuses
-        return BiasAttention()
+        return hooks.BiasAttention()

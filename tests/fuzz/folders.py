@@ -7,8 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
-from fuzz.harness import TINY, Finding, Outcome, command, contents, must_be_good
-from plateau_interp import Run
+from fuzz.harness import TINY, Finding, Outcome, command, contents, must_be_good, numbers
 from plateau_interp.interventions.capturing import Captured
 
 STEPS = 6
@@ -28,7 +27,7 @@ def fuzz(rng: random.Random, folder: Path) -> str:
     ]
     words = ["train", "moving-window-sum", *TINY.split(), "--steps", str(STEPS), *hooks, "--out", str(run)]
     must_be_good(command(*words))
-    rows, weights = _numbers(run)
+    rows, weights = numbers(run)
     if rng.random() < 0.5:  # as if it had been stopped
         shutil.rmtree(run / "checkpoints" / str(STEPS))
         (run / "metrics.parquet").unlink()
@@ -47,7 +46,7 @@ def fuzz(rng: random.Random, folder: Path) -> str:
             raise Finding(f"{damage}, then {use}: no file is named in {outcome.err!r}")
         return "refused"
     if use == "train":
-        again = _numbers(run)
+        again = numbers(run)
         if again != (rows, weights):
             raise Finding(f"{damage}, then train: other numbers came out")
     return "done"
@@ -95,15 +94,9 @@ def _use(use: str, words: list[str], folder: Path) -> Outcome | None:
         return must_be_good(command("report", run, "--out", folder / "page"))
     try:
         if use == "read":
-            _numbers(run)
+            numbers(run)
         else:
             dict(Captured(folder / "c"))
     except (ValueError, OSError):  # RunError is a ValueError
         return None
     return Outcome((use,), 0, "", "")
-
-
-def _numbers(run: Path) -> tuple[str, dict[str, bytes]]:
-    opened = Run(run)
-    weights = {name: value.detach().numpy().tobytes() for name, value in opened.model().named_parameters()}
-    return opened.metrics.to_json(orient="records", double_precision=15), weights

@@ -7,18 +7,18 @@ was there before has changed. A traceback, a second line, a silent refusal or a 
 import contextlib
 import hashlib
 import io
-import random
 import shlex
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from plateau_interp import Run
 from plateau_interp.cli.main import main
 
-__all__ = ["TINY", "Finding", "Outcome", "command", "contents", "must_be_good", "without_reports"]
+__all__ = ["TINY", "Finding", "NotHere", "Outcome", "command", "contents", "must_be_good", "numbers", "without_reports"]
 
 TINY = "--n 3 --d-model 8 --batch-size 8 --n-sequences 4 --checkpoint-every 2"
 """Options of `plateau train moving-window-sum` under which a step takes milliseconds."""
@@ -28,6 +28,10 @@ LONGEST = 1_000
 
 class Finding(AssertionError):
     """An outcome that may not be, with what brought it about."""
+
+
+class NotHere(Exception):
+    """A case that cannot be made on this machine, or was not asked for."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,12 @@ def must_be_good(outcome: Outcome) -> Outcome:
     return outcome
 
 
-def contents(folder: Path, *, but: Callable[[Path], bool] = lambda path: False) -> dict[str, str]:
+def contents(folder: Path) -> dict[str, str]:
     """The digest of every file under a folder, by relative path; links by where they lead, without locks."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.name == ".lock" or but(path):
+        if path.name == ".lock":
             continue
         if path.is_symlink():
             found[name] = f"-> {path.readlink()}"
@@ -107,6 +111,8 @@ def contents(folder: Path, *, but: Callable[[Path], bool] = lambda path: False) 
     return found
 
 
-def shuffled(rng: random.Random, items: list[str]) -> list[str]:
-    """The items in another order."""
-    return rng.sample(items, len(items))
+def numbers(run: Path) -> tuple[str, dict[str, bytes]]:
+    """All rows of a run, and its last weights, to be compared bit for bit."""
+    opened = Run(run)
+    weights = {name: value.detach().numpy().tobytes() for name, value in opened.model().named_parameters()}
+    return opened.metrics.to_json(orient="records", double_precision=15), weights

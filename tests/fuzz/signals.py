@@ -8,8 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fuzz.harness import TINY, Finding
-from plateau_interp import Run
+from fuzz.harness import TINY, Finding, numbers
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
 ENOUGH = 120.0
@@ -37,7 +36,7 @@ def fuzz(rng: random.Random, folder: Path) -> str:
         process.send_signal(rng.choice(SIGNALS))
         _wait(process, words)
     _end(words)
-    if _numbers(whole) != _numbers(killed):
+    if numbers(whole) != numbers(killed):
         raise Finding(f"{words} was killed and went on, and ended with other numbers")
     return "done"
 
@@ -62,9 +61,3 @@ def _end(words: list[str]) -> None:
     err = _wait(process, words)
     if process.returncode:
         raise Finding(f"{words} ends with {process.returncode}: {err[-2000:]}")
-
-
-def _numbers(path: Path) -> tuple[str, dict[str, bytes]]:
-    run = Run(path)
-    weights = {name: value.detach().numpy().tobytes() for name, value in run.model().named_parameters()}
-    return run.metrics.to_json(orient="records", double_precision=15), weights

@@ -1,4 +1,4 @@
-"""The paper's GPT once more, as plain as it can be written: the oracle of test_models.py and of the benchmarks.
+"""The paper's GPT once more, as plain as it can be written: the oracle of test_models_toy.py and of the benchmarks.
 
 Written from the description of arXiv 2506.13688 and its published settings alone, not from `plateau_interp.models`:
 pre-LayerNorm, learned positions, four square projections with biases, tanh-GELU, no bias in the head. LayerNorm and
