@@ -21,7 +21,7 @@ from plateau_interp.hooks.targets import select, selecting
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import attention_points
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["MixAttention", "PatchAttention"]
 
@@ -60,7 +60,7 @@ class PatchAttention:
         True
     """
 
-    source: Source = field(repr=False)
+    source: Source = field(repr=False, metadata=PLACE)
     layers: Sequence[int] | None = field(default=None, kw_only=True)
     heads: Sequence[int] | None = field(default=None, kw_only=True)
     rows: Sequence[int] | None = field(default=None, kw_only=True)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -25,6 +26,7 @@ from plateau_interp.plugins import protocol_of
 
 __all__ = [
     "IGNORE",
+    "PLACE",
     "AttentionKind",
     "Batch",
     "Defaults",
@@ -41,6 +43,12 @@ __all__ = [
 IGNORE = -100
 """The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy)."""
 
+
+PLACE: Mapping[str, bool] = MappingProxyType({"place": True})
+"""Metadata of a plug-in's field that names a folder, or a run: ``out: str = field(metadata=PLACE)``.
+
+Folders are moved, and recipes then name them anew: of such a text the last part alone says which run it is.
+"""
 
 AttentionKind = Literal["linear", "softmax"]
 """Attention without softmax (signed, rows that sum to anything) or with."""

@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.interventions.session import Session, session
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["Capture", "CaptureReceipt", "Captured"]
 
@@ -80,7 +80,7 @@ class Capture:
     """
 
     names: tuple[str, ...]
-    out: str
+    out: str = field(metadata=PLACE)
     every: int = 1
     sequences: int | None = None
     label: str | None = None
