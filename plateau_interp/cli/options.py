@@ -52,19 +52,14 @@ def check_device(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:
-        UsageError: with torch's reason, or with the kinds in common use.
+        UsageError: as `plateau_interp.models.fitting.check_device`.
     """
-    import torch
+    from plateau_interp.models import fitting
 
     try:
-        torch.device(device)
-    except RuntimeError:  # its message lists twenty kinds, most of which nobody has
-        raise UsageError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, ... or mps") from None
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was built for the device
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UsageError(f"device {device!r} cannot be used here: {reason}") from None
+        fitting.check_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:

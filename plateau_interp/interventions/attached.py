@@ -25,6 +25,7 @@ __all__ = [
     "Wrapping",
     "attached_state",
     "check_intervention",
+    "check_interventions",
     "entering",
     "load_attached_state",
 ]
@@ -246,6 +247,18 @@ def check_intervention(value: object) -> None:
     """
     if isinstance(value, type) or not isinstance(value, Intervention):
         raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {value!r}")
+
+
+def check_interventions(value: object) -> None:
+    """Refuse what is no list or tuple of interventions.
+
+    Raises:
+        ValueError: with an example of one.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {value!r}")
+    for item in value:
+        check_intervention(item)
 
 
 @contextmanager

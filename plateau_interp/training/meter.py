@@ -84,7 +84,12 @@ class Meter:
     """
 
     def __init__(
-        self, task: Task, *, every: int | None = None, n_sequences: int = 64, cosine_at: tuple[str, ...] = ()
+        self,
+        task: Task,
+        *,
+        every: int | None = None,
+        n_sequences: int = MeasuringSettings.n_sequences,
+        cosine_at: tuple[str, ...] = (),
     ) -> None:
         check_task(task)
         self.task = task

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from plateau_interp.checks import check_whole, shown
+from plateau_interp.checks import check_whole, freeze_several, shown
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
 from plateau_interp.types import OptimizerSpec, Task
 
@@ -38,8 +38,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_whole(self, "steps", "batch_size", least=1)
-        if not isinstance(self.optimizer, OptimizerSpec):
+        if isinstance(self.optimizer, type) or not isinstance(self.optimizer, OptimizerSpec):
             raise ValueError(f"optimizer must be plain data such as Adam(); got {shown(self.optimizer)}")
+        if not isinstance(self.schedule, LearningRateSchedule):
+            raise ValueError(f"schedule must be a LearningRateSchedule(); got {shown(self.schedule)}")
         _check_clip(self.grad_clip)
 
     def resolved(self, task: Task) -> "TrainingSettings":
@@ -106,6 +108,7 @@ class MeasuringSettings:
 
     def __post_init__(self) -> None:
         check_whole(self, "every", "n_sequences", least=1)
+        freeze_several(self, "cosine_at")
 
     def resolved(self, task: Task) -> "MeasuringSettings":
         """Itself: nothing is left to the task."""
@@ -123,7 +126,7 @@ class MeasuringOptions:
     """
 
     every: int | None = None
-    n_sequences: int = 64
+    n_sequences: int = MeasuringSettings.n_sequences
     cosine_at: tuple[str, ...] = ()
 
     def resolved(self, task: Task) -> MeasuringSettings:
@@ -133,7 +136,7 @@ class MeasuringOptions:
             ValueError: for a number that cannot be.
         """
         every = task.defaults.measure_every if self.every is None else self.every
-        return MeasuringSettings(every, self.n_sequences, tuple(self.cosine_at))
+        return MeasuringSettings(every, self.n_sequences, self.cosine_at)
 
 
 def _check_clip(grad_clip: Any) -> None:
