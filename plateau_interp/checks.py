@@ -19,9 +19,11 @@ __all__ = [
     "check_choice",
     "check_fraction",
     "check_memory",
+    "check_norm",
     "check_not_negative",
     "check_number",
     "check_positive",
+    "check_weight",
     "check_whole",
     "freeze_indices",
     "freeze_names",
@@ -82,6 +84,30 @@ def check_fraction(value: Any, *names: str) -> None:
         number = _number(value, name, Real, "a number")
         if not 0 <= number < 1:
             raise ValueError(f"{name} must be from 0 to below 1; got {number}")
+
+
+def check_weight(value: Any, *names: str) -> None:
+    """Refuse fields that are not numbers from 0 to 1.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} must be between 0 and 1; got {number}")
+
+
+def check_norm(value: Any, *names: str) -> None:
+    """Refuse fields that are not numbers above 0; infinity means no limit.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number, math.inf for no clipping")
+        if not number > 0:
+            raise ValueError(f"{name} must be positive; got {number}")
 
 
 def check_whole(value: Any, *names: str, least: int = 0) -> None:

@@ -292,7 +292,7 @@ def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> Non
     run = Run.create(tmp_path / "run", RECIPE)
     with pytest.raises(RunError, match="has no checkpoint yet"):
         run.model()
-    with pytest.raises(RunError, match="has no checkpoint of step 12; the nearest is 10"):
+    with pytest.raises(RunError, match="there is no checkpoint of step 12; the nearest is 10"):
         finished(run.path).model(12)
 
 

@@ -11,7 +11,7 @@ from plateau_interp.plugins import PluginError, kind_of, plugin_name
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.training.settings import TrainingSettings
 
-__all__ = ["digest", "recipe_digest"]
+__all__ = ["digest", "goes_on_with", "recipe_digest"]
 
 
 def digest(content: bytes) -> str:
@@ -42,6 +42,20 @@ def recipe_digest(recipe: Recipe) -> str:
         False
     """
     return digest(json.dumps(_essence(recipe), sort_keys=True).encode())
+
+
+def goes_on_with(recipe: Recipe, other: Recipe) -> bool:
+    """Whether a recipe is another's, as long or longer, wherever the folders are that they name.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> recipe = Recipe(MovingWindowSum())
+        >>> longer = replace(recipe, training=replace(recipe.training, steps=800))
+        >>> goes_on_with(longer, recipe), goes_on_with(recipe, longer)
+        (True, False)
+    """
+    return recipe.steps >= other.steps and recipe_digest(recipe) == recipe_digest(other)
 
 
 def _essence(value: Any) -> Any:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from plateau_interp.analysis.plateaus import Summary, summarise
-from plateau_interp.checks import whole_number
+from plateau_interp.checks import there_steps, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.checkpoints import copy_weights
@@ -136,9 +136,10 @@ class Run:
         if not self.checkpoints:
             raise RunError(f"{self.path} has no checkpoint yet")
         step = self.step if step is None else whole_number("step", step)
-        if step not in self.checkpoints:
-            nearest = min(self.checkpoints, key=lambda other: abs(other - step))
-            raise RunError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
+        try:
+            there_steps([step], self.checkpoints, "checkpoint of step")
+        except ValueError as error:
+            raise RunError(f"{self.path}: {error}") from None
         weights = self._folder.load_weights(step)
         model = self.recipe.build_model(device=device)
         try:

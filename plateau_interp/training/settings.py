@@ -4,11 +4,9 @@ An option that is None means the task's default. `resolved` is the one place tha
 `Meter`, recipes and the command line alike.
 """
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
-from plateau_interp.checks import check_whole, freeze_several, shown
+from plateau_interp.checks import check_norm, check_whole, freeze_several, shown
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
 from plateau_interp.types import OptimizerSpec, Task
 
@@ -42,7 +40,7 @@ class TrainingSettings:
             raise ValueError(f"optimizer must be plain data such as Adam(); got {shown(self.optimizer)}")
         if not isinstance(self.schedule, LearningRateSchedule):
             raise ValueError(f"schedule must be a LearningRateSchedule(); got {shown(self.schedule)}")
-        _check_clip(self.grad_clip)
+        check_norm(self, "grad_clip")
 
     def resolved(self, task: Task) -> "TrainingSettings":
         """Itself: nothing is left to the task."""
@@ -137,10 +135,3 @@ class MeasuringOptions:
         """
         every = task.defaults.measure_every if self.every is None else self.every
         return MeasuringSettings(every, self.n_sequences, self.cosine_at)
-
-
-def _check_clip(grad_clip: Any) -> None:
-    if isinstance(grad_clip, bool) or not isinstance(grad_clip, int | float):
-        raise ValueError(f"grad_clip must be a number, math.inf for no clipping; got {shown(grad_clip)}")
-    if math.isnan(grad_clip) or grad_clip <= 0:
-        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
