@@ -19,7 +19,7 @@ from plateau_interp.hooks.targets import Targets, TaskMaps, reading, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
-from plateau_interp.types import HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows, layer_targets
 
 __all__ = ["TargetedEdit"]
 
@@ -97,8 +97,8 @@ class TargetedEdit(ABC):
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 return self.edit(act, read(act, targets.layer_of[hook.name]))
 
-            with editing(model, self, dict.fromkeys(targets.layer_of, edit)) as receipt:
-                yield receipt
+            with editing(model, self, dict.fromkeys(targets.layer_of, edit)) as attached:
+                yield attached
 
     def resolve(self, model: HookedModel) -> Targets:
         """What it means in a model; of the model's task, if that has the targets, one sample is drawn.
@@ -144,13 +144,12 @@ class TargetedEdit(ABC):
 
 
 def _task(model: HookedModel) -> Task:
-    task: Task | None = getattr(model, "task", None)
-    if task is None:
+    if not isinstance(model, BuiltForTask) or model.task is None:
         raise ValueError(
             "the model has no task to take target positions from; give targets: a map [query, key], or a function of "
             "(tokens, layer)"
         )
-    return task
+    return model.task
 
 
 def _task_maps(task: Task, model: HookedModel, layers: Sequence[int] | None) -> dict[int, Tensor]:

@@ -29,10 +29,12 @@ __all__ = [
     "PLACE",
     "AttentionKind",
     "Batch",
+    "BuiltForTask",
     "Defaults",
     "FiniteTask",
     "HookedModel",
     "Levels",
+    "OfAttentionKind",
     "OptimizerSpec",
     "Task",
     "answer_rows",
@@ -283,6 +285,20 @@ class HookedModel(Protocol):
     def modules(self) -> Iterator[torch.nn.Module]:
         """As of a torch module."""
         ...
+
+
+@runtime_checkable
+class BuiltForTask(Protocol):
+    """A model that says which task it is for, as toy models do; set ``model.task`` of any other to have it so."""
+
+    task: Task | None
+
+
+@runtime_checkable
+class OfAttentionKind(Protocol):
+    """A model that says whether its attention has a softmax, as toy models do; of all others it has one."""
+
+    attention: AttentionKind
 
 
 @protocol_of("optimizers")

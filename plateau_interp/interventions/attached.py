@@ -114,6 +114,7 @@ class Attached:
     @property
     def strength(self) -> float:
         """0 is off, 1 is the whole effect; what lies between is up to the intervention. Schedules turn it."""
+        # Who never asks does not heed it. Only the one who acts reads it; all others ask whether it is `active`.
         self._was_read = True
         return self._strength
 
