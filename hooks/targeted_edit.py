@@ -15,7 +15,7 @@ from torch import Tensor
 from plateau_interp.checks import freeze_indices, listed
 from plateau_interp.hooks.attention_maps import MapFunction, check_map, check_targets
 from plateau_interp.hooks.readable import check_keys_left, check_rows_left
-from plateau_interp.hooks.targets import Targets, TaskMaps, reading, select
+from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
@@ -92,7 +92,7 @@ class TargetedEdit(ABC):
     def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         targets = self.resolve(model)
-        with reading(targets, model) as read:
+        with reading_maps(targets, model) as read:
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 return self.edit(act, read(act, targets.layer_of[hook.name]))
@@ -117,7 +117,7 @@ class TargetedEdit(ABC):
         elif self.targets is not None:
             check_map(self.targets, model, what="targets")
             square = self.targets.detach()
-            # One tensor for all layers: `reading` keeps what it makes of it once.
+            # One tensor for all layers: `reading_maps` keeps what it makes of it once.
             maps = dict.fromkeys(range(model.cfg.n_layers), square[None] if square.ndim == 2 else square)
         else:
             task, is_own = _task(model), True

@@ -17,7 +17,7 @@ from plateau_interp.plugins import plugin
 if TYPE_CHECKING:
     from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["check_device", "read_training"]
+__all__ = ["check_device_option", "read_training"]
 
 
 def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
@@ -44,11 +44,11 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
-    check_device(options.device)
+    check_device_option(options.device)
     return recipe, options
 
 
-def check_device(device: str) -> None:
+def check_device_option(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:

@@ -12,6 +12,7 @@ __all__ = [
     "attention_points",
     "check_positions",
     "head_count",
+    "pattern_name",
     "positions_within",
     "resolve_hook_points",
     "resolve_indices",
@@ -103,6 +104,16 @@ def attention_points(model: HookedModel, layers: Sequence[int] | None, at: Atten
     if not points.keys() <= model.hook_dict.keys():
         resolve_hook_points(model, tuple(points))  # names what is missing
     return points
+
+
+def pattern_name(layer: int) -> str:
+    """The hook point of a layer's attention pattern.
+
+    Example:
+        >>> pattern_name(0)
+        'blocks.0.attn.hook_pattern'
+    """
+    return f"blocks.{layer}.attn.hook_pattern"
 
 
 def head_count(model: HookedModel, point: str) -> int:
