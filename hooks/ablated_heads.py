@@ -25,7 +25,7 @@ from plateau_interp.types import HookedModel
 
 __all__ = ["AblateHeads"]
 
-Ablation = Literal["zero", "uniform", "mean"]
+HeadAblation = Literal["zero", "uniform", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class AblateHeads:
 
     heads: Sequence[int]
     layers: Sequence[int] | None = field(default=None, kw_only=True)
-    by: Ablation = field(default="zero", kw_only=True)
+    by: HeadAblation = field(default="zero", kw_only=True)
 
     name: ClassVar[str] = "ablate-heads"
 
@@ -69,7 +69,7 @@ class AblateHeads:
         if self.heads is None:
             raise ValueError("heads must be whole numbers, such as [0, 2]; got None")
         freeze_indices(self, "heads", "layers")
-        check_choice(self, "by", get_args(Ablation))
+        check_choice(self, "by", get_args(HeadAblation))
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The hook points it would act at."""

@@ -31,7 +31,7 @@ from plateau_interp.interventions.hook_points import (
     resolve_hook_points,
     resolve_indices,
 )
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = [
     "AblateActivation",
@@ -148,7 +148,7 @@ class PatchActivation(_PlacedEdit):
         True
     """
 
-    source: Source = field(repr=False)
+    source: Source = field(repr=False, metadata=PLACE)
 
     name: ClassVar[str] = "patch-activation"
 

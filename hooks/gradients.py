@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_number, freeze_names
+from plateau_interp.checks import check_fraction, check_number, check_positive, freeze_names
 from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.interventions.attached import CountedAttached, Receipt
@@ -132,9 +132,7 @@ class ClipGradient(_GradientEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number(self, "max_norm")
-        if self.max_norm <= 0:
-            raise ValueError(f"max_norm must be positive; got {self.max_norm}")
+        check_positive(self, "max_norm")
 
     def edit(self, gradient: Tensor) -> Tensor:
         """``g * min(1, max_norm / |g|)``."""
@@ -176,9 +174,8 @@ class AmplifySlowGradient:
     name: ClassVar[str] = "amplify-slow-gradient"
 
     def __post_init__(self) -> None:
-        check_number(self, "decay", "gain")
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be at least 0 and below 1; got {self.decay}")
+        check_fraction(self, "decay")
+        check_number(self, "gain")
         if self.where is not None:
             check_where(self.where)
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_number, freeze_indices
+from plateau_interp.checks import check_weight, freeze_indices
 from plateau_interp.hooks.attention_maps import check_map, crop
 from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.hooks.targeted_attention import FixAttention
@@ -21,7 +21,7 @@ from plateau_interp.hooks.targets import select, selecting
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import attention_points
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["MixAttention", "PatchAttention"]
 
@@ -60,7 +60,7 @@ class PatchAttention:
         True
     """
 
-    source: Source = field(repr=False)
+    source: Source = field(repr=False, metadata=PLACE)
     layers: Sequence[int] | None = field(default=None, kw_only=True)
     heads: Sequence[int] | None = field(default=None, kw_only=True)
     rows: Sequence[int] | None = field(default=None, kw_only=True)
@@ -87,8 +87,8 @@ class PatchAttention:
                 patch = check_batch(read(hook.name, len(act), key), act)
                 return torch.where(chosen(act), crop(patch, query=query, key=key).to(act), act)
 
-            with editing(model, self, dict.fromkeys(points, edit)) as receipt:
-                yield receipt
+            with editing(model, self, dict.fromkeys(points, edit)) as attached:
+                yield attached
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +122,7 @@ class MixAttention:
 
     def __post_init__(self) -> None:
         check_intervention(self.towards)
-        check_number(self, "weight")
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight must be between 0 and 1; got {self.weight}")
+        check_weight(self, "weight")
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator[Wrapping]:

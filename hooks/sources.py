@@ -133,13 +133,13 @@ def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> 
     def keep(act: Tensor, *, hook: Any) -> None:
         seen[hook.name] = act.detach()
 
-    with following(model) as prefix:
+    with following(model) as history:
 
         def read(name: str, batch: int, length: int) -> Tensor:
             nonlocal ran
-            forward, mask = prefix.forwards, prefix.mask
+            forward, mask = history.forwards, history.mask
             if ran[0] != forward or ran[1] is not mask:
-                tokens = prefix.tokens(batch, length).to(next(source.parameters()).device)
+                tokens = history.tokens(batch, length).to(next(source.parameters()).device)
                 _check_length(source, length)
                 with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
                     source(tokens, stop_at_layer=last, attention_mask=mask)

@@ -15,11 +15,11 @@ from torch import Tensor
 from plateau_interp.checks import freeze_indices, listed
 from plateau_interp.hooks.attention_maps import MapFunction, check_map, check_targets
 from plateau_interp.hooks.readable import check_keys_left, check_rows_left
-from plateau_interp.hooks.targets import Targets, TaskMaps, reading, select
+from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
-from plateau_interp.types import HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows, layer_targets
 
 __all__ = ["TargetedEdit"]
 
@@ -92,13 +92,13 @@ class TargetedEdit(ABC):
     def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         targets = self.resolve(model)
-        with reading(targets, model) as read:
+        with reading_maps(targets, model) as read:
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 return self.edit(act, read(act, targets.layer_of[hook.name]))
 
-            with editing(model, self, dict.fromkeys(targets.layer_of, edit)) as receipt:
-                yield receipt
+            with editing(model, self, dict.fromkeys(targets.layer_of, edit)) as attached:
+                yield attached
 
     def resolve(self, model: HookedModel) -> Targets:
         """What it means in a model; of the model's task, if that has the targets, one sample is drawn.
@@ -117,7 +117,7 @@ class TargetedEdit(ABC):
         elif self.targets is not None:
             check_map(self.targets, model, what="targets")
             square = self.targets.detach()
-            # One tensor for all layers: `reading` keeps what it makes of it once.
+            # One tensor for all layers: `reading_maps` keeps what it makes of it once.
             maps = dict.fromkeys(range(model.cfg.n_layers), square[None] if square.ndim == 2 else square)
         else:
             task, is_own = _task(model), True
@@ -144,13 +144,12 @@ class TargetedEdit(ABC):
 
 
 def _task(model: HookedModel) -> Task:
-    task: Task | None = getattr(model, "task", None)
-    if task is None:
+    if not isinstance(model, BuiltForTask) or model.task is None:
         raise ValueError(
             "the model has no task to take target positions from; give targets: a map [query, key], or a function of "
             "(tokens, layer)"
         )
-    return task
+    return model.task
 
 
 def _task_maps(task: Task, model: HookedModel, layers: Sequence[int] | None) -> dict[int, Tensor]:

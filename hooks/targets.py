@@ -30,7 +30,7 @@ __all__ = [
     "Selection",
     "Targets",
     "TaskMaps",
-    "reading",
+    "reading_maps",
     "select",
     "selecting",
 ]
@@ -111,7 +111,7 @@ class Targets:
 
 
 @contextmanager
-def reading(targets: Targets, model: HookedModel) -> Iterator[MapReader]:
+def reading_maps(targets: Targets, model: HookedModel) -> Iterator[MapReader]:
     """Read the map of a layer for whatever forward of the model is running, while the context is open.
 
     Maps that the data make have the dtype they were given with; a forward of other tokens has other maps.

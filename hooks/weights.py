@@ -19,7 +19,7 @@ from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.sources import Source, check_source, open_source
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.session import session
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["FreezeWeights", "TransplantWeights", "WeightsReceipt", "trained_parameters", "transplant_weights_"]
 
@@ -192,7 +192,7 @@ class TransplantWeights:
         True False
     """
 
-    source: Source = field(repr=False)
+    source: Source = field(repr=False, metadata=PLACE)
     where: Where
 
     name: ClassVar[str] = "transplant-weights"

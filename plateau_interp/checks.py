@@ -19,14 +19,18 @@ __all__ = [
     "check_choice",
     "check_fraction",
     "check_memory",
+    "check_norm",
     "check_not_negative",
     "check_number",
     "check_positive",
+    "check_weight",
     "check_whole",
     "freeze_indices",
     "freeze_names",
+    "freeze_several",
     "listed",
     "nearest",
+    "seed_number",
     "shown",
     "there_steps",
     "whole_number",
@@ -80,6 +84,30 @@ def check_fraction(value: Any, *names: str) -> None:
         number = _number(value, name, Real, "a number")
         if not 0 <= number < 1:
             raise ValueError(f"{name} must be from 0 to below 1; got {number}")
+
+
+def check_weight(value: Any, *names: str) -> None:
+    """Refuse fields that are not numbers from 0 to 1.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number")
+        if not 0 <= number <= 1:
+            raise ValueError(f"{name} must be between 0 and 1; got {number}")
+
+
+def check_norm(value: Any, *names: str) -> None:
+    """Refuse fields that are not numbers above 0; infinity means no limit.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    for name in names:
+        number = _number(value, name, Real, "a number, math.inf for no clipping")
+        if not number > 0:
+            raise ValueError(f"{name} must be positive; got {number}")
 
 
 def check_whole(value: Any, *names: str, least: int = 0) -> None:
@@ -143,6 +171,21 @@ def freeze_names(value: Any, *names: str) -> None:
         object.__setattr__(value, name, items)
 
 
+def freeze_several(value: Any, *names: str) -> None:
+    """Make tuples of fields that were given as lists of hook points, which may be empty.
+
+    Raises:
+        ValueError: naming the field, for anything else; also for a single name, whose letters nobody means.
+    """
+    for name in names:
+        given = getattr(value, name)
+        if isinstance(given, str):
+            raise ValueError(f"{name} must be several hook points, such as ({given!r},); got one string")
+        if not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
+            raise ValueError(f"{name} must be several hook points, such as ('hook_embed',); got {shown(given)}")
+        object.__setattr__(value, name, tuple(given))
+
+
 def as_index(item: Any) -> int:
     """An int from a whole number of any kind; a truth value is none, so that a mask is not taken for indices.
 
@@ -158,20 +201,39 @@ def as_index(item: Any) -> int:
     return operator.index(item)
 
 
-def whole_number(name: str, number: Any) -> int:
+def whole_number(name: str, number: Any, *, least: int | None = None) -> int:
     """An int from a whole number of any kind, also NumPy's or PyTorch's.
 
     Raises:
-        ValueError: naming the argument, for anything else.
+        ValueError: naming the argument, for anything else, and for what is below ``least``.
 
     Example:
         >>> whole_number("layer", 2)
         2
     """
     try:
-        return as_index(number)
+        whole = as_index(number)
     except TypeError:
-        raise ValueError(f"{name} must be given in whole numbers; got {number!r}") from None
+        raise ValueError(f"{name} must be a whole number; got {shown(number)}") from None
+    if least is not None and whole < least:
+        raise ValueError(f"{name} must be at least {least}; got {shown(whole)}")
+    return whole
+
+
+def seed_number(seed: Any) -> int:
+    """An int from a seed of any kind of whole number.
+
+    Raises:
+        ValueError: for anything else, and for what PyTorch's generators do not take.
+
+    Example:
+        >>> seed_number(0)
+        0
+    """
+    whole = whole_number("seed", seed, least=0)
+    if whole >= 2**63:
+        raise ValueError(f"seed must be from 0 to 2**63 - 1; got {shown(whole)}")
+    return whole
 
 
 def whole_numbers(name: str, given: Any) -> list[int]:

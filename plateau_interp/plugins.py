@@ -12,7 +12,17 @@ from typing import Any, Literal, TypeVar
 
 from plateau_interp.checks import nearest
 
-__all__ = ["PluginError", "PluginKind", "plugin", "plugin_kind", "plugin_name", "plugins", "protocol_of", "register"]
+__all__ = [
+    "PluginError",
+    "PluginKind",
+    "kind_of",
+    "plugin",
+    "plugin_kind",
+    "plugin_name",
+    "plugins",
+    "protocol_of",
+    "register",
+]
 
 PluginKind = Literal["tasks", "hooks", "optimizers", "experiments"]
 
@@ -46,6 +56,17 @@ def plugin_kind(annotation: Any) -> PluginKind | None:
         ('tasks', None)
     """
     return PROTOCOLS.get(annotation) if isinstance(annotation, type) else None
+
+
+def kind_of(value: Any) -> PluginKind | None:
+    """The kind of plug-in that a value is; None for what is none.
+
+    Example:
+        >>> from plateau_interp.training.optimizers import Adam
+        >>> kind_of(Adam()), kind_of(3)
+        ('optimizers', None)
+    """
+    return next((kind for protocol, kind in PROTOCOLS.items() if isinstance(value, protocol)), None)
 
 
 @cache

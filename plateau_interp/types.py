@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
@@ -25,12 +26,15 @@ from plateau_interp.plugins import protocol_of
 
 __all__ = [
     "IGNORE",
+    "PLACE",
     "AttentionKind",
     "Batch",
+    "BuiltForTask",
     "Defaults",
     "FiniteTask",
     "HookedModel",
     "Levels",
+    "OfAttentionKind",
     "OptimizerSpec",
     "Task",
     "answer_rows",
@@ -41,6 +45,12 @@ __all__ = [
 IGNORE = -100
 """The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy)."""
 
+
+PLACE: Mapping[str, bool] = MappingProxyType({"place": True})
+"""Metadata of a plug-in's field that names a folder, or a run: ``out: str = field(metadata=PLACE)``.
+
+Folders are moved, and recipes then name them anew: of such a text the last part alone says which run it is.
+"""
 
 AttentionKind = Literal["linear", "softmax"]
 """Attention without softmax (signed, rows that sum to anything) or with."""
@@ -275,6 +285,20 @@ class HookedModel(Protocol):
     def modules(self) -> Iterator[torch.nn.Module]:
         """As of a torch module."""
         ...
+
+
+@runtime_checkable
+class BuiltForTask(Protocol):
+    """A model that says which task it is for, as toy models do; set ``model.task`` of any other to have it so."""
+
+    task: Task | None
+
+
+@runtime_checkable
+class OfAttentionKind(Protocol):
+    """A model that says whether its attention has a softmax, as toy models do; of all others it has one."""
+
+    attention: AttentionKind
 
 
 @protocol_of("optimizers")

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from plateau_interp.cli import listing
-from plateau_interp.cli.listing import describe, listed, tables
+from plateau_interp.cli.listing import describe, listed_plugins, tables
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.tasks import Histogram, Mixture, MovingWindowSum, MultiDigitAddition, Permutation
 from plateau_interp.types import Batch, Defaults, Levels, Task
@@ -44,7 +44,7 @@ def drawn(rows, kind, *, width):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_plugin_has_a_row(kind):
-    rows = listed(kind)
+    rows = listed_plugins(kind)
     assert json.loads(json.dumps(rows)) == rows
     assert [row["name"] for row in rows] == sorted(plugins(kind))
     assert all(row["summary"].endswith(".") and row["package"] == "plateau-interp" for row in rows)
@@ -82,7 +82,7 @@ def test_ids_and_lengths_are_those_of_prompt_and_answer(task, ids, lengths):
 
 
 def test_tables_of_tasks_fit_into_eighty_columns():
-    rows = listed("tasks")
+    rows = listed_plugins("tasks")
     told = drawn(rows, "tasks", width=80)
     assert "…" not in told  # nothing was cut off
     assert max(map(len, told.splitlines())) <= 80
@@ -95,13 +95,13 @@ def test_tables_of_tasks_fit_into_eighty_columns():
 
 @pytest.mark.parametrize("kind", ["hooks", "optimizers"])
 def test_tables_of_others_say_what_they_are(kind):
-    rows = listed(kind)
+    rows = listed_plugins(kind)
     told = drawn(rows, kind, width=80)
     assert all(row["name"] in told and row["summary"][:20] in told for row in rows)
 
 
 def test_another_package_s_tasks_say_so():
-    (row,) = (row for row in listed("tasks") if row["name"] == "copy")
+    (row,) = (row for row in listed_plugins("tasks") if row["name"] == "copy")
     assert "from " not in drawn([row], "tasks", width=80)
     assert "from somebody" in drawn([{**row, "package": "somebody"}], "tasks", width=80)
 
@@ -125,7 +125,7 @@ def test_a_broken_package_does_not_hide_the_others(broken, monkeypatch):
         return Needy
 
     monkeypatch.setattr(listing, "plugin", load)
-    rows = listed("tasks")
+    rows = listed_plugins("tasks")
     reason = {"import": "ImportError: no such thing", "default": "ValueError: size must be given"}[broken]
     assert next(row["summary"] for row in rows if row["name"] == "copy") == f"cannot be loaded: {reason}"
     told = drawn(rows, "tasks", width=120)
@@ -137,14 +137,14 @@ def test_unknown_levels_are_told_as_such(monkeypatch):
     assert describe(Scattered())["levels"] == {"initial": None, "plateau": None, "floor": None} == vars(Levels())
     monkeypatch.setattr(listing, "plugins", lambda kind: {"scattered": EntryPoint("scattered", "", "")})
     monkeypatch.setattr(listing, "plugin", lambda kind, name: Scattered)
-    told = drawn(listed("tasks"), "tasks", width=80)
+    told = drawn(listed_plugins("tasks"), "tasks", width=80)
     assert next(line for line in told.splitlines() if "scattered" in line).split()[-5:] == ["-", "-", "-", "1", "400"]
     assert "ids 3-5, 50; answer" in told
 
 
 def test_listing_tasks_loads_no_transformer_lens():
     """It takes seconds, and no model is needed."""
-    code = "import sys; from plateau_interp.cli import listing; listing.listed('tasks'); print(*sys.modules)"
+    code = "import sys; from plateau_interp.cli import listing; listing.listed_plugins('tasks'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "plateau_interp.cli.listing" in loaded

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from plateau_interp.cli import console
-from plateau_interp.cli.listing import listed
+from plateau_interp.cli.listing import listed_plugins
 from plateau_interp.cli.main import main
 from plateau_interp.cli.options import read_training
 from plateau_interp.cli.verbs import VERBS
@@ -366,7 +366,7 @@ def test_a_mixture_is_trained_and_reported_by_task(tmp_path):
 def test_lists(kind, capsys):
     assert plateau(f"list {kind} --json") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert rows == listed(kind)
+    assert rows == listed_plugins(kind)
     assert plateau(f"list {kind}") == 0
     told = capsys.readouterr().out
     assert all(row["name"] in told for row in rows)

@@ -250,9 +250,9 @@ def test_no_backward_pass_is_reported() -> None:
     ("make", "message"),
     [
         (lambda: ScaleGradient(math.nan), "factor must be finite; got nan"),
-        (lambda: ClipGradient(0.0), "max_norm must be positive; got 0.0"),
-        (lambda: ClipGradient(math.nan), "max_norm must be finite; got nan"),
-        (lambda: AmplifySlowGradient(decay=1.0), "decay must be at least 0 and below 1; got 1.0"),
+        (lambda: ClipGradient(0.0), "max_norm must be a positive number; got 0.0"),
+        (lambda: ClipGradient(math.nan), "max_norm must be a positive number; got nan"),
+        (lambda: AmplifySlowGradient(decay=1.0), "decay must be from 0 to below 1; got 1.0"),
         (lambda: AmplifySlowGradient(gain=math.inf), "gain must be finite; got inf"),
         (lambda: ScaleGradient(1.0, where="mlp", at=RESID), r"where \(parameters\) or at \(hook points\), not both"),
     ],

@@ -102,6 +102,16 @@ def test_no_module_imports_itself_over_others():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
+def test_a_public_name_is_defined_in_one_module():
+    places: dict[str, list[str]] = {}
+    for module, tree in MODULES.items():
+        for node in tree.body:
+            defined = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else None
+            if defined and not defined.startswith("_"):
+                places.setdefault(defined, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_public_names_alone(module):
     """`__all__` is the border between modules, everywhere."""

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +176,26 @@ def test_a_folder_of_another_model_is_refused_before_a_byte_is_written(tmp_path:
         with pytest.raises(ValueError, match="holds what another run, or another model, captured; nothing was written"):
             recorded(other, again, 1)
         assert content(tmp_path) == before
-    recorded(one, Capture((PATTERN,), out=str(tmp_path)), 1, 2)  # the first goes on, in a context of its own
+    recorded(one, Capture((PATTERN,), out=str(tmp_path)), 2)  # the first goes on, in a context of its own
     assert Captured(tmp_path).steps == [0, 1, 2]
+
+
+def test_a_second_training_of_a_model_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    model, capture = tiny(), Capture((PATTERN,), out=str(tmp_path / "c"))
+    list(train(model, TASK, steps=3, batch_size=8, interventions=(capture,)))
+    before = content(tmp_path)
+    elsewhere = Capture(("unembed.hook_in",), out=capture.out)
+    for again, options in ((capture, {"seed": 1}), (elsewhere, {}), (capture, {"start": 2})):
+        with pytest.raises(ValueError, match="holds what another run, or another model, captured; nothing was written"):
+            next(train(model, TASK, steps=4, batch_size=8, interventions=(again,), **options))  # type: ignore[arg-type]
+        assert content(tmp_path) == before
+    list(train(model, TASK, steps=4, start=3, batch_size=8, interventions=(capture,)))
+    assert Captured(capture.out).steps == [0, 1, 2, 3]
+    shutil.rmtree(capture.out)
+    for _ in range(2):  # once for the folder that is gone, once more for what is there then
+        list(train(model, TASK, steps=1, batch_size=8, interventions=(capture,)))
+        assert Captured(capture.out).steps == [0]
+        shutil.rmtree(capture.out)
 
 
 def test_a_folder_from_before_there_were_origins_is_refused_and_goes_on_with_its_run(tmp_path: Path) -> None:

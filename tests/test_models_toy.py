@@ -274,6 +274,13 @@ def test_weights_load_into_another_toy_model():
         ({"d_mlp": -1}, "d_mlp must be at least 1; got -1"),
         ({"n_heads": 3, "d_model": 16}, "n_heads must divide d_model; got n_heads=3 and d_model=16"),
         ({"n_ctx": 9}, "n_ctx must be at least 10, the task's input length; got 9"),
+        ({"n_ctx": "x"}, "n_ctx must be a whole number; got 'x'"),
+        ({"seed": "x"}, "seed must be a whole number; got 'x'"),
+        ({"seed": 0.5}, "seed must be a whole number; got 0.5"),
+        ({"dtype": "float32"}, "dtype must be that of real numbers, such as torch.float32; got 'float32'"),
+        ({"dtype": torch.int64}, "dtype must be that of real numbers, such as torch.float32; got torch.int64"),
+        ({"device": "tpux"}, "unknown device 'tpux'; expected cpu, cuda, cuda:1, ... or mps"),
+        ({"device": None}, "unknown device None; expected cpu, cuda, cuda:1, ... or mps"),
     ],
 )
 def test_bad_sizes_are_refused(options, text):

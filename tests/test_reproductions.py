@@ -19,10 +19,13 @@ from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
+from plateau_interp.runs.creating import relocate
+from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
+from plateau_interp.training.settings import TrainingOptions
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,29 @@ def test_what_is_taken_is_found_again_after_the_folders_moved(tmp_path):
             break
     old.rename(new)
     assert train_setting(TAKEN, 0, new).metrics.step.tolist() == list(range(6))
+
+
+def test_a_recipe_is_told_new_places_only_while_nobody_writes_there(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    train_setting(SOLUTION, 9, old)
+    TAKEN.open(old, 0)
+    old.rename(new)
+    folder = new / "taken" / "seed-0"
+    before = (folder / "recipe.json").read_bytes()
+    with only_writer(folder), pytest.raises(RunError, match="is writing to"):
+        TAKEN.open(new, 0)
+    assert (folder / "recipe.json").read_bytes() == before
+    assert str(new) in TAKEN.open(new, 0).recipe.to_json()
+
+
+def test_a_moved_run_is_told_new_places_and_nothing_else(tmp_path):
+    train_setting(BASE, 0, tmp_path)
+    folder = tmp_path / "base" / "seed-0"
+    there = Run(folder).recipe
+    for other in (dataclasses.replace(there, seed=1), dataclasses.replace(there, training=TrainingOptions(steps=1))):
+        with pytest.raises(RunError, match="holds the run of another recipe"):
+            relocate(folder, other)
+    assert Run(folder).recipe == there
 
 
 CHANGED = dataclasses.replace(

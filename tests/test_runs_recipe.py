@@ -5,8 +5,10 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from typecheck import unchecked
 
 from plateau_interp.codec import RecipeError, encode
+from plateau_interp.hooks import BiasAttention
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Mixture, MovingWindowProduct, MovingWindowSum
@@ -102,6 +104,30 @@ def test_what_is_not_plain_data_is_refused_with_its_path() -> None:
 
     with pytest.raises(RecipeError, match=r"^value.source: a recipe holds plain data, not Tensor$"):
         encode("tasks", Holder(torch.zeros(1)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "x"}, r"model must be ModelOptions\(\); got 'x'"),
+        ({"training": SGD()}, r"training must be TrainingOptions\(\); got SGD\("),
+        ({"measuring": None}, r"measuring must be MeasuringOptions\(\); got None"),
+        ({"interventions": BiasAttention()}, r"interventions must be a list, such as .*; got BiasAttention\("),
+        ({"interventions": (BiasAttention,)}, r"expected interventions such as .*; got <class"),
+        ({"fork_of": Recipe(MovingWindowSum())}, r"fork_of must be a Fork\(recipe, step\) or None; got Recipe\("),
+        ({"seed": "x"}, "seed must be a whole number; got 'x'"),
+        ({"seed": 2**63}, r"seed must be from 0 to 2\*\*63 - 1; got 9223372036854775808"),
+    ],
+)
+def test_what_is_no_part_of_a_recipe_is_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"^{message}"):
+        unchecked(Recipe.__init__)(object.__new__(Recipe), MovingWindowSum(), **fields)
+
+
+def test_a_list_of_interventions_will_do() -> None:
+    recipe, hooks = object.__new__(Recipe), [BiasAttention()]
+    unchecked(Recipe.__init__)(recipe, MovingWindowSum(), interventions=hooks)
+    assert recipe.interventions == tuple(hooks)
 
 
 def test_tasks_inside_a_task_are_read_back() -> None:

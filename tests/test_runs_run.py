@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from plateau_interp.analysis.observing import fixed_batch
 from plateau_interp.hooks import (
     AmplifySlowGradient,
     BiasAttention,
@@ -84,7 +85,8 @@ def test_models_are_those_of_their_steps(tmp_path: Path) -> None:
     fresh, first, last = RECIPE.build_model(), run.model(0), run.model()
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), first.parameters(), strict=True))
     assert not torch.equal(first.W_E, last.W_E)
-    loss = RECIPE.task.loss(run.model(20)(run.example.inputs), run.example)
+    batch = fixed_batch(RECIPE.task)
+    loss = RECIPE.task.loss(run.model(20)(batch.inputs), batch)
     assert loss.isfinite()
 
 
@@ -290,7 +292,7 @@ def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> Non
     run = Run.create(tmp_path / "run", RECIPE)
     with pytest.raises(RunError, match="has no checkpoint yet"):
         run.model()
-    with pytest.raises(RunError, match="has no checkpoint of step 12; the nearest is 10"):
+    with pytest.raises(RunError, match="there is no checkpoint of step 12; the nearest is 10"):
         finished(run.path).model(12)
 
 

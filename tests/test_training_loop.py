@@ -9,7 +9,9 @@ import torch
 from typecheck import unchecked
 
 from plateau_interp.analysis.probing import probe
+from plateau_interp.hooks import BiasAttention
 from plateau_interp.models import ToyTransformer, toy_model
+from plateau_interp.plugins import plugin, plugins
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.batches import samples_before, stream_generator, training_batch
 from plateau_interp.training.loop import Step, train
@@ -182,11 +184,38 @@ def drain(steps: Iterator[Step]) -> None:
         ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
         ({"grad_clip": 0.0}, "grad_clip must be positive; got 0.0"),
         ({"meter": Meter(MovingWindowSum(n=5))}, "the meter is for another task"),
+        ({"meter": 3}, r"meter must be a Meter\(task\); got 3"),
+        ({"steps": 2.5}, "steps must be a whole number; got 2.5"),
+        ({"steps": "x"}, "steps must be a whole number; got 'x'"),
+        ({"start": 1.5}, "start must be a whole number; got 1.5"),
+        ({"seed": "x"}, "seed must be a whole number; got 'x'"),
+        ({"seed": True}, "seed must be a whole number; got True"),
+        ({"seed": -1}, "seed must be at least 0; got -1"),
+        ({"seed": 2**63}, r"seed must be from 0 to 2\*\*63 - 1; got 9223372036854775808"),
+        ({"interventions": BiasAttention()}, r"interventions must be a list, such as \[FixAttention\(\)\]; got Bias"),
+        ({"interventions": (BiasAttention,)}, "expected interventions such as"),
+        ({"optimizer": Adam}, r"optimizer must be plain data such as Adam\(\), or a PyTorch optimiser; got <class"),
     ],
 )
 def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        run(tiny(), **options)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        next(unchecked(train)(tiny(), TASK, **{"steps": 6, "batch_size": 8, **options}))
+
+
+@pytest.mark.parametrize("name", plugins("tasks"))
+def test_a_tasks_batch_is_the_one_that_it_is_trained_on(name: str) -> None:
+    task, seen = plugin("tasks", name)(), []
+    model = toy_model(task, d_model=8, n_heads=1)
+    model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    list(train(model, task, steps=1, seed=3))
+    assert torch.equal(training_batch(task, seed=3, step=0).inputs, seen[0])
+
+
+@pytest.mark.parametrize("arguments", [{"seed": "x"}, {"step": 0.5}, {"step": -1}, {"batch_size": 0}])
+def test_a_batch_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
+    (name,) = arguments
+    with pytest.raises(ValueError, match=f"^{name} must be "):
+        unchecked(training_batch)(TASK, **{"seed": 0, "step": 0, **arguments})
 
 
 FINITE = ModularArithmetic(p=7, operations=("add", "divide"), train_fraction=0.5)  # 24 + 21 equations to train on

@@ -144,7 +144,7 @@ def test_heads_may_be_any_whole_numbers(heads):
 )
 def test_what_is_no_whole_number_is_refused(arguments):
     (name,) = arguments
-    with pytest.raises(ValueError, match=f"{name} must be given in whole numbers; got"):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number; got"):
         unchecked(attention_view)(pattern(), **arguments)
 
 

@@ -135,7 +135,7 @@ def test_each_layer_has_its_maps(tmp_path):
 
 def test_the_headline_says_what_was_measured(run):
     dropped = Dropped(run)
-    headline = report_words.headline([dropped], [dropped.summary])
+    headline = report_words.run_headline([dropped], [dropped.summary])
     summary = dropped.summary
     length = summary.end - summary.start
     assert headline == f"The loss sat at 2.63 nats for {length} steps, then dropped at step 200 and ended at 1.31."
@@ -144,10 +144,10 @@ def test_the_headline_says_what_was_measured(run):
 
 def test_the_headline_without_a_drop(run):
     flat = Dropped(run, drop=1000)
-    assert report_words.headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
+    assert report_words.run_headline([flat], [flat.summary]) == "No drop in 400 steps: the loss is 2.63 nats."
     short = Dropped(run, drop=1000, n_steps=52)
     told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: 52 of 400 steps are made."
-    assert report_words.headline([short], [short.summary]) == told
+    assert report_words.run_headline([short], [short.summary]) == told
     assert ("Drop", "none") in [fact[:2] for fact in report_words.facts([flat], [flat.summary])]
 
 
@@ -158,16 +158,16 @@ def test_steps_between_two_measurements_count(tmp_path):
     for _step in rare.train():
         pass
     assert rare.metrics["step"].tolist() == [0, 4]
-    assert report_words.headline([rare], [replace(rare.summary, drop_step=None)]).startswith("No drop in 6 steps")
+    assert report_words.run_headline([rare], [replace(rare.summary, drop_step=None)]).startswith("No drop in 6 steps")
 
 
 def test_the_headline_of_several_runs(run):
     runs = [Dropped(run, drop=drop) for drop in (150, 200, 1000)]
     summaries = [each.summary for each in runs]
-    assert report_words.headline(runs, summaries) == "2 of 3 runs dropped, between steps 150 and 200."
-    assert report_words.headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
-    assert report_words.headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
-    assert report_words.headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
+    assert report_words.run_headline(runs, summaries) == "2 of 3 runs dropped, between steps 150 and 200."
+    assert report_words.run_headline(runs[:2], summaries[:2]) == "Both runs dropped, between steps 150 and 200."
+    assert report_words.run_headline([runs[1]] * 3, [summaries[1]] * 3) == "All 3 runs dropped, at step 200."
+    assert report_words.run_headline([runs[2]] * 3, [summaries[2]] * 3) == "None of the 3 runs dropped."
 
 
 def test_unfinished_runs_are_named(run, tmp_path):
@@ -180,7 +180,7 @@ def test_unfinished_runs_are_named(run, tmp_path):
         table = " ".join("3 of 6" if each is short else "6 of 6" for each in runs)
         assert f"Steps {table} Plateau level" in text
     many = [finished, *(stopped(tmp_path / str(number)) for number in range(3))]
-    assert report_words.headline(many, [each.summary for each in many]).endswith(" 3 of them are unfinished.")
+    assert report_words.run_headline(many, [each.summary for each in many]).endswith(" 3 of them are unfinished.")
 
 
 def stopped(path):

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp import metrics
-from plateau_interp.interventions.hook_points import resolve_indices
+from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
 from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows, layer_targets
 
@@ -139,7 +139,7 @@ class Observations:
         def keep_cosines(states: Tensor, hook: object) -> None:
             cosines.append(metrics.pairwise_cosine(states[:, rows]).mean(dim=0))
 
-        hooks = [(_pattern_name(layer), keep_attention(layer)) for layer in layers]
+        hooks = [(pattern_name(layer), keep_attention(layer)) for layer in layers]
         hooks += [(FINAL_STATE, keep_cosines)] if self._cosines else []
         with torch.no_grad(), model.hooks(fwd_hooks=hooks):
             model(self.batch.inputs)
@@ -161,7 +161,7 @@ def captured_patterns(
         torch.Size([2, 1, 5, 5])
     """
     resolve_indices("layer", [layer], model.cfg.n_layers)
-    return captured_at(model, tokens, _pattern_name(layer))
+    return captured_at(model, tokens, pattern_name(layer))
 
 
 def captured_at(model: HookedModel, tokens: Int[Tensor, "batch query"], name: str) -> Tensor:
@@ -211,7 +211,3 @@ def fixed_batch(task: Task) -> Batch:
 def shared_map(targets: Bool[Tensor, "#batch query key"] | None) -> Bool[Tensor, "query key"] | None:
     """The target positions, unless they differ between the sequences."""
     return targets[0] if targets is not None and len(targets) == 1 else None
-
-
-def _pattern_name(layer: int) -> str:
-    return f"blocks.{layer}.attn.hook_pattern"

@@ -19,7 +19,7 @@ from plateau_interp.plugins import PluginKind, plugin, plugins
 if TYPE_CHECKING:
     from plateau_interp.types import Task
 
-__all__ = ["describe", "listed", "tables"]
+__all__ = ["describe", "listed_plugins", "tables"]
 
 N_SEQUENCES = 256
 """Enough to meet practically every id; more ranges of ids than `MOST_RANGES` are told as one."""
@@ -27,13 +27,13 @@ MOST_RANGES = 3
 OURS = "plateau-interp"
 
 
-def listed(kind: PluginKind) -> list[dict[str, Any]]:
+def listed_plugins(kind: PluginKind) -> list[dict[str, Any]]:
     """Plain data of every plug-in of a kind: ``name``, ``summary``, ``package``; of a task also what `describe` says.
 
     A plug-in that cannot be loaded says why in its summary.
 
     Example:
-        >>> next(row["lengths"] for row in listed("tasks") if row["name"] == "moving-window-sum")
+        >>> next(row["lengths"] for row in listed_plugins("tasks") if row["name"] == "moving-window-sum")
         {'prompt': 17, 'answer': 16}
     """
     rows = []
@@ -79,7 +79,7 @@ def describe(task: "Task") -> dict[str, Any]:
 
 
 def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The rows of `listed`, to be read by a person; those of tasks fit into 80 columns."""
+    """The rows of `listed_plugins`, to be read by a person; those of tasks fit into 80 columns."""
     if kind != "tasks":
         table = _table("name", "what it is", "package")
         for row in rows:

@@ -17,7 +17,7 @@ from plateau_interp.plugins import plugin
 if TYPE_CHECKING:
     from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["check_device", "read_training"]
+__all__ = ["check_device_option", "read_training"]
 
 
 def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
@@ -44,27 +44,22 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
-    check_device(options.device)
+    check_device_option(options.device)
     return recipe, options
 
 
-def check_device(device: str) -> None:
+def check_device_option(device: str) -> None:
     """Refuse a device that this machine or this torch does not have.
 
     Raises:
-        UsageError: with torch's reason, or with the kinds in common use.
+        UsageError: as `plateau_interp.models.fitting.check_device`.
     """
-    import torch
+    from plateau_interp.models import fitting
 
     try:
-        torch.device(device)
-    except RuntimeError:  # its message lists twenty kinds, most of which nobody has
-        raise UsageError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, ... or mps") from None
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was built for the device
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UsageError(f"device {device!r} cannot be used here: {reason}") from None
+        fitting.check_device(device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:

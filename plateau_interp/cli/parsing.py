@@ -160,10 +160,10 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
-Reading = tuple[str, Callable[[str, str], Any], Callable[[Any], str]]
+WordReading = tuple[str, Callable[[str, str], Any], Callable[[Any], str]]
 
 
-def _reading(annotation: Any) -> Reading | None:
+def _reading(annotation: Any) -> WordReading | None:
     """Of a type, how a word of it is called, read and written; None leaves the type to tyro."""
     from plateau_interp.cli.words import read_plugin, write_plugin
     from plateau_interp.plugins import plugin_kind

@@ -30,7 +30,7 @@ from plateau_interp.plugins import PluginKind, plugin
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["VERBS", "Check", "Compare", "Fork", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
+__all__ = ["VERBS", "CheckVerb", "Compare", "ForkVerb", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
 
 Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN ...]", help="Run folders.")]
 
@@ -73,7 +73,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Fork:
+class ForkVerb:
     """Go on from a step of a run, on the very batches it saw, with other interventions.
 
     Without --hook the parent's stay; with none after it nothing acts.
@@ -93,7 +93,7 @@ class Fork:
 
     def run(self) -> None:
         """Train the fork."""
-        from plateau_interp.cli.options import check_device
+        from plateau_interp.cli.options import check_device_option
         from plateau_interp.cli.words import read_plugin
         from plateau_interp.runs.run import Run
 
@@ -101,7 +101,7 @@ class Fork:
         parent = Run(self.parent)
         kept = parent.recipe.interventions
         interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
-        check_device(self.device)
+        check_device_option(self.device)
         fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
         _finish(fork, device=self.device, as_json=self.json)
 
@@ -202,13 +202,13 @@ class Reproduce:
 
     def run(self) -> None:
         """Train what is missing, then tell what came out."""
-        from plateau_interp.cli.options import check_device
+        from plateau_interp.cli.options import check_device_option
         from plateau_interp.reproductions.costs import costs
         from plateau_interp.reproductions.results import claims, publish
         from plateau_interp.reproductions.running import plan, train_setting
         from plateau_interp.runs.run import RunError
 
-        check_device(self.device)
+        check_device_option(self.device)
         _check_folder(self.out)
         _check_folder(self.publish)
         paper = plugin("experiments", self.paper)
@@ -268,9 +268,9 @@ class List:
 
     def run(self) -> None:
         """Print what `plateau_interp.cli.listing` finds."""
-        from plateau_interp.cli.listing import listed, tables
+        from plateau_interp.cli.listing import listed_plugins, tables
 
-        rows = listed(self.kind)
+        rows = listed_plugins(self.kind)
         if self.json:
             print_json(rows)
         elif rows:
@@ -281,7 +281,7 @@ class List:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckVerb:
     """Check that the checkpoints, table and recipe of runs are what was written, and name each file that is not.
 
     For example:
@@ -309,12 +309,12 @@ class Check:
 
 VERBS: dict[str, type[Any]] = {
     "train": Train,
-    "fork": Fork,
+    "fork": ForkVerb,
     "compare": Compare,
     "report": Report,
     "reproduce": Reproduce,
     "list": List,
-    "check": Check,
+    "check": CheckVerb,
 }
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Wrapping",
     "attached_state",
     "check_intervention",
+    "check_interventions",
     "entering",
     "load_attached_state",
 ]
@@ -113,6 +114,7 @@ class Attached:
     @property
     def strength(self) -> float:
         """0 is off, 1 is the whole effect; what lies between is up to the intervention. Schedules turn it."""
+        # Who never asks does not heed it. Only the one who acts reads it; all others ask whether it is `active`.
         self._was_read = True
         return self._strength
 
@@ -246,6 +248,18 @@ def check_intervention(value: object) -> None:
     """
     if isinstance(value, type) or not isinstance(value, Intervention):
         raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {value!r}")
+
+
+def check_interventions(value: object) -> None:
+    """Refuse what is no list or tuple of interventions.
+
+    Raises:
+        ValueError: with an example of one.
+    """
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {value!r}")
+    for item in value:
+        check_intervention(item)
 
 
 @contextmanager

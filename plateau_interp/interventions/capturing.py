@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +29,7 @@ from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.interventions.session import Session, session
-from plateau_interp.types import HookedModel
+from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["Capture", "CaptureReceipt", "Captured"]
 
@@ -58,7 +58,7 @@ class Capture:
 
     A folder belongs to the model whose activations it holds first, and to the run that trains it: resumed, or forked
     with the same interventions, it goes on there, and a step that is made again is recorded again. Anything else is
-    refused before it has written a byte.
+    refused before it has written a byte; so is a second training of the same model, whose steps begin anew.
 
     Args:
         names: hook points; a ``*`` stands for anything, as in ``blocks.*.attn.hook_pattern``.
@@ -80,7 +80,7 @@ class Capture:
     """
 
     names: tuple[str, ...]
-    out: str
+    out: str = field(metadata=PLACE)
     every: int = 1
     sequences: int | None = None
     label: str | None = None
@@ -119,10 +119,25 @@ class _Recordings:
     def __init__(self) -> None:
         self.places: set[tuple[Path, str]] = set()
         self.origins: dict[Path, str] = {}
+        self.latest: dict[tuple[Path, str], int] = {}
 
     def origin(self, folder: Path) -> str:
         """32 hexadecimal digits that say whose the recordings in a folder are."""
         return self.origins.setdefault(folder, secrets.token_hex(16))
+
+    def own(self, folder: Path, origin: str) -> None:
+        """From now on the recordings in a folder are those of an origin."""
+        if self.origins.get(folder) != origin:
+            self.latest = {place: step for place, step in self.latest.items() if place[0] != folder}
+        self.origins[folder] = origin
+
+    def is_behind(self, folder: Path, name: str, step: int) -> bool:
+        """Whether a folder has a later step than this one, or of this one a recording of this name."""
+        return any(
+            step < latest or (step == latest and other == name)
+            for (place, other), latest in self.latest.items()
+            if place == folder
+        )
 
     @contextmanager
     def claiming(self, places: set[tuple[Path, str]], capture: Capture) -> Iterator[None]:
@@ -158,7 +173,7 @@ class AttachedCapture(CountedAttached):
         self._step = 0
         self._n_told = -1  # the first `begin` is that of attaching
         self._missing: set[str] = set()
-        self._was_due = self._was_missed = self._is_owner = self._takes_unsigned = False
+        self._was_due = self._was_missed = self._is_owner = self._takes_unsigned = self._was_told_origin = False
 
     @property
     def was_on(self) -> bool:
@@ -187,9 +202,11 @@ class AttachedCapture(CountedAttached):
             return
         self._missing.discard(hook.name)
         content = safetensors.torch.save({"activation": act.detach()[: self._capture.sequences].contiguous()})
+        name = _file_name(hook.name, self._capture.label)
         if not self._is_owner:
-            self._own_folder()
-        write_atomically(self._folder / str(self._step) / _file_name(hook.name, self._capture.label), content)
+            self._own_folder(name)
+        write_atomically(self._folder / str(self._step) / name, content)
+        self.recordings.latest[self._folder, name] = self._step
         self.receipt.fired += 1
         self.receipt.n_bytes += len(content)
 
@@ -199,22 +216,26 @@ class AttachedCapture(CountedAttached):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on in the folder of the run that this goes on with."""
+        self._was_told_origin = True
         self._takes_unsigned = "origin" not in state  # a run from before folders knew whose they are
         if not self._takes_unsigned:
-            self.recordings.origins[self._folder] = bytes(state["origin"].tolist()).hex()
+            self.recordings.own(self._folder, bytes(state["origin"].tolist()).hex())
 
     def complaints(self) -> list[str]:
         """A recording that was due and never came, and a loop that tells no step."""
         untold = [f"recorded one forward alone: {UNTOLD}"] if self._was_missed and not self._session.was_told else []
         return [*super().complaints(), *untold]
 
-    def _own_folder(self) -> None:
-        """Sign the folder, unless it is signed.
+    def _own_folder(self, name: str) -> None:
+        """Sign the folder, unless it is signed, before a file of this name is written.
 
         Raises:
             ValueError: if it is another's; nothing is written then.
         """
-        own = f"origin-{self.recordings.origin(self._folder)}"
+        # Where nobody handed on a memory, steps that begin anew are those of another training.
+        is_new = not self._was_told_origin and self.recordings.is_behind(self._folder, name, self._step)
+        origin = secrets.token_hex(16) if is_new else self.recordings.origin(self._folder)
+        own = f"origin-{origin}"
         there = _signatures(self._folder)
         unsigned = not (there or self._takes_unsigned) and self._folder.is_dir() and Captured(self._folder).steps
         if unsigned or there - {own}:
@@ -227,6 +248,7 @@ class AttachedCapture(CountedAttached):
         if _signatures(self._folder) != {own}:  # another process signed between the look and the touch
             (self._folder / own).unlink()
             raise ValueError(f"{self._capture.out} was taken by another run at the same time; nothing was written")
+        self.recordings.own(self._folder, origin)
         self._is_owner = True
 
 

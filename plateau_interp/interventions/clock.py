@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
+from plateau_interp.checks import whole_number
 from plateau_interp.interventions.session import Listener, Session, session
 from plateau_interp.types import HookedModel
 
@@ -48,10 +48,9 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOT
         >>> receipt.fired, receipt.active_steps
         (3, 3)
     """
-    if isinstance(step, bool) or not isinstance(step, Integral) or step < 0:
-        raise ValueError(f"step must be the number of updates made so far, 0 or more; got {step!r}")
+    step = whole_number("step", step, least=0)
     clock = session(model)
-    clock.step, clock.was_told = int(step), True
+    clock.step, clock.was_told = step, True
     for settle in [listener(clock.step, metrics) for listener in tuple(clock.listeners)]:
         if settle is not None:
             settle()

@@ -5,13 +5,14 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from plateau_interp.checks import nearest
-from plateau_interp.types import HookedModel
+from plateau_interp.types import HookedModel, OfAttentionKind
 
 __all__ = [
     "AttentionSite",
     "attention_points",
     "check_positions",
     "head_count",
+    "pattern_name",
     "positions_within",
     "resolve_hook_points",
     "resolve_indices",
@@ -76,8 +77,8 @@ def resolve_indices(kind: str, indices: Sequence[int] | None, size: int) -> tupl
         return tuple(range(size))
     for index in indices:
         if not 0 <= index < size:
-            nearest = min(max(index, 0), size - 1)
-            raise ValueError(f"there is no {kind} {index}: the model has 0 to {size - 1}; the nearest is {nearest}")
+            closest = min(max(index, 0), size - 1)
+            raise ValueError(f"there is no {kind} {index}: the model has 0 to {size - 1}; the nearest is {closest}")
     if not indices:
         raise ValueError(f"no {kind} is given; leave the argument out to mean every {kind}")
     return tuple(indices)
@@ -95,7 +96,7 @@ def attention_points(model: HookedModel, layers: Sequence[int] | None, at: Atten
         >>> attention_points(toy_model(MovingWindowSum(), n_layers=2, d_model=32), [1])
         {'blocks.1.attn.hook_pattern': 1}
     """
-    if at == "scores" and getattr(model, "attention", "softmax") == "linear":
+    if at == "scores" and isinstance(model, OfAttentionKind) and model.attention == "linear":
         raise ValueError("linear attention has no softmax to renormalise: its scores are the pattern; use at='pattern'")
     hook = "hook_pattern" if at == "pattern" else "hook_attn_scores"
     layers = resolve_indices("layer", layers, model.cfg.n_layers)
@@ -103,6 +104,16 @@ def attention_points(model: HookedModel, layers: Sequence[int] | None, at: Atten
     if not points.keys() <= model.hook_dict.keys():
         resolve_hook_points(model, tuple(points))  # names what is missing
     return points
+
+
+def pattern_name(layer: int) -> str:
+    """The hook point of a layer's attention pattern.
+
+    Example:
+        >>> pattern_name(0)
+        'blocks.0.attn.hook_pattern'
+    """
+    return f"blocks.{layer}.attn.hook_pattern"
 
 
 def head_count(model: HookedModel, point: str) -> int:

@@ -5,11 +5,13 @@ The sizes are lower bounds, worked out before anything is allocated: what is ref
 
 from typing import Any
 
+import torch
+
 from plateau_interp.checks import check_memory, shown
 from plateau_interp.models.settings import ModelSettings
 from plateau_interp.types import HookedModel, Task
 
-__all__ = ["check_batch_size", "check_fits", "check_model_size", "check_task"]
+__all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_task"]
 
 TOKEN_BYTES = 8
 
@@ -23,6 +25,23 @@ def check_task(task: Any) -> None:
     # By inheritance first: looking for the members would compute the properties among them.
     if Task not in type(task).__mro__ and (isinstance(task, type) or not isinstance(task, Task)):
         raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device that this machine or this torch does not have.
+
+    Raises:
+        ValueError: with torch's reason, or with the kinds in common use.
+    """
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):  # its message lists twenty kinds, most of which nobody has
+        raise ValueError(f"unknown device {device!r}; expected cpu, cuda, cuda:1, ... or mps") from None
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch asserts that it was built for the device
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
 
 
 def check_fits(model: HookedModel, task: Task) -> None:

@@ -18,7 +18,8 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.components import Embed, LayerNorm, TransformerBlock
 
-from plateau_interp.models.fitting import check_model_size, check_task
+from plateau_interp.checks import seed_number, shown, whole_number
+from plateau_interp.models.fitting import check_device, check_model_size, check_task
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.types import AttentionKind, Task
@@ -151,8 +152,8 @@ def toy_model(
         The model, in training mode, mapping tokens ``[batch, query]`` to logits ``[batch, query, d_vocab]``.
 
     Raises:
-        ValueError: for a size that cannot be, or a model that needs more memory than there is; the message names the
-            argument.
+        ValueError: for a size, seed, dtype or device that cannot be, or a model that needs more memory than there is;
+            the message names the argument.
 
     Source: arXiv 2506.13688, authors' code (minGPT initialisation).
 
@@ -164,7 +165,11 @@ def toy_model(
     """
     check_task(task)
     settings = ModelOptions(attention, n_layers, n_heads, d_model, d_mlp).resolved(task)
-    n_ctx = task.n_pos if n_ctx is None else n_ctx
+    seed = seed_number(seed)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be that of real numbers, such as torch.float32; got {shown(dtype)}")
+    check_device(device)
+    n_ctx = task.n_pos if n_ctx is None else whole_number("n_ctx", n_ctx)
     if n_ctx < task.n_pos - 1:
         raise ValueError(f"n_ctx must be at least {task.n_pos - 1}, the task's input length; got {n_ctx}")
     check_model_size(task, settings, n_ctx=n_ctx)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ from plateau_interp.codec import RecipeError
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.runs.creating import relocate
+from plateau_interp.runs.identity import goes_on_with, recipe_digest
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 
@@ -92,8 +93,8 @@ class Setting:
         """Its run of a seed, made if it is not there; what it `needs` must be.
 
         Raises:
-            RunError: if the folder, or that of a run that it needs, has the run of another recipe; and as from
-                `Run.create` and `Run.fork`.
+            RunError: if the folder, or that of a run that it needs, has the run of another recipe, or somebody is
+                writing there while its recipe has to change; and as from `Run.create` and `Run.fork`.
         """
         path = self.folder(runs, seed)
         for needed, its_seed in self.needs(seed):
@@ -101,7 +102,7 @@ class Setting:
         self.check(runs, seed)
         if (path / "recipe.json").is_file():
             # The folders may have been moved, or be named in another way: what it takes is found from here.
-            write_atomically(path / "recipe.json", self.whole_recipe(runs, seed).to_json())
+            relocate(path, self.whole_recipe(runs, seed))
         run = self._made(path, runs, seed, device=device)
         if self.takes is not None:
             write_atomically(path / TAKEN, json.dumps(self._taken, indent=2) + "\n")
@@ -127,9 +128,7 @@ class Setting:
         if not (path / "recipe.json").is_file():
             return
         run = Run(path)
-        there, ours = run.recipe.to_dict(), self.whole_recipe(runs, seed).to_dict()
-        same_steps = {**there, "training": {**there["training"], "steps": ours["training"]["steps"]}}
-        if _placeless(same_steps) != _placeless(ours) or there["training"]["steps"] > ours["training"]["steps"]:
+        if not goes_on_with(self.whole_recipe(runs, seed), run.recipe):
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
             )
@@ -162,23 +161,18 @@ def _read(file: Path) -> Any:
 def is_same_run(one: Any, other: Any) -> bool:
     """Whether two of `Setting.identity` are of one run, whichever version of the package wrote them down.
 
-    Recipes are read, not compared as texts: a field that came later has its default in those that lack it.
+    Recipes are read and compared by their digests: a field that came later has its default in those that lack it.
     """
     return bool(one == other or _as_now(one) == _as_now(other))  # equal as they are, as a rule: reading them is slow
 
 
 def _as_now(identity: Any) -> Any:
     try:
-        recipe = Recipe.from_dict(identity["recipe"]).to_dict()
+        recipe = Recipe.from_dict(identity["recipe"])
         taken = identity["taken"]
     except (KeyError, TypeError, RecipeError):
         return identity  # no identity, or one that this version cannot read: equal to its own copy alone
-    return {"recipe": recipe, "taken": _as_now(taken)}
-
-
-def _placeless(recipe: dict[str, Any]) -> str:
-    """A recipe as text, with runs that it takes weights from named by setting, seed and step alone."""
-    return re.sub(r'"source": "[^"]*?([^/"]+/seed-\d+@\d+)"', r'"source": "\1"', json.dumps(recipe, sort_keys=True))
+    return {"recipe": recipe_digest(recipe), "steps": recipe.steps, "taken": _as_now(taken)}
 
 
 def first_solved(metrics: pd.DataFrame) -> int | None:

@@ -24,18 +24,21 @@ def captures(recipe: Recipe) -> list[Capture]:
 
 
 def captures_in(intervention: Intervention) -> Iterator[Capture]:
-    """The intervention itself, or what a schedule holds."""
+    """The intervention itself, or what a wrapper such as a schedule holds, one or several."""
     if isinstance(intervention, Capture):
         yield intervention
-    for _, inner in _wrapped_by(intervention):
-        yield from captures_in(inner)
+    for content in _wrapped_by(intervention).values():
+        for inner in content if isinstance(content, tuple | list) else [content]:
+            yield from captures_in(inner)
 
 
 def recorded(intervention: Any) -> Any:
-    """The intervention with a stand-in for each `Capture` in it: steps that are trained again were recorded before."""
+    """An intervention, or several, with a stand-in for each `Capture`: steps trained again were recorded before."""
     if isinstance(intervention, Capture):
         return _Recorded()
-    inner = {name: recorded(value) for name, value in _wrapped_by(intervention)}
+    if isinstance(intervention, tuple | list):
+        return type(intervention)(map(recorded, intervention))
+    inner = {name: recorded(content) for name, content in _wrapped_by(intervention).items()}
     return dataclasses.replace(intervention, **inner) if inner else intervention
 
 
@@ -84,13 +87,20 @@ class _Remembering(Attached):
         self._memory = state
 
 
-def _wrapped_by(intervention: Any) -> Iterator[tuple[str, Intervention]]:
-    """Fields of a wrapper, such as a schedule, that are interventions."""
-    if dataclasses.is_dataclass(intervention):
-        for item in dataclasses.fields(intervention):
-            value = getattr(intervention, item.name)
-            if isinstance(value, Intervention) and not isinstance(value, type):
-                yield item.name, value
+def _wrapped_by(value: Any) -> dict[str, Any]:
+    """Fields of a wrapper, such as a schedule, that are interventions, or tuples and lists with some."""
+    if not dataclasses.is_dataclass(value):
+        return {}
+    fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    return {
+        name: content
+        for name, content in fields.items()
+        if any(map(_is_intervention, content if isinstance(content, tuple | list) else [content]))
+    }
+
+
+def _is_intervention(value: Any) -> bool:
+    return isinstance(value, Intervention) and not isinstance(value, type)
 
 
 def _lineage(recipe: Recipe) -> Iterator[Recipe]:

@@ -8,9 +8,10 @@ from plateau_interp.files import write_atomically
 from plateau_interp.runs.captures import captures, check_unused
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
+from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["create", "takes"]
+__all__ = ["create", "relocate", "takes"]
 
 
 def create(path: Path, recipe: Recipe) -> RunFolder:
@@ -34,6 +35,24 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
     return RunFolder(path)
 
 
+def relocate(path: Path, recipe: Recipe) -> None:
+    """Have the recipe in a run folder name other folders as this one does: they were moved.
+
+    `create` refuses that: it cannot know whether a folder of the same name holds the same run. Who calls this does.
+
+    Raises:
+        RunError: if the folder holds no run, or that of another recipe, or if somebody is writing there.
+    """
+    recipe = Recipe.from_json(recipe.to_json())
+    if RunFolder(path).recipe.to_dict() == recipe.to_dict():
+        return
+    with only_writer(path):
+        there = RunFolder(path).recipe
+        if not goes_on_with(recipe, there):
+            raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
+        write_atomically(path / RECIPE, recipe.to_json())
+
+
 def takes(path: Path, recipe: Recipe) -> bool:
     """Whether the recipe is to be written to the folder; False if it is there.
 
@@ -50,12 +69,13 @@ def takes(path: Path, recipe: Recipe) -> bool:
     there = RunFolder(path).recipe
     if there.to_dict() == recipe.to_dict():
         return False
-    if recipe.steps < there.steps or not _differ_in_steps_alone(there, recipe):
+    if not (goes_on_with(recipe, there) and _differ_in_steps_alone(there, recipe)):
         raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
     return True
 
 
 def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:
+    # The digest leaves out where folders lie; here another folder of the same name may be another run.
     same_steps = dataclasses.replace(one.training, steps=other.steps)
     return dataclasses.replace(one, training=same_steps).to_json() == other.to_json()
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from plateau_interp.plugins import PluginError, kind_of, plugin_name
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.training.settings import TrainingSettings
 
-__all__ = ["digest", "recipe_digest"]
-
-PLACES = ("source", "out")
-"""Fields that name a folder. Folders are moved, and recipes then name them anew: the folder's own name counts alone."""
+__all__ = ["digest", "goes_on_with", "recipe_digest"]
 
 
 def digest(content: bytes) -> str:
@@ -31,8 +29,8 @@ def digest(content: bytes) -> str:
 def recipe_digest(recipe: Recipe) -> str:
     """A digest that differs where two runs differ, and not where one and the same is lengthened, moved or read later.
 
-    Left out are the number of steps, where folders lie, and fields at their default: a field that a later version adds
-    has its default in the recipes of earlier ones.
+    Left out are the number of steps, where folders lie (of fields that are marked with `PLACE`), and fields at their
+    default: a field that a later version adds has its default in the recipes of earlier ones.
 
     Example:
         >>> from dataclasses import replace
@@ -46,17 +44,46 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest(json.dumps(_essence(recipe), sort_keys=True).encode())
 
 
-def _essence(value: Any, field: str = "") -> Any:
+def goes_on_with(recipe: Recipe, other: Recipe) -> bool:
+    """Whether a recipe is another's, as long or longer, wherever the folders are that they name.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> recipe = Recipe(MovingWindowSum())
+        >>> longer = replace(recipe, training=replace(recipe.training, steps=800))
+        >>> goes_on_with(longer, recipe), goes_on_with(recipe, longer)
+        (True, False)
+    """
+    return recipe.steps >= other.steps and recipe_digest(recipe) == recipe_digest(other)
+
+
+def _essence(value: Any) -> Any:
     """Plain data of what makes a value that value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        name = getattr(type(value), "name", None)  # plug-ins carry one; options, such as a training's, have none
-        essence = {item.name: _essence(getattr(value, item.name), item.name) for item in _told(value)}
-        return {"name": name, **essence}
+        return {"name": _name(value), **{item.name: _content(item, value) for item in _told(value)}}
     if isinstance(value, tuple | list):
         return [_essence(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _essence(item) for key, item in value.items()}
-    return PurePath(value).name if field in PLACES and isinstance(value, str) else value
+    return value
+
+
+def _content(item: "dataclasses.Field[Any]", value: Any) -> Any:
+    content = getattr(value, item.name)
+    is_place = item.metadata.get("place", False) and isinstance(content, str)
+    return PurePath(content).name if is_place else _essence(content)
+
+
+def _name(value: Any) -> str | None:
+    """Of a plug-in the name it is registered under, or where its class stands; options have none."""
+    kind = kind_of(value)
+    if kind is None:
+        return None
+    try:
+        return plugin_name(kind, type(value))
+    except PluginError:  # of a script that makes no folder: it cannot be written down
+        return f"{type(value).__module__}:{type(value).__qualname__}"
 
 
 def _told(value: Any) -> list["dataclasses.Field[Any]"]:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 import yaml
 
-from plateau_interp.checks import check_whole, shown
+from plateau_interp.checks import check_whole, seed_number, shown
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
-from plateau_interp.interventions.attached import Intervention
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.models.fitting import check_batch_size, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
@@ -59,7 +59,7 @@ class Recipe:
         fork_of: for a run that goes on from another's step; `plateau_interp.runs.run.Run.fork` fills it in.
 
     Raises:
-        RecipeError: for a task that is none, and for a number that cannot be.
+        RecipeError: for a task, options or interventions that are none, and for a number that cannot be.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -89,23 +89,30 @@ class Recipe:
     ) -> None:
         try:
             check_task(task)
+            check_interventions(interventions)
+            seed = seed_number(seed)
         except ValueError as error:
             raise RecipeError(str(error)) from None
-        own = {"task": task, "interventions": interventions, "checkpoint_every": checkpoint_every, "seed": seed}
+        if not (fork_of is None or isinstance(fork_of, Fork)):
+            raise RecipeError(f"fork_of must be a Fork(recipe, step) or None; got {shown(fork_of)}")
+        own = {"task": task, "interventions": tuple(interventions), "checkpoint_every": checkpoint_every, "seed": seed}
         for name, value in {**own, "fork_of": fork_of}.items():
             object.__setattr__(self, name, value)
-        for name, options in {"model": model, "training": training, "measuring": measuring}.items():
+        for name, options, kinds in (
+            ("model", model, (ModelOptions, ModelSettings)),
+            ("training", training, (TrainingOptions, TrainingSettings)),
+            ("measuring", measuring, (MeasuringOptions, MeasuringSettings)),
+        ):
+            if not isinstance(options, kinds):
+                raise RecipeError(f"{name} must be {kinds[0].__name__}(); got {shown(options)}")
             try:
                 object.__setattr__(self, name, options.resolved(task))
             except ValueError as error:
                 raise RecipeError(f"{name}.{error}") from None
         try:
             check_whole(self, "checkpoint_every", least=1)
-            check_whole(self, "seed")
         except ValueError as error:
             raise RecipeError(str(error)) from None
-        if self.seed >= 2**63:
-            raise RecipeError(f"seed must be from 0 to 2**63 - 1; got {shown(self.seed)}")
 
     @property
     def steps(self) -> int:

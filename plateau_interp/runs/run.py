@@ -15,15 +15,14 @@ folder at a time. A killed run goes on from its last checkpoint and comes out bi
 """
 
 from collections.abc import Generator, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from plateau_interp.analysis.plateaus import Summary, summarise
-from plateau_interp.checks import as_index
-from plateau_interp.interventions.attached import Intervention, check_intervention
+from plateau_interp.checks import there_steps, whole_number
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.creating import create
@@ -33,7 +32,7 @@ from plateau_interp.runs.forking import fork_folder, forked
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import train_folder
 from plateau_interp.training.loop import Step
-from plateau_interp.types import Batch, Task
+from plateau_interp.types import Task
 
 __all__ = ["Run", "RunError"]
 
@@ -127,11 +126,6 @@ class Run:
             raise RunError(f"{self.path} has no measured step yet: there is nothing to summarise")
         return summarise(metrics, task=self.task, batch_size=self.recipe.batch_size)
 
-    @cached_property
-    def example(self) -> Batch:
-        """A fixed batch of 64 sequences for pictures, in no training stream."""
-        return self.task.sample(64, generator=torch.Generator().manual_seed(0))
-
     def model(self, step: int | None = None, *, device: str | torch.device = "cpu") -> ToyTransformer:
         """The model as it was after ``step`` updates; by default the last checkpoint.
 
@@ -141,10 +135,11 @@ class Run:
         """
         if not self.checkpoints:
             raise RunError(f"{self.path} has no checkpoint yet")
-        step = self.step if step is None else _whole("step", step)
-        if step not in self.checkpoints:
-            nearest = min(self.checkpoints, key=lambda other: abs(other - step))
-            raise RunError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
+        step = self.step if step is None else whole_number("step", step)
+        try:
+            there_steps([step], self.checkpoints, "checkpoint of step")
+        except ValueError as error:
+            raise RunError(f"{self.path}: {error}") from None
         weights = self._folder.load_weights(step)
         model = self.recipe.build_model(device=device)
         try:
@@ -201,25 +196,11 @@ class Run:
             >>> for step in fork.train():  # doctest: +SKIP
             ...     print(step.loss)
         """
-        at = _whole("at", at)
-        steps = None if steps is None else _whole("steps", steps)
+        at = whole_number("at", at)
+        steps = None if steps is None else whole_number("steps", steps)
         if interventions is not None:
-            _check_interventions(interventions)
+            check_interventions(interventions)
         recipe = forked(self._folder, at=at, interventions=interventions, steps=steps)
         path = self.path if self.path.name else self.path.resolve()  # "." has no name
         place = path.with_name(f"{path.name}-from-{at}") if out is None else Path(out)
         return Run(fork_folder(self._folder, recipe, place, device=device).path)
-
-
-def _whole(name: str, value: object) -> int:
-    try:
-        return as_index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number; got {value!r}") from None
-
-
-def _check_interventions(value: object) -> None:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {value!r}")
-    for item in value:
-        check_intervention(item)

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from plateau_interp.checks import shown
 from plateau_interp.files import naming, write_atomically
 from plateau_interp.runs.errors import DamagedFile, RunError
 
@@ -26,8 +27,6 @@ ALWAYS = ("step", "samples", "loss")
 """The columns that every row has; the first two hold whole numbers."""
 DIGITS = 18
 """More digits fit no 64-bit integer; nobody has that many steps."""
-SHOWN = 60
-"""Characters of a wrong value that a message shows."""
 
 
 class Table:
@@ -168,9 +167,9 @@ def _row(line: bytes) -> Row:
     except UnicodeDecodeError:
         raise ValueError("it is no text in UTF-8") from None
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError(f"it is no JSON: {_short(line.decode())}") from None
+        raise ValueError(f"it is no JSON: {shown(line.decode())}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"it is no row of metrics: {_short(data)}")
+        raise ValueError(f"it is no row of metrics: {shown(data)}")
     for name in ALWAYS:
         if name not in data:
             raise ValueError(f"it has no {name}")
@@ -182,9 +181,9 @@ def _row(line: bytes) -> Row:
 def _check_cell(name: str, value: Any) -> None:
     if name in ("step", "samples"):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} is {_short(value)}, not a whole number")
+            raise ValueError(f"{name} is {shown(value)}, not a whole number")
     elif value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"{name} is {_short(value)}, not a number")
+        raise ValueError(f"{name} is {shown(value)}, not a number")
     elif value is not None and not math.isfinite(value):
         raise ValueError(f"{name} is a number that is too large")
 
@@ -198,14 +197,9 @@ def _check_step(step: float, *, expected: int) -> None:
 
 def _integer(digits: str) -> int:
     if len(digits) > DIGITS:
-        raise ValueError(f"{_short(digits)} is too large a number")
+        raise ValueError(f"{shown(digits)} is too large a number")
     return int(digits)
 
 
 def _no_number(word: str) -> None:
     raise ValueError(f"{word} is no JSON; what is no number is null")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -12,24 +12,31 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from plateau_interp.checks import seed_number, whole_number
+from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import Batch, Task, is_finite
 
 __all__ = ["place_in_epoch", "samples_before", "stream_generator", "training_batch"]
 
 
 def training_batch(
-    task: Task, *, seed: int, step: int, batch_size: int = 256, device: str | torch.device = "cpu"
+    task: Task, *, seed: int, step: int, batch_size: int | None = None, device: str | torch.device = "cpu"
 ) -> Batch:
     """The batch that `train` uses at a step, whenever it is asked for.
 
     Of a finite task it is a part of the training set: one epoch after the other, each in the order that seed and epoch
-    give it; the whole set, as it is, if ``batch_size`` reaches its size.
+    give it; the whole set, as it is, if ``batch_size`` reaches its size. By default that is the task's, as in `train`.
+
+    Raises:
+        ValueError: for a number that cannot be.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> training_batch(MovingWindowSum(), seed=0, step=100).tokens.shape
         torch.Size([256, 33])
     """
+    seed, step = seed_number(seed), whole_number("step", step, least=0)
+    batch_size = TrainingOptions(batch_size=batch_size).resolved(task).batch_size
     if not is_finite(task):
         return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
     everything = task.train_set

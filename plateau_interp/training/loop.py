@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.checks import shown
-from plateau_interp.interventions.attached import Intervention
+from plateau_interp.checks import seed_number, shown, whole_number
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_task
@@ -108,8 +108,8 @@ def train(
         `Step` records of the steps ``start`` to ``steps - 1``.
 
     Raises:
-        ValueError: at the first ``next``, for a number that cannot be, a meter of another task or a model too small for
-            it, or sizes that need more memory than there is; at a step where every parameter is frozen.
+        ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
+            for it, or sizes that need more memory than there is; at a step where every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -120,12 +120,18 @@ def train(
     """
     check_task(task)
     live = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
-    plain = optimizer if isinstance(optimizer, OptimizerSpec) else None
+    plain = optimizer if isinstance(optimizer, OptimizerSpec) and not isinstance(optimizer, type) else None
     if optimizer is not None and live is None and plain is None:
         raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {shown(optimizer)}")
+    if meter is not None and not isinstance(meter, Meter):
+        raise ValueError(f"meter must be a Meter(task); got {shown(meter)}")
+    check_interventions(interventions)
+    seed = seed_number(seed)
     schedule = LearningRateSchedule() if schedule is None else schedule
     settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
-    steps = settings.steps if steps is None else steps  # may be 0: a fork's parent is trained up to where it leaves
+    start = whole_number("start", start)
+    # May be 0: a fork's parent is trained up to where it leaves.
+    steps = settings.steps if steps is None else whole_number("steps", steps)
     batch_size = settings.batch_size
     if not 0 <= start <= steps:
         raise ValueError(f"start must be between 0 and steps={steps}; got {start}")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.hook_points import pattern_name, resolve_hook_points
 from plateau_interp.models.fitting import check_task
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
@@ -84,7 +84,12 @@ class Meter:
     """
 
     def __init__(
-        self, task: Task, *, every: int | None = None, n_sequences: int = 64, cosine_at: tuple[str, ...] = ()
+        self,
+        task: Task,
+        *,
+        every: int | None = None,
+        n_sequences: int = MeasuringSettings.n_sequences,
+        cosine_at: tuple[str, ...] = (),
     ) -> None:
         check_task(task)
         self.task = task
@@ -139,7 +144,7 @@ class Meter:
         def keep_output(output: Tensor, *, hook: Any) -> None:
             self._seen[hook.name] = output.detach()
 
-        patterns = [(_pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
+        patterns = [(pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
         states = [(point, keep_state) for point in dict.fromkeys((FINAL_STATE, *self.cosine_at))]
         with model.hooks(fwd_hooks=[*patterns, *states, (OUTPUT, keep_output)]):
             yield
@@ -210,7 +215,7 @@ class Meter:
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
         rows = answer_rows(self.task)
-        patterns = [self._seen[_pattern_name(layer)] for layer in range(n_layers)]
+        patterns = [self._seen[pattern_name(layer)] for layer in range(n_layers)]
         targets = {
             layer: target[:, rows]
             for layer, target in enumerate(layer_targets(self.task, batch, n_layers=n_layers))
@@ -264,7 +269,3 @@ def _group_means(
 def _word(group: str) -> str:
     """A group's name as a column has it: what pandas takes as an attribute and `When` as a condition."""
     return re.sub(r"\W", "_", group)
-
-
-def _pattern_name(layer: int) -> str:
-    return f"blocks.{layer}.attn.hook_pattern"

@@ -4,11 +4,9 @@ An option that is None means the task's default. `resolved` is the one place tha
 `Meter`, recipes and the command line alike.
 """
 
-import math
 from dataclasses import dataclass, field
-from typing import Any
 
-from plateau_interp.checks import check_whole, shown
+from plateau_interp.checks import check_norm, check_whole, freeze_several, shown
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
 from plateau_interp.types import OptimizerSpec, Task
 
@@ -38,9 +36,11 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         check_whole(self, "steps", "batch_size", least=1)
-        if not isinstance(self.optimizer, OptimizerSpec):
+        if isinstance(self.optimizer, type) or not isinstance(self.optimizer, OptimizerSpec):
             raise ValueError(f"optimizer must be plain data such as Adam(); got {shown(self.optimizer)}")
-        _check_clip(self.grad_clip)
+        if not isinstance(self.schedule, LearningRateSchedule):
+            raise ValueError(f"schedule must be a LearningRateSchedule(); got {shown(self.schedule)}")
+        check_norm(self, "grad_clip")
 
     def resolved(self, task: Task) -> "TrainingSettings":
         """Itself: nothing is left to the task."""
@@ -106,6 +106,7 @@ class MeasuringSettings:
 
     def __post_init__(self) -> None:
         check_whole(self, "every", "n_sequences", least=1)
+        freeze_several(self, "cosine_at")
 
     def resolved(self, task: Task) -> "MeasuringSettings":
         """Itself: nothing is left to the task."""
@@ -123,7 +124,7 @@ class MeasuringOptions:
     """
 
     every: int | None = None
-    n_sequences: int = 64
+    n_sequences: int = MeasuringSettings.n_sequences
     cosine_at: tuple[str, ...] = ()
 
     def resolved(self, task: Task) -> MeasuringSettings:
@@ -133,11 +134,4 @@ class MeasuringOptions:
             ValueError: for a number that cannot be.
         """
         every = task.defaults.measure_every if self.every is None else self.every
-        return MeasuringSettings(every, self.n_sequences, tuple(self.cosine_at))
-
-
-def _check_clip(grad_clip: Any) -> None:
-    if isinstance(grad_clip, bool) or not isinstance(grad_clip, int | float):
-        raise ValueError(f"grad_clip must be a number, math.inf for no clipping; got {shown(grad_clip)}")
-    if math.isnan(grad_clip) or grad_clip <= 0:
-        raise ValueError(f"grad_clip must be positive; got {grad_clip}")
+        return MeasuringSettings(every, self.n_sequences, self.cosine_at)

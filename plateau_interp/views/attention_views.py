@@ -25,7 +25,7 @@ from plateau_interp.analysis.observing import (
 )
 from plateau_interp.checks import there_steps, whole_number, whole_numbers
 from plateau_interp.interventions.capturing import Captured
-from plateau_interp.interventions.hook_points import resolve_indices
+from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 from plateau_interp.views.readings import AttentionView, checked_view, reading
 
@@ -35,14 +35,14 @@ N_READINGS = 2
 """Ways in which a view shows a run: each has a value for each step, head, query and key."""
 CURVE_POINTS = 500
 """Most points of the loss curve beside the slider."""
-SHARE = "share of attention"
+SHARE_KIND = "share of attention"
 ROWS = "Rows are queries, columns keys."
 
 Tokens = str | Sequence[str | int] | Int[Tensor, "..."]
 
 
 @runtime_checkable
-class RunFolder(Protocol):
+class RunToView(Protocol):
     """What a view tells of a run that is a folder with a recipe; `plateau_interp.runs.run.Run` is one."""
 
     path: Path
@@ -170,11 +170,11 @@ def observed_view(
     if len(inputs) > 1:
         name = f"share of attention, mean of {len(inputs)}"
         shares = [share[chosen] for share in shares]
-        readings.insert(0, reading(name, shares, None, shared_map(targets), kind=SHARE))
+        readings.insert(0, reading(name, shares, None, shared_map(targets), kind=SHARE_KIND))
         note += _explained(f"{len(inputs)} fixed sequences")
-    if isinstance(run, RunFolder) and run.recipe.interventions:
+    if isinstance(run, RunToView) and run.recipe.interventions:
         note += "The interventions of the run are not applied. "
-    path = f"{run.path.name}: attention" if isinstance(run, RunFolder) else "Attention"
+    path = f"{run.path.name}: attention" if isinstance(run, RunToView) else "Attention"
     return checked_view(
         AttentionView(
             title=f"{path}{' through training' if several else ''}, layer {layer}",
@@ -227,7 +227,7 @@ def _of_captured(
     steps: Sequence[int] | None,
     run: Checkpointed | None,
 ) -> AttentionView:
-    name = f"blocks.{layer}.attn.hook_pattern"
+    name = pattern_name(layer)
     recorded = [step for step in captured.steps if name in captured.names(step)]
     if not recorded:
         there = sorted({name for step in captured.steps for name in captured.names(step)})
@@ -251,7 +251,7 @@ def _of_captured(
     targets = None if run is None else _targets_of(run, layer, (shape[2], shape[3]))
     size = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     readings = (
-        reading(f"share of attention, mean of {size}", shares, texts, targets, kind=SHARE),
+        reading(f"share of attention, mean of {size}", shares, texts, targets, kind=SHARE_KIND),
         reading("first sequence, as it is", firsts, texts, targets),
     )
     return checked_view(
@@ -336,7 +336,7 @@ def _of_layer(pattern: Tensor, layer: int) -> Tensor:
 
 def _from_cache(cache: Any, layer: int) -> Any:
     """The layer's patterns ``[batch, head, query, key]`` in a cache, or in anything that has them by name."""
-    name = f"blocks.{layer}.attn.hook_pattern"
+    name = pattern_name(layer)
     try:
         pattern = cache[name]
     except (KeyError, TypeError, IndexError):

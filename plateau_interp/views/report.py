@@ -15,12 +15,12 @@ from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
 from plateau_interp.views.report_words import (
     facts,
-    headline,
     histories,
     lede,
+    measured_rows,
+    run_headline,
     run_names,
     setting,
-    table,
     task_name,
 )
 from plateau_interp.views.saving import page_picture, rendered, themed_svg
@@ -87,13 +87,13 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
     body = environment.get_template("report.html.jinja").render(
         task=task,
         names=names,
-        headline=headline(runs, summaries),
+        headline=run_headline(runs, summaries),
         lede=lede(runs, summaries),
         facts=facts(runs, summaries),
         figures=drawings,
         not_drawn=not_drawn(runs),
         maps=sections,
-        table=histories(runs) + table(summaries),
+        table=histories(runs) + measured_rows(summaries),
         recipes=[(name, setting(run), run.recipe.to_json()) for name, run in zip(names, runs, strict=True)],
         curve=lambda name: drawn[name][0],
         still=themed_svg,

@@ -72,7 +72,7 @@ def map_sections(runs: "list[Run]", names: list[str], summaries: list[Summary]) 
     alone = " Shown are the weights by themselves: the run's interventions are not applied."
     alone = alone if run.recipe.interventions else ""
     times = moments(run, summaries[first])
-    n_layers = run.recipe.model.n_layers or 1
+    n_layers = run.recipe.model.n_layers
     sections = []
     for layer in range(n_layers):
         title = f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}"
@@ -118,7 +118,7 @@ def moments(run: "Run", summary: Summary) -> dict[int, str]:
 
 def _view(shown: list[Shown], wanted: list[int], layer: int) -> tuple[str, list[str]]:
     """The views of the first runs as HTML, and what to say of them; of the first run some steps are wanted."""
-    deep = [each for each in shown if (each.run.recipe.model.n_layers or 1) > layer]
+    deep = [each for each in shown if each.run.recipe.model.n_layers > layer]
     views, remarks, names = [], [], []
     for each in deep[:MOST_VIEWS]:
         seen, checkpoints = each.seen, each.run.checkpoints

@@ -19,13 +19,13 @@ __all__ = [
     "agree",
     "facts",
     "grokking",
-    "headline",
     "histories",
     "lede",
+    "measured_rows",
     "origin",
+    "run_headline",
     "run_names",
     "setting",
-    "table",
     "task_name",
 ]
 
@@ -52,7 +52,7 @@ def task_name(runs: "list[Run]") -> str:
     return " and ".join(dict.fromkeys(run.task.name.replace("-", " ") for run in runs))
 
 
-def headline(runs: "list[Run]", summaries: list[Summary]) -> str:
+def run_headline(runs: "list[Run]", summaries: list[Summary]) -> str:
     """One sentence on what happened, and whether the runs made all their steps."""
     return f"{_finding(runs, summaries)}{_unfinished(runs)}"
 
@@ -216,7 +216,7 @@ def agree(values: Iterable[object]) -> bool:
     return len(set(values)) == 1
 
 
-def table(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
+def measured_rows(summaries: list[Summary]) -> list[tuple[str, list[str]]]:
     """Rows of the table on what was measured: a label and a text for each run."""
     columns = [dict(summary.rows()) for summary in summaries]
     labels = dict.fromkeys(label for column in columns for label in column)
