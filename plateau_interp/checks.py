@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "as_index",
+    "as_path",
     "check_choice",
     "check_fraction",
     "check_memory",
@@ -156,6 +159,21 @@ def as_index(item: Any) -> int:
     if isinstance(item, bool) or str(getattr(item, "dtype", None)) == "torch.bool":
         raise TypeError(f"a truth value is no index; got {item!r}")
     return operator.index(item)
+
+
+def as_path(value: Any) -> Path:
+    """A path from text or a path.
+
+    Raises:
+        ValueError: for anything else, and for no text.
+
+    Example:
+        >>> as_path("runs/mws").name
+        'mws'
+    """
+    if isinstance(value, str | PathLike) and isinstance(text := fspath(value), str) and text:
+        return Path(text)
+    raise ValueError(f"expected the path of a folder, such as 'runs/mws'; got {shown(value)}")
 
 
 def whole_number(name: str, number: Any) -> int:

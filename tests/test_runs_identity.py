@@ -10,6 +10,7 @@ from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Fork, MeasuringOptions, ModelOptions, Recipe, TrainingOptions
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import SGD
+from plateau_interp.training.settings import MeasuringSettings
 
 RECIPE = Recipe(MovingWindowSum(n=4), interventions=(During(BiasAttention(factor=3.0), start=5),))
 
@@ -53,9 +54,9 @@ seen = [recipe_digest(RECIPE)]
 
 def test_a_field_that_a_later_version_adds_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
-    class LaterOptions(MeasuringOptions):
+    class LaterSettings(MeasuringSettings):
         added: int = 3
 
-    later = replace(RECIPE, measuring=LaterOptions(**dataclasses.asdict(RECIPE.measuring)))
-    assert recipe_digest(later) == recipe_digest(RECIPE)
-    assert recipe_digest(replace(RECIPE, measuring=LaterOptions(added=4))) != recipe_digest(RECIPE)
+    now = dataclasses.asdict(RECIPE.measuring)
+    assert recipe_digest(replace(RECIPE, measuring=LaterSettings(**now))) == recipe_digest(RECIPE)
+    assert recipe_digest(replace(RECIPE, measuring=LaterSettings(**now, added=4))) != recipe_digest(RECIPE)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from plateau_interp.checks import listed
+from plateau_interp.checks import listed, shown
 from plateau_interp.plugins import protocol_of
 from plateau_interp.types import HookedModel
 
@@ -25,6 +25,7 @@ __all__ = [
     "Wrapping",
     "attached_state",
     "check_intervention",
+    "check_interventions",
     "entering",
     "load_attached_state",
 ]
@@ -246,6 +247,19 @@ def check_intervention(value: object) -> None:
     """
     if isinstance(value, type) or not isinstance(value, Intervention):
         raise ValueError(f"expected interventions such as BiasAttention(factor=10.0); got {value!r}")
+
+
+def check_interventions(value: object) -> tuple[Intervention, ...]:
+    """Several interventions as a tuple; one alone, which is no list, is refused.
+
+    Raises:
+        ValueError: with an example.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {shown(value)}")
+    for item in value:
+        check_intervention(item)
+    return tuple(value)
 
 
 @contextmanager

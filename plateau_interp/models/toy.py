@@ -18,6 +18,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.cache.key_value_cache_entry import TransformerLensKeyValueCacheEntry
 from transformer_lens.components import Embed, LayerNorm, TransformerBlock
 
+from plateau_interp.checks import shown, whole_number
 from plateau_interp.models.fitting import check_model_size, check_task
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.settings import ModelOptions
@@ -163,6 +164,9 @@ def toy_model(
         807936
     """
     check_task(task)
+    seed = whole_number("seed", seed)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"dtype must be one of PyTorch's, such as torch.float32; got {shown(dtype)}")
     settings = ModelOptions(attention, n_layers, n_heads, d_model, d_mlp).resolved(task)
     n_ctx = task.n_pos if n_ctx is None else n_ctx
     if n_ctx < task.n_pos - 1:

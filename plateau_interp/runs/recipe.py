@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import yaml
 
 from plateau_interp.checks import check_whole, shown
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
-from plateau_interp.interventions.attached import Intervention
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.models.fitting import check_batch_size, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
@@ -81,7 +81,7 @@ class Recipe:
         task: Task,
         model: ModelOptions | ModelSettings = ModelOptions(),  # noqa: B008  # immutable
         training: TrainingOptions | TrainingSettings = TrainingOptions(),  # noqa: B008
-        interventions: tuple[Intervention, ...] = (),
+        interventions: Sequence[Intervention] = (),
         measuring: MeasuringOptions | MeasuringSettings = MeasuringOptions(),  # noqa: B008
         checkpoint_every: int = 20,
         seed: int = 0,
@@ -89,6 +89,14 @@ class Recipe:
     ) -> None:
         try:
             check_task(task)
+            interventions = check_interventions(interventions)
+            for name, options, kinds in (
+                ("model", model, (ModelOptions, ModelSettings)),
+                ("training", training, (TrainingOptions, TrainingSettings)),
+                ("measuring", measuring, (MeasuringOptions, MeasuringSettings)),
+            ):
+                if not isinstance(options, kinds):
+                    raise ValueError(f"{name} must be {kinds[0].__name__}(...); got {shown(options)}")
         except ValueError as error:
             raise RecipeError(str(error)) from None
         own = {"task": task, "interventions": interventions, "checkpoint_every": checkpoint_every, "seed": seed}

@@ -22,8 +22,8 @@ import pandas as pd
 import torch
 
 from plateau_interp.analysis.plateaus import Summary, summarise
-from plateau_interp.checks import as_index
-from plateau_interp.interventions.attached import Intervention, check_intervention
+from plateau_interp.checks import as_index, as_path, shown
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.creating import create
@@ -55,7 +55,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = RunFolder(Path(path))
+        self._folder = RunFolder(as_path(path))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.recipe.task}, step {self.step} of {self.recipe.steps})"
@@ -71,7 +71,9 @@ class Run:
             ValueError: for a recipe whose model cannot be built, or has no place where something is to act or be
                 measured. Nothing is written then either.
         """
-        return Run(create(Path(path), recipe).path)
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"recipe must be a Recipe, such as Recipe(MovingWindowSum()); got {shown(recipe)}")
+        return Run(create(as_path(path), recipe).path)
 
     @property
     def path(self) -> Path:
@@ -110,10 +112,10 @@ class Run:
         New rows are seen at every access; the file is parsed only if it has changed.
 
         Raises:
-            RunError: if the table is damaged (file and line are named), or rows are missing that were there at the last
-                checkpoint.
+            RunError: if the table is damaged (file and line are named), or rows are missing, or others, than were there
+                at the last checkpoint.
         """
-        return self._folder.table.frame(reached=self.step)
+        return self._folder.frame()
 
     @property
     def summary(self) -> Summary:
@@ -204,10 +206,10 @@ class Run:
         at = _whole("at", at)
         steps = None if steps is None else _whole("steps", steps)
         if interventions is not None:
-            _check_interventions(interventions)
+            check_interventions(interventions)
         recipe = forked(self._folder, at=at, interventions=interventions, steps=steps)
         path = self.path if self.path.name else self.path.resolve()  # "." has no name
-        place = path.with_name(f"{path.name}-from-{at}") if out is None else Path(out)
+        place = path.with_name(f"{path.name}-from-{at}") if out is None else as_path(out)
         return Run(fork_folder(self._folder, recipe, place, device=device).path)
 
 
@@ -216,10 +218,3 @@ def _whole(name: str, value: object) -> int:
         return as_index(value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number; got {value!r}") from None
-
-
-def _check_interventions(value: object) -> None:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {value!r}")
-    for item in value:
-        check_intervention(item)

@@ -6,7 +6,7 @@ runs on disk use `plateau_interp.runs.run`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.checks import shown
-from plateau_interp.interventions.attached import Intervention
+from plateau_interp.checks import shown, whole_number
+from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_task
@@ -70,7 +70,7 @@ def train(
     batch_size: int | None = None,
     optimizer: OptimizerSpec | torch.optim.Optimizer | None = None,
     seed: int = 0,
-    interventions: tuple[Intervention, ...] = (),
+    interventions: Sequence[Intervention] = (),
     meter: Meter | None = None,
     start: int = 0,
     latest: Mapping[str, float] | None = None,
@@ -123,9 +123,17 @@ def train(
     plain = optimizer if isinstance(optimizer, OptimizerSpec) else None
     if optimizer is not None and live is None and plain is None:
         raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {shown(optimizer)}")
+    if meter is not None and not isinstance(meter, Meter):
+        raise ValueError(f"meter must be a Meter, such as Meter(task); got {shown(meter)}")
+    if schedule is not None and not isinstance(schedule, LearningRateSchedule):
+        raise ValueError(f"schedule must be a LearningRateSchedule; got {shown(schedule)}")
+    check_interventions(interventions)
+    seed, start = whole_number("seed", seed), whole_number("start", start)
     schedule = LearningRateSchedule() if schedule is None else schedule
     settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
-    steps = settings.steps if steps is None else steps  # may be 0: a fork's parent is trained up to where it leaves
+    steps = (
+        settings.steps if steps is None else whole_number("steps", steps)
+    )  # may be 0: a fork's parent is trained up to where it leaves
     batch_size = settings.batch_size
     if not 0 <= start <= steps:
         raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
