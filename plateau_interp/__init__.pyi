@@ -3,6 +3,7 @@
 
 from . import hooks, metrics, tasks, views
 from .analysis.plateaus import Summary, summarise
+from .analysis.probing import ProbeResult, probe
 from .codec import RecipeError
 from .decoding import greedy_answers
 from .interventions.attached import Attached, Intervention
@@ -30,6 +31,7 @@ __all__ = [
     "MeasuringOptions",
     "Meter",
     "ModelOptions",
+    "ProbeResult",
     "Recipe",
     "RecipeError",
     "Run",

@@ -12,10 +12,13 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 __all__ = [
     "as_index",
+    "as_path",
     "check_choice",
     "check_fraction",
     "check_memory",

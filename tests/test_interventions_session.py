@@ -1,7 +1,9 @@
 import copy
 import io
 import weakref
+from typing import Any
 
+import pytest
 import torch
 from hook_cases import toy
 from typecheck import unchecked
@@ -11,6 +13,7 @@ from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance, listening
 from plateau_interp.interventions.session import Session, session
+from plateau_interp.tasks import MovingWindowSum
 
 
 def test_a_model_has_one_session_and_others_have_theirs() -> None:
@@ -21,6 +24,12 @@ def test_a_model_has_one_session_and_others_have_theirs() -> None:
     advance(one, step=3)
     assert (session(one).step, session(one).was_told) == (3, True)
     assert not session(other).was_told
+
+
+@pytest.mark.parametrize("wrong", [None, MovingWindowSum(), "model"])
+def test_what_is_no_model_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="expected a model; got "):
+        unchecked(session)(wrong)
 
 
 def test_a_slot_holds_one_object_of_a_class() -> None:

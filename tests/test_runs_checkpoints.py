@@ -52,7 +52,7 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
 def test_what_is_saved_is_loaded_and_what_is_taken_is_applied(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert checkpoint.memory
     assert any(name.endswith("/exp_avg") for name in checkpoint.optimizer)
-    checkpoint.save(tmp_path / "3", recipe="r")
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
     loaded = Checkpoint.load(tmp_path / "3", recipe="r")
     assert same(loaded, checkpoint)
     assert (loaded.step, loaded.latest["loss"]) == (3, checkpoint.latest["loss"])
@@ -128,7 +128,7 @@ def test_what_was_changed_is_refused_by_name(
         list(train(model, RECIPE.task, steps=2, batch_size=8, optimizer=optimizer))
         earlier = Checkpoint.take(2, model=model, optimizer=optimizer, attached=attached, latest={})
     for state in (earlier, checkpoint):
-        state.save(tmp_path / str(state.step), recipe="r")
+        state.save(tmp_path / str(state.step), recipe="r", rows="x")
     spoil(tmp_path / "3")
     with pytest.raises(RunError, match=told) as caught:
         Checkpoint.load(tmp_path / "3", recipe="r")
@@ -136,13 +136,26 @@ def test_what_was_changed_is_refused_by_name(
 
 
 def test_another_place_and_another_run_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "3", recipe="r")
-    with pytest.raises(DamagedFile, match=r"3/state.json is damaged: it belongs to the run of another recipe"):
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+    with pytest.raises(RunError, match=r"3/state.json belongs to the run of another recipe: .*recipe.json was changed"):
         Checkpoint.load(tmp_path / "3", recipe="s")
     (tmp_path / "3").rename(tmp_path / "4")
     for load in (Checkpoint.load, load_weights):
         with pytest.raises(DamagedFile, match=r"4/state.json is damaged: it is the state of step 3, not of 4"):
             load(tmp_path / "4", recipe="r")
+
+
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+
+    def refuse(file: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*3/state.json'"):
+        Checkpoint.load(tmp_path / "3", recipe="r")
 
 
 def test_saving_that_fails_leaves_nothing(
@@ -153,9 +166,9 @@ def test_saving_that_fails_leaves_nothing(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*model.safetensors'"):
-        checkpoint.save(tmp_path / "3", recipe="r")
+        checkpoint.save(tmp_path / "3", recipe="r", rows="x")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.save(tmp_path / "3", recipe="r")
+        checkpoint.save(tmp_path / "3", recipe="r", rows="x")
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from typecheck import unchecked
 
 from plateau_interp.analysis.observing import fixed_batch
 from plateau_interp.hooks import (
@@ -661,3 +662,89 @@ def test_what_is_no_number_is_null_on_disk_and_survives_a_stop(tmp_path: Path) -
     for file in [whole.path / "metrics.jsonl", *whole.path.glob("checkpoints/*/state.json")]:
         for text in file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]:
             json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    "spoil_row", [lambda row: row.replace('"loss": 2', '"loss": 3'), lambda row: row[:-2] + ', "x": 1}\n']
+)
+def test_rows_that_were_changed_are_noticed_and_made_again(tmp_path: Path, spoil_row: Any) -> None:
+    run = finished(tmp_path / "run")
+    whole = contents(run.path)
+    file = run.path / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    changed = [*lines[:12], spoil_row(lines[12]), *lines[13:]]
+    assert changed != lines
+    file.write_text("".join(changed))
+    (run.path / "metrics.parquet").unlink()
+    before = contents(run.path)
+    for act in (lambda: list(run.train()), lambda: run.metrics, lambda: run.summary, lambda: run.fork(at=20)):
+        with pytest.raises(
+            RunError, match=r"jsonl is damaged: its rows are not those .*25 was written; delete the check.*step 10"
+        ):
+            act()
+    assert contents(run.path) == before
+    assert not (run.path / "metrics.parquet").exists()
+    for step in (20, 25):
+        shutil.rmtree(run.path / "checkpoints" / str(step))
+    assert contents(finished(run.path).path) == whole
+
+
+def test_the_rows_of_another_run_are_noticed(tmp_path: Path) -> None:
+    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", replace(RECIPE, seed=1))
+    shutil.copy(other.path / "metrics.jsonl", run.path / "metrics.jsonl")
+    parquet = (run.path / "metrics.parquet").read_bytes()
+    with pytest.raises(RunError, match=r"run/metrics.jsonl is damaged: its rows are not those that were there"):
+        list(run.train())
+    assert (run.path / "metrics.parquet").read_bytes() == parquet
+
+
+def test_spaces_between_numbers_are_no_damage(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    file = run.path / "metrics.jsonl"
+    file.write_text(file.read_text().replace(": ", ":").replace("\n", " \n"))
+    assert len(run.metrics) == 25
+
+
+def test_a_damaged_run_is_not_lengthened(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    longer = replace(RECIPE, training=replace(RECIPE.training, steps=30))
+    spoil(run.path / "checkpoints" / "25" / "model.safetensors")
+    recipe = (run.path / "recipe.json").read_bytes()
+    with pytest.raises(RunError, match=r"25/model.safetensors is damaged"):
+        Run.create(run.path, longer)
+    assert (run.path / "recipe.json").read_bytes() == recipe
+    shutil.rmtree(run.path / "checkpoints")
+    with pytest.raises(RunError, match="has 25 rows, but there is no checkpoint"):
+        Run.create(run.path, longer)
+    assert (run.path / "recipe.json").read_bytes() == recipe
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"run", ""])
+def test_what_is_no_path_is_refused(wrong: Any) -> None:
+    message = "expected the path of a folder, such as 'runs/mws'; got "
+    for cls in (Run, Captured):
+        with pytest.raises(ValueError, match=message):
+            unchecked(cls.__init__)(object.__new__(cls), wrong)
+    with pytest.raises(ValueError, match=message):
+        unchecked(Run.create)(wrong, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"model": {"d_model": 8}}, r"model must be ModelOptions\(...\); got {'d_model': 8}"),
+        ({"training": 3}, r"training must be TrainingOptions\(...\); got 3"),
+        ({"measuring": None}, r"measuring must be MeasuringOptions\(...\); got None"),
+        ({"interventions": BiasAttention()}, r"interventions must be a list, such as .*; got BiasAttention"),
+        ({"interventions": [BiasAttention]}, "expected interventions such as"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        unchecked(Recipe.__init__)(object.__new__(Recipe), MovingWindowSum(), **wrong)
+    with pytest.raises(ValueError, match="recipe must be a Recipe, such as"):
+        unchecked(Run.create)(tmp_path / "run", wrong)
+
+
+def test_interventions_may_be_a_list() -> None:
+    assert isinstance(Recipe(MovingWindowSum(), interventions=[BiasAttention()]).interventions, tuple)

@@ -85,7 +85,7 @@ def test_it_is_parsed_once_and_new_rows_are_seen(table: Table, monkeypatch: pyte
         table.rows()
         table.frame()
     assert len(times) == 1
-    with RowWriter(table.file) as writer:
+    with RowWriter(table.file, there=ROWS) as writer:
         for step in (6, 8):
             writer.add({"step": step, "samples": 8, "loss": 1.0})
             assert table.frame()["step"].iloc[-1] == step
@@ -110,7 +110,7 @@ def test_a_full_disk_is_told_with_the_file(table: Table, monkeypatch: pytest.Mon
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with RowWriter(table.file) as writer:
+    with RowWriter(table.file, there=ROWS) as writer:
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*metrics\.jsonl'"):
             writer.force()

@@ -281,3 +281,21 @@ def test_going_on_in_the_middle_of_an_epoch_equals_never_stopping() -> None:
         return model
 
     assert same_weights(trained((0, 12)), trained((0, 3), (3, 7), (7, 12)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": 4.0}, r"steps must be given in whole numbers; got 4\.0"),
+        ({"steps": "4"}, r"steps must be given in whole numbers; got '4'"),
+        ({"seed": "x"}, r"seed must be given in whole numbers; got 'x'"),
+        ({"start": 1.0}, r"start must be given in whole numbers; got 1\.0"),
+        ({"meter": 3}, r"meter must be a Meter, such as Meter\(task\); got 3"),
+        ({"schedule": 3}, r"schedule must be a LearningRateSchedule; got 3"),
+        ({"interventions": FixAttention()}, r"interventions must be a list, such as \[FixAttention\(\)\]; got FixA"),
+        ({"interventions": [FixAttention]}, r"expected interventions such as BiasAttention.*; got <class"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused_in_a_sentence(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(unchecked(train)(tiny(), TASK, **{"steps": 2, **wrong}))

@@ -13,7 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from plateau_interp.checks import listed
+from plateau_interp.checks import listed, shown
 from plateau_interp.plugins import protocol_of
 from plateau_interp.types import HookedModel
 

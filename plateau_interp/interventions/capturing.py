@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.checks import check_whole, freeze_names, listed
+from plateau_interp.checks import as_path, check_whole, freeze_names, listed
 from plateau_interp.files import write_atomically
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
@@ -34,6 +34,7 @@ from plateau_interp.types import PLACE, HookedModel
 __all__ = ["Capture", "CaptureReceipt", "Captured"]
 
 LABEL = re.compile(r"[A-Za-z0-9_-]+")
+STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
 
 
 @dataclass(eq=False)
@@ -273,7 +274,7 @@ class Captured(Mapping[tuple[int, str], Tensor]):
     """
 
     def __init__(self, path: str | Path, *, label: str | None = None) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         self.label = label
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder; a Capture makes one")
@@ -281,7 +282,7 @@ class Captured(Mapping[tuple[int, str], Tensor]):
     @property
     def steps(self) -> list[int]:
         """Recorded steps, in order."""
-        return sorted(int(child.name) for child in self.path.iterdir() if child.name.isdigit())
+        return sorted(int(child.name) for child in self.path.iterdir() if STEP.fullmatch(child.name))
 
     def names(self, step: int) -> list[str]:
         """Hook points recorded at a step, sorted."""

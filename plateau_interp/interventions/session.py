@@ -7,6 +7,9 @@ parameter. `plateau_interp.interventions.clock` is how to use the clock.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
+
+from plateau_interp.checks import shown
 from plateau_interp.types import HookedModel
 
 __all__ = ["Listener", "Session", "session"]
@@ -60,7 +63,12 @@ def session(model: HookedModel) -> Session:
 
     It is an attribute of the model, not an entry of a table: so it goes when the model goes, and a compiled model,
     which hands its attributes on to the one that it wraps, has the same.
+
+    Raises:
+        ValueError: for what is no model.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"expected a model; got {shown(model)}")
     there = getattr(model, ATTRIBUTE, None)
     if isinstance(there, Session):
         return there

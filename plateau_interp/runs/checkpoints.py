@@ -7,7 +7,8 @@ swap the interventions and save. A folder holds
 model.safetensors          the parameters
 optimizer.safetensors      the optimiser's tensors, as PARAMETER/NAME
 interventions.safetensors  what interventions remember
-state.json                 step, latest metrics, the optimiser's numbers; digests of the files, the recipe and itself
+state.json                 step, latest metrics, the optimiser's numbers; digests of the files, of the recipe, of the
+                           run's rows before this step, and of itself
 ```
 
 and is written whole or not at all. What was changed, swapped or renamed since is refused by name.
@@ -33,7 +34,7 @@ from plateau_interp.runs.formats import CHECKPOINT_FORMAT
 from plateau_interp.runs.identity import digest
 from plateau_interp.runs.table import nan_for_null, null_for_nan
 
-__all__ = ["FILES", "Checkpoint", "copy_weights", "has_digests", "load_weights", "weights_of"]
+__all__ = ["FILES", "Checkpoint", "copy_weights", "digest_of_rows", "has_digests", "load_weights", "weights_of"]
 
 MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "model.safetensors",
@@ -109,12 +110,13 @@ class Checkpoint:
         _load_optimizer(optimizer, self.optimizer, model)
         load_attached_state(attached, self.memory)
 
-    def save(self, folder: Path, *, recipe: str) -> None:
+    def save(self, folder: Path, *, recipe: str, rows: str) -> None:
         """Write the files to a folder beside its place, then move that there in one go.
 
         Args:
             folder: named by the step.
             recipe: the digest of the run's recipe.
+            rows: the digest of the run's rows before this step.
 
         Raises:
             OSError: naming the file; nothing is left then.
@@ -129,6 +131,7 @@ class Checkpoint:
             "format": CHECKPOINT_FORMAT,
             "step": self.step,
             "recipe": recipe,
+            "rows": rows,
             "files": {name: digest(content) for name, content in contents.items()},
             "latest": null_for_nan(self.latest),
             "optimizer": {name: value for name, value in self.optimizer.items() if name not in tensors},
@@ -157,8 +160,9 @@ class Checkpoint:
             recipe: the digest of the run's recipe.
 
         Raises:
-            DamagedFile: if a file is missing, was changed, or is another step's or run's.
-            RunError: if a newer version wrote it.
+            DamagedFile: if a file is missing, was changed, or is another step's.
+            RunError: if it belongs to the run of another recipe, or a newer version wrote it.
+            OSError: if a file cannot be read.
         """
         state = _read_state(folder, recipe=recipe)
         weights, optimizer, memory = (
@@ -172,6 +176,12 @@ def load_weights(folder: Path, *, recipe: str) -> dict[str, Tensor]:
     """A checkpoint's parameters alone, a third of its bytes; raises as `Checkpoint.load` does."""
     state = _read_state(folder, recipe=recipe)
     return _read_tensors(folder / MODEL, state["files"].get(MODEL))
+
+
+def digest_of_rows(folder: Path, *, recipe: str) -> str | None:
+    """That of the rows before the step, None if an earlier version wrote it; raises as `Checkpoint.load` does."""
+    rows = _read_state(folder, recipe=recipe).get("rows")
+    return rows if isinstance(rows, str) else None
 
 
 def has_digests(folder: Path, *, recipe: str) -> bool:
@@ -219,9 +229,9 @@ def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
     """The content of ``state.json``, all of it checked; of format 1 without digests."""
     file = folder / STATE
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DamagedFile(file, error.strerror) from None
+        state = json.loads(_content(file).decode())
+    except RunError:
+        raise
     except (ValueError, RecursionError) as error:
         raise DamagedFile(file, error) from None
     number = state.get("format") if isinstance(state, dict) else None
@@ -236,7 +246,8 @@ def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
     elif state.pop("digest") != _seal(state):
         raise DamagedFile(file, "it was changed after it was written")
     elif state["recipe"] != recipe:
-        raise DamagedFile(file, "it belongs to the run of another recipe")
+        # Not called damaged: deleting a checkpoint is no remedy for a recipe that somebody has edited.
+        raise RunError(f"{file} belongs to the run of another recipe: it is another run's, or recipe.json was changed")
     if folder.name != str(state["step"]):
         raise DamagedFile(file, f"it is the state of step {state['step']}, not of {folder.name}")
     return state
@@ -258,16 +269,21 @@ def _seal(state: Mapping[str, Any]) -> str:
 
 def _read_tensors(file: Path, expected: str | None) -> dict[str, Tensor]:
     """The tensors of a file; without an expected digest, if it can be read at all."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DamagedFile(file, error.strerror) from None
+    content = _content(file)
     if expected is not None and digest(content) != expected:
         raise DamagedFile(file, f"it was changed, or is another step's: {STATE} has another digest of it")
     try:
         return safetensors.torch.load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFile(file, error) from None
+
+
+def _content(file: Path) -> bytes:
+    """What is in a file; one that may not be read, or not now, is not called damaged."""
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DamagedFile(file, error.strerror) from None
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.resuming import going_on
 
 __all__ = ["create", "relocate", "takes"]
 
@@ -18,7 +19,8 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
     """A new run folder, or the one that is there if it has the same recipe; a larger number of steps lengthens it.
 
     Raises:
-        RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
+        RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
+            lengthened. Nothing is written then.
         ValueError: as from `Recipe.rehearse`. Nothing is written then either.
     """
     # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
@@ -27,6 +29,9 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
         recipe.rehearse()
         if recipe.fork_of is None and not (path / RECIPE).exists():
             check_unused(captures(recipe))
+        # A fork without checkpoints is made again from its parent.
+        if (path / RECIPE).exists() and (saved_steps(path) or recipe.fork_of is None):
+            going_on(RunFolder(path))  # what cannot be lengthened keeps the recipe that it has
         ours = not_there([path / RECIPE, path / LOCK, path])
         path.mkdir(parents=True, exist_ok=True)
         with only_writer(path), removing_on_failure(ours):

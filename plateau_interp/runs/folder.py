@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 import filelock
+import pandas as pd
 from torch import Tensor
 
 from plateau_interp.codec import RecipeError
-from plateau_interp.runs.checkpoints import Checkpoint, load_weights
+from plateau_interp.runs.checkpoints import Checkpoint, digest_of_rows, load_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
@@ -96,9 +97,15 @@ class RunFolder:
         """The measured steps.
 
         Raises:
-            RunError: if the table is damaged, or rows are missing that were there at the last checkpoint.
+            RunError: if the table is damaged, or rows are missing, or others, than were there at the last checkpoint.
         """
-        return self.table.rows(reached=self.step)
+        self._check_rows()
+        return self.table.rows()
+
+    def frame(self) -> pd.DataFrame:
+        """`rows` as a table, the caller's own to change; raises as that does."""
+        self._check_rows()
+        return self.table.frame()
 
     def load(self, step: int) -> Checkpoint:
         """The state after ``step`` updates.
@@ -118,13 +125,17 @@ class RunFolder:
         with self._with_remedy(step):
             return load_weights(self.place(step), recipe=self.identity)
 
-    def save(self, checkpoint: Checkpoint) -> None:
+    def save(self, checkpoint: Checkpoint, *, rows: str) -> None:
         """Write a checkpoint to its place.
+
+        Args:
+            checkpoint: the state.
+            rows: the digest of the rows before its step.
 
         Raises:
             OSError: naming the file; the checkpoint is not there then.
         """
-        checkpoint.save(self.place(checkpoint.step), recipe=self.identity)
+        checkpoint.save(self.place(checkpoint.step), recipe=self.identity, rows=rows)
 
     def place(self, step: int) -> Path:
         """The folder of a checkpoint, whether it is there or not."""
@@ -135,6 +146,30 @@ class RunFolder:
         for leftover in (self.path / CHECKPOINTS).glob(".*.tmp"):
             if STEP.fullmatch(leftover.name[1:-4]):
                 shutil.rmtree(leftover)
+
+    def _check_rows(self) -> None:
+        """Whether the rows before the last checkpoint are those that were there when it was written.
+
+        Raises:
+            RunError: if they are not.
+        """
+        steps = self.checkpoints
+        if not steps or self._has_rows_of(steps[-1]):
+            self.table.rows()
+            return
+        whole = max((step for step in steps[:-1] if self._has_rows_of(step)), default=None)
+        remedy = (
+            "" if whole is None else f"; delete the checkpoints after step {whole} to make the rows from there again"
+        )
+        raise DamagedFile(
+            self.table.file, f"its rows are not those that were there when {self.place(steps[-1])} was written{remedy}"
+        )
+
+    def _has_rows_of(self, step: int) -> bool:
+        with self._with_remedy(step):
+            expected = digest_of_rows(self.place(step), recipe=self.identity)
+        there = self.table.digest(before=step)
+        return expected is None or there == expected
 
     @contextmanager
     def _with_remedy(self, step: int) -> Iterator[None]:

@@ -97,7 +97,7 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
             with removing_on_failure(ours):
                 fork.table.replace(rows)
                 write_environment(fork.environment, device)
-                fork.save(state)
+                fork.save(state, rows=fork.table.digest(before=at))
     return fork
 
 

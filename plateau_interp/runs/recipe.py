@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Recipe:
         task: Task,
         model: ModelOptions | ModelSettings = ModelOptions(),  # noqa: B008  # immutable
         training: TrainingOptions | TrainingSettings = TrainingOptions(),  # noqa: B008
-        interventions: tuple[Intervention, ...] = (),
+        interventions: Sequence[Intervention] = (),
         measuring: MeasuringOptions | MeasuringSettings = MeasuringOptions(),  # noqa: B008
         checkpoint_every: int = 20,
         seed: int = 0,

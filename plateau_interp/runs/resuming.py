@@ -16,10 +16,10 @@ from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.runs.table import RowWriter
+from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.training.loop import Step, train
 
-__all__ = ["LiveRun", "live_run", "numbers_of", "train_folder"]
+__all__ = ["LiveRun", "going_on", "live_run", "numbers_of", "train_folder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,23 +100,20 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
         else:
             yield from _train(folder, device)
-        write_table(folder.path / "metrics.parquet", folder.table.frame(reached=folder.step))
+        write_table(folder.path / "metrics.parquet", folder.frame())
 
 
 def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, None, None]:
     recipe = folder.recipe
-    start = folder.load(folder.step) if folder.checkpoints else None
-    if start is None:
-        _check_new(folder)
-    rows = [row for row in folder.rows() if row["step"] < folder.step]
+    start, rows = going_on(folder)
     with live_run(folder, start, interventions=recipe.interventions, device=device) as run:
         # Nothing is written before all that was there has been read and found good.
         folder.remove_leftovers()
         folder.table.replace(rows)
         if start is None:
             write_environment(folder.environment, device)
-            folder.save(run.checkpoint(0, latest={}))
-        with RowWriter(folder.table.file) as writer:
+            folder.save(run.checkpoint(0, latest={}), rows=folder.table.digest(before=0))
+        with RowWriter(folder.table.file, there=rows) as writer:
             for step in run.steps(stop=recipe.steps):
                 if not math.isfinite(step.loss):
                     raise _diverged(folder, step.step, f"the loss is {step.loss}")
@@ -127,10 +124,22 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
-                    folder.save(run.checkpoint(reached, latest=numbers_of(step)))
+                    folder.save(run.checkpoint(reached, latest=numbers_of(step)), rows=writer.digest)
                 yield step
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()
+
+
+def going_on(folder: RunFolder) -> tuple[Checkpoint | None, list[Row]]:
+    """What training goes on from: the last checkpoint, None before the first step, and the rows before it.
+
+    Raises:
+        RunError: if any of it is damaged or missing.
+    """
+    start = folder.load(folder.step) if folder.checkpoints else None
+    if start is None:
+        _check_new(folder)
+    return start, [row for row in folder.rows() if row["step"] < folder.step]
 
 
 def _check_new(folder: RunFolder) -> None:

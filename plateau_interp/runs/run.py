@@ -54,7 +54,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._folder = RunFolder(Path(path))
+        self._folder = RunFolder(as_path(path))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.recipe.task}, step {self.step} of {self.recipe.steps})"
@@ -70,7 +70,9 @@ class Run:
             ValueError: for a recipe whose model cannot be built, or has no place where something is to act or be
                 measured. Nothing is written then either.
         """
-        return Run(create(Path(path), recipe).path)
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"recipe must be a Recipe, such as Recipe(MovingWindowSum()); got {shown(recipe)}")
+        return Run(create(as_path(path), recipe).path)
 
     @property
     def path(self) -> Path:
@@ -109,10 +111,10 @@ class Run:
         New rows are seen at every access; the file is parsed only if it has changed.
 
         Raises:
-            RunError: if the table is damaged (file and line are named), or rows are missing that were there at the last
-                checkpoint.
+            RunError: if the table is damaged (file and line are named), or rows are missing, or others, than were there
+                at the last checkpoint.
         """
-        return self._folder.table.frame(reached=self.step)
+        return self._folder.frame()
 
     @property
     def summary(self) -> Summary:
@@ -202,5 +204,5 @@ class Run:
             check_interventions(interventions)
         recipe = forked(self._folder, at=at, interventions=interventions, steps=steps)
         path = self.path if self.path.name else self.path.resolve()  # "." has no name
-        place = path.with_name(f"{path.name}-from-{at}") if out is None else Path(out)
+        place = path.with_name(f"{path.name}-from-{at}") if out is None else as_path(out)
         return Run(fork_folder(self._folder, recipe, place, device=device).path)

@@ -5,6 +5,7 @@ cut off by a kill and does not count. Everything is checked where it is read, an
 the same.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -43,6 +44,7 @@ class Table:
         self._version: tuple[int, int, int] | None = None
         self._rows: tuple[Row, ...] = ()
         self._frame = pd.DataFrame()
+        self._digests: dict[int, str] = {}
 
     def rows(self, *, reached: int = 0) -> tuple[Row, ...]:
         """All rows, in order.
@@ -68,6 +70,13 @@ class Table:
         self.rows(reached=reached)
         return self._frame.copy()
 
+    def digest(self, *, before: int) -> str:
+        """The digest of the rows before a step, the same however the file is spaced; raises as `rows` does."""
+        rows = self.rows(reached=before)
+        if before not in self._digests:
+            self._digests[before] = _hashed(row for row in rows if row["step"] < before).hexdigest()
+        return self._digests[before]
+
     def replace(self, rows: Iterable[Row]) -> None:
         """Write these rows in the place of those that are there.
 
@@ -81,24 +90,29 @@ class Table:
             # Taken before the file is read: rows that come in between are read now, and once more the next time.
             stat = self.file.stat()
         except FileNotFoundError:
-            self._version, self._rows, self._frame = None, (), pd.DataFrame()
+            self._version, self._rows, self._frame, self._digests = None, (), pd.DataFrame(), {}
             return
         version = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if version != self._version:
             self._rows = tuple(_parsed(self.file, every=self.every))
             self._frame = pd.DataFrame(list(self._rows))
-            self._version = version
+            self._version, self._digests = version, {}
 
 
 class RowWriter:
     """Appends rows to a file while it is entered.
 
+    Args:
+        file: which.
+        there: the rows that it holds already.
+
     Raises:
         OSError: naming the file, if the disk is full.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, there: Iterable[Row]) -> None:
         self._path = file
+        self._hash = _hashed(there)
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a", encoding="utf-8")
@@ -110,9 +124,16 @@ class RowWriter:
 
     def add(self, row: Row) -> None:
         """Append a row, for every reader to see."""
+        line = _line(row)
         with naming(self._path):
-            self._file.write(_line(row))
+            self._file.write(line)
             self._file.flush()
+        self._hash.update(line.encode())
+
+    @property
+    def digest(self) -> str:
+        """The digest of all rows, as `Table.digest` tells it."""
+        return self._hash.hexdigest()
 
     def force(self) -> None:
         """Force all rows to disk."""
@@ -138,6 +159,13 @@ def null_for_nan(numbers: Row) -> dict[str, float | None]:
 def nan_for_null(numbers: Mapping[str, float | None]) -> dict[str, float]:
     """The numbers that `null_for_nan` was given, infinite ones as NaN."""
     return {name: math.nan if value is None else value for name, value in numbers.items()}
+
+
+def _hashed(rows: Iterable[Row]) -> "hashlib._Hash":
+    hashed = hashlib.sha256()
+    for row in rows:
+        hashed.update(_line(row).encode())
+    return hashed
 
 
 def _line(row: Row) -> str:

@@ -6,7 +6,7 @@ runs on disk use `plateau_interp.runs.run`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,7 +70,7 @@ def train(
     batch_size: int | None = None,
     optimizer: OptimizerSpec | torch.optim.Optimizer | None = None,
     seed: int = 0,
-    interventions: tuple[Intervention, ...] = (),
+    interventions: Sequence[Intervention] = (),
     meter: Meter | None = None,
     start: int = 0,
     latest: Mapping[str, float] | None = None,

@@ -51,7 +51,9 @@ def fuzz(rng: random.Random, folder: Path) -> str:
                     if trains:
                         for _ in train(model, TASK, steps=3, batch_size=4):
                             pass
-                    model(batch.inputs).sum().backward() if rng.random() < 0.5 else model(batch.inputs)
+                    total = model(batch.inputs).sum()
+                    if rng.random() < 0.5 and total.requires_grad:  # with everything frozen there is no gradient
+                        total.backward()
                     if rng.random() < 0.3:
                         raise _Stop
     except _Stop:
