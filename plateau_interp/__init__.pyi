@@ -49,6 +49,7 @@ __all__ = [
     "metrics",
     "optimizers",
     "pretrained_model",
+    "probe",
     "summarise",
     "tasks",
     "toy_model",

@@ -204,6 +204,21 @@ def as_index(item: Any) -> int:
     return operator.index(item)
 
 
+def as_path(value: Any) -> Path:
+    """A path from text or a path.
+
+    Raises:
+        ValueError: for anything else, and for no text.
+
+    Example:
+        >>> as_path("runs/mws").name
+        'mws'
+    """
+    if isinstance(value, str | PathLike) and isinstance(text := fspath(value), str) and text:
+        return Path(text)
+    raise ValueError(f"expected the path of a folder, such as 'runs/mws'; got {shown(value)}")
+
+
 def whole_number(name: str, number: Any, *, least: int | None = None) -> int:
     """An int from a whole number of any kind, also NumPy's or PyTorch's.
 

@@ -17,6 +17,7 @@ import torch
 from typecheck import unchecked
 
 from plateau_interp.analysis.observing import fixed_batch
+from plateau_interp.codec import RecipeError
 from plateau_interp.hooks import (
     AmplifySlowGradient,
     BiasAttention,

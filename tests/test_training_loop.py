@@ -9,7 +9,7 @@ import torch
 from typecheck import unchecked
 
 from plateau_interp.analysis.probing import probe
-from plateau_interp.hooks import BiasAttention
+from plateau_interp.hooks import BiasAttention, FixAttention
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum

@@ -257,7 +257,7 @@ def check_interventions(value: object) -> None:
         ValueError: with an example of one.
     """
     if not isinstance(value, list | tuple):
-        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {value!r}")
+        raise ValueError(f"interventions must be a list, such as [FixAttention()]; got {shown(value)}")
     for item in value:
         check_intervention(item)
 

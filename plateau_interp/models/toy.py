@@ -164,9 +164,6 @@ def toy_model(
         807936
     """
     check_task(task)
-    seed = whole_number("seed", seed)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"dtype must be one of PyTorch's, such as torch.float32; got {shown(dtype)}")
     settings = ModelOptions(attention, n_layers, n_heads, d_model, d_mlp).resolved(task)
     seed = seed_number(seed)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

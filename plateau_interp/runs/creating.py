@@ -7,7 +7,7 @@ from typing import Any
 from plateau_interp.files import write_atomically
 from plateau_interp.runs.captures import captures, check_unused
 from plateau_interp.runs.errors import RunError
-from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
+from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure, saved_steps
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from plateau_interp.analysis.plateaus import Summary, summarise
-from plateau_interp.checks import there_steps, whole_number
+from plateau_interp.checks import as_path, shown, there_steps, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.checkpoints import copy_weights
