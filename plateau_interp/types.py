@@ -165,7 +165,11 @@ class Task(Protocol):
         return ()
 
     def optimal_attention(self, batch: Batch) -> Sequence[Bool[Tensor, "batch query key"] | None]:
-        """For each layer the key positions the solution reads (a leading axis of 1 if the same for all), or None."""
+        """For each layer the key positions the solution reads (a leading axis of 1 if the same for all), or None.
+
+        Compute it from the prompt: in a forward under an intervention the last token, and of a decoding every token to
+        come, is not known yet and stands as 0, and so do the labels.
+        """
         return [None] * self.defaults.n_layers
 
     def groups(self, batch: Batch) -> Mapping[str, Bool[Tensor, " batch"]]:

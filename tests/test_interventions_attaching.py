@@ -324,6 +324,17 @@ def test_an_edit_keeps_shape_and_dtype() -> None:
     assert_untouched(model)
 
 
+def test_an_edit_that_forgets_to_return_is_named() -> None:
+    class Forgetful(Plus):
+        def __call__(self, act: Tensor, *, hook: Any) -> Any:
+            act + self.number
+
+    model = toy()
+    message = r"Forgetful.* gave None at blocks.0.hook_resid_pre; an edit returns the new activation"
+    with pytest.raises(ValueError, match=message), intervening(model, Forgetful(1.0)):
+        model(tokens_for(model))
+
+
 # advance and listening
 
 

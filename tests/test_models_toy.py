@@ -643,7 +643,7 @@ def test_frozen_head_bias_gets_no_gradient():
 
 def test_a_seed_and_a_dtype_of_the_wrong_type_are_refused() -> None:
     task = MovingWindowSum(n=4)
-    with pytest.raises(ValueError, match="seed must be given in whole numbers; got 'x'"):
+    with pytest.raises(ValueError, match="seed must be a whole number; got 'x'"):
         unchecked(toy_model)(task, seed="x")
-    with pytest.raises(ValueError, match=r"dtype must be one of PyTorch's, .*; got 'float8'"):
+    with pytest.raises(ValueError, match=r"dtype must be that of real numbers, .*; got 'float8'"):
         unchecked(toy_model)(task, dtype="float8")

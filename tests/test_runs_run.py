@@ -733,9 +733,9 @@ def test_what_is_no_path_is_refused(wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": {"d_model": 8}}, r"model must be ModelOptions\(...\); got {'d_model': 8}"),
-        ({"training": 3}, r"training must be TrainingOptions\(...\); got 3"),
-        ({"measuring": None}, r"measuring must be MeasuringOptions\(...\); got None"),
+        ({"model": {"d_model": 8}}, r"model must be ModelOptions\(\); got {'d_model': 8}"),
+        ({"training": 3}, r"training must be TrainingOptions\(\); got 3"),
+        ({"measuring": None}, r"measuring must be MeasuringOptions\(\); got None"),
         ({"interventions": BiasAttention()}, r"interventions must be a list, such as .*; got BiasAttention"),
         ({"interventions": [BiasAttention]}, "expected interventions such as"),
     ],

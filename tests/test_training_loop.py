@@ -194,7 +194,6 @@ def drain(steps: Iterator[Step]) -> None:
         ({"seed": 2**63}, r"seed must be from 0 to 2\*\*63 - 1; got 9223372036854775808"),
         ({"interventions": BiasAttention()}, r"interventions must be a list, such as \[FixAttention\(\)\]; got Bias"),
         ({"interventions": (BiasAttention,)}, "expected interventions such as"),
-        ({"meter": 3}, r"meter must be a Meter\(task\); got 3"),
         ({"optimizer": Adam}, r"optimizer must be plain data such as Adam\(\), or a PyTorch optimiser; got <class"),
     ],
 )

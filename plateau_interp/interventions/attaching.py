@@ -17,6 +17,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from plateau_interp.checks import shown
 from plateau_interp.interventions.attached import (
     Attached,
     CountedAttached,
@@ -183,6 +184,11 @@ class EditAttached(CountedAttached):
             if strength == 0.0:
                 return None
             edited = edit(act, hook=hook)
+            if not isinstance(edited, Tensor):
+                raise ValueError(
+                    f"{self.intervention!r} gave {shown(edited)} at {hook.name}; an edit returns the new activation, a "
+                    f"tensor of the same shape and dtype"
+                )
             if edited.shape != act.shape or edited.dtype != act.dtype:
                 raise ValueError(
                     f"{self.intervention!r} made {edited.dtype} {tuple(edited.shape)} of {act.dtype} "
