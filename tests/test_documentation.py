@@ -71,6 +71,17 @@ def commands(page: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
+def _registry():
+    """What a page registers is known on that page alone."""
+    kinds = ("tasks", "hooks")
+    before = {kind: dict(plugins(kind)) for kind in kinds}
+    yield
+    for kind in kinds:
+        plugins(kind).clear()
+        plugins(kind).update(before[kind])
+
+
+@pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     """Relative paths of the examples lead into a folder of their own."""
     monkeypatch.chdir(tmp_path)

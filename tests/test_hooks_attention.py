@@ -614,7 +614,7 @@ def test_a_context_entered_in_inference_mode_serves_training(name: str) -> None:
         (lambda: FixAttention(targets=torch.ones(8)), r"must be \[query, key\] or \[batch, query, key\]; got \(8,\)"),
         (lambda: MaskAttention(keys=[0], targets=OMEGA), "not both"),
         (lambda: MixAttention(1.5), "weight must be between 0 and 1; got 1.5"),
-        (lambda: MixAttention(math.nan), "weight must be finite"),
+        (lambda: MixAttention(math.nan), "weight must be between 0 and 1; got nan"),
         (lambda: recheck(AblateHeads([0]), by="noise"), "by must be one of zero, uniform, mean"),
     ],
 )
