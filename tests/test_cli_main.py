@@ -253,6 +253,7 @@ def test_the_same_command_again_tells_the_same(run, capsys):
     assert (run / "metrics.jsonl").read_text() == rows
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_training_from_a_recipe_file_overridden_by_options(run, tmp_path, capsys):
     out = tmp_path / "again"
     assert plateau(f"train {run / 'recipe.json'} --seed 5 --hook fix-attention --out {out} --json") == 0
@@ -264,6 +265,7 @@ def test_training_from_a_recipe_file_overridden_by_options(run, tmp_path, capsys
     assert Run(tmp_path / "third").recipe.to_dict()["interventions"] == recipe.to_dict()["interventions"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_json_is_all_there_is_on_stdout(run, capsys):
     assert plateau(f"train moving-window-sum {TINY} --steps 6 --out {run} --json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -273,6 +275,7 @@ def test_json_is_all_there_is_on_stdout(run, capsys):
     assert told["summary"]["final_loss"] == Run(run).summary.final_loss
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_forking_and_comparing(run, tmp_path, capsys):
     fork, copy = tmp_path / "fork", tmp_path / "copy"
     assert plateau(f"fork {run} --at 3 --hook fix-attention --out {fork}") == 0
@@ -301,6 +304,7 @@ def test_forking_and_comparing(run, tmp_path, capsys):
     assert "not reached" in told
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_reports_are_written_again_one_a_run_or_together(run, tmp_path, capsys):
     page = run / "report" / "index.html"
     page.unlink()
@@ -341,10 +345,9 @@ def test_a_task_is_trained_as_in_its_paper(name):
 TWO_STEPS = "--d-model 16 --steps 2 --every 1 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", plugins("tasks"))
-def test_every_task_can_be_trained(name, tmp_path, monkeypatch, capsys):
-    # The report of two steps says little and takes longer than they do.
-    monkeypatch.setattr("plateau_interp.views.report.write_report", lambda run: run.path)
+def test_every_task_can_be_trained(name, tmp_path, capsys):
     assert plateau(f"train {name} {TWO_STEPS} --out {tmp_path / 'run'}") == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 2
     metrics = Run(tmp_path / "run").metrics
@@ -352,6 +355,7 @@ def test_every_task_can_be_trained(name, tmp_path, monkeypatch, capsys):
     assert metrics["loss"].between(0, 10).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_mixture_is_trained_and_reported_by_task(tmp_path):
     tasks = "moving-window-sum:n=4,p=7 histogram:n=4,high=3 copy:n=4"
     assert plateau(f"train mixture --tasks {tasks} {TWO_STEPS} --out {tmp_path / 'run'}") == 0

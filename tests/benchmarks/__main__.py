@@ -13,6 +13,7 @@ import timeit
 from pathlib import Path
 
 import torch
+from long_run import Long
 from reference.gpt import copy_of
 
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
@@ -24,6 +25,7 @@ from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
+from plateau_interp.views.attention_views import attention_view
 
 TASK = MovingWindowSum()
 BATCH = 256
@@ -119,6 +121,21 @@ def memory_of_a_run():
         return peak_memory([PLATEAU, "train", TASK.name, "--steps", "60", "--out", str(Path(folder, "run"))])
 
 
+def opening_a_page():
+    """From starting the browser to the first picture, of a view with a slider and of a page that says one word."""
+    with tempfile.TemporaryDirectory() as folder:
+        view = attention_view(Long(), steps=Long.checkpoints).save(Path(folder, "view.html"))
+        empty = Path(folder, "empty.html")
+        empty.write_text("<!DOCTYPE html><title>empty</title>empty", encoding="utf-8")
+
+        def opens(page):
+            picture = Path(folder, "picture.png")
+            options = ["--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={picture}"]
+            return lambda: subprocess.run(["chromium", *options, page.as_uri()], check=True, capture_output=True)
+
+        return ratio(opens(view), opens(empty), rounds=7)
+
+
 ROWS = [
     Row("training step / its bare matmuls", 1.6, lambda: ratio(training_step(), bare_matmuls(), rounds=25)),
     Row("training step / the same of a plain GPT", 0.65, lambda: ratio(training_step(), reference_step(), rounds=25)),
@@ -148,6 +165,7 @@ ROWS = [
     Row("plateau --help", 0.5, lambda: wall_time([PLATEAU, "--help"])),
     Row("import plateau_interp loads torch", 0, imported_torch_modules),
     Row("memory of the default run", 1.5, memory_of_a_run),
+    Row("a view of 21 checkpoints opens in Chromium / an empty page", 3, opening_a_page),
 ]
 
 
