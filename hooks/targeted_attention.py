@@ -177,4 +177,5 @@ class MaskAttention(TargetedEdit):
 
     def edit(self, act: Tensor, target: Tensor) -> Tensor:
         """0 at the forbidden positions (scores: -inf)."""
-        return act.masked_fill(target, 0.0 if self.at == "pattern" else -torch.inf)
+        # In one pass over memory; `masked_fill` copies first.
+        return torch.where(target, 0.0 if self.at == "pattern" else -torch.inf, act)

@@ -88,6 +88,20 @@ def test_receipts_come_in_order_and_stay_readable() -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "expected"), [("hook_embed", 2.0), ("blocks.0.attn.hook_attn_scores", 2.0)])
+def test_the_change_of_an_activation_that_is_counted_in_pieces(name: str, expected: float) -> None:
+    before = torch.zeros(7, 100, 800)
+    after = before.clone()
+    after[:, ::2] = 2.0
+    if name.endswith("scores"):
+        before[3, 1], after[3, 1], after[3, 3] = -torch.inf, -torch.inf, -torch.inf
+    receipt = EditReceipt("any", (name,))
+    receipt.note(name, before, after)
+    finite = receipt.entries - 800 * name.endswith("scores")
+    assert finite == 7 * 50 * 800
+    assert receipt.change == pytest.approx(expected * (finite / receipt.entries) ** 0.5, rel=1e-5)
+
+
 def test_the_change_of_a_bias_by_hand() -> None:
     model = toy(n_heads=4)
     tokens = tokens_for(model)

@@ -14,6 +14,9 @@ from plateau_interp.interventions.attached import Receipt
 
 __all__ = ["EditReceipt", "holds_infinities"]
 
+PIECE = 2**18
+"""Entries of an activation whose change is summed at once: a mebibyte in float32, which caches hold."""
+
 
 @dataclass(eq=False)
 class EditReceipt(Receipt):
@@ -60,10 +63,7 @@ class EditReceipt(Receipt):
     def note(self, name: str, before: Tensor, after: Tensor) -> None:
         """Count one firing at a hook point: the activation before and after it, of one shape."""
         self.fired += 1
-        delta = after - before
-        if holds_infinities(name):
-            delta = delta.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-        square = torch.linalg.vector_norm(delta, dtype=torch.promote_types(delta.dtype, torch.float32)).square()
+        square = _squared_change(before, after, finite_only=holds_infinities(name))
         self._squares[name] = self._squares[name] + square if name in self._squares else square
         touched = self._touched.get((name, before.shape))
         if touched is None:
@@ -73,6 +73,23 @@ class EditReceipt(Receipt):
             touched[1:] = _larger(touched[1], rows), _larger(touched[2], heads), touched[3] + entries
         else:
             touched[0] += 1
+
+
+def _squared_change(before: Tensor, after: Tensor, *, finite_only: bool) -> Tensor:
+    """The squared norm of a change, piece by piece: on a CPU, new memory costs more than sums."""
+    batch = len(before) if before.ndim else 0
+    if before.device.type != "cpu" or batch < 2 or before.numel() <= PIECE:
+        return _squared_norm(after - before, finite_only=finite_only)
+    size = max(1, PIECE * batch // before.numel())
+    pieces = zip(torch.split(before, size), torch.split(after, size), strict=True)
+    return torch.stack([_squared_norm(new - old, finite_only=finite_only) for old, new in pieces]).sum()
+
+
+def _squared_norm(delta: Tensor, *, finite_only: bool) -> Tensor:
+    if finite_only:
+        delta = delta.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+    norm: Tensor = torch.linalg.vector_norm(delta, dtype=torch.promote_types(delta.dtype, torch.float32))
+    return norm.square()
 
 
 def _count_touched(name: str, changed: Tensor) -> tuple[Tensor | int, Tensor | int, Tensor]:
