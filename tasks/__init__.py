@@ -8,6 +8,7 @@ from plateau_interp.tasks.mixture import Mixture
 from plateau_interp.tasks.modular import ModularArithmetic
 from plateau_interp.tasks.permutation import Permutation
 from plateau_interp.tasks.prefix_sum import PrefixSum
+from plateau_interp.tasks.text import Text
 from plateau_interp.tasks.window import (
     MovingWindowDifference,
     MovingWindowProduct,
@@ -30,4 +31,5 @@ __all__ = [
     "PrefixSum",
     "Repeat",
     "Reverse",
+    "Text",
 ]

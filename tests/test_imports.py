@@ -27,7 +27,7 @@ LAYERS = (
     ("training",),
     ("analysis",),
     ("runs",),
-    ("hooks", "tasks"),
+    ("hooks", "series", "tasks"),
     ("views",),
     ("reproductions",),
     ("cli",),

@@ -69,7 +69,8 @@ def describe(task: "Task") -> dict[str, Any]:
     start, stop = task.answer.start, task.answer.stop
     parts = {"prompt": tokens[:, :start], "answer": tokens[:, start:stop]}
     return {
-        "example": " ".join(task.tokens_to_text(tokens[0])),
+        # Of a text, spaces are part of its tokens, and ends of lines would break the table.
+        "example": " ".join(" ".join(task.tokens_to_text(tokens[0])).replace("\n", "↵").split()),
         "vocabulary": task.d_vocab,
         "ids": {name: _ranges(sorted(set(part.flatten().tolist()))) for name, part in parts.items()},
         "lengths": {name: part.shape[1] for name, part in parts.items()},
@@ -86,7 +87,7 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
             table.add_row(row["name"], row["summary"], row["package"])
         return [table]
     described = [row for row in rows if "example" in row]
-    numbers = _table("task", *map(_right, ("ids", "tokens", "initial", "plateau", "floor", "layers", "steps")))
+    numbers = _table("task", *map(_right, ("ids", "tokens", "initial", "plateau", "floor", "depth", "steps")))
     for row in described:
         lengths, levels, training = row["lengths"], row["levels"], row["training"]
         numbers.add_row(
@@ -104,7 +105,7 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         left, right = (row["name"], ids, origin), (row["summary"], row.get("example", ""))
         examples.add_row(*("\n".join(filter(None, lines)) for lines in (left, right)))
     numbers.caption = (
-        "tokens: prompt + answer; closed-form losses in nats a scored position; layers and steps by default"
+        "tokens: prompt + answer; closed-form losses in nats a scored position; depth in layers and steps by default"
     )
     numbers.caption_justify = "left"
     return [numbers, examples]

@@ -22,7 +22,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from plateau_interp.checks import listed, nearest, shown
 
-__all__ = ["has_tokenizer", "model_folder"]
+__all__ = ["has_tokenizer", "is_on_hub", "model_folder", "revision_names", "snapshots"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -48,16 +48,59 @@ def model_folder(source: str | Path, *, revision: str | None = None) -> Path:
         if revision is not None:
             raise ValueError(f"a revision is of a model on the hub; got revision={revision!r} and the folder {folder}")
         there = [file.name for file in folder.iterdir()]
-    elif isinstance(source, Path) or folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+    elif not is_on_hub(source):
         what = "a file: give its folder" if folder.is_file() else "no folder, and no name on the hub"
         raise ValueError(f"{shown(str(source))} is {what}")
     else:
-        folder = _from_hub(source, revision)
+        folder = _from_hub(str(source), revision)
         there = [file.name for file in folder.iterdir()]
         if not {WEIGHTS, INDEX} & {*there}:
-            there += _files_on_hub(source, revision)
+            there += _files_on_hub(str(source), revision)
     _check_complete(folder, there)
     return folder
+
+
+def is_on_hub(source: str | Path) -> bool:
+    """Whether a source can only be a name on the hub: no folder of that name is here, and no path looks like it.
+
+    Example:
+        >>> is_on_hub("EleutherAI/pythia-14m"), is_on_hub("./pythia-14m"), is_on_hub(Path("pythia-14m"))
+        (True, False, False)
+    """
+    folder = Path(source).expanduser()
+    is_path = isinstance(source, Path) or folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
+    return not (is_path or folder.exists())
+
+
+def revision_names(name: str) -> list[str]:
+    """The branches and tags of a model on the hub; where the hub cannot be asked, those that are in the cache.
+
+    Raises:
+        ValueError: if there is no such model, or it is gated, in one line; if neither hub nor cache know any.
+    """
+    cached = _cached_names(name)
+    if constants.HF_HUB_OFFLINE:
+        asked, why = None, "HF_HUB_OFFLINE is set"
+    else:
+        try:
+            asked, why = HfApi().list_repo_refs(name), ""
+        except (GatedRepoError, RepositoryNotFoundError):
+            asked, why = None, "the hub has no such model that you may see"
+        except HFValidationError:
+            raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
+        except (RequestError, OSError) as error:
+            asked, why = None, f"the hub cannot be reached ({_first_line(error)})"
+    if asked is not None:
+        return [ref.name for ref in (*asked.branches, *asked.tags)]
+    if not cached:
+        raise ValueError(f"{name}: {why}, and {_cached(name)}; {ELSE}")
+    return cached
+
+
+def snapshots(name: str) -> set[str]:
+    """The commits of a model of the hub of which the cache has files, whole or not."""
+    folder = _cache_folder(name) / "snapshots"
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -124,9 +167,17 @@ def _revisions(name: str, wrong: str) -> str:
     return nearest(wrong, [ref.name for ref in (*refs.branches, *refs.tags)])
 
 
+def _cache_folder(name: str) -> Path:
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
+
+
+def _cached_names(name: str) -> list[str]:
+    refs = _cache_folder(name) / "refs"
+    return sorted(file.relative_to(refs).as_posix() for file in refs.rglob("*") if file.is_file())
+
+
 def _cached(name: str) -> str:
-    refs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs")
-    names = sorted(file.relative_to(refs).as_posix() for file in refs.rglob("*") if file.is_file())
+    names = _cached_names(name)
     return f"of {name} the cache has {listed(names)}" if names else f"of {name} the cache has nothing"
 
 

@@ -52,6 +52,9 @@ class Meter:
       such as ``accuracy_moving_window_sum``; NaN where the batch has none | as above |
     | ``validation_loss``, ``validation_accuracy`` | on the whole validation set of a finite task | nats, 0 to 1 |
 
+    A task with measures of its own (`Task.measures`) has those in the place of what is measured of greedy answers and
+    their states; ``cosine@POINT`` is then that of the training batch's own tokens.
+
     Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
     moment. A task whose answer is one token has none of the measures that compare answers or their states: no
     repetition, entropy or ``accuracy_j``, and no cosine; of ``cosine_at`` it has ``norm@POINT`` alone.
@@ -158,13 +161,35 @@ class Meter:
             batch: what the forward of `watching` was made on.
             generator: for the sequences whose answers are decoded.
         """
-        device = batch.tokens.device
+        own = self.task.measures(model, generator=generator)
+        answered, by_group = self._answered(model, batch.tokens.device, generator) if own is None else (own, {})
+        watched = self._attention(batch, n_layers=model.cfg.n_layers)
+        if self._several_answers:
+            if own is None:
+                watched["cosine"] = self._cosine(FINAL_STATE)
+            watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
+        watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
+        groups = self.task.groups(batch)
+        measured = {
+            **answered,
+            **{name: values.mean() for name, values in watched.items()},
+            **by_group,
+            **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
+            **_group_means(watched, groups),
+            **self._validation(model, batch.tokens.device),
+        }
+        self._seen.clear()
+        return measured
+
+    def _answered(
+        self, model: HookedModel, device: torch.device, generator: torch.Generator
+    ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
+        """What is measured of greedy answers: over all sequences, and over each of the task's groups."""
         task = self.task
         drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
         answers, truth = self._answers(model, drawn), drawn.tokens[:, task.answer]
         decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
         by_position = {}
-        watched = self._attention(batch, n_layers=model.cfg.n_layers)
         if self._several_answers:
             decoded["repetition"] = metrics.repetition_frequency(answers)
             decoded["repetition_truth"] = metrics.repetition_frequency(truth)
@@ -172,21 +197,8 @@ class Meter:
             decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=task.d_vocab)
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
-            watched["cosine"] = self._cosine(FINAL_STATE)
-            watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
-        watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
-        groups = task.groups(batch)
-        measured = {
-            **{name: values.mean() for name, values in decoded.items()},
-            **by_position,
-            **{name: values.mean() for name, values in watched.items()},
-            **_group_means(decoded, task.groups(drawn)),
-            **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
-            **_group_means(watched, groups),
-            **self._validation(model, device),
-        }
-        self._seen.clear()
-        return measured
+        means = {name: values.mean() for name, values in decoded.items()}
+        return {**means, **by_position}, _group_means(decoded, task.groups(drawn))
 
     @property
     def _several_answers(self) -> bool:

@@ -1,0 +1,255 @@
+"""Where a series' checkpoints come from: revisions on the hub, folders, or a run.
+
+A source lists its checkpoints, makes the files of one present, loads it, and lets its files go. `source_of` finds the
+source that a name, a path or an object stands for.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from plateau_interp.checks import listed, nearest, shown
+from plateau_interp.files import naming
+from plateau_interp.models.checkpoint_files import is_on_hub, model_folder, revision_names, snapshots
+from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.runs.run import Run
+from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
+from plateau_interp.types import HookedModel
+
+__all__ = ["FolderSource", "HubSource", "RunSource", "Source", "source_of"]
+
+DOWNLOADS = "downloads.jsonl"
+
+
+class Source(Protocol):
+    """Checkpoints of one model."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people and for the folder of the series."""
+        ...
+
+    @property
+    def revisions(self) -> list[Revision]:
+        """Those that are measured, by step."""
+        ...
+
+    def fetch(self, revision: Revision) -> None:
+        """Make a checkpoint's files present; called beside the measuring of the one before.
+
+        Raises:
+            ValueError: in one line, if they are not to be had.
+        """
+        ...
+
+    def load(self, revision: Revision, *, dtype: torch.dtype, device: str | torch.device) -> HookedModel:
+        """The model.
+
+        Raises:
+            ValueError: in one line, if it cannot be loaded.
+        """
+        ...
+
+    def release(self, revision: Revision) -> None:
+        """Let the files go that `fetch` made present."""
+        ...
+
+
+class HubSource:
+    """Revisions of a model on the hub, or of its cache where the hub cannot be asked.
+
+    A revision that `fetch` downloads is deleted again by `release`, with all that no other revision needs; what was in
+    the cache before, whole or in part, is left there. Which these are stands in a file, so that a series that was
+    killed knows it still.
+
+    Args:
+        name: on the hub, such as ``EleutherAI/pythia-14m``.
+        revisions: see `plateau_interp.series.revisions.chosen_revisions`.
+        notes: a folder for that file; without one nothing is deleted.
+        listing: names of the model's branches, if they are not to be asked for.
+
+    Raises:
+        ValueError: if the model is not to be had, or a revision is not listed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        revisions: str | Iterable[str | int] = "all",
+        *,
+        notes: Path | None = None,
+        listing: Sequence[str] | None = None,
+    ) -> None:
+        self.name = name
+        names = revision_names(name) if listing is None else listing
+        self.revisions = chosen_revisions(name, parsed_revisions(names), revisions)
+        self._notes = None if notes is None else notes / DOWNLOADS
+
+    def fetch(self, revision: Revision) -> None:
+        """Download what is not in the cache."""
+        if self._notes is not None and self._before(revision) is None:
+            note = {"revision": revision.name, "there_before": sorted(snapshots(self.name))}
+            self._notes.parent.mkdir(parents=True, exist_ok=True)
+            with naming(self._notes), self._notes.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(note)}\n")
+        model_folder(self.name, revision=revision.name)
+
+    def load(
+        self, revision: Revision, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> HookedModel:
+        """The model of a revision."""
+        return pretrained_model(self.name, revision=revision.name, dtype=dtype, device=device)
+
+    def release(self, revision: Revision) -> None:
+        """Delete a revision that this source downloaded."""
+        before = self._before(revision)
+        if before is None:
+            return
+        from huggingface_hub import scan_cache_dir
+
+        ours = snapshots(self.name) - before
+        found = [
+            cached.commit_hash
+            for repository in scan_cache_dir().repos
+            if repository.repo_id == self.name and repository.repo_type == "model"
+            for cached in repository.revisions
+            if cached.commit_hash in ours and revision.name in cached.refs
+        ]
+        if found:
+            scan_cache_dir().delete_revisions(*found).execute()
+
+    def _before(self, revision: Revision) -> set[str] | None:
+        """The snapshots that were there when this source first fetched a revision; None if it never did."""
+        if self._notes is None or not self._notes.is_file():
+            return None
+        for line in self._notes.read_text(encoding="utf-8").splitlines():
+            try:
+                note = json.loads(line)
+            except ValueError:  # cut by a kill, before the download began
+                continue
+            if note["revision"] == revision.name:
+                return set(note["there_before"])
+        return None
+
+
+class FolderSource:
+    """Folders that Hugging Face models were saved in, each named by its step.
+
+    Args:
+        folders: as ``checkpoint-150`` or ``step512``, wherever they are.
+        revisions: see `plateau_interp.series.revisions.chosen_revisions`.
+
+    Raises:
+        ValueError: for what is no folder or has no step in its name.
+    """
+
+    def __init__(self, folders: Iterable[str | Path], revisions: str | Iterable[str | int] = "all") -> None:
+        paths = [Path(folder).expanduser().resolve() for folder in folders]
+        if missing := [str(path) for path in paths if not path.is_dir()]:
+            raise ValueError(f"no folder: {listed(missing)}")
+        by_name = {path.name: path for path in paths}
+        there = parsed_revisions(by_name)
+        known = {revision.name for revision in there}
+        if unknown := sorted(set(by_name) - known):
+            raise ValueError(f"a checkpoint's folder is named by its step, as step512; got {listed(unknown)}")
+        self.name = str(paths[0].parent) if paths else "no folders"
+        self.revisions = chosen_revisions(self.name, there, revisions)
+        self._folders = by_name
+
+    def fetch(self, revision: Revision) -> None:
+        """Nothing: the files are here."""
+
+    def load(
+        self, revision: Revision, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> HookedModel:
+        """The model of a folder."""
+        return pretrained_model(self._folders[revision.name], dtype=dtype, device=device)
+
+    def release(self, revision: Revision) -> None:
+        """Nothing: the folders are the user's."""
+
+
+class RunSource:
+    """The checkpoints of a run of ours.
+
+    Args:
+        run: trained on text.
+        revisions: see `plateau_interp.series.revisions.chosen_revisions`; a checkpoint's name is ``stepN``.
+
+    Raises:
+        ValueError: for a step without a checkpoint.
+    """
+
+    def __init__(self, run: Run, revisions: str | Iterable[str | int] = "all") -> None:
+        self.run, self.name = run, str(run.path)
+        there = [Revision(step, f"step{step}") for step in run.checkpoints]
+        self.revisions = chosen_revisions(self.name, there, revisions)
+
+    def fetch(self, revision: Revision) -> None:
+        """Nothing: the checkpoints are here."""
+
+    def load(
+        self, revision: Revision, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> HookedModel:
+        """The run's model at a step."""
+        model = self.run.model(revision.step, device=device)
+        return model.to(dtype) if dtype != torch.float32 else model
+
+    def release(self, revision: Revision) -> None:
+        """Nothing: the checkpoints are the run's."""
+
+
+def source_of(
+    source: Any,
+    revisions: str | Iterable[str | int] = "all",
+    *,
+    notes: Path | None = None,
+    listing: Sequence[str] | None = None,
+) -> Source:
+    """The source that a name, a path or an object stands for.
+
+    Args:
+        source: a `Run` or the folder of one; a folder of checkpoint folders, a pattern of such (``runs/*/step*``) or a
+            list of them; a name on the hub; or a `Source`.
+        revisions: which checkpoints; see `plateau_interp.series.revisions.chosen_revisions`.
+        notes: see `HubSource`.
+        listing: see `HubSource`.
+
+    Raises:
+        ValueError: if it is none of these.
+
+    Example:
+        >>> source_of("EleutherAI/pythia-14m", "paper", listing=["step0"])
+        Traceback (most recent call last):
+            ...
+        ValueError: EleutherAI/pythia-14m has no step 1; the nearest are 0
+    """
+    if isinstance(source, Run):
+        return RunSource(source, revisions)
+    if isinstance(source, list | tuple):
+        return FolderSource(source, revisions)
+    if not isinstance(source, str | Path):
+        if isinstance(source, HubSource | FolderSource | RunSource):
+            return source
+        raise ValueError(f"a series is of a model on the hub, of folders or of a run; got {shown(source)}")
+    path = Path(source).expanduser()
+    if (path / "recipe.json").is_file():
+        return RunSource(Run(path), revisions)
+    if path.is_dir():
+        inside = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and parsed_revisions([folder.name])]
+        if not inside:
+            raise ValueError(f"{path} holds no run, and no folder that is named by a step, as step512")
+        return FolderSource(inside, revisions)
+    if set("*?[") & set(str(source)):
+        found = sorted(glob(str(path)))
+        if not found:
+            raise ValueError(f"no folder is like {shown(str(source))}")
+        return FolderSource(found, revisions)
+    if isinstance(source, str) and is_on_hub(source):
+        return HubSource(source, revisions, notes=notes, listing=listing)
+    near = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise ValueError(f"there is no folder {shown(str(source))}" + (f"; {nearest(str(path), near)}" if near else ""))

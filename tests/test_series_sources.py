@@ -1,0 +1,182 @@
+"""Sources: the hub's cache, folders and runs; what is deleted is what was downloaded, and nothing else."""
+
+import re
+
+import pytest
+import torch
+import transformers
+from hub_cache import put_into_cache
+from huggingface_hub import constants
+from typecheck import unchecked
+
+from plateau_interp.models.checkpoint_files import snapshots
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
+from plateau_interp.series import sources
+from plateau_interp.series.sources import FolderSource, HubSource, RunSource, source_of
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import TrainingOptions
+
+NAME = "someone/pythia"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folders of small models, by step."""
+    folder = tmp_path_factory.mktemp("saved")
+    for step in (0, 8, 16):
+        transformers.set_seed(step)
+        config = transformers.GPTNeoXConfig(
+            vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
+        transformers.GPTNeoXForCausalLM(config).save_pretrained(folder / f"step{step}")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "hub"
+
+
+@pytest.fixture
+def hub(cache, saved, monkeypatch):
+    """Whatever is fetched comes into the cache, as if it had been downloaded."""
+
+    def download(name, *, revision):
+        if revision not in {path.name for path in (cache / "models--someone--pythia" / "refs").glob("*")}:
+            put_into_cache(cache, name, revision, f"{int(revision.removeprefix('step')):040x}", saved / revision)
+
+    monkeypatch.setattr(sources, "model_folder", download)
+    monkeypatch.setattr("huggingface_hub.scan_cache_dir", lambda: _scan(cache))
+    return cache
+
+
+def _scan(cache):
+    from huggingface_hub.utils import scan_cache_dir
+
+    return scan_cache_dir(cache)
+
+
+LISTING = ["main", "step0", "step8", "step16"]
+
+
+def test_a_downloaded_revision_is_deleted_and_another_is_not(hub, saved, tmp_path):
+    put_into_cache(hub, NAME, "step0", "0" * 40, saved / "step0")
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    for revision in source.revisions:
+        source.fetch(revision)
+    assert len(snapshots(NAME)) == 3
+    for revision in source.revisions:
+        source.release(revision)
+    assert snapshots(NAME) == {"0" * 40}
+    assert [path.name for path in (hub / "models--someone--pythia" / "refs").iterdir()] == ["step0"]
+    source.release(source.revisions[0])
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == {"0" * 40}
+
+
+def test_a_killed_series_knows_what_it_downloaded(hub, tmp_path):
+    first = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    first.fetch(first.revisions[1])
+    notes = tmp_path / "series" / "downloads.jsonl"
+    notes.write_text(notes.read_text() + '{"revision": "step1')  # cut by the kill
+    again = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    again.fetch(again.revisions[1])
+    assert len(notes.read_text().splitlines()) == 2
+    again.release(again.revisions[1])
+    assert snapshots(NAME) == set()
+
+
+def test_without_notes_nothing_is_deleted(hub):
+    source = HubSource(NAME, listing=LISTING)
+    source.fetch(source.revisions[0])
+    source.release(source.revisions[0])
+    assert len(snapshots(NAME)) == 1
+
+
+def test_files_that_two_revisions_share_stay_while_one_is_there(hub, saved, tmp_path):
+    put_into_cache(hub, NAME, "main", "a" * 40, saved / "step8")
+    shared = next((hub / "models--someone--pythia" / "snapshots" / ("a" * 40)).iterdir()).resolve()
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    source.release(source.revisions[1])
+    assert shared.exists()
+    assert snapshots(NAME) == {"a" * 40}
+
+
+def test_two_names_of_one_commit_leave_the_users_files(hub, saved, tmp_path):
+    """What a name points to may be there under another name."""
+    put_into_cache(hub, NAME, "main", f"{8:040x}", saved / "step8")
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == {f"{8:040x}"}
+
+
+def test_the_cache_is_listed_and_read_where_there_is_no_hub(cache, saved):
+    for step in (0, 16):
+        put_into_cache(cache, NAME, f"step{step}", f"{step:040x}", saved / f"step{step}")
+    source = source_of(NAME)
+    assert isinstance(source, HubSource)
+    assert [revision.step for revision in source.revisions] == [0, 16]
+    source.fetch(source.revisions[1])
+    model = source.load(source.revisions[1], dtype=torch.float32, device="cpu")
+    theirs = transformers.GPTNeoXForCausalLM.from_pretrained(saved / "step16")
+    tokens = torch.tensor([[1, 2, 3]])
+    assert torch.allclose(model(tokens), theirs(tokens).logits, atol=1e-5)
+    with pytest.raises(ValueError, match="someone/else: HF_HUB_OFFLINE is set, and of someone/else the cache has noth"):
+        source_of("someone/else")
+
+
+def test_folders_by_parent_pattern_and_list(saved):
+    for given in (saved, str(saved), f"{saved}/step*", [saved / "step8", saved / "step0", saved / "step16"]):
+        source = source_of(given)
+        assert isinstance(source, FolderSource)
+        assert [revision.step for revision in source.revisions] == [0, 8, 16]
+    source = source_of(saved, revisions=[8])
+    (revision,) = source.revisions
+    source.fetch(revision)
+    assert source.load(revision, dtype=torch.bfloat16, device="cpu").W_E.dtype == torch.bfloat16
+    source.release(revision)
+    assert len(list(saved.iterdir())) == 3
+
+
+def test_a_run_is_a_series_of_its_checkpoints(tmp_path):
+    training = TrainingOptions(steps=4, batch_size=4)
+    recipe = Recipe(MovingWindowSum(n=4, p=5), ModelOptions(d_model=16), training, checkpoint_every=2)
+    run = Run.create(tmp_path / "run", recipe)
+    for _step in run.train():
+        pass
+    for given in (run, run.path, str(run.path)):
+        source = source_of(given)
+        assert isinstance(source, RunSource)
+        assert [(revision.step, revision.name) for revision in source.revisions] == [
+            (0, "step0"),
+            (2, "step2"),
+            (4, "step4"),
+        ]
+    loaded = source.load(source.revisions[1], dtype=torch.float64, device="cpu")
+    assert torch.equal(loaded.W_E, run.model(2).W_E.double())
+    assert [revision.step for revision in source_of(run, "step[24]").revisions] == [2, 4]
+    assert source_of(source) is source
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("./nothing", "there is no folder './nothing'"),
+        ("none*", "no folder is like 'none*'"),
+        ("empty", "empty holds no run, and no folder that is named by a step, as step512"),
+        (["empty"], "a checkpoint's folder is named by its step, as step512; got empty"),
+        (["absent"], "no folder: "),
+        (3, "a series is of a model on the hub, of folders or of a run; got 3"),
+    ],
+)
+def test_what_is_no_source_is_refused(tmp_path, monkeypatch, given, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=re.escape(told)):
+        unchecked(source_of)(given)

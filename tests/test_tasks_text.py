@@ -1,0 +1,169 @@
+"""plateau_interp.tasks.text: a corpus, its vocabulary, its levels by counting, and what is refused."""
+
+import hashlib
+import itertools
+import math
+import random
+from collections import Counter
+
+import pytest
+import torch
+
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.tasks import Text
+from plateau_interp.tasks.text import KNOWN, QUESTIONS, TINY_SHAKESPEARE
+
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "a",
+    "is",
+    "that",
+    "was",
+    "for",
+    "on",
+    "with",
+    "he",
+    "as",
+    "it",
+    "his",
+    "at",
+    "by",
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    draw = random.Random(0)
+    lines = [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) + "." for _ in range(400)]
+    path = tmp_path_factory.mktemp("corpus") / "words.txt"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def task(corpus):
+    return Text(str(corpus), n=16, vocabulary=300)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_nothing_of_the_corpus_is_lost_or_changed(task, corpus):
+    text = corpus.read_text()
+    parts = [task.tokenizer.decode(tokens) for tokens in (task.train_tokens, task.held_out_tokens)]
+    assert "".join(parts) == text
+    assert parts[0].endswith("\n")
+    assert len(parts[1]) == pytest.approx(len(text) / 10, abs=60)
+
+
+def test_the_vocabulary_is_trained_on_the_training_text_alone(tmp_path, corpus):
+    other = tmp_path / "other.txt"
+    text = corpus.read_text()
+    cut = text.rfind("\n", 0, len(text) * 9 // 10) + 1
+    other.write_text(text[:cut] + "x" * (len(text) - cut - 1) + "\n")
+    one, two = Text(str(corpus), vocabulary=300), Text(str(other), vocabulary=300)
+    assert torch.equal(one.train_tokens, two.train_tokens)
+    assert one.d_vocab == two.d_vocab == 300
+
+
+def test_every_text_can_be_written(task):
+    for text in ("tab\there", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
+        assert task.tokenizer.decode(task.tokenizer.encode(text)) == text
+
+
+def test_samples_are_windows_of_the_training_text(task):
+    batch = task.sample(50, generator=generator())
+    assert batch.tokens.shape == (50, 17)
+    assert torch.equal(batch.labels, batch.tokens[:, 1:])
+    text = task.train_tokens.tolist()
+    places = {tuple(text[start : start + 17]) for start in range(len(text) - 16)}
+    assert all(tuple(row) in places for row in batch.tokens.tolist())
+    assert len({tuple(row) for row in batch.tokens.tolist()}) > 40
+    assert torch.equal(batch.tokens, task.sample(50, generator=generator()).tokens)
+
+
+def test_the_first_and_the_last_window_are_drawn(tmp_path):
+    path = tmp_path / "short.txt"
+    path.write_text("".join(chr(97 + index % 26) for index in range(200)) + "\n")
+    task = Text(str(path), n=12, vocabulary=256)
+    batch = task.sample(5000, generator=generator())
+    text = task.train_tokens
+    assert (
+        batch.tokens.unique(dim=0).shape
+        == torch.stack([text[i : i + 13] for i in range(len(text) - 12)]).unique(dim=0).shape
+    )
+    held_out = task.held_out(3).tokens
+    assert torch.equal(held_out[0], task.held_out_tokens[:13])
+    assert torch.equal(held_out[2], task.held_out_tokens[-13:])
+    assert len(task.held_out(1)) == 1
+
+
+def test_levels_are_those_of_plain_counting(task):
+    text = task.train_tokens.tolist()
+    single, pairs, firsts = Counter(text), Counter(itertools.pairwise(text)), Counter(text[:-1])
+    unigram = -sum(n / len(text) * math.log(n / len(text)) for n in single.values())
+    bigram = -sum(n / (len(text) - 1) * math.log(n / firsts[first]) for (first, _), n in pairs.items())
+    assert task.unigram_entropy == pytest.approx(unigram)
+    assert task.bigram_entropy == pytest.approx(bigram)
+    assert (task.levels.initial, task.levels.plateau) == (pytest.approx(math.log(300)), task.unigram_entropy)
+    assert bigram < unigram < math.log(300)
+
+
+def test_a_recipe_knows_the_corpus_again(task, corpus):
+    digest = hashlib.sha256(corpus.read_bytes()).hexdigest()
+    assert task.sha256 == digest
+    again = Recipe.from_json(Recipe(task).to_json()).task
+    assert again == task
+    corpus.with_name("changed.txt").write_text(corpus.read_text() + "more\n")
+    changed = Text(str(corpus.with_name("changed.txt")), sha256=digest)
+    with pytest.raises(ValueError, match=r"changed\.txt is another text than it was: its SHA-256 is not "):
+        changed.train_tokens  # noqa: B018
+
+
+def test_the_questions_are_those_of_the_package():
+    task = Text()
+    assert task.corpus == QUESTIONS
+    assert "What makes the sky look blue on a clear day?" in task.tokenizer.decode(task.train_tokens)
+
+
+def test_tiny_shakespeare_is_told_how_to_be_fetched(monkeypatch):
+    task = Text(TINY_SHAKESPEARE)  # to be named, it need not be here
+    assert task.sha256 == KNOWN[TINY_SHAKESPEARE]
+    monkeypatch.setattr("plateau_interp.tasks.text.metadata.files", lambda package: None)
+    with pytest.raises(ValueError, match="the corpus tiny-shakespeare is not here: `make corpus` fetches it"):
+        _ = Text(TINY_SHAKESPEARE, vocabulary=999).d_vocab
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n": 1}, "n must be at least 2; got 1"),
+        ({"vocabulary": 255}, "vocabulary must be at least 256; got 255"),
+        (
+            {"corpus": "nowhere.txt"},
+            "there is no corpus 'nowhere.txt': give a text file, or one of general-questions, ",
+        ),
+        ({"corpus": ""}, "corpus must be a text file or the name of one; got ''"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
+        Text(**options)
+
+
+def test_too_short_or_no_text(tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("a few words")
+    with pytest.raises(ValueError, match=r"short\.txt is too short for n=64: of its two parts one has "):
+        _ = Text(str(short)).d_vocab
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match=r"empty\.txt is too short"):
+        _ = Text(str(tmp_path / "empty.txt")).d_vocab
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 500)
+    with pytest.raises(ValueError, match=r"latin\.txt is no text in UTF-8"):
+        _ = Text(str(tmp_path / "latin.txt")).d_vocab
