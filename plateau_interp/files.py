@@ -1,5 +1,6 @@
 """Writing files whole or not at all."""
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["naming", "sync_folder", "write_atomically", "write_table"]
+__all__ = ["naming", "read_table", "sync_folder", "write_atomically", "write_table"]
 
 
 @contextmanager
@@ -62,6 +63,22 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
     content = table.to_parquet(index=False, compression="zstd")
     assert content is not None
     write_atomically(path, content)
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """What `write_table` wrote.
+
+    Raises:
+        ValueError: naming the file, if it is no Parquet, or damaged.
+        OSError: naming the file, if it cannot be read.
+    """
+    import pandas as pd
+
+    content = io.BytesIO(path.read_bytes())  # pandas takes no name that is not UTF-8
+    try:
+        return pd.read_parquet(content)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def sync_folder(path: Path) -> None:

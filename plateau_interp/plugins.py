@@ -6,11 +6,12 @@ torch, so that the command line can name them at once.
 """
 
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, TypeVar
 
-from plateau_interp.checks import nearest
+from plateau_interp.checks import nearest, shown
 
 __all__ = [
     "PluginError",
@@ -82,10 +83,10 @@ def plugins(kind: PluginKind) -> dict[str, EntryPoint]:
 
 
 def plugin(kind: PluginKind, name: str) -> Any:
-    """The class (or object) that is registered under a name.
+    """The class that is registered under a name; of experiments the object.
 
     Raises:
-        PluginError: for a name nobody registered, or whose module cannot be imported.
+        PluginError: for a name nobody registered, whose module cannot be imported, or that leads to no dataclass.
 
     Example:
         >>> plugin("tasks", "moving-window-sum")
@@ -96,9 +97,15 @@ def plugin(kind: PluginKind, name: str) -> Any:
         one = kind.removesuffix("s")
         raise PluginError(f"no {one} is called {name!r}; {nearest(name, known, most=1)}; see `plateau list {kind}`")
     try:
-        return known[name].load()
+        found = known[name].load()
     except (ImportError, AttributeError) as error:  # a module, or a name in it, that is not there
         raise PluginError(f"{name!r} cannot be loaded from {known[name].value}: {error}") from None
+    except (Exception, SystemExit) as error:  # somebody's module, which may fail, or end the process, in any way
+        reason = f"{type(error).__name__}: {error}"
+        raise PluginError(f"{name!r} cannot be loaded from {known[name].value}: {reason}") from error
+    if kind != "experiments" and not (isinstance(found, type) and is_dataclass(found)):
+        raise PluginError(f"{name!r} cannot be loaded from {known[name].value}: {shown(found)} is no dataclass")
+    return found
 
 
 def plugin_name(kind: PluginKind, found: type[Any]) -> str:

@@ -2,34 +2,64 @@
 
 ``python tests/mutants.py --sample 300`` makes that many mutants of the core, the hooks and the tasks, drawn by a seed,
 each in a copy of the project, and prints those that all tests let pass. A survivor is a test that is missing, or a
-change that means the same. Before, the same tests run once on the code as it is: what is red then kills nothing. Run by
-``make mutants``.
+change that means the same. Each file of tests runs once on the code as it is: what is red then kills nothing, and of
+the rest those tests are asked that call the function in question. ``--keep FOLDER`` writes down what was killed and
+goes on from there: three hundred take more than an hour. Which mutants are drawn changes only with the functions they
+are in. Run by ``make mutants``.
 """
 
 import argparse
 import ast
 import copy
+import hashlib
+import json
+import multiprocessing
 import os
-import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+import traceback
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from queue import Queue
+from types import FrameType
 from typing import Any
+
+import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
 PLACES = ("analysis", "interventions", "models", "runs", "training", "checks.py", "codec.py", "decoding.py", "files.py")
 GROUND = ("metrics.py", "plugins.py", "types.py", "../hooks", "../tasks")
 PASSED, FAILED = 0, 1
 """What pytest ends with; anything else (nothing collected, an error of its own, Ctrl-C) is no verdict."""
-SECONDS = 600
-"""After which a mutant that hangs is killed, too."""
+KILLED, HANGS, SURVIVED, NO_VERDICT = "killed", "killed: hangs", "SURVIVED", "no verdict"
+SECONDS, LEAST = 600.0, 60.0
+"""How long a file of tests may take without a mutant, and how much longer than several times that with one."""
+
+FORKS = multiprocessing.get_context("forkserver")
+"""Tests run in forks of a process that has what takes long to import, and nothing of the project."""
+FORKS.set_forkserver_preload(
+    [
+        "torch",
+        "transformer_lens",
+        "pandas",
+        "pyarrow.parquet",
+        "matplotlib.figure",
+        "rich.console",
+        "yaml",
+        "pytest",
+        "hypothesis",
+    ]
+    + [point.value for point in entry_points(group="pytest11")]
+)
+PRELOADED = "Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
 
 SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
@@ -40,7 +70,7 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: a file, where in it, and the text instead."""
+    """One change: a file, where, the text instead, the lines of its function, and a key that stays while that does."""
 
     file: Path
     line: int
@@ -48,6 +78,8 @@ class Mutant:
     end: int
     before: str
     after: str
+    function: tuple[int, int] = (0, 0)
+    key: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.before}  ->  {self.after}"
@@ -62,19 +94,31 @@ def sources() -> list[Path]:
 
 def mutants(file: Path) -> Iterator[Mutant]:
     """Every mutant of a file; messages, annotations and what runs only on import are left alone."""
-    text = (PROJECT / file).read_text()
+    text = (PROJECT / file).read_bytes()
     starts = [0]
-    for line in text.encode().splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     for function in ast.walk(ast.parse(text)):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
+        first = min(node.lineno for node in (function, *function.decorator_list))
+        begin = starts[function.lineno - 1]
+        whole = text[begin : starts[function.end_lineno]]
         for node in _changeable(function):
             for changed in _changes(node):
                 start = starts[node.lineno - 1] + node.col_offset
                 end = starts[node.end_lineno - 1] + node.end_col_offset
-                before = text.encode()[start:end].decode()
-                yield Mutant(file, node.lineno, start, end, before, f"({ast.unparse(changed)})")
+                after = f"({ast.unparse(changed)})"
+                told = b"\0".join([str(file).encode(), whole, str(start - begin).encode(), after.encode()])
+                key = hashlib.sha256(told).hexdigest()[:16]
+                before, lines = text[start:end].decode(), (first, function.end_lineno)
+                yield Mutant(file, node.lineno, start, end, before, after, lines, key)
+
+
+def drawn(seed: int, *, only: str = "") -> list[Mutant]:
+    """All mutants in the order of a seed; one that changes elsewhere does not move the others."""
+    everything = [mutant for file in sources() if only in str(file) for mutant in mutants(file)]
+    return sorted(everything, key=lambda mutant: hashlib.sha256(f"{seed}/{mutant.key}".encode()).digest())
 
 
 def _changeable(function: ast.AST) -> Iterator[ast.expr]:
@@ -125,58 +169,187 @@ class NoVerdict(RuntimeError):
     """A run of tests that says nothing of a mutant: none was collected, or one could not be read."""
 
 
-def passes(tests: list[str], tree: Path) -> bool:
-    """Whether tests pass in a copy of the project, at the latest after `SECONDS`.
+class Recorder:
+    """A plug-in of pytest: which functions of the project each test calls, and how long it takes."""
+
+    def __init__(self, tree: Path) -> None:
+        self._under, self._not_under = f"{tree}{os.sep}", f"{tree / 'tests'}{os.sep}"
+        self.called: dict[str, set[tuple[str, int]]] = {}
+        self.shared: set[tuple[str, int]] = set()  # on import, and by fixtures of several tests
+        self.seconds: dict[str, float] = {}
+        self._now = self.shared
+
+    def trace(self, frame: FrameType, event: str, arg: object) -> None:
+        """For `sys.settrace`: a function is called."""
+        code = frame.f_code
+        if code.co_name == "<module>":  # which begins in the same line as a function may
+            return
+        if code.co_filename.startswith(self._under) and not code.co_filename.startswith(self._not_under):
+            self._now.add((code.co_filename.removeprefix(self._under), code.co_firstlineno))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """A test, with what is set up for it alone."""
+        begin, self._now = time.monotonic(), self.called.setdefault(item.nodeid, set())
+        try:
+            return (yield)
+        finally:
+            self._now, self.seconds[item.nodeid] = self.shared, time.monotonic() - begin
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
+        """What is set up once for several tests is all theirs."""
+        before = self._now
+        self._now = before if fixturedef.scope == "function" else self.shared
+        try:
+            return (yield)
+        finally:
+            self._now = before
+
+    def found(self) -> dict[str, Any]:
+        """As plain data: by test, the seconds, and the functions as [file, first line]."""
+        return {
+            name: {"seconds": self.seconds[name], "calls": sorted(called | self.shared)}
+            for name, called in self.called.items()
+        }
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A plug-in of pytest: only these tests run."""
+
+    tests: frozenset[str]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out the others."""
+        items[:] = [item for item in items if item.nodeid in self.tests]
+
+
+def _run_pytest(test: str, tree: Path, scratch: Path, chosen: frozenset[str] | None) -> None:
+    """In a fork: run a file of tests of a copy of the project, or some of it; without a choice, record the calls."""
+    os.setsid()  # so that what the tests start can be ended with them
+    os.chdir(tree)
+    with (scratch / "output").open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, str(tree))
+    status = 70  # not FAILED, which an exception of pytest itself would look like
+    try:
+        recorder = Recorder(tree)
+        if chosen is None:
+            sys.settrace(recorder.trace)
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-W", f"ignore:{PRELOADED}", test]
+        status = int(pytest.main(words, plugins=[recorder if chosen is None else Chosen(chosen)]))
+        sys.settrace(None)
+        (scratch / "calls").write_text(json.dumps(recorder.found()))
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of tests came to."""
+
+    passed: bool
+    calls: dict[str, Any]
+
+
+def run_tests(test: str, tree: Path, *, chosen: frozenset[str] | None = None, seconds: float = SECONDS) -> Outcome:
+    """Run a file of tests in a copy of the project.
+
+    Args:
+        test: the file, relative to the copy.
+        tree: the copy.
+        chosen: only these of its tests; None for all, and then it is recorded what they call.
+        seconds: how long they may take.
 
     Raises:
-        NoVerdict: if they neither pass nor fail.
+        NoVerdict: if it neither passes nor fails.
+        TimeoutError: if it takes longer.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        *tests,
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    if done.returncode not in (PASSED, FAILED):
-        raise NoVerdict(f"pytest {' '.join(tests)} ends with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-    return done.returncode == PASSED
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        process = FORKS.Process(target=_run_pytest, args=(test, tree, scratch, chosen))
+        process.start()
+        process.join(seconds)
+        hangs = process.exitcode is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        if hangs:
+            raise TimeoutError(f"{test} takes more than {seconds:.0f} s")
+        if process.exitcode not in (PASSED, FAILED):
+            output = scratch / "output"
+            told = output.read_text(errors="replace")[-2000:] if output.exists() else ""
+            raise NoVerdict(f"pytest {test} ends with {process.exitcode}: {told}")
+        return Outcome(process.exitcode == PASSED, json.loads((scratch / "calls").read_text()))
 
 
-def check_green(tests: list[str], tree: Path) -> None:
-    """Refuse to judge by tests that do not pass on the code as it is: they would kill every mutant.
+@dataclass
+class Judge:
+    """Knows which tests call which function, and asks no test of a mutant before it was green without one."""
 
-    Raises:
-        NoVerdict: naming them.
-    """
-    if not passes(tests, tree):
-        raise NoVerdict(f"{' '.join(tests)}: not green without a mutant")
+    keep: Path | None = None
+    calls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def calls_of(self, test: str, tree: Path) -> dict[str, Any]:
+        """What each test of a file calls, in a copy that has no mutant.
 
-def verdict(mutant: Mutant, tree: Path) -> str:
-    """What a module's tests say of a mutant of it, in a copy of the project: "killed" if one fails, or they hang.
+        Raises:
+            NoVerdict: if it does not pass: it would kill every mutant.
+        """
+        with self.lock:
+            if test not in self.calls:
+                file = self.keep / f"{Path(test).stem}-{_digest(tree)}.json" if self.keep else None
+                if file and file.exists():
+                    self.calls[test] = json.loads(file.read_text())
+                    return self.calls[test]
+                outcome = run_tests(test, tree)
+                if not outcome.passed:
+                    raise NoVerdict(f"{test}: not green without a mutant")
+                self.calls[test] = outcome.calls
+                if file:
+                    file.write_text(json.dumps(outcome.calls))
+        return self.calls[test]
 
-    "SURVIVED" if all pass, "no verdict" if they could not be run, as where the mutant breaks an import: that is not
-    killed, for no test looked at it.
-    """
-    original = (tree / mutant.file).read_bytes()
-    (tree / mutant.file).write_bytes(original[: mutant.start] + mutant.after.encode() + original[mutant.end :])
-    try:
-        return "SURVIVED" if passes(files_that_test(mutant.file), tree) else "killed"
-    except NoVerdict:
-        return "no verdict"
-    finally:
-        (tree / mutant.file).write_bytes(original)
+    def choice(self, mutant: Mutant, test: str, tree: Path) -> dict[str, float]:
+        """The tests of a file that call the function that a mutant changes, and how long they took; raises as above."""
+        own = {str(mutant.file), f"plateau_interp{os.sep}{mutant.file}"}  # a link leads to hooks and tasks
+        first, last = mutant.function
+        return {
+            name: found["seconds"]
+            for name, found in self.calls_of(test, tree).items()
+            if any(file in own and first <= line <= last for file, line in found["calls"])
+        }
+
+    def verdict(self, mutant: Mutant, tree: Path) -> str:
+        """What a module's tests say of a mutant of it, in a copy of the project.
+
+        `KILLED` if one fails, `HANGS` if they take several times as long as without it, `SURVIVED` if all pass that
+        call its function, `NO_VERDICT` if they could not be run, as where the mutant breaks an import: no test looked
+        at it.
+        """
+        original = (tree / mutant.file).read_bytes()
+        for test in files_that_test(mutant.file):
+            took = self.choice(mutant, test, tree)
+            if not took:
+                continue
+            (tree / mutant.file).write_bytes(original[: mutant.start] + mutant.after.encode() + original[mutant.end :])
+            try:
+                if not run_tests(test, tree, chosen=frozenset(took), seconds=LEAST + 4 * sum(took.values())).passed:
+                    return KILLED
+            except TimeoutError:
+                return HANGS
+            except NoVerdict:
+                return NO_VERDICT
+            finally:
+                (tree / mutant.file).write_bytes(original)
+        return SURVIVED
 
 
 @contextmanager
@@ -194,6 +367,29 @@ def copies(number: int) -> Iterator["Queue[Path]"]:
         yield trees
 
 
+def _digest(tree: Path) -> str:
+    """Of all code in a copy of the project."""
+    found = hashlib.sha256()
+    for file in sorted(tree.rglob("*.py")):
+        found.update(str(file.relative_to(tree)).encode() + file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def kept(folder: Path | None) -> dict[str, str]:
+    """The words of mutants that an earlier call killed, by key; the others are tried again, for tests were added."""
+    file = folder / "mutants.jsonl" if folder else None
+    lines = file.read_text().splitlines() if file and file.exists() else []
+    words = {entry["key"]: entry["word"] for entry in map(json.loads, lines)}
+    return {key: word for key, word in words.items() if word in (KILLED, HANGS)}
+
+
+def keep(folder: Path | None, mutant: Mutant, word: str) -> None:
+    """Write down what a mutant came to."""
+    if folder:
+        with (folder / "mutants.jsonl").open("a") as lines:
+            lines.write(json.dumps({"key": mutant.key, "word": word, "mutant": str(mutant)}) + "\n")
+
+
 def main() -> int:
     """Draw, run, tell; 1 if fewer are killed than asked for, or the tests are red without a mutant."""
     parser = argparse.ArgumentParser(prog="python tests/mutants.py", description=__doc__)
@@ -202,34 +398,43 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--least", type=float, default=0.92, help="the share that must be killed")
     parser.add_argument("--only", default="", help="only files whose path has this in it")
+    parser.add_argument(
+        "--keep", type=Path, metavar="FOLDER", help="write down what is killed, and do not try it again"
+    )
     options = parser.parse_args()
-    everything = [mutant for file in sources() if options.only in str(file) for mutant in mutants(file)]
-    chosen = random.Random(options.seed).sample(everything, min(options.sample, len(everything)))
-    lists = sorted({tuple(files_that_test(mutant.file)) for mutant in chosen})
-    killed = 0
+    everything = drawn(options.seed, only=options.only)
+    chosen = everything[: options.sample]
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+    before, judge, words = kept(options.keep), Judge(options.keep), []
     with copies(options.workers) as trees, ThreadPoolExecutor(options.workers) as pool:
 
-        def borrowing(judge: Callable[[Any, Path], Any], item: Any) -> Any:
+        def word_of(mutant: Mutant) -> str:
+            if mutant.key in before:
+                return before[mutant.key]
             tree = trees.get()
             try:
-                return judge(item, tree)
+                word = judge.verdict(mutant, tree)
             finally:
                 trees.put(tree)
+            keep(options.keep, mutant, word)
+            return word
 
         try:
-            list(pool.map(lambda tests: borrowing(check_green, [*tests]), lists))
-        except NoVerdict as reason:
+            for number, (mutant, word) in enumerate(zip(chosen, pool.map(word_of, chosen), strict=True), start=1):
+                words.append(word)
+                sys.stdout.write(f"{number}/{len(chosen)} {word} {mutant}\n")
+                sys.stdout.flush()
+        except (NoVerdict, TimeoutError) as reason:
             sys.stdout.write(f"{reason}\n")
             pool.shutdown(cancel_futures=True)
             return 1
-        said = pool.map(lambda mutant: borrowing(verdict, mutant), chosen)
-        for number, (mutant, word) in enumerate(zip(chosen, said, strict=True), start=1):
-            killed += word == "killed"
-            sys.stdout.write(f"{number}/{len(chosen)} {word} {mutant}\n")
-            sys.stdout.flush()
+    killed = sum(word in (KILLED, HANGS) for word in words)
     share = killed / max(len(chosen), 1)
-    left = len(chosen) - killed
-    sys.stdout.write(f"{share:.1%} of {len(chosen)} mutants killed ({len(everything)} there are), {left} are not\n")
+    sys.stdout.write(
+        f"{share:.1%} of {len(chosen)} mutants killed ({len(everything)} there are; {words.count(HANGS)} of the killed "
+        f"hang), {words.count(SURVIVED)} survived, {words.count(NO_VERDICT)} without a verdict\n"
+    )
     return int(share < options.least)
 
 

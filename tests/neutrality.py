@@ -73,10 +73,13 @@ def interventions(donor: Path, scratch: Path) -> dict[str, list[dict[str, Any]]]
 
 
 def captured(folder: Path) -> dict[str, str]:
-    """Of every file that a `Capture` wrote, with its place; files without content say no more than whose they are."""
+    """Of every tensor that a `Capture` wrote, with its place; what else the files and the folder say is whose it is."""
+    import safetensors.torch
+
     tensors = hashlib.sha256()
     for file in sorted(folder.rglob("*.safetensors")):
-        tensors.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+        content = safetensors.torch.save(safetensors.torch.load_file(file))
+        tensors.update(str(file.relative_to(folder)).encode() + content)
     return {"tensors": tensors.hexdigest(), "files": str(len(list(folder.rglob("*.safetensors"))))}
 
 

@@ -1,11 +1,12 @@
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from plateau_interp.files import sync_folder, write_atomically, write_table
+from plateau_interp.files import read_table, sync_folder, write_atomically, write_table
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -49,5 +50,18 @@ def test_a_folder_is_forced_to_disk_itself(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_table_is_read_back_as_it_was_without_its_index(tmp_path):
     table = pd.DataFrame({"step": [0, 1], "loss": [2.5, float("nan")]}, index=[7, 9])
-    write_table(tmp_path / "new" / "table.parquet", table)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "table.parquet"), table.reset_index(drop=True))
+    for file in (tmp_path / "new" / "table.parquet", tmp_path / os.fsdecode(b"latin-\xe9") / "table.parquet"):
+        write_table(file, table)
+        pd.testing.assert_frame_equal(read_table(file), table.reset_index(drop=True))
+
+
+def test_a_table_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "table.parquet"
+    with pytest.raises(FileNotFoundError, match=re.escape(str(file))):
+        read_table(file)
+    write_table(file, pd.DataFrame({"step": [0, 1]}))
+    content = file.read_bytes()
+    for damaged in (b"", b"step\n0\n", content[:40], content[:-20] + content[-8:]):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is damaged: "):
+            read_table(file)

@@ -1,4 +1,5 @@
 import re
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -93,6 +94,85 @@ def test_a_plugin_whose_module_is_missing_is_named_with_it(value, reason, capsys
     assert capsys.readouterr().err == f"plateau: {line}\n"
     with pytest.raises(RecipeError, match=f"^{re.escape(f'task.name: {line}')}$"):
         Recipe.from_dict({"task": {"name": "lost"}})
+
+
+class Plain:
+    """No dataclass."""
+
+
+THREE = 3
+
+
+@pytest.fixture
+def _lost(tmp_path, monkeypatch):
+    """Plug-ins of all kinds called ``lost`` can be had, and modules that fail as they are imported."""
+    before = {kind: dict(plugins(kind)) for kind in KINDS}
+    failing = {
+        "syntax": "def (:",
+        "boom": "raise RuntimeError('boom')",
+        "zero": "1 / 0",
+        "leaving": "raise SystemExit(3)",
+    }
+    for name, code in failing.items():
+        (tmp_path / f"failing_{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for kind, there in before.items():
+        plugins(kind).clear()
+        plugins(kind).update(there)
+
+
+KINDS = {
+    "tasks": ["train", "lost"],
+    "hooks": ["train", "copy", "--hook", "lost"],
+    "optimizers": ["train", "copy", "--optimizer", "lost"],
+    "experiments": ["reproduce", "lost", "--list"],
+}
+
+
+@pytest.mark.usefixtures("_lost")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nowhere_to_be_found:Lost", "No module named 'nowhere_to_be_found'"),
+        ("failing_syntax:Lost", "SyntaxError: invalid syntax (failing_syntax.py, line 1)"),
+        ("failing_boom:Lost", "RuntimeError: boom"),
+        ("failing_zero:Lost", "ZeroDivisionError: division by zero"),
+        ("failing_leaving:Lost", "SystemExit: 3"),
+        (f"{__name__}:THREE", "3 is no dataclass"),
+        (f"{__name__}:Plain", f"<class '{__name__}.Plain'> is no dataclass"),
+        (__name__, "<module "),
+    ],
+)
+def test_a_plugin_that_cannot_be_had_is_one_line_whatever_is_wrong_with_it(kind, value, reason, capsys, tmp_path):
+    plugins(kind)["lost"] = EntryPoint("lost", value, f"plateau_interp.{kind}")
+    out = [] if kind == "experiments" else ["--out", str(tmp_path / "out")]
+    assert main([*KINDS[kind], *out]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("plateau: ")
+    assert told.count("\n") == 1
+    if kind == "experiments" and value.startswith(__name__):
+        assert "'lost' leads to " in told
+        assert "which is no Paper" in told
+    else:
+        assert f"'lost' cannot be loaded from {value}: {reason}" in told
+    assert not (tmp_path / "out").exists()
+    assert main(["list", kind]) == 0
+    assert "lost" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Unsized(MovingWindowSum):
+    name = "unsized"
+    size: int = field(kw_only=True)
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_task_without_a_default_is_told_as_a_recipe_would_tell_it(capsys):
+    register("tasks", Unsized)
+    assert main(["train", "unsized", "--out", "x"]) == 2
+    assert capsys.readouterr().err == "plateau: unsized.size: missing\n"
 
 
 @pytest.mark.usefixtures("_registry")

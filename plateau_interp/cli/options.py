@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes
 
 from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
+from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _known_recipe(name: str) -> "Recipe":
 
     if _is_file(name):
         return dataclasses.replace(Recipe.read(name), fork_of=None)
-    return Recipe(plugin("tasks", name)())
+    return Recipe(decode_fields(plugin("tasks", name), {}, path=name))  # one without a default is named
 
 
 def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 from tyro.conf import Positional, arg
 
+from plateau_interp.checks import shown
 from plateau_interp.cli.console import (
     complain,
     print_json,
@@ -25,7 +26,7 @@ from plateau_interp.cli.console import (
     watched_timing,
 )
 from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, parse
-from plateau_interp.plugins import PluginKind, plugin
+from plateau_interp.plugins import PluginError, PluginKind, plugin
 
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
@@ -204,6 +205,7 @@ class Reproduce:
         """Train what is missing, then tell what came out."""
         from plateau_interp.cli.options import check_device_option
         from plateau_interp.reproductions.costs import costs
+        from plateau_interp.reproductions.experiments import Paper
         from plateau_interp.reproductions.results import claims, publish
         from plateau_interp.reproductions.running import plan, train_setting
         from plateau_interp.runs.run import RunError
@@ -212,6 +214,10 @@ class Reproduce:
         _check_folder(self.out)
         _check_folder(self.publish)
         paper = plugin("experiments", self.paper)
+        if not isinstance(paper, Paper):
+            raise PluginError(
+                f"{self.paper!r} leads to {shown(paper)}, which is no Paper; see `plateau list experiments`"
+            )
         chosen = paper.choose(self.experiments)
         runs = Path("runs", paper.name) if self.out is None else self.out
         if self.list:

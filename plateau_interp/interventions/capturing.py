@@ -5,6 +5,8 @@ FOLDER/<step>/<hook point>.safetensors    one activation; with a label <hook poi
 FOLDER/origin-<32 hexadecimal digits>     whose recordings these are: an empty file with a name
 ```
 
+Each recording has a digest, as `plateau_interp.interventions.recordings` writes it, and it is checked on reading.
+
 For a single forward in memory use TransformerLens's ``run_with_cache``; this is for tensors through time, of which no
 two are in memory at once.
 """
@@ -17,9 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from plateau_interp.checks import as_path, check_whole, freeze_names, listed
@@ -28,6 +28,7 @@ from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.recordings import load_recording, recording
 from plateau_interp.interventions.session import Session, session
 from plateau_interp.types import PLACE, HookedModel
 
@@ -202,10 +203,11 @@ class AttachedCapture(CountedAttached):
             self._was_missed = True
             return
         self._missing.discard(hook.name)
-        content = safetensors.torch.save({"activation": act.detach()[: self._capture.sequences].contiguous()})
         name = _file_name(hook.name, self._capture.label)
         if not self._is_owner:
             self._own_folder(name)
+        origin = self.recordings.origin(self._folder)
+        content = recording(act[: self._capture.sequences], step=self._step, name=name, origin=origin)
         write_atomically(self._folder / str(self._step) / name, content)
         self.recordings.latest[self._folder, name] = self._step
         self.receipt.fired += 1
@@ -236,25 +238,25 @@ class AttachedCapture(CountedAttached):
         # Where nobody handed on a memory, steps that begin anew are those of another training.
         is_new = not self._was_told_origin and self.recordings.is_behind(self._folder, name, self._step)
         origin = secrets.token_hex(16) if is_new else self.recordings.origin(self._folder)
-        own = f"origin-{origin}"
-        there = _signatures(self._folder)
+        there, own = _signatures(self._folder), self._folder / f"origin-{origin}"
         unsigned = not (there or self._takes_unsigned) and self._folder.is_dir() and Captured(self._folder).steps
-        if unsigned or there - {own}:
+        if unsigned or there - {origin}:
             raise ValueError(
                 f"{self._capture.out} holds what another run, or another model, captured; nothing was written: "
                 "give this Capture another folder, or remove that one first"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / own).touch()
-        if _signatures(self._folder) != {own}:  # another process signed between the look and the touch
-            (self._folder / own).unlink()
+        own.touch()
+        if _signatures(self._folder) != {origin}:  # another process signed between the look and the touch
+            own.unlink()
             raise ValueError(f"{self._capture.out} was taken by another run at the same time; nothing was written")
         self.recordings.own(self._folder, origin)
         self._is_owner = True
 
 
 def _signatures(folder: Path) -> set[str]:
-    return {file.name for file in folder.glob("origin-*")}
+    """Whose recordings a folder holds; more than one origin if two processes are signing it at the moment."""
+    return {file.name.removeprefix("origin-") for file in folder.glob("origin-*")}
 
 
 def _file_name(name: str, label: str | None) -> str:
@@ -269,7 +271,7 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         label: of the capture, where several of one hook point write there; None for those without one.
 
     Raises:
-        ValueError: if the folder is not there.
+        ValueError: if the folder is not there, or for a recording that was changed, or that belongs elsewhere.
         KeyError: for a step or hook point that was not recorded; the message says what was.
     """
 
@@ -307,10 +309,7 @@ class Captured(Mapping[tuple[int, str], Tensor]):
                 f"{name} at step {step} is not recorded; steps are {self.steps}, of step {step} {self.names(step)}"
                 f"{labels}"
             )
-        try:
-            return safetensors.torch.load_file(file)["activation"]
-        except SafetensorError as error:
-            raise ValueError(f"{file} is damaged: {error}") from None
+        return load_recording(file, origins=_signatures(self.path))
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
         return ((step, name) for step in self.steps for name in self.names(step))

@@ -13,9 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
-import pandas as pd
-
-from plateau_interp.files import write_atomically, write_table
+from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting, first_solved
@@ -72,7 +70,7 @@ def outcome(setting: Setting, seed: int, runs: Path) -> Outcome | None:
     if not _ended(setting, run) or (added is not None and not added.is_file()):
         return None
     if added is not None:
-        metrics = metrics.merge(pd.read_parquet(added), on="step", how="left")
+        metrics = metrics.merge(read_table(added), on="step", how="left")
     return Outcome(setting, seed, metrics)
 
 

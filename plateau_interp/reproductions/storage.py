@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from plateau_interp.files import write_atomically, write_table
+from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.running import seconds
 from plateau_interp.reproductions.settings import Outcome, Setting, is_same_run
@@ -97,7 +97,7 @@ def _kept_curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
     file = folder / f"{setting.name}.parquet"
     if not file.is_file():
         return None
-    curves = pd.read_parquet(file)
+    curves = read_table(file)
     about: Mapping[Any, Any] = curves.attrs
     ours = setting.identity(0)
     return curves if is_same_run({key: about.get(key) for key in ours}, ours) else None

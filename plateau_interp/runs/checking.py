@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from plateau_interp.files import read_table
 from plateau_interp.runs.checkpoints import copy_weights, has_digests
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import RunFolder
@@ -86,9 +85,9 @@ def _faults_of_table(folder: RunFolder) -> Iterator[str]:
     if not parquet.is_file():
         return
     try:
-        copy = pd.read_parquet(parquet)
-    except (ValueError, OSError) as error:
-        yield str(DamagedFile(parquet, error))
+        copy = read_table(parquet)
+    except (ValueError, OSError) as fault:
+        yield str(fault)
         return
     # Written when training ends: of a run that was lengthened since, the first rows.
     if len(copy) <= len(rows) and not copy.equals(folder.table.frame().head(len(copy))):
