@@ -56,6 +56,33 @@ def test_a_constant_loss_is_its_own_plateau() -> None:
     assert (summary.level, summary.drop_step) == (2.9, None)
 
 
+@pytest.mark.parametrize("slope", [0.0, 1e-3])
+def test_a_loss_that_never_left_its_initial_level_came_to_no_plateau(slope: float) -> None:
+    flat = summary_of(pd.DataFrame({"step": range(20), "loss": 2.9 - slope * np.arange(20)}))
+    rows = dict(flat.rows())
+    assert not flat.left_initial_level
+    assert not flat.has_plateau
+    assert rows["Plateau level (nats)"].startswith("none, it never left the initial 2.")
+    assert rows["Plateau from step to step"] == "none"
+    both = compare({"flat": flat, "dropped": summary_of(history())})
+    assert np.isnan(both["plateau_level"][0])
+    assert np.isnan(both["plateau_end"][0])
+    assert both["plateau_level"][1] == pytest.approx(2.63, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [2.9] * 40 + [2.63] * 60,  # it came down
+        [2.9] * 40 + [1.3] * 60,  # it dropped
+        [TASK.levels.plateau] * 100,  # it began there
+        [2.9, 2.1, 1.3],  # no level at all
+    ],
+)
+def test_a_loss_that_moved_or_began_on_the_plateau_is_not_said_to_have_stayed(loss: list[float]) -> None:
+    assert summary_of(pd.DataFrame({"step": range(len(loss)), "loss": loss})).left_initial_level
+
+
 def test_steps_and_samples_to_accuracies_are_the_first_measured_ones() -> None:
     table = history()
     table["accuracy"] = np.where(table.step < 205, 0.4, np.where(table.step < 210, 0.96, 1.0))

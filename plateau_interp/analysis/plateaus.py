@@ -103,10 +103,18 @@ class Summary:
     have it; empty without groups."""
     positions_measured: bool = True
     """Whether the accuracy of each answer position was measured."""
+    left_initial_level: bool = True
+    """Whether the loss came down from where it began: False if `level` is where it was at the first measured step,
+    there was no drop, and that is not the closed form of the plateau."""
+
+    @property
+    def has_plateau(self) -> bool:
+        """Whether the loss came to a plateau; one that never left its initial level did not."""
+        return self.level is not None and self.left_initial_level
 
     @property
     def length(self) -> int | None:
-        """Steps on the plateau, from `start` to `end`; None if there is none."""
+        """Updates from `start` to `end`, one fewer than there are steps; None if there is no level."""
         return None if self.start is None or self.end is None else self.end - self.start
 
     @property
@@ -118,10 +126,12 @@ class Summary:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
-        level = "none" if self.level is None else _number(self.level)
+        level = _number(self.level) if self.has_plateau else "none"
+        if not self.left_initial_level:
+            level = f"none, it never left the initial {_number(self.level)}"
         return [
             ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
-            ("Plateau from step to step", "none" if self.length is None else f"{self.start} to {self.end}"),
+            ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
             ("Answers right on the plateau", first_answers),
             ("First answer right from step", first_step),
             ("Drop step", _step(self.drop_step)),
@@ -218,6 +228,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         final_validation_accuracy=_number_or_none(validation_accuracy, -1),
         grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
         positions_measured="accuracy_0" in metrics,
+        left_initial_level=start != 0 or drop is not None or _near(level, levels.plateau, fall=raw[0] - lowest),
     )
 
 
@@ -245,9 +256,9 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
 def _comparable(summary: Summary) -> dict[str, float | None]:
     return {
-        "plateau_level": summary.level,
-        "plateau_start": summary.start,
-        "plateau_end": summary.end,
+        "plateau_level": summary.level if summary.has_plateau else None,
+        "plateau_start": summary.start if summary.has_plateau else None,
+        "plateau_end": summary.end if summary.has_plateau else None,
         "drop_step": summary.drop_step,
         **{f"steps_to_{percent}": step for percent, step in summary.steps_to.items()},
         **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},
@@ -293,6 +304,10 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | No
     if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
         return None, None, None, half
     return level, start, int(on_it[-1]), drop
+
+
+def _near(level: float | None, expected: float | None, *, fall: float) -> bool:
+    return level is not None and expected is not None and bool(abs(level - expected) <= TOLERANCE * fall)
 
 
 def _first_below(loss: np.ndarray, bound: float) -> int | None:
