@@ -1,9 +1,11 @@
 import dataclasses
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import Summary, compare, summarise
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
@@ -379,3 +381,14 @@ def test_a_plateau_is_found_below_half_of_the_fall_too(share: float) -> None:
     assert summary.level == pytest.approx(shelf, abs=0.01)
     assert summary.drop_step == pytest.approx(300, abs=2)
     assert 270 <= summary.end < 300
+
+
+@pytest.mark.parametrize("wrong", [3, None, pd.DataFrame({"loss": [1.0]}), [2.9, 1.3]])
+def test_what_is_no_table_of_metrics_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^metrics must be a table with step and loss, such as Run.metrics; got "):
+        unchecked(summarise)(wrong, task=TASK, batch_size=2)
+
+
+def test_what_is_no_task_has_no_plateau() -> None:
+    with pytest.raises(ValueError, match=r"^task must be a task such as MovingWindowSum\(\); got 3$"):
+        unchecked(summarise)(history(), task=3, batch_size=2)

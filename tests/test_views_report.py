@@ -8,6 +8,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
@@ -57,6 +58,9 @@ class Dropped:
         columns |= {"attention_progress": 0.1 + 0.7 * progress, "cosine": 0.95 * (1 - after)}
         self.metrics, self.task, self.recipe = pd.DataFrame(columns), MovingWindowSum(), Recipe(MovingWindowSum())
         self.path, self.checkpoints = run.path, []
+
+    def model(self, step=None):
+        raise AssertionError("it has no checkpoint")
 
     @property
     def summary(self):
@@ -476,6 +480,9 @@ def test_what_cannot_be_reported_is_refused(run, tmp_path):
     assert not (empty.path / "report").exists()
     with pytest.raises(ValueError, match="no run to report"):
         write_report([])
+    for wrong in (3, [3], str(run.path)):
+        with pytest.raises(ValueError, match=r"^runs must be a Run, such as Run\('runs/mws'\), or several; got "):
+            unchecked(write_report)(wrong)
     with pytest.raises(ValueError, match="give out="):
         write_report([run, run])
 

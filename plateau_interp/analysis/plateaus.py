@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from plateau_interp.checks import shown
+from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Task
 
@@ -126,9 +128,8 @@ class Summary:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
-        level = _number(self.level) if self.has_plateau else "none"
-        if not self.left_initial_level:
-            level = f"none, it never left the initial {_number(self.level)}"
+        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_number(self.level)}"
+        level = _number(self.level) if self.has_plateau else stayed
         return [
             ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
             ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
@@ -174,7 +175,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
 
     Raises:
-        ValueError: for a table without rows.
+        ValueError: for what is no table or no task, and a table without rows or one of the two columns.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -183,6 +184,9 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         >>> summarise(table, task=MovingWindowSum(), batch_size=256).drop_step
         101
     """
+    check_task(task)
+    if not isinstance(metrics, pd.DataFrame) or not (metrics.empty or {"step", "loss"} <= {*metrics.columns}):
+        raise ValueError(f"metrics must be a table with step and loss, such as Run.metrics; got {shown(metrics)}")
     if metrics.empty:
         raise ValueError("no step was measured yet: there is nothing to summarise")
     levels = task.levels
@@ -198,6 +202,8 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
     validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
     learned, understood, delay = _grokking(metrics, "")
+    distance = np.nan if level is None or levels.plateau is None else abs(level - levels.plateau)
+    left = start != 0 or drop is not None or bool(distance <= TOLERANCE * (raw[0] - lowest))
     return Summary(
         level=level,
         level_expected=levels.plateau,
@@ -228,7 +234,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         final_validation_accuracy=_number_or_none(validation_accuracy, -1),
         grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
         positions_measured="accuracy_0" in metrics,
-        left_initial_level=start != 0 or drop is not None or _near(level, levels.plateau, fall=raw[0] - lowest),
+        left_initial_level=left,
     )
 
 
@@ -304,10 +310,6 @@ def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | No
     if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
         return None, None, None, half
     return level, start, int(on_it[-1]), drop
-
-
-def _near(level: float | None, expected: float | None, *, fall: float) -> bool:
-    return level is not None and expected is not None and bool(abs(level - expected) <= TOLERANCE * fall)
 
 
 def _first_below(loss: np.ndarray, bound: float) -> int | None:
