@@ -41,6 +41,10 @@ __all__ = [
 ]
 
 
+LARGEST_BITS = 63
+"""Of a whole number in a field: what PyTorch, and a file of metrics, can hold."""
+
+
 def check_number(value: Any, *names: str) -> None:
     """Refuse fields that are not finite numbers.
 
@@ -50,7 +54,7 @@ def check_number(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number")
         if not math.isfinite(number):
-            raise ValueError(f"{name} must be finite; got {number}")
+            raise ValueError(f"{name} must be finite; got {shown(number)}")
 
 
 def check_positive(value: Any, *names: str) -> None:
@@ -62,7 +66,7 @@ def check_positive(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number")
         if not 0 < number < math.inf:
-            raise ValueError(f"{name} must be a positive number; got {number}")
+            raise ValueError(f"{name} must be a positive number; got {shown(number)}")
 
 
 def check_not_negative(value: Any, *names: str) -> None:
@@ -74,7 +78,7 @@ def check_not_negative(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number")
         if not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be at least 0; got {number}")
+            raise ValueError(f"{name} must be at least 0; got {shown(number)}")
 
 
 def check_fraction(value: Any, *names: str) -> None:
@@ -86,7 +90,7 @@ def check_fraction(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number")
         if not 0 <= number < 1:
-            raise ValueError(f"{name} must be from 0 to below 1; got {number}")
+            raise ValueError(f"{name} must be from 0 to below 1; got {shown(number)}")
 
 
 def check_weight(value: Any, *names: str) -> None:
@@ -98,7 +102,7 @@ def check_weight(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number")
         if not 0 <= number <= 1:
-            raise ValueError(f"{name} must be between 0 and 1; got {number}")
+            raise ValueError(f"{name} must be between 0 and 1; got {shown(number)}")
 
 
 def check_norm(value: Any, *names: str) -> None:
@@ -110,7 +114,7 @@ def check_norm(value: Any, *names: str) -> None:
     for name in names:
         number = _number(value, name, Real, "a number, math.inf for no clipping")
         if not number > 0:
-            raise ValueError(f"{name} must be positive; got {number}")
+            raise ValueError(f"{name} must be positive; got {shown(number)}")
 
 
 def check_whole(value: Any, *names: str, least: int = 0) -> None:
@@ -122,7 +126,7 @@ def check_whole(value: Any, *names: str, least: int = 0) -> None:
     for name in names:
         number = _number(value, name, Integral, "a whole number")
         if number < least:
-            raise ValueError(f"{name} must be at least {least}; got {number}")
+            raise ValueError(f"{name} must be at least {least}; got {shown(number)}")
         object.__setattr__(value, name, int(number))
 
 
@@ -130,6 +134,8 @@ def _number(value: Any, name: str, kind: type, expected: str) -> Any:
     number = getattr(value, name)
     if isinstance(number, bool) or not isinstance(number, kind):
         raise ValueError(f"{name} must be {expected}; got {shown(number)}")
+    if isinstance(number, int) and number.bit_length() > LARGEST_BITS:
+        raise ValueError(f"{name} must be {expected} below 2**{LARGEST_BITS}; got {shown(number)}")
     return number
 
 
@@ -204,7 +210,7 @@ def as_index(item: Any) -> int:
     return operator.index(item)
 
 
-def as_path(value: Any) -> Path:
+def as_path(value: Any, what: str = "the path of a folder, such as 'runs/mws'") -> Path:
     """A path from text or a path.
 
     Raises:
@@ -216,7 +222,7 @@ def as_path(value: Any) -> Path:
     """
     if isinstance(value, str | PathLike) and isinstance(text := fspath(value), str) and text:
         return Path(text)
-    raise ValueError(f"expected the path of a folder, such as 'runs/mws'; got {shown(value)}")
+    raise ValueError(f"expected {what}; got {shown(value)}")
 
 
 def whole_number(name: str, number: Any, *, least: int | None = None) -> int:

@@ -13,9 +13,18 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from plateau_interp.checks import nearest, shown
-from plateau_interp.plugins import PluginError, PluginKind, plugin, plugin_kind, plugin_name
+from plateau_interp.plugins import PluginError, PluginKind, plugin, plugin_kind, plugin_name, plugins
 
-__all__ = ["RecipeError", "decode", "decode_fields", "encode", "encode_fields", "expect_fields", "in_words"]
+__all__ = [
+    "RecipeError",
+    "UnknownPluginError",
+    "decode",
+    "decode_fields",
+    "encode",
+    "encode_fields",
+    "expect_fields",
+    "in_words",
+]
 
 T = TypeVar("T")
 
@@ -38,6 +47,10 @@ NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 class RecipeError(ValueError):
     """A recipe that cannot be: names the field's path and what was expected."""
+
+
+class UnknownPluginError(RecipeError):
+    """A recipe that names a plug-in which this process does not know."""
 
 
 def encode(kind: PluginKind, value: Any, *, path: str = "value") -> dict[str, Any]:
@@ -64,7 +77,7 @@ def decode(kind: PluginKind, data: Any, *, path: str = "value") -> Any:
     """The plug-in that `encode` made plain.
 
     Raises:
-        RecipeError: naming the path of the field that does not fit.
+        RecipeError: naming the path of the field that does not fit; `UnknownPluginError` for an unknown name.
     """
     if not isinstance(data, Mapping):
         raise RecipeError(f"{path}: expected {NAMED[kind][0]} as {{'name': ...}}; got {shown(data)}")
@@ -75,7 +88,8 @@ def decode(kind: PluginKind, data: Any, *, path: str = "value") -> Any:
     try:
         found = plugin(kind, name)
     except PluginError as error:
-        raise RecipeError(f"{_join(path, 'name')}: {error}") from None
+        refusal = RecipeError if name in plugins(kind) else UnknownPluginError
+        raise refusal(f"{_join(path, 'name')}: {error}") from None
     return decode_fields(found, fields, path=path)
 
 

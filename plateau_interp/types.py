@@ -22,6 +22,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plateau_interp.checks import shown
 from plateau_interp.plugins import protocol_of
 
 __all__ = [
@@ -255,6 +256,9 @@ def layer_targets(task: Task, batch: Batch, *, n_layers: int) -> list[Bool[Tenso
     A one-map task on a two-layer model has its map in the second layer (as in the authors' code, which measures the
     last layer); a model with fewer layers than maps has the last maps.
 
+    Raises:
+        ValueError: for what is no map over the batch's queries and keys.
+
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> task = MovingWindowSum()
@@ -263,7 +267,24 @@ def layer_targets(task: Task, batch: Batch, *, n_layers: int) -> list[Bool[Tenso
         [True, False]
     """
     maps = list(task.optimal_attention(batch))
+    for found in maps:
+        _check_map(found, task, batch)
     return ([None] * n_layers + maps)[-n_layers:]
+
+
+def _check_map(found: Any, task: Task, batch: Batch) -> None:
+    if found is None:
+        return
+    n_sequences, n_queries = len(batch.tokens), batch.tokens.shape[1] - 1
+    shape = tuple(found.shape) if isinstance(found, Tensor) else ()
+    if len(shape) != 3 or shape[0] not in (1, n_sequences) or shape[1:] != (n_queries, n_queries):
+        came = f"a tensor {list(shape)}" if isinstance(found, Tensor) else shown(found)
+        raise ValueError(
+            f"optimal_attention of {shown(task)} must list, for each layer, None or a map [batch, query, key], here "
+            f"[1 or {n_sequences}, {n_queries}, {n_queries}]; got {came}"
+        )
+    if found.dtype != torch.bool:
+        raise ValueError(f"optimal_attention of {shown(task)} must give maps of true and false; got {found.dtype}")
 
 
 class HookedModel(Protocol):

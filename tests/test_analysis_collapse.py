@@ -61,6 +61,11 @@ def test_what_is_not_there_is_refused(run, steps, point, message):
         cosine_matrices(run, steps, at=point)
 
 
+def test_what_has_no_states_is_refused():
+    with pytest.raises(ValueError, match=r"^source must be a run, such as .*, or Captured steps; got 3$"):
+        unchecked(cosine_matrices)(3)
+
+
 @pytest.fixture
 def captured(tmp_path):
     """Final states and a block's output of two steps, in a folder each."""

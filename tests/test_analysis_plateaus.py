@@ -1,9 +1,11 @@
 import dataclasses
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import Summary, compare, summarise
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
@@ -54,6 +56,33 @@ def test_plateau_and_drop_are_found(drop: int, noise: float) -> None:
 def test_a_constant_loss_is_its_own_plateau() -> None:
     summary = summary_of(pd.DataFrame({"step": range(50), "loss": 2.9}))
     assert (summary.level, summary.drop_step) == (2.9, None)
+
+
+@pytest.mark.parametrize("slope", [0.0, 1e-3])
+def test_a_loss_that_never_left_its_initial_level_came_to_no_plateau(slope: float) -> None:
+    flat = summary_of(pd.DataFrame({"step": range(20), "loss": 2.9 - slope * np.arange(20)}))
+    rows = dict(flat.rows())
+    assert not flat.left_initial_level
+    assert not flat.has_plateau
+    assert rows["Plateau level (nats)"].startswith("none, it never left the initial 2.")
+    assert rows["Plateau from step to step"] == "none"
+    both = compare({"flat": flat, "dropped": summary_of(history())})
+    assert np.isnan(both["plateau_level"][0])
+    assert np.isnan(both["plateau_end"][0])
+    assert both["plateau_level"][1] == pytest.approx(2.63, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [2.9] * 40 + [2.63] * 60,  # it came down
+        [2.9] * 40 + [1.3] * 60,  # it dropped
+        [TASK.levels.plateau] * 100,  # it began there
+        [2.9, 2.1, 1.3],  # no level at all
+    ],
+)
+def test_a_loss_that_moved_or_began_on_the_plateau_is_not_said_to_have_stayed(loss: list[float]) -> None:
+    assert summary_of(pd.DataFrame({"step": range(len(loss)), "loss": loss})).left_initial_level
 
 
 def test_steps_and_samples_to_accuracies_are_the_first_measured_ones() -> None:
@@ -352,3 +381,14 @@ def test_a_plateau_is_found_below_half_of_the_fall_too(share: float) -> None:
     assert summary.level == pytest.approx(shelf, abs=0.01)
     assert summary.drop_step == pytest.approx(300, abs=2)
     assert 270 <= summary.end < 300
+
+
+@pytest.mark.parametrize("wrong", [3, None, pd.DataFrame({"loss": [1.0]}), [2.9, 1.3]])
+def test_what_is_no_table_of_metrics_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^metrics must be a table with step and loss, such as Run.metrics; got "):
+        unchecked(summarise)(wrong, task=TASK, batch_size=2)
+
+
+def test_what_is_no_task_has_no_plateau() -> None:
+    with pytest.raises(ValueError, match=r"^task must be a task such as MovingWindowSum\(\); got 3$"):
+        unchecked(summarise)(history(), task=3, batch_size=2)

@@ -32,6 +32,8 @@ SETUPTOOLS = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["se
 SITE = sorted(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").rglob("*.md"))
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *SITE)
 INTERVENTIONS = "docs/reference/interventions.md"
+PACKAGES = ("docs/how-to/write-a-hook.md", "docs/how-to/write-a-task.md")
+"""Pages whose commands want what they show to be installed: `test_packaging` does so."""
 LANGUAGES = {"python", "console", "text", "toml"}
 SMALLER = {
     "MovingWindowSum()": "MovingWindowSum(n=4)",
@@ -152,6 +154,8 @@ def test_a_page_s_python_runs_from_top_to_bottom(page, run_page):
 
 def to_run(page: str) -> list[list[str]]:
     """The `plateau` commands of a page but those on plug-ins that the reader has, made small."""
+    if page in PACKAGES:
+        return []
     listed = [shlex.split(command)[1:] for command in commands(page) if re.match(r"plateau (?!.*my-)", command)]
     return [[*words, *(SMALL if words[0] == "train" else [])] for words in listed]
 
@@ -173,7 +177,7 @@ def test_other_code_is_of_a_kind_that_is_known(page):
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), flags=re.MULTILINE))
     for command in commands(page):
         program, *words = [word for word in shlex.split(command, comments=True) if "=" not in word.partition("-")[0]]
-        assert program in {"make", "pip", "plateau", "python"}
+        assert program in {"make", "pip", "plateau", "python", "source"}
         if program == "make":
             assert words[0] in targets
         if program == "plateau":
@@ -182,10 +186,26 @@ def test_other_code_is_of_a_kind_that_is_known(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_that_a_page_links_are_there(page):
-    generated = re.compile(r"(tutorials/|reference/)[\w./-]+\.md$|assets/moving-window-sum\.png$")
+    generated = re.compile(r"(tutorials/|reference/|examples/)[\w./-]+\.md$|assets/moving-window-sum\.png$")
     for target in re.findall(r"\]\(([^)#:]+)\)", (PROJECT / page).read_text()):
         file = (PROJECT / page).parent / target
         assert file.exists() or generated.search(file.as_posix()), target
+
+
+def test_every_example_is_a_page(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
+    scripts, shown = importlib.import_module("scripts"), (PROJECT / "docs/examples/index.md").read_text()
+    there = {file.stem for file in (PROJECT / "examples").glob("*.py")}
+    assert set(scripts.SCRIPTS) == there - {"tour", "compose_hooks", "attention_views"}, "notebooks are tutorials"
+    assert re.findall(r"\]\((\w+)\.md\)", shown) == list(scripts.SCRIPTS)
+    page = scripts.pages()["your_own_task"]
+    assert page.startswith("# your_own_task.py\n\nA task of your own, in one file")
+    assert (PROJECT / "examples/your_own_task.py").read_text() in page
+
+
+def test_pages_name_no_example_that_they_do_not_link():
+    for page in SITE:
+        assert not re.search(r"`examples/\w+\.py`", (PROJECT / page).read_text()), page
 
 
 def test_the_layers_are_drawn_as_they_are_tested(monkeypatch):

@@ -352,6 +352,27 @@ def test_an_edit_that_forgets_to_return_is_named() -> None:
 # advance and listening
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda act: act, r" must take \(act, \*, hook\); it takes \(act\)$"),
+        (lambda act, hook, more: act, r" must take \(act, \*, hook\); it takes \(act, hook, more\)$"),
+        (3, r" must be a function of act and hook; got 3$"),
+    ],
+)
+def test_an_edit_that_could_not_be_called_is_refused_when_it_is_attached(edit: Any, message: str) -> None:
+    with (
+        pytest.raises(ValueError, match=f"^the edit of 'mine' at hook_embed{message}"),
+        unchecked(editing)(toy(), "mine", {"hook_embed": edit}),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match=f"^the hook function at hook_embed{message}"),
+        unchecked(hooking)(toy(), {"hook_embed": edit}),
+    ):
+        pass
+
+
 def test_listeners_hear_every_step_in_order_of_entry() -> None:
     model, other, heard = toy(), toy(), []
     with listening(model, lambda step, metrics: heard.append(("a", step, dict(metrics)))) as step:

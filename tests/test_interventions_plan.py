@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from hook_cases import assert_untouched, tokens_for, toy
+from hook_cases import assert_untouched, recheck, tokens_for, toy
 
 from plateau_interp import hooks
 from plateau_interp.checks import listed
@@ -37,6 +37,12 @@ PLAIN: list[Intervention] = [
 
 def kebab(name: str) -> str:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
+
+
+@pytest.mark.parametrize("wrong", [hooks.FixAttention(), (3,), [hooks.FixAttention]])
+def test_what_is_no_list_of_interventions_is_no_plan(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^(interventions must be a list,|expected interventions) such as "):
+        recheck(Plan(()), interventions=wrong)
 
 
 def test_every_public_intervention_is_registered_under_its_name() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -140,17 +142,23 @@ def test_the_installed_command_answers(installed):
     assert "moving-window-sum" in run(installed / "bin" / "plateau", "list", "tasks", cwd=installed)
 
 
-def install_example(name: str, installed: Path, where: Path) -> Path:
-    """Install an example as a package of its own, with the pyproject.toml that it tells; gives the command."""
-    example = PROJECT / "examples" / name
-    settings = textwrap.dedent("    [project]" + example.read_text().split('"""')[1].partition("    [project]")[2])
+def install_package(module: str, settings: str, installed: Path, where: Path) -> Path:
+    """Install two files, a module and a pyproject.toml, as a package of its own; gives the command."""
     package = where / "package"
     package.mkdir()
-    shutil.copy(example, package)
+    (name,) = tomllib.loads(settings)["tool"]["setuptools"]["py-modules"]
+    (package / f"{name}.py").write_text(module)
     (package / "pyproject.toml").write_text(settings)
     install = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", package)
     run(sys.executable, "-m", "pip", "--python", installed / "bin" / "python", "install", *install, cwd=where)
     return installed / "bin" / "plateau"
+
+
+def install_example(name: str, installed: Path, where: Path) -> Path:
+    """Install an example with the pyproject.toml that it tells; gives the command."""
+    example = (PROJECT / "examples" / name).read_text()
+    settings = textwrap.dedent("    [project]" + example.split('"""')[1].partition("    [project]")[2])
+    return install_package(example, settings, installed, where)
 
 
 def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
@@ -170,6 +178,25 @@ def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
     }
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
     assert (tmp_path / "run" / "report" / "index.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["write-a-task", "write-a-hook"])
+def test_the_package_that_a_page_shows_does_what_the_page_says(page, installed, tmp_path):
+    text = (PROJECT / "docs" / "how-to" / f"{page}.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    module = next(content for language, content in blocks if language == "python")
+    (settings,) = [content for language, content in blocks if language == "toml"]
+    plateau = install_package(module, settings, installed, tmp_path)
+    sizes = ["--d-model", "16", "--steps", "2", "--batch-size", "4", "--n-sequences", "2"]
+    commands = re.findall(r"^\$ plateau (.+)$", text, flags=re.MULTILINE)
+    assert len(commands) == 2
+    for words in map(shlex.split, commands):
+        said = run(plateau, *words, *(sizes if words[0] == "train" else ()), cwd=tmp_path)
+    package = tomllib.loads(settings)["project"]["name"]
+    (recipe,) = (json.loads(file.read_text()) for file in tmp_path.glob("runs/*/recipe.json"))
+    assert package.partition("-")[0] in (recipe["task"]["name"], *(hook["name"] for hook in recipe["interventions"]))
+    assert "index.html" in said
 
 
 @pytest.mark.slow

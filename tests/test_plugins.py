@@ -7,10 +7,13 @@ import pytest
 from plateau_interp.cli.main import main
 from plateau_interp.codec import RecipeError
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import PluginError, plugin, plugin_kind, plugin_name, plugins, register
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import Adam
+from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import OptimizerSpec, Task
 
 
@@ -192,3 +195,16 @@ def test_a_class_is_called_by_its_own_name_or_that_of_its_entry_point():
 def test_a_protocol_stands_for_its_plugins():
     annotations = (Task, Intervention, OptimizerSpec, int, MovingWindowSum, Task | None)
     assert [plugin_kind(annotation) for annotation in annotations] == ["tasks", "hooks", "optimizers", None, None, None]
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_run_of_a_task_that_only_a_script_knew_says_how_to_make_it_known(tmp_path, capsys):
+    register("tasks", Walk)
+    training = TrainingOptions(steps=1, batch_size=2)
+    Run.create(tmp_path / "run", Recipe(Walk(n=4, p=7), model=ModelOptions(d_model=8), training=training))
+    del plugins("tasks")["walk"]  # as in another process
+    assert main(["report", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"plateau: {tmp_path / 'run' / 'recipe.json'}: task.name: no task is called 'walk'; ")
+    assert "registered is known in that process alone: call `plateau_interp.plugins.register` in this one, too" in line
+    assert "install it as a package with an entry point" in line

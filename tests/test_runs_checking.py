@@ -102,13 +102,20 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (run / "checkpoints" / "2" / "state.json").write_text("")
     assert main(["check", str(run), str(OLD / "run"), str(tmp_path / "nowhere")]) == 2
     out, err = capsys.readouterr()
-    assert err == "plateau: 2 of 3 runs are damaged\n"
+    assert err == f"plateau: 1 of 2 runs are damaged; there is no such folder: {tmp_path / 'nowhere'}\n"
     told = out.splitlines()
-    assert told[0] == f"{run}: 3 checkpoints, 4 rows: 1 faults"
+    assert told[0] == f"{run}: 3 checkpoints, 4 rows: 1 fault"
     assert told[1].startswith(f"{run}/checkpoints/2/state.json is damaged")
     assert told[2].endswith("all whole")
-    assert told[4] == f"{tmp_path / 'nowhere'} is not a folder; `plateau train` makes a run"
+    assert len(told) == 3
+    assert main(["check", str(run)]) == 2
+    assert capsys.readouterr().err == "plateau: the run is damaged\n"
     assert main(["check", str(run), "--json"]) == 2
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["run"], found["checkpoints"], len(found["faults"])) == (str(run), 3, 1)
     assert main(["check"]) == 2
+
+
+def test_a_folder_that_is_missing_is_no_damaged_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "nowhere"]) == 2
+    assert capsys.readouterr() == ("", "plateau: there is no such folder: nowhere\n")

@@ -170,3 +170,27 @@ def test_the_other_tasks_recipes_say_what_they_always_said() -> None:
     assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32"}
     assert data["training"]["optimizer"]["learning_rate"] == 1e-4
     assert data["measuring"]["every"] == 1
+
+
+@pytest.mark.parametrize(("suffix", "text"), [("json", '{"task": {"name": "copy"}}'), ("yaml", "task: {name: copy}")])
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path, suffix: str, text: str) -> None:
+    file = tmp_path / f"recipe.{suffix}"
+    file.write_text(f"\ufeff{text}", encoding="utf-8")
+    assert Recipe.read(file).task.name == "copy"
+
+
+@pytest.mark.parametrize(
+    ("n_digits", "message"),
+    [
+        (401, r"^training: steps must be a whole number below 2\*\*63; got a whole number of 401 digits$"),
+        (5000, r"^a whole number of 5,000 digits is too large for any field: 10{19}…$"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_a_number_that_is_too_large_is_told_in_our_words(
+    tmp_path: Path, suffix: str, n_digits: int, message: str
+) -> None:
+    file = tmp_path / f"recipe.{suffix}"
+    file.write_text('{"task": {"name": "copy"}, "training": {"steps": ' + "1" + "0" * (n_digits - 1) + "}}")
+    with pytest.raises(RecipeError, match=message):
+        Recipe.read(file)

@@ -129,6 +129,31 @@ def test_a_setting_that_cannot_be_is_refused_in_our_words(settings: Any, changes
         recheck(dataclasses.replace(settings), **changes)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainingOptions(steps=-1), "^steps must be at least 1; got -1$"),
+        (lambda: TrainingOptions(batch_size=0), "^batch_size must be at least 1; got 0$"),
+        (lambda: TrainingOptions(grad_clip=0.0), "^grad_clip must be positive; got 0.0$"),
+        (lambda: MeasuringOptions(every=0), "^every must be at least 1; got 0$"),
+        (lambda: ModelOptions(d_model=-1), "^d_model must be at least 1; got -1$"),
+        (lambda: ModelOptions(n_heads=0), "^n_heads must be at least 1; got 0$"),
+        (lambda: ModelOptions(n_heads=3, d_model=8), "^n_heads must divide d_model; got n_heads=3 and d_model=8$"),
+        (lambda: TrainingOptions(steps=10**400), r"^steps must be .* below 2\*\*63; got a whole number of 401 digits$"),
+        (lambda: TrainingOptions(steps=10**5000), r"^steps must be .*; got a whole number of 5001 digits$"),
+        (lambda: TrainingOptions(grad_clip=10**400), r"^grad_clip must be .*; got a whole number of 401 digits$"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_where_it_is_written(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("options", [ModelOptions(n_heads=3), ModelOptions(n_heads=300), TrainingOptions(grad_clip=2)])
+def test_an_option_that_some_task_allows_is_taken(options: Any) -> None:
+    assert options == dataclasses.replace(options)
+
+
 @pytest.mark.parametrize("task", ["copy", MovingWindowSum, None, 3])
 def test_what_is_no_task_is_refused(task: Any) -> None:
     model = toy_model(MovingWindowSum(n=4), d_model=16)

@@ -130,6 +130,25 @@ def test_a_shallow_model_has_the_last_maps():
     assert [target.all().item() for target in layer_targets(TwoMaps(), batch_of(), n_layers=2)] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([torch.ones(1, 3, 3, dtype=torch.bool)], r"here \[1 or 2, 6, 6\]; got a tensor \[1, 3, 3\]"),
+        ([torch.ones(3, 6, 6, dtype=torch.bool)], r"here \[1 or 2, 6, 6\]; got a tensor \[3, 6, 6\]"),
+        (torch.ones(1, 6, 6, dtype=torch.bool), r"here \[1 or 2, 6, 6\]; got a tensor \[6, 6\]"),
+        (["diagonal"], r"here \[1 or 2, 6, 6\]; got 'diagonal'"),
+        ([torch.ones(1, 6, 6)], r"must give maps of true and false; got torch.float32"),
+    ],
+)
+def test_what_is_no_map_over_the_batch_is_refused(given, message):
+    class Wrong(Echo):
+        def optimal_attention(self, batch):
+            return given
+
+    with pytest.raises(ValueError, match=rf"^optimal_attention of .*{message}$"):
+        layer_targets(Wrong(), batch_of(2), n_layers=2)
+
+
 def test_a_toy_model_is_a_hooked_model():
     check_type(toy_model(Echo(), d_model=16), HookedModel)
     with pytest.raises(TypeCheckError):

@@ -214,6 +214,11 @@ def test_a_saved_page_forbids_every_request(tmp_path):
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!data:)", text)
 
 
+def test_what_is_no_view_is_put_on_no_page():
+    with pytest.raises(ValueError, match=r"^a page holds views, such as attention_view\(run\); got 3$"):
+        unchecked(side_by_side)(3, 4)
+
+
 def test_side_by_side_shares_the_scale():
     first, second = specs(side_by_side(attention_view(pattern()), attention_view(3 * pattern().abs())).html)
     assert first["group"] == second["group"]

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.text import Text
+from typecheck import unchecked
 
 from plateau_interp.types import Levels
 from plateau_interp.views import theme as theme_module
@@ -373,6 +374,14 @@ def test_effects_carry_their_numbers():
     [
         (lambda: curves_figure([]), "no run to draw"),
         (lambda: curves_figure({"a": []}), "no run to draw"),
+        (lambda: unchecked(curves_figure)(3), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(curves_figure)([3]), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(curves_figure)({"a": 3}), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(interactive_curves)("loss"), "^curves must be tables of metrics, .*; got 'l'"),
+        (lambda: curves_figure(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
+        (lambda: interactive_curves(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
+        (lambda: unchecked(save_figure)(3, "x.png"), "^figure must be a matplotlib Figure, .*; got 3$"),
+        (lambda: unchecked(save_figure)(curves_figure(metrics()), 3), "^expected the path of a file, .*; got 3$"),
         (lambda: curves_figure(metrics(), []), "columns is empty"),
         (lambda: interactive_curves(metrics(), []), "columns is empty"),
         (lambda: curves_figure(metrics(), ["cosine"]), "no column 'cosine'; they have step, loss"),

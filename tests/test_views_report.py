@@ -8,6 +8,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
@@ -57,6 +58,9 @@ class Dropped:
         columns |= {"attention_progress": 0.1 + 0.7 * progress, "cosine": 0.95 * (1 - after)}
         self.metrics, self.task, self.recipe = pd.DataFrame(columns), MovingWindowSum(), Recipe(MovingWindowSum())
         self.path, self.checkpoints = run.path, []
+
+    def model(self, step=None):
+        raise AssertionError("it has no checkpoint")
 
     @property
     def summary(self):
@@ -137,7 +141,7 @@ def test_the_headline_says_what_was_measured(run):
     dropped = Dropped(run)
     headline = report_words.run_headline([dropped], [dropped.summary])
     summary = dropped.summary
-    length = summary.end - summary.start
+    length = len(range(summary.start, summary.end + 1))
     assert headline == f"The loss sat at 2.63 nats for {length} steps, then dropped at step 200 and ended at 1.31."
     assert "1 of 16 answers was right" in report_words.lede([dropped], [summary])
 
@@ -149,6 +153,25 @@ def test_the_headline_without_a_drop(run):
     told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: 52 of 400 steps are made."
     assert report_words.run_headline([short], [short.summary]) == told
     assert ("Drop", "none") in [fact[:2] for fact in report_words.facts([flat], [flat.summary])]
+
+
+def test_a_loss_that_never_left_its_initial_level_is_not_told_as_a_plateau(run):
+    flat = Dropped(run)
+    flat.metrics = flat.metrics.iloc[:20].assign(loss=2.9)
+    told = report_words.run_headline([flat], [flat.summary])
+    assert told.startswith("No drop in 20 steps: the loss never left its initial level, 2.90 nats.")
+    facts = {label: rest for label, *rest in report_words.facts([flat], [flat.summary])}
+    assert facts["Plateau"][0] == "none"
+    assert facts["On the plateau"] == ["none", "the loss never left its initial level"]
+    assert report_words.lede([flat] * 2, [flat.summary] * 2).startswith("There was no plateau.")
+    assert "plateau's level" not in report_curves._caption_loss(flat.summary, fresh=True, known=True)
+
+
+def test_steps_on_the_plateau_count_the_first_and_the_last(run):
+    dropped = Dropped(run)
+    _label, number, where = report_words.facts([dropped], [dropped.summary])[1]
+    start, end = (int(word) for word in where.removeprefix("step ").split(" to "))
+    assert number == f"{len(range(start, end + 1))} steps"
 
 
 def test_steps_between_two_measurements_count(tmp_path):
@@ -466,6 +489,9 @@ def test_what_cannot_be_reported_is_refused(run, tmp_path):
     assert not (empty.path / "report").exists()
     with pytest.raises(ValueError, match="no run to report"):
         write_report([])
+    for wrong in (3, [3], str(run.path)):
+        with pytest.raises(ValueError, match=r"^runs must be a Run, such as Run\('runs/mws'\), or several; got "):
+            unchecked(write_report)(wrong)
     with pytest.raises(ValueError, match="give out="):
         write_report([run, run])
 

@@ -8,6 +8,7 @@ import command_line
 import layers
 import notebooks
 import public_names
+import scripts
 from linking import linked
 from mkdocs.structure.files import File, Files
 
@@ -28,6 +29,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Make the pages that are generated."""
     pages = dict(public_names.pages())
     pages["reference/command-line.md"] = command_line.page()
+    pages |= {f"examples/{name}.md": page for name, page in scripts.pages().items()}
     for name, page in notebooks.pages().items():
         pages[f"tutorials/{name}.md"] = page.markdown
         VIEWS.update(page.embedded)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.analysis.observing import Checkpointed, captured_at, fixed_batch
-from plateau_interp.checks import listed, there_steps, whole_numbers
+from plateau_interp.checks import listed, shown, there_steps, whole_numbers
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.training.meter import FINAL_STATE
@@ -40,8 +40,9 @@ def cosine_matrices(
         run: of captured steps: the run they were captured in, for its answer rows. Without it a row is any position.
 
     Raises:
-        ValueError: for a step that is no whole number or is not there, or a hook point that is not there or holds
-            something else, or captured states of another length than the run's inputs.
+        ValueError: for what is neither a run nor captured; for a step that is no whole number or is not there, or a
+            hook point that is not there or holds something else; for captured states of another length than the run's
+            inputs.
 
     Source: arXiv 2506.13688, COS_{i,j}.
 
@@ -54,6 +55,8 @@ def cosine_matrices(
     chosen = None if steps is None else whole_numbers("steps", steps)
     if isinstance(source, Captured):
         return _of_captured(source, chosen, at, run)
+    if not isinstance(source, Checkpointed):
+        raise ValueError(f"source must be a run, such as Run('runs/mws'), or Captured steps; got {shown(source)}")
     if run is not None:
         raise ValueError("run is for captured states: the run they were captured in; a run is its own")
     inputs, rows = fixed_batch(source.task).inputs, answer_rows(source.task)

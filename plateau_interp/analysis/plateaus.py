@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from plateau_interp.checks import shown
+from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Task
 
@@ -103,10 +105,18 @@ class Summary:
     have it; empty without groups."""
     positions_measured: bool = True
     """Whether the accuracy of each answer position was measured."""
+    left_initial_level: bool = True
+    """Whether the loss came down from where it began: False if `level` is where it was at the first measured step,
+    there was no drop, and that is not the closed form of the plateau."""
+
+    @property
+    def has_plateau(self) -> bool:
+        """Whether the loss came to a plateau; one that never left its initial level did not."""
+        return self.level is not None and self.left_initial_level
 
     @property
     def length(self) -> int | None:
-        """Steps on the plateau, from `start` to `end`; None if there is none."""
+        """Updates from `start` to `end`, one fewer than there are steps; None if there is no level."""
         return None if self.start is None or self.end is None else self.end - self.start
 
     @property
@@ -118,10 +128,11 @@ class Summary:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
-        level = "none" if self.level is None else _number(self.level)
+        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_number(self.level)}"
+        level = _number(self.level) if self.has_plateau else stayed
         return [
             ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
-            ("Plateau from step to step", "none" if self.length is None else f"{self.start} to {self.end}"),
+            ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
             ("Answers right on the plateau", first_answers),
             ("First answer right from step", first_step),
             ("Drop step", _step(self.drop_step)),
@@ -164,7 +175,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
 
     Raises:
-        ValueError: for a table without rows.
+        ValueError: for what is no table or no task, and a table without rows or one of the two columns.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -173,6 +184,9 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         >>> summarise(table, task=MovingWindowSum(), batch_size=256).drop_step
         101
     """
+    check_task(task)
+    if not isinstance(metrics, pd.DataFrame) or not (metrics.empty or {"step", "loss"} <= {*metrics.columns}):
+        raise ValueError(f"metrics must be a table with step and loss, such as Run.metrics; got {shown(metrics)}")
     if metrics.empty:
         raise ValueError("no step was measured yet: there is nothing to summarise")
     levels = task.levels
@@ -188,6 +202,8 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
     validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
     learned, understood, delay = _grokking(metrics, "")
+    distance = np.nan if level is None or levels.plateau is None else abs(level - levels.plateau)
+    left = start != 0 or drop is not None or bool(distance <= TOLERANCE * (raw[0] - lowest))
     return Summary(
         level=level,
         level_expected=levels.plateau,
@@ -218,6 +234,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         final_validation_accuracy=_number_or_none(validation_accuracy, -1),
         grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
         positions_measured="accuracy_0" in metrics,
+        left_initial_level=left,
     )
 
 
@@ -245,9 +262,9 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
 def _comparable(summary: Summary) -> dict[str, float | None]:
     return {
-        "plateau_level": summary.level,
-        "plateau_start": summary.start,
-        "plateau_end": summary.end,
+        "plateau_level": summary.level if summary.has_plateau else None,
+        "plateau_start": summary.start if summary.has_plateau else None,
+        "plateau_end": summary.end if summary.has_plateau else None,
         "drop_step": summary.drop_step,
         **{f"steps_to_{percent}": step for percent, step in summary.steps_to.items()},
         **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},

@@ -304,13 +304,21 @@ class CheckVerb:
 
         if not self.runs:
             raise UsageError("which run? plateau check RUN [RUN ...]")
-        checked = [check_run(path) for path in self.runs]
+        missing = [str(path) for path in self.runs if not path.is_dir()]
+        checked = [check_run(path) for path in self.runs if path.is_dir()]
         if self.json:
             print_json([one.to_dict() for one in checked])
-        else:
+        elif checked:
             print_text("\n".join(line for one in checked for line in one.lines()))
-        if faulty := [one for one in checked if one.faults]:
-            raise UsageError(f"{len(faulty)} of {len(checked)} runs are damaged")
+        n_damaged = sum(bool(one.faults) for one in checked)
+        complaints = []
+        if n_damaged:
+            of_how_many = "the run is" if len(checked) == 1 else f"{n_damaged} of {len(checked)} runs are"
+            complaints.append(f"{of_how_many} damaged")
+        if missing:
+            complaints.append(f"there is no such folder: {', '.join(missing)}")
+        if complaints:
+            raise UsageError("; ".join(complaints))
 
 
 VERBS: dict[str, type[Any]] = {

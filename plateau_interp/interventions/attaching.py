@@ -8,6 +8,7 @@ it needs nothing of this.
 """
 
 import atexit
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -230,9 +231,25 @@ def editing(model: HookedModel, intervention: object, edits: Mapping[str, Activa
         >>> receipt.fired, receipt.rows
         (1, 8)
     """
+    for name, edit in edits.items():
+        _check_takes_hook(edit, f"the edit of {intervention!r} at {name}")
     attached = EditAttached(intervention, tuple(edits))
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached
+
+
+def _check_takes_hook(function: Callable[..., Any], what: str) -> None:
+    """Refuse a function that could not be called in the forward, when it is attached."""
+    if not callable(function):
+        raise ValueError(f"{what} must be a function of act and hook; got {shown(function)}")
+    try:
+        taken = inspect.signature(function)
+    except ValueError:  # of some built-in functions nobody knows
+        return
+    try:
+        taken.bind(None, hook=None)
+    except TypeError:
+        raise ValueError(f"{what} must take (act, *, hook); it takes {taken}") from None
 
 
 @contextmanager
@@ -249,6 +266,8 @@ def hooking(model: HookedModel, functions: Mapping[str, Callable[..., Tensor | N
     Yields:
         A list to which the exit adds the hook points whose hook is gone.
     """
+    for name, function in functions.items():
+        _check_takes_hook(function, f"the hook function at {name}")
     attached: list[tuple[Any, Any]] = []
     lost: list[str] = []
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plateau_interp.checks import listed
 from plateau_interp.codec import decode, encode
-from plateau_interp.interventions.attached import Intervention, entering
+from plateau_interp.interventions.attached import Intervention, check_interventions, entering
 from plateau_interp.types import HookedModel
 
 __all__ = ["Plan", "brief"]
@@ -27,6 +27,9 @@ class Plan:
     Plans are equal if they hold the same interventions with the same fields in the same order; a tensor, function or
     model in a field counts as equal to itself alone.
 
+    Raises:
+        ValueError: for what is no list of interventions.
+
     Example:
         >>> from plateau_interp.hooks import BiasAttention, During, FreezeWeights
         >>> plan = Plan((BiasAttention(factor=2.5), During(FreezeWeights("mlp"), start=50)))
@@ -38,6 +41,9 @@ class Plan:
     """
 
     interventions: tuple[Intervention, ...]
+
+    def __post_init__(self) -> None:
+        check_interventions(self.interventions)
 
     def __iter__(self) -> Iterator[Intervention]:
         return iter(self.interventions)

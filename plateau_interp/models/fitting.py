@@ -6,12 +6,13 @@ The sizes are lower bounds, worked out before anything is allocated: what is ref
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from plateau_interp.checks import check_memory, shown
 from plateau_interp.models.settings import ModelSettings
-from plateau_interp.types import HookedModel, Task
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task
 
-__all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_task"]
+__all__ = ["check_batch", "check_batch_size", "check_device", "check_fits", "check_model_size", "check_task"]
 
 TOKEN_BYTES = 8
 
@@ -25,6 +26,37 @@ def check_task(task: Any) -> None:
     # By inheritance first: looking for the members would compute the properties among them.
     if Task not in type(task).__mro__ and (isinstance(task, type) or not isinstance(task, Task)):
         raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
+
+
+def check_batch(task: Task, batch: Any) -> None:
+    """Refuse sequences that are not as the task itself says: of another length, or with tokens that it does not have.
+
+    Reads all of them, which waits for their device: once a training is enough.
+
+    Raises:
+        ValueError: naming what the task gave, and what it said that it would.
+    """
+    whose = f"the sequences of {shown(task)}"
+    if not isinstance(batch, Batch):
+        raise ValueError(f"{whose} must be a Batch(tokens, labels); got {shown(batch)}")
+    for name, tensor, length in (("tokens", batch.tokens, task.n_pos), ("labels", batch.labels, task.n_pos - 1)):
+        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.int64, torch.int32):
+            came = tensor.dtype if isinstance(tensor, Tensor) else shown(tensor)
+            raise ValueError(f"{whose}: {name} must be whole numbers (torch.int64); got {came}")
+        if tensor.shape[1:] != (length,):
+            counted = "n_pos" if name == "tokens" else "n_pos - 1"
+            raise ValueError(f"{whose}: {name} must be [batch, {counted}={length}]; got {list(tensor.shape)}")
+    _check_range(f"{whose}: tokens", batch.tokens, task.d_vocab)
+    if type(task).loss is Task.loss:  # one of its own may read other labels
+        _check_range(f"{whose}: labels", batch.labels[batch.labels != IGNORE], task.d_vocab)
+
+
+def _check_range(what: str, tokens: Tensor, d_vocab: int) -> None:
+    if not tokens.numel():
+        return
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= d_vocab:
+        raise ValueError(f"{what} must be from 0 to d_vocab - 1 = {d_vocab - 1}; got {low} to {high}")
 
 
 def check_device(device: Any) -> None:

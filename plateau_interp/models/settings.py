@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from plateau_interp.checks import check_choice, check_whole
-from plateau_interp.types import AttentionKind, Task
+from plateau_interp.types import AttentionKind, Defaults, Task
 
 __all__ = ["DType", "ModelOptions", "ModelSettings"]
 
@@ -64,6 +64,9 @@ class ModelOptions:
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default 4 d_model.
         dtype: of parameters and activations.
+
+    Raises:
+        ValueError: for a size that cannot be; the message names the argument.
     """
 
     attention: AttentionKind | None = None
@@ -73,18 +76,24 @@ class ModelOptions:
     d_mlp: int | None = None
     dtype: DType = "float32"
 
+    def __post_init__(self) -> None:
+        # Refused where it is written, whatever the task; a width that is left open is one that the heads divide.
+        self._over(Defaults() if self.n_heads is None else Defaults(d_model=self.n_heads))
+
     def resolved(self, task: Task) -> ModelSettings:
         """With what the task has defaults for filled in.
 
         Raises:
-            ValueError: for a size that cannot be; the message names the argument.
+            ValueError: for a size that cannot be together with the task's; the message names the argument.
 
         Example:
             >>> from plateau_interp.tasks import ModularArithmetic
             >>> ModelOptions(n_layers=2).resolved(ModularArithmetic()).n_heads
             4
         """
-        defaults = task.defaults
+        return self._over(task.defaults)
+
+    def _over(self, defaults: Defaults) -> ModelSettings:
         return ModelSettings(
             attention=defaults.attention if self.attention is None else self.attention,
             n_layers=defaults.n_layers if self.n_layers is None else self.n_layers,

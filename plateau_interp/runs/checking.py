@@ -34,7 +34,7 @@ class Checked:
     def lines(self) -> list[str]:
         """For people: what there is, and the faults."""
         note = f", {self.undigested} of them written without digests" if self.undigested else ""
-        verdict = f"{len(self.faults)} faults" if self.faults else "all whole"
+        verdict = f"{len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}" if self.faults else "all whole"
         return [f"{self.path}: {self.checkpoints} checkpoints{note}, {self.rows} rows: {verdict}", *self.faults]
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import filelock
 import pandas as pd
 from torch import Tensor
 
-from plateau_interp.codec import RecipeError
+from plateau_interp.codec import RecipeError, UnknownPluginError
 from plateau_interp.runs.checkpoints import Checkpoint, digest_of_rows, load_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
@@ -43,6 +43,10 @@ RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, LOCK = (
     ".lock",
 )
 STEP = re.compile("0|[1-9][0-9]*")
+OF_A_SCRIPT = (
+    "what a script registered is known in that process alone: call `plateau_interp.plugins.register` in this one, too, "
+    "or install it as a package with an entry point, as the page on writing a task shows"
+)
 
 _written: set[Path] = set()
 """The folders that this process writes to: a lock alone does not say whose it is."""
@@ -64,6 +68,8 @@ class RunFolder:
             raise RunError(f"{path} holds no {RECIPE}: it is not a run folder")
         try:
             self.recipe = Recipe.from_json(file.read_text(encoding="utf-8"))
+        except UnknownPluginError as error:
+            raise RunError(f"{file}: {error}; {OF_A_SCRIPT}") from None
         except (RecipeError, UnicodeDecodeError) as error:
             raise RunError(f"{file}: {error}") from None
         self.table = Table(path / METRICS, every=self.recipe.measure_every)

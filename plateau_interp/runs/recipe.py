@@ -21,14 +21,14 @@ from plateau_interp.checks import check_whole, seed_number, shown
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
-from plateau_interp.models.fitting import check_batch_size, check_task
+from plateau_interp.models.fitting import check_batch, check_batch_size, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.toy import ToyTransformer, toy_model
 from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
-from plateau_interp.types import OptimizerSpec, Task
+from plateau_interp.types import OptimizerSpec, Task, layer_targets
 
 __all__ = ["Fork", "Recipe"]
 
@@ -162,7 +162,9 @@ class Recipe:
                 there is, and where nothing would be trained at the first step.
         """
         batch = training_batch(self.task, seed=self.seed, step=0, batch_size=1)  # lists a finite task's sequences
+        check_batch(self.task, batch)
         model = self.build_model()
+        layer_targets(self.task, batch, n_layers=model.cfg.n_layers)
         check_batch_size(self.task, self.batch_size, name="batch_size", model=model)
         check_batch_size(self.task, self.measuring.n_sequences, name="n_sequences")
         with warnings.catch_warnings():
@@ -212,7 +214,7 @@ class Recipe:
     def from_json(text: str) -> "Recipe":
         """Read JSON text; see `from_dict`."""
         try:
-            data = json.loads(text, object_pairs_hook=_once_each)
+            data = json.loads(text.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=_once_each, parse_int=_whole)
         except RecursionError:
             raise RecipeError(TOO_DEEP) from None
         except RecipeError:
@@ -243,6 +245,16 @@ class Recipe:
 
 
 TOO_DEEP = "recipe: nested too deeply"
+BYTE_ORDER_MARK = "\ufeff"
+"""With which some editors begin a file; YAML's reader leaves it out, too."""
+MOST_DIGITS = 1000
+"""Of a whole number; fields take fewer, and say so by name. Python reads no more than 4,300."""
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise RecipeError(f"a whole number of {len(digits):,} digits is too large for any field: {digits[:20]}…")
+    return int(digits)
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -256,12 +268,18 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _YamlLoader(yaml.SafeLoader):
     """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``); no field twice."""
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MOST_DIGITS:
+            return _whole(node.value)
+        return super().construct_yaml_int(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         _once_each(names)  # before what ``<<`` brings in, which a field may replace
         return super().construct_mapping(node, deep=deep)
 
 
+_YamlLoader.add_constructor("tag:yaml.org,2002:int", _YamlLoader.construct_yaml_int)
 _YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), "-+0123456789"
 )

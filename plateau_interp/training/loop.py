@@ -20,7 +20,7 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.models.fitting import check_batch_size, check_fits, check_task
+from plateau_interp.models.fitting import check_batch, check_batch_size, check_fits, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
@@ -109,7 +109,8 @@ def train(
 
     Raises:
         ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
-            for it, or sizes that need more memory than there is; at a step where every parameter is frozen.
+            for it, sizes that need more memory than there is, or sequences that are not as the task says; at a step
+            where every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -150,6 +151,8 @@ def train(
         for step in range(start, steps):
             advance(model, step=step, metrics=latest)
             batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
+            if step == start:
+                check_batch(task, batch)
             measuring = meter is not None and meter.is_due(step)
             for parameter in model.parameters():  # those, too, that a live optimiser does not have
                 parameter.grad = None

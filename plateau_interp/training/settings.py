@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from plateau_interp.checks import check_norm, check_whole, freeze_several, shown
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
-from plateau_interp.types import OptimizerSpec, Task
+from plateau_interp.types import Defaults, OptimizerSpec, Task
 
 __all__ = ["MeasuringOptions", "MeasuringSettings", "TrainingOptions", "TrainingSettings"]
 
@@ -57,6 +57,9 @@ class TrainingOptions:
         optimizer: one of `plateau list optimizers`, with its fields.
         grad_clip: largest norm of the whole gradient, ``math.inf`` for no clipping.
         schedule: of the learning rate; constant unless it says otherwise.
+
+    Raises:
+        ValueError: for a number that cannot be.
     """
 
     steps: int | None = None
@@ -65,18 +68,23 @@ class TrainingOptions:
     grad_clip: float | None = None
     schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
 
+    def __post_init__(self) -> None:
+        self._over(Defaults())  # what cannot be is refused where it is written, whatever the task
+
     def resolved(self, task: Task) -> TrainingSettings:
         """With the task's defaults in the place of None.
 
         Raises:
-            ValueError: for a number that cannot be.
+            ValueError: if one of them cannot be.
 
         Example:
             >>> from plateau_interp.tasks import Histogram
             >>> TrainingOptions(steps=10).resolved(Histogram()).grad_clip
             1.0
         """
-        defaults = task.defaults
+        return self._over(task.defaults)
+
+    def _over(self, defaults: Defaults) -> TrainingSettings:
         optimizer = Adam(defaults.learning_rate) if defaults.optimizer is None else defaults.optimizer
         return TrainingSettings(
             steps=defaults.steps if self.steps is None else self.steps,
@@ -121,17 +129,26 @@ class MeasuringOptions:
         every: steps from one measurement to the next.
         n_sequences: sequences to decode for accuracy and repetition.
         cosine_at: hook points at which to measure collapse, beside the final hidden states.
+
+    Raises:
+        ValueError: for a number that cannot be.
     """
 
     every: int | None = None
     n_sequences: int = MeasuringSettings.n_sequences
     cosine_at: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        self._over(Defaults())
+
     def resolved(self, task: Task) -> MeasuringSettings:
         """With the task's default in the place of None.
 
         Raises:
-            ValueError: for a number that cannot be.
+            ValueError: if that cannot be.
         """
-        every = task.defaults.measure_every if self.every is None else self.every
+        return self._over(task.defaults)
+
+    def _over(self, defaults: Defaults) -> MeasuringSettings:
+        every = defaults.measure_every if self.every is None else self.every
         return MeasuringSettings(every, self.n_sequences, self.cosine_at)

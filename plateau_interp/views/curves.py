@@ -6,7 +6,7 @@ its global state are not used. What the panels are called is in `plateau_interp.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from plateau_interp.checks import shown
 from plateau_interp.types import Levels
 from plateau_interp.views.labels import Words, draw_legends, kept
 from plateau_interp.views.panels import NO_MORE, Panels, limits, panel, parts
@@ -28,6 +29,7 @@ __all__ = [
     "Curves",
     "Line",
     "Spread",
+    "check_columns",
     "curves_figure",
     "draw_drops",
     "grouped",
@@ -79,13 +81,17 @@ def grouped(curves: Curves) -> dict[str, list[pd.DataFrame]]:
     """The runs by group; a single group has no name.
 
     Raises:
-        ValueError: if there is no run, or one without a measured step.
+        ValueError: for what is no table, if there is no run, or one without a measured step.
 
     Example:
         >>> list(grouped(pd.DataFrame({"step": [0], "loss": [2.9]})))
         ['']
     """
     groups = curves if isinstance(curves, Mapping) else {"": curves}
+    for runs in groups.values():
+        for run in [runs] if isinstance(runs, pd.DataFrame) or not isinstance(runs, Iterable) else runs:
+            if not isinstance(run, pd.DataFrame):
+                raise ValueError(f"curves must be tables of metrics, such as Run.metrics; got {shown(run)}")
     listed = {name: [runs] if isinstance(runs, pd.DataFrame) else list(runs) for name, runs in groups.items()}
     if not listed or not all(listed.values()):
         raise ValueError("there is no run to draw")
@@ -199,8 +205,7 @@ def curves_figure(
     import matplotlib
     from matplotlib.figure import Figure
 
-    if not columns:
-        raise ValueError("columns is empty: there is nothing to draw")
+    check_columns(columns)
     with matplotlib.rc_context(figure_style(theme)):
         figure = Figure(figsize=(PANEL_SIZE[0] * len(columns), PANEL_SIZE[1]), layout="constrained")
         for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
@@ -219,6 +224,18 @@ def curves_figure(
                 words.beside_drop(f"drop, step {marked[0]}", marked[0], colour=colour)
         draw_legends(figure)
         return figure
+
+
+def check_columns(columns: object) -> None:
+    """Refuse what is no list of columns to draw.
+
+    Raises:
+        ValueError: for no column, and for a single name, whose letters nobody means.
+    """
+    if isinstance(columns, str) or not isinstance(columns, Sequence):
+        raise ValueError(f"columns must be a list, such as ['loss']; got {shown(columns)}")
+    if not columns:
+        raise ValueError("columns is empty: there is nothing to draw")
 
 
 def draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str) -> list[int]:

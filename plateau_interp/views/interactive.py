@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
-from plateau_interp.views.curves import Curves, level_lines, lines, title
+from plateau_interp.views.curves import Curves, check_columns, level_lines, lines, title
 from plateau_interp.views.panels import NO_MORE, Panels, panel
 from plateau_interp.views.theme import LIGHT
 
@@ -45,8 +45,7 @@ def interactive_curves(
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
-    if not columns:
-        raise ValueError("columns is empty: there is nothing to draw")
+    check_columns(columns)
     drawn = [lines(curves, column) for column in columns]
     titles = [title(column, some, panels) for column, some in zip(columns, drawn, strict=True)]
     named: set[str] = set()

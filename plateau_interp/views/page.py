@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from plateau_interp.checks import shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
@@ -39,6 +40,7 @@ FIGURE_STYLE = """
 """For pages that hold each figure twice (`saving.themed_svg`): one is shown, by the ground, in the page's type."""
 
 
+@runtime_checkable
 class Embeddable(Protocol):
     """What a page can hold: the plain data of a view and a picture for where no script runs."""
 
@@ -61,7 +63,7 @@ class Page:
         linked: move the views that have steps together, and give readings of one kind the same colour scale.
 
     Raises:
-        ValueError: for a page without views.
+        ValueError: for a page without views, and for what is none.
 
     Example:
         >>> import torch
@@ -78,6 +80,9 @@ class Page:
     def __post_init__(self) -> None:
         if not self.views:
             raise ValueError("a page needs at least one view; got none")
+        for view in self.views:
+            if not isinstance(view, Embeddable):
+                raise ValueError(f"a page holds views, such as attention_view(run); got {shown(view)}")
 
     @property
     def html(self) -> str:

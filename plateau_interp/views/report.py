@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plateau_interp.analysis.observing import Checkpointed
+from plateau_interp.checks import as_path, shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.page import FIGURE_STYLE, bundle, document
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
@@ -45,22 +47,26 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
         Path of ``index.html``. Beside it lies a PNG of each figure.
 
     Raises:
-        ValueError: if a run has no measured step yet, there is no run, or ``out`` is missing for several runs.
+        ValueError: for what is no run; if a run has no measured step yet, there is no run, or ``out`` is missing for
+            several runs.
 
     Example:
         >>> from plateau_interp import Run
         >>> write_report(Run("runs/mws"))  # doctest: +SKIP
         PosixPath('runs/mws/report/index.html')
     """
-    listed = list(runs) if isinstance(runs, Sequence) else [runs]
+    listed = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
     if not listed:
         raise ValueError("there is no run to report")
+    for run in listed:
+        if not isinstance(run, Checkpointed):
+            raise ValueError(f"runs must be a Run, such as Run('runs/mws'), or several; got {shown(run)}")
     if out is None and len(listed) > 1:
         raise ValueError("a report of several runs needs a folder of its own: give out=...")
     for run in listed:
         if run.metrics.empty:
             raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
-    folder = listed[0].path / "report" if out is None else Path(out)
+    folder = listed[0].path / "report" if out is None else as_path(out)
     content, pictures = _compose(listed)
     for name, picture in pictures.items():
         write_atomically(folder / f"{name}.png", picture)

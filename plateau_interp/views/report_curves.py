@@ -160,7 +160,7 @@ def _settings(runs: "list[Run]", names: list[str]) -> dict[str, list[int]]:
 
 def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
     what = f"Training loss{' of fresh batches' if fresh else ''}{'; dotted: the closed-form levels' if known else ''}."
-    if summary is None or summary.level is None:
+    if summary is None or summary.level is None or not summary.has_plateau:
         return what
     distance = (
         ""

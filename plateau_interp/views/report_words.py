@@ -93,19 +93,31 @@ def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
     summary = summaries[0]
     if summary.drop_step is None:
         n_steps = _steps_made(runs[0])
-        return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss is {summary.final_loss:.2f} nats."
+        ended = f"is {summary.final_loss:.2f} nats"
+        if not summary.left_initial_level:
+            ended = f"never left its initial level, {summary.level:.2f} nats"
+        return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss {ended}."
     if summary.level is None:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
     return (
-        f"The loss sat at {summary.level:.2f} nats for {summary.length} steps, then dropped at step "
+        f"The loss sat at {summary.level:.2f} nats for {_steps_on_it(summary)} steps, then dropped at step "
         f"{summary.drop_step} and ended at {summary.final_loss:.2f}."
     )
+
+
+def _level(summary: Summary) -> float | None:
+    return summary.level if summary.has_plateau else None
+
+
+def _steps_on_it(summary: Summary) -> int | None:
+    """How many steps the plateau has, its first and its last among them."""
+    return None if summary.length is None or not summary.has_plateau else summary.length + 1
 
 
 def lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     """A few sentences more: where the run came from, closed forms, what was right, how alike the states became."""
     if len(summaries) > 1:
-        levels = _range([summary.level for summary in summaries], "{:.4f}")
+        levels = _range([_level(summary) for summary in summaries], "{:.4f}")
         seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} nats."
         told = _closed_form(summaries[0]) if agree(summary.level_expected for summary in summaries) else ""
         return f"{seen} {told}".strip()
@@ -179,11 +191,11 @@ def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, s
     one = len(summaries) == 1
     expected, floors = [s.level_expected for s in summaries], [s.floor for s in summaries]
     return [
-        ("Plateau", _range([s.level for s in summaries], "{:.3f}"), _known("closed form", expected)),
+        ("Plateau", _range(list(map(_level, summaries)), "{:.3f}"), _known("closed form", expected)),
         (
             "On the plateau",
-            _range([s.length for s in summaries], "{:.0f}", " steps" if one else ""),
-            f"step {first.start} to {first.end}" if one and first.length else "steps from arriving to leaving",
+            _range(list(map(_steps_on_it, summaries)), "{:.0f}", " steps" if one else ""),
+            _whence(first) if one else "steps from arriving to leaving",
         ),
         (
             "Drop",
@@ -194,6 +206,13 @@ def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, s
         ),
         ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors)),
     ]
+
+
+def _whence(summary: Summary) -> str:
+    """Where the plateau lies, or why there is none to tell of."""
+    if not summary.left_initial_level:
+        return "the loss never left its initial level"
+    return f"step {summary.start} to {summary.end}" if summary.has_plateau else "no level that it lingered at"
 
 
 def _range(values: Sequence[float | None], form: str, after: str = "", before: str = "") -> str:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from plateau_interp.checks import as_path, shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.theme import DARK, LIGHT, Theme
 
@@ -32,7 +33,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     """Write a figure as PDF, SVG (vectors) or PNG (200 dots an inch), whole or not at all; returns the path.
 
     Raises:
-        ValueError: for another ending.
+        ValueError: for what is no figure or no path, and for another ending.
 
     Example:
         >>> from plateau_interp.views import cosine_figure
@@ -40,7 +41,11 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
         >>> save_figure(cosine_figure(np.eye(3)[None], [0]), "collapse.svg").name
         'collapse.svg'
     """
-    path = Path(path)
+    from matplotlib.figure import Figure
+
+    if not isinstance(figure, Figure):
+        raise ValueError(f"figure must be a matplotlib Figure, such as curves_figure gives; got {shown(figure)}")
+    path = as_path(path, "the path of a file, such as 'runs/curves.png'")
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")

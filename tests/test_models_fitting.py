@@ -1,0 +1,102 @@
+"""What a task gives must be what it says that it gives: told when training begins, not by torch in a forward."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from typecheck import unchecked
+
+from plateau_interp.models.fitting import check_batch
+from plateau_interp.models.settings import ModelOptions
+from plateau_interp.models.toy import toy_model
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.training.loop import train
+from plateau_interp.training.meter import Meter
+from plateau_interp.types import IGNORE, Batch
+
+TASK = MovingWindowSum(n=4, p=7)
+BATCH = TASK.sample(3, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass(frozen=True)
+class Beyond(MovingWindowSum):
+    """Its tokens begin at 100."""
+
+    name: ClassVar[str] = "beyond"
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        batch = super().sample(n, generator=generator)
+        return Batch(batch.tokens + 100, batch.labels)
+
+
+@dataclass(frozen=True)
+class Narrow(MovingWindowSum):
+    """Its map has the size of the answer alone."""
+
+    name: ClassVar[str] = "narrow"
+
+    def optimal_attention(self, batch: Batch) -> list[torch.Tensor | None]:
+        return [torch.ones(1, 4, 4, dtype=torch.bool)]
+
+
+def test_what_a_task_of_ours_gives_is_taken() -> None:
+    check_batch(TASK, BATCH)
+    check_batch(TASK, Batch(BATCH.tokens.int(), torch.full_like(BATCH.labels, IGNORE)))
+    check_batch(ModularArithmetic(), ModularArithmetic().train_set)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (BATCH.tokens, r"must be a Batch\(tokens, labels\); got tensor"),
+        (Batch(BATCH.tokens + 1, BATCH.labels), r": tokens must be from 0 to d_vocab - 1 = 7; got 1 to 8$"),
+        (Batch(BATCH.tokens - 1, BATCH.labels), r": tokens must be from 0 to d_vocab - 1 = 7; got -1 to 6$"),
+        (Batch(BATCH.tokens, BATCH.labels + 1), r": labels must be from 0 to d_vocab - 1 = 7; got 1 to 8$"),
+        (Batch(BATCH.tokens[:, :-2], BATCH.labels), r": tokens must be \[batch, n_pos=9\]; got \[3, 7\]$"),
+        (Batch(BATCH.tokens, BATCH.tokens), r": labels must be \[batch, n_pos - 1=8\]; got \[3, 9\]$"),
+    ],
+)
+def test_what_is_not_as_the_task_says_is_refused(batch: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^the sequences of MovingWindowSum\(n=4, .*{message}"):
+        unchecked(check_batch)(TASK, batch)
+
+
+def test_numbers_that_are_no_tokens_are_refused() -> None:
+    floats = object.__new__(Batch)
+    object.__setattr__(floats, "tokens", BATCH.tokens.float())
+    object.__setattr__(floats, "labels", BATCH.labels)
+    with pytest.raises(ValueError, match=r"tokens must be whole numbers \(torch.int64\); got torch.float32$"):
+        check_batch(TASK, floats)
+
+
+def test_labels_of_a_loss_of_its_own_are_its_own_affair() -> None:
+    class Counting(MovingWindowSum):
+        def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
+            return output.mean()
+
+    check_batch(Counting(n=4, p=7), Batch(BATCH.tokens, BATCH.labels + 100))
+
+
+def test_tokens_beyond_the_vocabulary_are_told_when_training_begins() -> None:
+    task = Beyond(n=4, p=7)
+    message = r"^the sequences of Beyond\(.*tokens must be from 0 to d_vocab - 1 = 7; got 10[0-9] to 107$"
+    with pytest.raises(ValueError, match=message):
+        next(train(toy_model(task, d_model=8), task, steps=1, batch_size=8))
+    with pytest.raises(ValueError, match=r"tokens must be from 0 to d_vocab - 1 = 7"):
+        Recipe(task, model=ModelOptions(d_model=8)).rehearse()
+
+
+def test_a_meter_tells_it_in_a_loop_of_one_s_own() -> None:
+    model, meter = toy_model(TASK, d_model=8), Meter(Beyond(n=4, p=7), n_sequences=2)
+    with meter.watching(model):
+        model(BATCH.inputs)
+    with pytest.raises(ValueError, match=r"^the sequences of Beyond\(.*tokens must be"):
+        meter.measure(model, BATCH, generator=torch.Generator())
+
+
+def test_a_map_of_the_wrong_size_is_told_before_anything_is_written() -> None:
+    message = r"^optimal_attention of Narrow\(.*here \[1 or 1, 8, 8\]; got a tensor \[1, 4, 4\]$"
+    with pytest.raises(ValueError, match=message):
+        Recipe(Narrow(n=4, p=7), model=ModelOptions(d_model=8)).rehearse()
