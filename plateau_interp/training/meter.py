@@ -163,7 +163,7 @@ class Meter:
             generator: for the sequences whose answers are decoded.
         """
         own = self.task.measures(model, generator=generator)
-        answered, by_group = self._answered(model, batch.tokens.device, generator) if own is None else (own, {})
+        answered, by_group = self._answered(model, batch, generator) if own is None else (own, {})
         watched = self._attention(batch, n_layers=model.cfg.n_layers)
         if self._several_answers:
             if own is None:
@@ -183,10 +183,10 @@ class Meter:
         return measured
 
     def _answered(
-        self, model: HookedModel, device: torch.device, generator: torch.Generator
+        self, model: HookedModel, batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         """What is measured of greedy answers: over all sequences, and over each of the task's groups."""
-        task = self.task
+        task, device = self.task, batch.tokens.device
         drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
         if not self._checked:
             for given in (batch, drawn, *((task.validation_set,) if is_finite(task) else ())):
