@@ -1,0 +1,244 @@
+"""The folder of a series: what was asked, a line a measured checkpoint, and every prompt's own answers.
+
+``series.json`` says of what and how; ``checkpoints.jsonl`` has a line a checkpoint, which is done once its line is
+there; ``answers.parquet`` and ``metrics.parquet`` are those lines as tables.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import filelock
+import pandas as pd
+
+from plateau_interp.checks import listed, shown
+from plateau_interp.files import naming, write_atomically, write_table
+from plateau_interp.series.prompts import Prompts
+
+__all__ = ["FORMAT", "Record", "SeriesError", "SeriesFolder"]
+
+FORMAT = 1
+"""Of the folder; a newer one is refused."""
+SETTINGS, CHECKPOINTS, METRICS, ANSWERS, LOCK = (
+    "series.json",
+    "checkpoints.jsonl",
+    "metrics.parquet",
+    "answers.parquet",
+    ".lock",
+)
+
+
+class SeriesError(ValueError):
+    """A folder that is no series, another one, or damaged; one line that names it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What was measured of one checkpoint.
+
+    Attributes:
+        step: updates of pretraining.
+        revision: its name.
+        weights: SHA-256 of its weights.
+        seconds: that loading and measuring took.
+        measures: numbers by name, NaN where there is none; empty where the checkpoint could not be had.
+        error: why it could not be had; empty if it could.
+        duplicate_of: steps of the series, measured before, with the very same weights.
+    """
+
+    step: int
+    revision: str
+    weights: str
+    seconds: float
+    measures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    error: str = ""
+    duplicate_of: tuple[int, ...] = ()
+
+    def line(self) -> str:
+        """The record as a line of JSON; what is no number is null there."""
+        numbers = {name: value if math.isfinite(value) else None for name, value in self.measures.items()}
+        told = {"step": self.step, "revision": self.revision, "weights": self.weights, "seconds": self.seconds}
+        return json.dumps({**told, "measures": numbers, **({"error": self.error} if self.error else {})}) + "\n"
+
+
+class SeriesFolder:
+    """What is in the folder of a series, read when somebody asks.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        SeriesError: if it holds no series, or one that cannot be read.
+
+    Example:
+        >>> SeriesFolder(Path("nowhere"))
+        Traceback (most recent call last):
+            ...
+        plateau_interp.series.folder.SeriesError: nowhere holds no series; `plateau series` makes one
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        file = self.path / SETTINGS
+        if not file.is_file():
+            raise SeriesError(f"{self.path} holds no series; `plateau series` makes one")
+        try:
+            self.settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            self.prompts = Prompts(tuple(self.settings["prompts"]), str(self.settings["prompts_origin"]))
+            self.format = int(self.settings["format"])
+        except (ValueError, KeyError, TypeError, RecursionError, UnicodeDecodeError) as error:
+            raise SeriesError(f"{file} cannot be read: {shown(error)}") from None
+        if self.format > FORMAT:
+            raise SeriesError(f"{self.path} has format {self.format}; this version reads up to {FORMAT}")
+
+    @classmethod
+    def opened(cls, path: str | Path, settings: Mapping[str, Any]) -> "SeriesFolder":
+        """The series of these settings in a folder, begun if there is none yet.
+
+        Raises:
+            SeriesError: if the folder holds another series, or other things.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise SeriesError(f"{path} is a file; a folder is needed")
+        asked = json.loads(json.dumps({"format": FORMAT, **settings}))
+        if (path / SETTINGS).is_file():
+            there = cls(path)
+            # What else was on the machine may differ: it changes no number that it should not.
+            differing = [
+                name
+                for name in {**asked, **there.settings}
+                if name != "versions" and asked.get(name) != there.settings.get(name)
+            ]
+            if differing:
+                raise SeriesError(f"{path} holds a series with other {listed(sorted(differing))}; take another folder")
+            return there
+        others = [] if not path.is_dir() else [file.name for file in path.iterdir() if file.name not in (LOCK,)]
+        if CHECKPOINTS in others:
+            raise SeriesError(f"{path} has {CHECKPOINTS}, but no {SETTINGS}; take another folder")
+        write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
+        return cls(path)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep everybody else from writing.
+
+        Raises:
+            SeriesError: if somebody does.
+        """
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise SeriesError(f"{self.path} is being written already, by another process or by this one") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def records(self) -> list[Record]:
+        """What was measured, in the order of measuring; a last line that was cut by a kill does not count.
+
+        Raises:
+            SeriesError: naming the first line that is no record.
+        """
+        file = self.path / CHECKPOINTS
+        if not file.is_file():
+            return []
+        text = file.read_text(encoding="utf-8", errors="replace")
+        records: list[Record] = []
+        seen: dict[str, list[int]] = {}
+        for number, line in enumerate(text.splitlines(keepends=True), start=1):
+            if not line.endswith("\n"):
+                break
+            record = _parsed(line, f"{file}, line {number}", seen)
+            if record.weights:
+                seen.setdefault(record.weights, []).append(record.step)
+            records.append(record)
+        return records
+
+    def add(self, record: Record, answers: pd.DataFrame) -> None:
+        """Write down a checkpoint: its answers, then its line, which is what counts.
+
+        Raises:
+            OSError: naming the file, if the disk is full.
+        """
+        earlier = self.answers()
+        kept = earlier[earlier["step"] != record.step] if len(earlier) else earlier
+        if len(answers):
+            write_table(self.path / ANSWERS, pd.concat([kept, answers], ignore_index=True) if len(kept) else answers)
+        file = self.path / CHECKPOINTS
+        self._drop_cut_line()
+        with naming(file), file.open("a", encoding="utf-8") as lines:
+            lines.write(record.line())
+            lines.flush()
+            os.fsync(lines.fileno())
+        write_table(self.path / METRICS, self.metrics())
+
+    def answers(self) -> pd.DataFrame:
+        """Every prompt at every checkpoint that is done: ``step``, ``prompt``, ``tokens``, ``text``, its measures."""
+        file = self.path / ANSWERS
+        if not file.is_file():
+            return pd.DataFrame()
+        try:
+            table = pd.read_parquet(file)
+        except Exception as error:  # whatever pyarrow raises for a damaged file
+            raise SeriesError(f"{file} cannot be read: {shown(str(error))}") from None
+        done = {record.step for record in self.records()}
+        return table[table["step"].isin(done)].reset_index(drop=True)
+
+    def metrics(self) -> pd.DataFrame:
+        """A row a checkpoint, by step: ``step``, ``revision``, ``weights``, ``seconds``, ``duplicate``, the measures.
+
+        ``duplicate`` is whether another step has the very same weights: such rows are no data, since nobody can tell
+        which of the steps they belong to.
+        """
+        records = sorted(self.records(), key=lambda record: record.step)
+        counts: dict[str, int] = {}
+        for record in records:
+            counts[record.weights] = counts.get(record.weights, 0) + 1
+        rows = [
+            {
+                "step": record.step,
+                "revision": record.revision,
+                "weights": record.weights,
+                "seconds": record.seconds,
+                "duplicate": bool(record.weights) and counts[record.weights] > 1,
+                "error": record.error,
+                **record.measures,
+            }
+            for record in records
+        ]
+        return pd.DataFrame(rows)
+
+    def _drop_cut_line(self) -> None:
+        file = self.path / CHECKPOINTS
+        content = file.read_bytes() if file.is_file() else b""
+        if content and not content.endswith(b"\n"):
+            write_atomically(file, content[: content.rfind(b"\n") + 1])
+
+
+def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
+    try:
+        told = json.loads(line)
+        measures = {
+            str(name): math.nan if value is None else float(value) for name, value in dict(told["measures"]).items()
+        }
+        weights = str(told["weights"])
+        return Record(
+            int(told["step"]),
+            str(told["revision"]),
+            weights,
+            float(told["seconds"]),
+            measures,
+            str(told.get("error", "")),
+            tuple(seen.get(weights, ())) if weights else (),
+        )
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        raise SeriesError(f"{where} is no record of a checkpoint: {shown(line.strip())}") from None
