@@ -5,7 +5,8 @@ from . import hooks, metrics, tasks, views
 from .analysis.plateaus import Summary, summarise
 from .analysis.probing import ProbeResult, probe
 from .codec import RecipeError
-from .decoding import greedy_answers
+from .decoding.answers import greedy_answers
+from .decoding.continuing import continued
 from .interventions.attached import Attached, Intervention
 from .interventions.attaching import editing, intervening
 from .interventions.capturing import Capture, Captured
@@ -42,6 +43,7 @@ __all__ = [
     "ToyTransformer",
     "TrainingOptions",
     "advance",
+    "continued",
     "editing",
     "greedy_answers",
     "hooks",

@@ -37,6 +37,7 @@ __all__ = [
     "Levels",
     "OfAttentionKind",
     "OptimizerSpec",
+    "Reader",
     "Task",
     "answer_rows",
     "is_finite",
@@ -331,6 +332,21 @@ class OfAttentionKind(Protocol):
     """A model that says whether its attention has a softmax, as toy models do; of all others it has one."""
 
     attention: AttentionKind
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A model that may have a tokenizer, as TransformerLens's have; without one it is None."""
+
+    tokenizer: Any
+
+    def to_tokens(self, text: str) -> Tensor:
+        """Token ids ``[1, query]`` of a text."""
+        ...
+
+    def to_str_tokens(self, tokens: Tensor) -> list[str]:
+        """A text for each id."""
+        ...
 
 
 @protocol_of("optimizers")

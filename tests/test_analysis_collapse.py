@@ -6,13 +6,13 @@ import torch
 from typecheck import unchecked
 
 from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
-from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import cosine_matrices
 

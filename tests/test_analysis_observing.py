@@ -14,9 +14,9 @@ from plateau_interp.analysis.observing import (
     mean_share,
     shared_map,
 )
+from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import answer_rows
 
 TASK = MovingWindowSum(n=4, p=5)

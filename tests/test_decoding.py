@@ -1,3 +1,5 @@
+"""Answers of toy models; texts are continued in test_decoding_continuing.py."""
+
 from typing import Any
 
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from plateau_interp.decoding import greedy_answers, greedy_continuation
+from plateau_interp.decoding import greedy_answers
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
 
@@ -74,8 +76,3 @@ def test_training_mode_and_gradients_are_as_found(mode: bool) -> None:
     greedy_answers(model, TASK, TASK.sample(1, generator=torch.Generator()).tokens)
     assert model.training is mode
     assert torch.is_grad_enabled()
-
-
-def test_too_many_tokens_are_refused_before_any_forward() -> None:
-    with pytest.raises(ValueError, match=r"7 tokens and 8 new ones need n_ctx >= 14; got 13"):
-        greedy_continuation(lively_model(), torch.zeros(1, 7, dtype=torch.long), 8)

@@ -23,7 +23,7 @@ from hook_cases import (
 from torch import Tensor
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 
-from plateau_interp.decoding import greedy_answers, greedy_continuation
+from plateau_interp.decoding import continued, greedy_answers
 from plateau_interp.hooks import (
     AblateHeads,
     BiasAttention,
@@ -508,10 +508,10 @@ def test_works_inside_generate(cached: bool) -> None:
     model = gpt_neox()
     tokens = tokens_for(model)
     options = {"do_sample": False, "stop_at_eos": False, "prepend_bos": False, "verbose": False}
-    plain = greedy_continuation(model, tokens, 4)
+    plain = continued(model, tokens, 4).tokens
     for edit in (PatchAttention(gpt_neox(seed=5)), AblateHeads([1], by="uniform"), AblateHeads([0, 1, 2])):
         with intervening(model, edit):
-            mine = greedy_continuation(model, tokens, 4)
+            mine = continued(model, tokens, 4).tokens
             theirs = model.generate(tokens, max_new_tokens=4, use_past_kv_cache=cached, **options)
         assert torch.equal(theirs[:, 8:], mine)
         assert not torch.equal(mine, plain)

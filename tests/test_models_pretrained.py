@@ -4,6 +4,7 @@ So are plateau_interp.models.architectures, plateau_interp.models.configurations
 plateau_interp.models.checkpoint_files, which serve it alone.
 """
 
+import copy
 import gc
 import http.server
 import importlib.metadata
@@ -138,6 +139,17 @@ def at_random(model_class: type[PreTrainedModel], config) -> PreTrainedModel:
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.2 + (gain if "norm" in name or ".ln_" in name else 0.0))
     return model.eval()
+
+
+def test_the_output_matrix_lies_in_memory_as_it_is_multiplied():
+    """TransformerLens's unembedding makes its transpose contiguous: here that copies nothing."""
+    model = pretrained_model(hugging_face("Llama, grouped"))
+    there = model.unembed.W_U
+    for matrix in (there, copy.deepcopy(model).unembed.W_U, there.detach().to(torch.float64)):
+        assert matrix.T.is_contiguous()
+    model(some_tokens()).sum().backward()
+    assert there.grad is not None
+    assert there.grad.shape == there.shape == (32, 50)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import torch
 from plateau_interp.analysis.observing import captured_at
 from plateau_interp.hooks import FixAttention
 from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions import from_checkpoints
@@ -19,7 +20,6 @@ from plateau_interp.reproductions.from_checkpoints import (
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ConcatenatedWindows, MovingWindowSum, Permutation, Repeat
-from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import answer_rows
 from plateau_interp.views.panels import panel

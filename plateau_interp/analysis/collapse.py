@@ -13,8 +13,7 @@ from plateau_interp import metrics
 from plateau_interp.analysis.observing import Checkpointed, captured_at, fixed_batch
 from plateau_interp.checks import listed, shown, there_steps, whole_numbers
 from plateau_interp.interventions.capturing import Captured
-from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.training.meter import FINAL_STATE
+from plateau_interp.interventions.hook_points import FINAL_STATE, resolve_hook_points
 from plateau_interp.types import answer_rows
 
 __all__ = ["cosine_matrices"]

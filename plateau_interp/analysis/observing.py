@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp import metrics
-from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
-from plateau_interp.training.meter import FINAL_STATE
+from plateau_interp.interventions.hook_points import FINAL_STATE, pattern_name, resolve_indices
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows, layer_targets
 
 __all__ = [

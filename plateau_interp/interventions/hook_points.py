@@ -8,6 +8,8 @@ from plateau_interp.checks import nearest
 from plateau_interp.types import HookedModel, OfAttentionKind
 
 __all__ = [
+    "FINAL_STATE",
+    "OUTPUT",
     "AttentionSite",
     "attention_points",
     "check_positions",
@@ -17,6 +19,15 @@ __all__ = [
     "resolve_hook_points",
     "resolve_indices",
 ]
+
+FINAL_STATE = "unembed.hook_in"
+"""The hidden state of the collapse measure: the final norm's output with gain and bias.
+
+What transformers calls ``hidden_states[-1]``, and the paper's code ``pre_lm_h``.
+"""
+
+OUTPUT = "unembed.hook_out"
+"""The logits, before a soft cap if the model has one."""
 
 AttentionSite = Literal["pattern", "scores"]
 """Where attention is edited: after the softmax, or before it."""

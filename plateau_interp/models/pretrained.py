@@ -107,7 +107,10 @@ def _unfilled(cfg: HookedTransformerConfig) -> HookedTransformer:
     with warnings.catch_warnings():
         # The deprecation names a successor whose attention hooks do not change the output.
         warnings.filterwarnings("ignore", message="HookedTransformer", category=DeprecationWarning)
-        return HookedTransformer(cfg, move_to_device=False)
+        model = HookedTransformer(cfg, move_to_device=False)
+    # Each forward copies the transposed matrix in one piece: a second for a large vocabulary. In memory it lies so.
+    model.unembed.W_U.data = torch.empty_like(model.unembed.W_U.T, memory_format=torch.contiguous_format).T
+    return model
 
 
 def _fill_(model: HookedTransformer, tensors: Mapping[str, Tensor]) -> None:

@@ -15,8 +15,8 @@ from plateau_interp import metrics
 from plateau_interp.analysis.observing import Checkpointed, captured_at, captured_patterns
 from plateau_interp.analysis.probing import probe
 from plateau_interp.decoding import greedy_answers
+from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.training.batches import stream_generator
-from plateau_interp.training.meter import FINAL_STATE
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows
 from plateau_interp.views.panels import COSINE, SHARE, Panel, Panels
 

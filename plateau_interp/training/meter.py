@@ -17,17 +17,12 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.interventions.hook_points import pattern_name, resolve_hook_points
+from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
 from plateau_interp.models.fitting import check_sample, check_task
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
-__all__ = ["FINAL_STATE", "Meter"]
-
-OUTPUT = "unembed.hook_out"
-"""The logits of every query."""
-FINAL_STATE = "unembed.hook_in"
-"""The hidden state of the collapse measure: the final LayerNorm's output with gain and bias (`pre_lm_h`)."""
+__all__ = ["Meter"]
 
 
 class Meter:

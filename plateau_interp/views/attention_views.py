@@ -26,7 +26,7 @@ from plateau_interp.analysis.observing import (
 from plateau_interp.checks import there_steps, whole_number, whole_numbers
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
-from plateau_interp.types import Batch, HookedModel, Task, layer_targets
+from plateau_interp.types import Batch, HookedModel, Reader, Task, layer_targets
 from plateau_interp.views.readings import AttentionView, checked_view, reading
 
 __all__ = ["N_READINGS", "attention_view", "observed_view"]
@@ -54,21 +54,6 @@ class Hooked(Protocol):
     """A TransformerLens model, by what a view needs of it."""
 
     hook_dict: Any
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """A model that may have a tokenizer, as TransformerLens's have."""
-
-    tokenizer: Any
-
-    def to_tokens(self, text: str) -> Tensor:
-        """Token ids ``[1, query]`` of a text."""
-        ...
-
-    def to_str_tokens(self, tokens: Tensor) -> list[str]:
-        """A text for each id."""
-        ...
 
 
 def attention_view(

@@ -1,0 +1,40 @@
+"""Greedy decoding of a task's answers; to continue texts see `plateau_interp.decoding.continuing`, which does it."""
+
+from jaxtyping import Int
+from torch import Tensor
+
+from plateau_interp.decoding.continuing import continued
+from plateau_interp.types import HookedModel, Task
+
+__all__ = ["greedy_answers"]
+
+
+def greedy_answers(
+    model: HookedModel, task: Task, tokens: Int[Tensor, "batch pos"], *, cached: bool = True
+) -> Int[Tensor, "batch answer"]:
+    """The model's own answers to the prompts of some sequences, decoded greedily.
+
+    Interventions that are attached act in every forward.
+
+    Args:
+        model: any HookedTransformer over the task's vocabulary.
+        task: says where the prompt ends and how long the answer is; all token ids may be produced.
+        tokens: whole sequences or prompts; what stands after the prompt is not looked at.
+        cached: see `plateau_interp.decoding.continued`.
+
+    Returns:
+        The answers, to be compared with ``tokens[:, task.answer]``.
+
+    Source: arXiv 2506.13688, authors' code: free-running argmax, not restricted to the task's output alphabet.
+
+    Example:
+        >>> import torch
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> tokens = task.sample(3, generator=torch.Generator()).tokens
+        >>> greedy_answers(toy_model(task, d_model=16), task, tokens).shape
+        torch.Size([3, 4])
+    """
+    n_answers = task.answer.stop - task.answer.start
+    return continued(model, tokens[:, : task.answer.start], n_answers, states_at=None, cached=cached).tokens
