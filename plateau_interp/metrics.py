@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 __all__ = [
+    "ENTROPY_EPS",
     "attention_progress",
     "copies_of_first",
     "effective_rank",
@@ -23,6 +24,7 @@ __all__ = [
 
 COSINE_EPS = 1e-8
 ENTROPY_EPS = 1e-6
+"""What the authors' code adds to each share before it takes the logarithm."""
 
 
 def attention_progress(

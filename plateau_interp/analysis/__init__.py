@@ -1,5 +1,6 @@
 """What a run or a model tells: `plateaus` finds plateau and drop in a loss curve, `probing` reads hidden states.
 
 `observing` is what a model does on given inputs, at one step or through training; `collapse` how alike its hidden
-states are; `patching` which activation brings a metric back. Pictures of all that are in `plateau_interp.views`.
+states are; `continuations` how alike the states and tokens of what a model wrote are; `patching` which activation
+brings a metric back. Pictures of all that are in `plateau_interp.views`.
 """
