@@ -36,6 +36,7 @@ __all__ = [
     "HookedModel",
     "Levels",
     "OfAttentionKind",
+    "OfText",
     "OptimizerSpec",
     "Reader",
     "Task",
@@ -286,6 +287,16 @@ def _check_map(found: Any, task: Task, batch: Batch) -> None:
         )
     if found.dtype != torch.bool:
         raise ValueError(f"optimal_attention of {shown(task)} must give maps of true and false; got {found.dtype}")
+
+
+@runtime_checkable
+class OfText(Protocol):
+    """A task whose tokens are pieces of text."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """As transformers has them: from texts to token ids and back."""
+        ...
 
 
 class HookedModel(Protocol):

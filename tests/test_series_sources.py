@@ -15,7 +15,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.series import sources
 from plateau_interp.series.sources import FolderSource, HubSource, RunSource, source_of
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import MovingWindowSum, Text
 from plateau_interp.training.settings import TrainingOptions
 
 NAME = "someone/pythia"
@@ -50,14 +50,7 @@ def hub(cache, saved, monkeypatch):
             put_into_cache(cache, name, revision, f"{int(revision.removeprefix('step')):040x}", saved / revision)
 
     monkeypatch.setattr(sources, "model_folder", download)
-    monkeypatch.setattr("huggingface_hub.scan_cache_dir", lambda: _scan(cache))
     return cache
-
-
-def _scan(cache):
-    from huggingface_hub.utils import scan_cache_dir
-
-    return scan_cache_dir(cache)
 
 
 LISTING = ["main", "step0", "step8", "step16"]
@@ -146,7 +139,7 @@ def test_folders_by_parent_pattern_and_list(saved):
 
 def test_a_run_is_a_series_of_its_checkpoints(tmp_path):
     training = TrainingOptions(steps=4, batch_size=4)
-    recipe = Recipe(MovingWindowSum(n=4, p=5), ModelOptions(d_model=16), training, checkpoint_every=2)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1), training, checkpoint_every=2)
     run = Run.create(tmp_path / "run", recipe)
     for _step in run.train():
         pass
@@ -160,8 +153,15 @@ def test_a_run_is_a_series_of_its_checkpoints(tmp_path):
         ]
     loaded = source.load(source.revisions[1], dtype=torch.float64, device="cpu")
     assert torch.equal(loaded.W_E, run.model(2).W_E.double())
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("Why?")) == "Why?"
     assert [revision.step for revision in source_of(run, "step[24]").revisions] == [2, 4]
     assert source_of(source) is source
+
+
+def test_a_run_without_text_is_no_series(tmp_path):
+    run = Run.create(tmp_path / "run", Recipe(MovingWindowSum()))
+    with pytest.raises(ValueError, match="run is of the task moving-window-sum, which has none"):
+        source_of(run)
 
 
 @pytest.mark.parametrize(

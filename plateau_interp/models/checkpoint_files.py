@@ -22,7 +22,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from plateau_interp.checks import listed, nearest, shown
 
-__all__ = ["has_tokenizer", "is_on_hub", "model_folder", "revision_names", "snapshots"]
+__all__ = ["cached_commit", "has_tokenizer", "is_on_hub", "model_folder", "revision_names", "snapshots"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -95,6 +95,12 @@ def revision_names(name: str) -> list[str]:
     if not cached:
         raise ValueError(f"{name}: {why}, and {_cached(name)}; {ELSE}")
     return cached
+
+
+def cached_commit(name: str, revision: str) -> str | None:
+    """The commit that a revision of a model of the hub is in the cache; None if it is not."""
+    file = _cache_folder(name) / "refs" / revision
+    return file.read_text().strip() if file.is_file() else None
 
 
 def snapshots(name: str) -> set[str]:

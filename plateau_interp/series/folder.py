@@ -199,7 +199,9 @@ class SeriesFolder:
         ``duplicate`` is whether another step has the very same weights: such rows are no data, since nobody can tell
         which of the steps they belong to.
         """
-        records = sorted(self.records(), key=lambda record: record.step)
+        # A checkpoint that was not to be had has another line once it is.
+        latest = {record.step: record for record in self.records()}
+        records = sorted(latest.values(), key=lambda record: record.step)
         counts: dict[str, int] = {}
         for record in records:
             counts[record.weights] = counts.get(record.weights, 0) + 1

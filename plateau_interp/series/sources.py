@@ -14,11 +14,11 @@ import torch
 
 from plateau_interp.checks import listed, nearest, shown
 from plateau_interp.files import naming
-from plateau_interp.models.checkpoint_files import is_on_hub, model_folder, revision_names, snapshots
+from plateau_interp.models.checkpoint_files import cached_commit, is_on_hub, model_folder, revision_names, snapshots
 from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.runs.run import Run
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
-from plateau_interp.types import HookedModel
+from plateau_interp.types import HookedModel, OfText
 
 __all__ = ["FolderSource", "HubSource", "RunSource", "Source", "source_of"]
 
@@ -106,21 +106,13 @@ class HubSource:
 
     def release(self, revision: Revision) -> None:
         """Delete a revision that this source downloaded."""
-        before = self._before(revision)
-        if before is None:
+        before, commit = self._before(revision), cached_commit(self.name, revision.name)
+        if before is None or commit is None or commit in before:
             return
-        from huggingface_hub import scan_cache_dir
+        from huggingface_hub import constants, scan_cache_dir
 
-        ours = snapshots(self.name) - before
-        found = [
-            cached.commit_hash
-            for repository in scan_cache_dir().repos
-            if repository.repo_id == self.name and repository.repo_type == "model"
-            for cached in repository.revisions
-            if cached.commit_hash in ours and revision.name in cached.refs
-        ]
-        if found:
-            scan_cache_dir().delete_revisions(*found).execute()
+        # Of what other revisions need, too, it deletes nothing.
+        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()
 
     def _before(self, revision: Revision) -> set[str] | None:
         """The snapshots that were there when this source first fetched a revision; None if it never did."""
@@ -148,7 +140,7 @@ class FolderSource:
     """
 
     def __init__(self, folders: Iterable[str | Path], revisions: str | Iterable[str | int] = "all") -> None:
-        paths = [Path(folder).expanduser().resolve() for folder in folders]
+        paths = [Path(folder).expanduser().absolute() for folder in folders]
         if missing := [str(path) for path in paths if not path.is_dir()]:
             raise ValueError(f"no folder: {listed(missing)}")
         by_name = {path.name: path for path in paths}
@@ -186,6 +178,9 @@ class RunSource:
 
     def __init__(self, run: Run, revisions: str | Iterable[str | int] = "all") -> None:
         self.run, self.name = run, str(run.path)
+        if not isinstance(run.task, OfText):
+            raise ValueError(f"a series goes on from texts; {run.path} is of the task {run.task.name}, which has none")
+        self._tokenizer = run.task.tokenizer
         there = [Revision(step, f"step{step}") for step in run.checkpoints]
         self.revisions = chosen_revisions(self.name, there, revisions)
 
@@ -197,6 +192,7 @@ class RunSource:
     ) -> HookedModel:
         """The run's model at a step."""
         model = self.run.model(revision.step, device=device)
+        model.tokenizer = self._tokenizer
         return model.to(dtype) if dtype != torch.float32 else model
 
     def release(self, revision: Revision) -> None:

@@ -1,0 +1,165 @@
+"""What is measured of one checkpoint: how it goes on from the prompts, and how it reads a held-out text.
+
+Free-running measures are of what the model writes itself; teacher-forced ones of a text that is given. The two differ
+(the cosine by a tenth), and are named apart.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor
+
+from plateau_interp import metrics
+from plateau_interp.analysis.continuations import (
+    cosine_across_prompts,
+    distinct_tokens,
+    repetition,
+    state_cosine,
+    token_entropy,
+)
+from plateau_interp.checks import shown
+from plateau_interp.decoding import Continuation, continued
+from plateau_interp.interventions.attaching import hooking
+from plateau_interp.interventions.hook_points import FINAL_STATE
+from plateau_interp.types import HookedModel, Reader
+
+__all__ = ["OwnMeasure", "free_running", "teacher_forced", "weights_digest", "windows_of"]
+
+OwnMeasure = Callable[[HookedModel, Continuation], float]
+"""A user's: from the model and what it wrote to one number."""
+
+FREE_RUNNING: Mapping[str, Callable[[Continuation], Tensor]] = {
+    "cosine": state_cosine,
+    "cosine_across_prompts": cosine_across_prompts,
+    "repetition": repetition,
+    "distinct_tokens": distinct_tokens,
+    "entropy": token_entropy,
+}
+
+
+N_WINDOWS, WINDOW = 32, 128
+"""Of a held-out text: how many pieces are read, and how many tokens each predicts, at most."""
+
+
+def free_running(
+    model: HookedModel,
+    prompts: Sequence[str],
+    *,
+    n_new: int = 8,
+    own: Mapping[str, OwnMeasure] | None = None,
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """Let a model go on greedily from prompts, and measure what it writes.
+
+    Args:
+        model: with a tokenizer, under whatever interventions are attached.
+        prompts: texts.
+        n_new: tokens to write; an end of text does not stop them.
+        own: further measures, by name.
+
+    Returns:
+        Means over the prompts: ``cosine`` of the states of the new tokens, all pairs; ``cosine_across_prompts``;
+        ``repetition``; ``distinct_tokens``; ``entropy`` in nats. And a table with a row a prompt: ``prompt`` (its
+        number), ``tokens``, ``text``, and the same measures.
+
+    Raises:
+        ValueError: if the model has no tokenizer, or a prompt and its new tokens do not fit the context.
+
+    Source: arXiv 2506.13688, language models: greedy, 8 new tokens, the state of the last position.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import Text
+        >>> model = toy_model(Text(), d_model=32)
+        >>> model.tokenizer = Text().tokenizer
+        >>> means, answers = free_running(model, ["Why is the sky blue?", "What is a comet?"])
+        >>> sorted(means), len(answers)
+        (['cosine', 'cosine_across_prompts', 'distinct_tokens', 'entropy', 'repetition'], 2)
+    """
+    written = continued(model, list(prompts), n_new)
+    assert isinstance(model, Reader)  # it has read the prompts
+    lists = written.lists()
+    rows = {name: measure(written).double().cpu() for name, measure in FREE_RUNNING.items()}
+    texts = [model.tokenizer.decode(tokens) for tokens in lists]
+    table = pd.DataFrame({"prompt": range(len(lists)), "tokens": lists, "text": texts})
+    for name, values in rows.items():
+        table[name] = values.numpy()
+    means = {name: float(values.mean()) for name, values in rows.items()}
+    for name, measure in (own or {}).items():
+        means[name] = _one_number(name, measure(model, written))
+    return means, table
+
+
+@torch.no_grad()
+def teacher_forced(model: HookedModel, windows: Int[Tensor, "batch pos"]) -> dict[str, float]:
+    """How a model reads a given text: ``held_out_loss`` in nats a token, and ``teacher_forced_cosine`` of its states.
+
+    Args:
+        model: under whatever interventions are attached.
+        windows: pieces of the text; all tokens but the first of each are predicted.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import Text
+        >>> task = Text(n=16)
+        >>> sorted(teacher_forced(toy_model(task, d_model=32), task.held_out(4).tokens))
+        ['held_out_loss', 'teacher_forced_cosine']
+    """
+    states: list[Tensor] = []
+
+    def keep(act: Tensor, *, hook: Any) -> None:
+        states.append(act)
+
+    device = next(iter(model.parameters())).device
+    windows = windows.to(device)
+    with hooking(model, {FINAL_STATE: keep}):
+        logits = model(windows[:, :-1])
+    loss = F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+    cosine = metrics.mean_pairwise_cosine(states[0].float())
+    return {"held_out_loss": float(loss), "teacher_forced_cosine": float(cosine.mean())}
+
+
+def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
+    """Pieces of a text in a model's own tokens, evenly spaced from its beginning to its end, always the same.
+
+    Raises:
+        ValueError: if the model has no tokenizer, or the text is shorter than two tokens.
+    """
+    if not isinstance(model, Reader) or model.tokenizer is None:
+        raise ValueError("the model has no tokenizer to read a held-out text with")
+    tokens = torch.tensor(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
+    size = min(WINDOW, model.cfg.n_ctx, len(tokens) - 1) + 1
+    if size < 2:
+        raise ValueError(f"a held-out text of {len(tokens)} tokens has nothing to predict")
+    n_windows = min(N_WINDOWS, max(1, len(tokens) // size))
+    starts = (torch.arange(n_windows) * (len(tokens) - size)) // max(n_windows - 1, 1)
+    return tokens[starts[:, None] + torch.arange(size)]
+
+
+def weights_digest(model: HookedModel) -> str:
+    """SHA-256 of a model's parameters, by name: equal for two checkpoints that are the same, whatever they are called.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> one, same, other = (toy_model(MovingWindowSum(), d_model=16, seed=seed) for seed in (0, 0, 1))
+        >>> weights_digest(one) == weights_digest(same), weights_digest(one) == weights_digest(other)
+        (True, False)
+    """
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        values = parameter.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _one_number(name: str, measured: Any) -> float:
+    value = torch.as_tensor(measured)
+    if value.numel() != 1:
+        raise ValueError(f"the measure {name!r} must be one number; got {shown(measured)}")
+    return float(value)

@@ -1,0 +1,210 @@
+"""`CheckpointSeries`: the same measurements at each checkpoint of a model, written down as they are made.
+
+One checkpoint is measured while the next is fetched; what the series itself downloaded is deleted again. It may be
+killed at any moment: the same call goes on, and measures nothing twice.
+"""
+
+import gc
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from plateau_interp.checks import shown, whole_number
+from plateau_interp.codec import encode
+from plateau_interp.interventions.attached import Intervention, check_interventions
+from plateau_interp.interventions.attaching import intervening
+from plateau_interp.series.folder import Record, SeriesFolder
+from plateau_interp.series.measures import OwnMeasure, free_running, teacher_forced, weights_digest, windows_of
+from plateau_interp.series.prompts import GENERAL, Prompts, read_prompts
+from plateau_interp.series.revisions import Revision
+from plateau_interp.series.sources import Source, source_of
+
+__all__ = ["CheckpointSeries"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+class CheckpointSeries:
+    """Checkpoints of one model, to be measured one after the other.
+
+    Args:
+        source: a model on the hub, such as ``EleutherAI/pythia-14m``; a folder of folders that are named by their step,
+            a pattern of such, or a list; a `Run` on text, or its folder.
+        revisions: which checkpoints: ``"all"``; ``"paper"``; ``"log:16"``, evenly in the logarithm of the step; a
+            pattern such as ``"step1*"``; or steps and names.
+        listing: names of the branches of a model on the hub, if they are not to be asked for.
+
+    Raises:
+        ValueError: if there are no such checkpoints.
+
+    Example:
+        >>> series = CheckpointSeries("EleutherAI/pythia-14m", revisions="paper")  # doctest: +SKIP
+        >>> for record in series.measure("general", out="series/14m"):  # doctest: +SKIP
+        ...     print(record.step, record.measures["cosine"])
+    """
+
+    def __init__(
+        self, source: Any, revisions: str | Iterable[str | int] = "all", *, listing: Sequence[str] | None = None
+    ) -> None:
+        self._given, self._chosen, self._listing = source, revisions, listing
+        self._source = source_of(source, revisions, listing=listing)
+
+    def __repr__(self) -> str:
+        steps = [revision.step for revision in self.revisions]
+        return f"CheckpointSeries({self.name!r}, {len(steps)} checkpoints from step {steps[0]} to {steps[-1]})"
+
+    @property
+    def name(self) -> str:
+        """The model."""
+        return self._source.name
+
+    @property
+    def revisions(self) -> list[Revision]:
+        """The checkpoints, by step."""
+        return list(self._source.revisions)
+
+    def measure(
+        self,
+        prompts: "str | Path | Sequence[str] | Prompts" = GENERAL,
+        *,
+        out: str | Path,
+        n_new: int = 8,
+        interventions: Sequence[Intervention] = (),
+        held_out: str | Path | None = None,
+        measures: Mapping[str, OwnMeasure] | None = None,
+        dtype: str = "float32",
+        device: str | torch.device = "cpu",
+        keep: bool = False,
+    ) -> Iterator[Record]:
+        """Measure each checkpoint that is not measured yet, and yield what was found.
+
+        A checkpoint that is not to be had is recorded with the reason, and tried again by the next call.
+
+        Args:
+            prompts: see `plateau_interp.series.prompts.read_prompts`.
+            out: the folder of the series.
+            n_new: tokens that each prompt is continued with.
+            interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold.
+            held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
+            measures: your own, by name: functions of the model and the `Continuation` that give one number.
+            dtype: of the parameters; what is measured is float32 anyway.
+            device: where it runs.
+            keep: keep what is downloaded.
+
+        Yields:
+            A `Record` a checkpoint, when it is on disk.
+
+        Raises:
+            ValueError: for prompts, a folder or an argument that cannot be; `SeriesError`, which is one, for a folder
+                that holds another series. What is wrong with a prompt or an intervention is raised at the first
+                checkpoint.
+        """
+        prompts = read_prompts(prompts)
+        check_interventions(interventions)
+        whole_number("n_new", n_new, least=1)
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
+        text = None if held_out is None else _read(Path(held_out))
+        settings = {
+            "source": self.name,
+            "prompts": list(prompts),
+            "prompts_origin": prompts.origin,
+            "prompts_sha256": prompts.digest,
+            "held_out": None if held_out is None else Path(held_out).name,
+            "n_new": n_new,
+            "interventions": [
+                encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(interventions)
+            ],
+            "measures": sorted(measures or {}),
+            "dtype": dtype,
+            "versions": _versions(),
+        }
+        folder = SeriesFolder.opened(out, settings)
+        source = source_of(self._given, self._chosen, notes=None if keep else folder.path, listing=self._listing)
+        with folder.writing():
+            done = {record.step for record in folder.records() if not record.error}
+            left = [revision for revision in source.revisions if revision.step not in done]
+            for revision in source.revisions:
+                if revision.step in done:
+                    source.release(revision)  # a kill may have come between
+            for revision, fetched in _fetched(source, left):
+                record, answers = self._measured(
+                    source,
+                    revision,
+                    fetched,
+                    prompts=prompts,
+                    n_new=n_new,
+                    interventions=interventions,
+                    text=text,
+                    measures=measures,
+                    dtype=DTYPES[dtype],
+                    device=device,
+                )
+                folder.add(record, answers)
+                yield folder.records()[-1]
+
+    def _measured(
+        self,
+        source: Source,
+        revision: Revision,
+        fetched: "Future[None]",
+        *,
+        prompts: Prompts,
+        n_new: int,
+        interventions: Sequence[Intervention],
+        text: str | None,
+        measures: Mapping[str, OwnMeasure] | None,
+        dtype: torch.dtype,
+        device: str | torch.device,
+    ) -> tuple[Record, pd.DataFrame]:
+        start = time.monotonic()
+        try:
+            fetched.result()
+            model = source.load(revision, dtype=dtype, device=device)
+        except ValueError as error:
+            return Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error)), pd.DataFrame()
+        digest = weights_digest(model)
+        with intervening(model, *interventions):
+            numbers, answers = free_running(model, list(prompts), n_new=n_new, own=measures)
+            if text is not None:
+                numbers |= teacher_forced(model, windows_of(model, text))
+        answers.insert(0, "step", revision.step)
+        del model
+        gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
+        return Record(revision.step, revision.name, digest, time.monotonic() - start, numbers), answers
+
+
+def _fetched(source: Source, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:
+    """Each revision with what becomes of fetching it; the next is fetched meanwhile, and then the last one released.
+
+    All of it in one thread: nothing is deleted while something is being downloaded.
+    """
+    if not revisions:
+        return
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        coming = worker.submit(source.fetch, revisions[0])
+        for index, revision in enumerate(revisions):
+            this, fetched = revision, coming
+            if index + 1 < len(revisions):
+                coming = worker.submit(source.fetch, revisions[index + 1])
+            yield this, fetched
+            worker.submit(source.release, this).result()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the held-out text {path} cannot be read: {error}") from None
+
+
+def _versions() -> dict[str, str]:
+    names = ("plateau-interp", "torch", "transformers", "transformer-lens")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -1,0 +1,304 @@
+"""`CheckpointSeries`: what is measured, written, gone on with after a kill, deleted and told."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import transformers
+from hub_cache import put_into_cache
+from huggingface_hub import constants
+from typecheck import unchecked
+
+from plateau_interp.hooks import AblateHeads
+from plateau_interp.models.checkpoint_files import snapshots
+from plateau_interp.series import sources
+from plateau_interp.series.folder import SeriesError, SeriesFolder
+from plateau_interp.series.series import CheckpointSeries
+from plateau_interp.tasks import Text
+
+NAME = "someone/pythia"
+PROMPTS = ["Why is the sky blue?", "What is a comet?", "How do bees find a flower?"]
+STEPS = (0, 1, 4, 16)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Small models with a tokenizer, in folders that are named by their step."""
+    folder = tmp_path_factory.mktemp("saved")
+    task = Text()
+    for step in STEPS:
+        transformers.set_seed(step)
+        config = transformers.GPTNeoXConfig(
+            vocab_size=task.d_vocab, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
+        transformers.GPTNeoXForCausalLM(config).save_pretrained(folder / f"step{step}")
+        task.tokenizer.save_pretrained(folder / f"step{step}")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path, saved, monkeypatch):
+    """A cache without a hub, into which whatever is fetched comes as if it had been downloaded."""
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    there = sources.model_folder
+
+    def download(name, *, revision):
+        if revision == "step99":
+            return there(name, revision=revision)
+        if not (cache / "models--someone--pythia" / "refs" / revision).exists():
+            put_into_cache(cache, name, revision, f"{int(revision.removeprefix('step')):040x}", saved / revision)
+        return there(name, revision=revision)
+
+    monkeypatch.setattr(sources, "model_folder", download)
+    return cache
+
+
+LISTING = [f"step{step}" for step in STEPS]
+
+
+def measured(source, out, **options):
+    return list(CheckpointSeries(source, **options.pop("chosen", {})).measure(PROMPTS, out=out, **options))
+
+
+def test_every_checkpoint_is_measured_as_by_itself(saved, tmp_path):
+    records = measured(saved, tmp_path / "series", n_new=5)
+    assert [record.step for record in records] == list(STEPS)
+    names = {"cosine", "cosine_across_prompts", "distinct_tokens", "entropy", "repetition"}
+    assert all(set(record.measures) == names for record in records)
+    for step, record in zip(STEPS, records, strict=True):
+        theirs = transformers.GPTNeoXForCausalLM.from_pretrained(saved / f"step{step}")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(saved / f"step{step}")
+        cosines = []
+        for prompt in PROMPTS:  # the published way: one by one, without a cache, all hidden states kept
+            made = theirs.generate(
+                **tokenizer(prompt, return_tensors="pt", return_token_type_ids=False),
+                min_new_tokens=5,
+                max_new_tokens=5,
+                do_sample=False,
+                use_cache=False,
+                return_dict_in_generate=True,
+                output_hidden_states=True,
+                pad_token_id=0,
+            )
+            states = torch.stack([hidden[-1][0, -1] for hidden in made.hidden_states])
+            pairs = [torch.cosine_similarity(states[i], states[j], dim=0) for i in range(5) for j in range(i)]
+            cosines.append(float(torch.stack(pairs).mean()))
+        assert record.measures["cosine"] == pytest.approx(sum(cosines) / 3, abs=1e-4)
+    folder = SeriesFolder(tmp_path / "series")
+    table = pd.read_parquet(folder.path / "metrics.parquet")
+    assert list(table["step"]) == list(STEPS)
+    assert list(table["cosine"]) == [record.measures["cosine"] for record in records]
+    answers = folder.answers()
+    assert len(answers) == len(STEPS) * len(PROMPTS)
+    assert {len(tokens) for tokens in answers["tokens"]} == {5}
+    means = answers.groupby("step")["cosine"].mean()
+    assert list(means) == pytest.approx([record.measures["cosine"] for record in records])
+
+
+def test_the_same_call_measures_nothing_twice_and_more_checkpoints_are_added(saved, tmp_path):
+    out = tmp_path / "series"
+    assert len(measured(saved, out, chosen={"revisions": [0, 4]})) == 2
+    before = (out / "checkpoints.jsonl").read_text()
+    assert measured(saved, out, chosen={"revisions": [0, 4]}) == []
+    assert [record.step for record in measured(saved, out)] == [1, 16]
+    assert (out / "checkpoints.jsonl").read_text().startswith(before)
+    assert list(SeriesFolder(out).metrics()["step"]) == list(STEPS)
+
+
+def test_an_intervention_and_measures_of_ones_own(saved, tmp_path):
+    seen = []
+
+    def norm(model, written):
+        seen.append(len(written))
+        return written.states.norm(dim=-1).mean()
+
+    plain = measured(saved, tmp_path / "plain", measures={"norm": norm})
+    ablated = measured(saved, tmp_path / "ablated", interventions=[AblateHeads([0, 1])])
+    assert seen == [3] * len(STEPS)
+    assert all(record.measures["norm"] > 0 for record in plain)
+    assert [one.measures["cosine"] for one in plain] != [other.measures["cosine"] for other in ablated]
+    told = json.loads((tmp_path / "ablated" / "series.json").read_text())
+    assert [each["name"] for each in told["interventions"]] == ["ablate-heads"]
+
+
+def test_a_held_out_text_is_read(saved, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a sea, and in the sea there was a fish. " * 30)
+    records = measured(saved, tmp_path / "series", held_out=text, chosen={"revisions": [0]})
+    assert records[0].measures["held_out_loss"] == pytest.approx(math.log(Text().d_vocab), abs=0.3)
+    assert -1 <= records[0].measures["teacher_forced_cosine"] <= 1
+
+
+def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
+    put_into_cache(hub, NAME, "step4", f"{4:040x}", saved / "step4")
+    there = []
+    series = CheckpointSeries(NAME, listing=LISTING)
+    for record in series.measure(PROMPTS, out=tmp_path / "series"):
+        there.append((record.step, len(snapshots(NAME))))
+    assert [step for step, _ in there] == list(STEPS)
+    assert max(n for _, n in there) <= 3  # the user's, this one, the next
+    assert snapshots(NAME) == {f"{4:040x}"}
+    kept = CheckpointSeries(NAME, listing=LISTING).measure(PROMPTS, out=tmp_path / "kept", keep=True)
+    assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
+
+
+def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path):
+    series = CheckpointSeries(NAME, listing=[*LISTING[:1], "step99"])
+    first, missing = list(series.measure(PROMPTS, out=tmp_path / "series"))
+    assert (first.error, missing.step, missing.measures) == ("", 99, {})
+    assert "its files of revision 'step99' are not in the cache" in missing.error
+    assert "\n" not in missing.error
+    put_into_cache(hub, NAME, "step99", "9" * 40, saved / "step16")
+    (again,) = series.measure(PROMPTS, out=tmp_path / "series")
+    assert (again.step, again.error) == (99, "")
+    assert list(SeriesFolder(tmp_path / "series").metrics()["error"]) == ["", ""]
+
+
+def test_two_checkpoints_with_the_same_weights_are_no_data(saved, tmp_path):
+    for step, of in ((0, 0), (1, 0), (4, 4), (16, 0)):
+        (tmp_path / "wrong").mkdir(exist_ok=True)
+        (tmp_path / "wrong" / f"step{step}").symlink_to(saved / f"step{of}")
+    records = measured([path.absolute() for path in (tmp_path / "wrong").iterdir()], tmp_path / "series")
+    assert [record.duplicate_of for record in records] == [(), (0,), (), (0, 1)]
+    table = SeriesFolder(tmp_path / "series").metrics()
+    assert list(table["duplicate"]) == [True, True, False, True]
+
+
+KILLED = """
+import sys
+from plateau_interp.series.series import CheckpointSeries
+for record in CheckpointSeries(sys.argv[1]).measure(sys.argv[3:], out=sys.argv[2]):
+    print(record.step, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_series_killed_at_random_moments_ends_as_an_undisturbed_one(saved, tmp_path):
+    whole = measured(saved, tmp_path / "whole")
+    draw, kills = random.Random(0), 0
+    command = [sys.executable, "-c", KILLED, str(saved), str(tmp_path / "killed"), *PROMPTS]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for _attempt in range(30):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        file = tmp_path / "killed" / "checkpoints.jsonl"
+        before, deadline = len(SeriesFolder(file.parent).records()) if file.exists() else 0, time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if file.exists() and file.read_text().count("\n") > before:
+                time.sleep(draw.uniform(0, 0.2))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.005)
+        _, told = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, told.decode()
+    assert kills >= 2
+    again = SeriesFolder(tmp_path / "killed")
+    assert [(one.step, one.weights, one.measures) for one in again.records()] == [
+        (one.step, one.weights, one.measures) for one in whole
+    ]
+    pd.testing.assert_frame_equal(again.answers(), SeriesFolder(tmp_path / "whole").answers())
+
+
+def test_a_line_that_was_cut_is_measured_again(saved, tmp_path):
+    out = tmp_path / "series"
+    measured(saved, out)
+    lines = (out / "checkpoints.jsonl").read_text()
+    (out / "checkpoints.jsonl").write_text(lines[:-20])
+    assert list(SeriesFolder(out).answers()["step"].unique()) == [0, 1, 4]
+    assert [record.step for record in measured(saved, out)] == [16]
+    assert (out / "checkpoints.jsonl").read_text().count("\n") == 4
+    assert len(SeriesFolder(out).answers()) == 12
+
+
+def test_another_series_or_writer_is_refused(saved, tmp_path):
+    out = tmp_path / "series"
+    begun = CheckpointSeries(saved).measure(PROMPTS, out=out)
+    next(begun)
+    with pytest.raises(SeriesError, match="series is being written already"):
+        measured(saved, out)
+    begun.close()
+    for options, told in (
+        ({"n_new": 3}, "other n_new"),
+        ({"interventions": [AblateHeads([0])]}, "other interventions"),
+        ({"dtype": "bfloat16"}, "other dtype"),
+    ):
+        with pytest.raises(SeriesError, match=f"series holds a series with {told}; take another folder"):
+            measured(saved, out, **options)
+    with pytest.raises(SeriesError, match="other prompts and prompts_sha256|other prompts, prompts_sha256"):
+        next(CheckpointSeries(saved).measure(["Why?"], out=out))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SeriesError, match="file is a file; a folder is needed"):
+        measured(saved, tmp_path / "file")
+    with pytest.raises(SeriesError, match="nothing holds no series; `plateau series` makes one"):
+        SeriesFolder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("checkpoints.jsonl", '{"step": 0}\n', r"checkpoints\.jsonl, line 1 is no record of a checkpoint"),
+        ("checkpoints.jsonl", "[" * 100_000 + "\n", r"checkpoints\.jsonl, line 1 is no record of a checkpoint"),
+        ("series.json", "{", r"series\.json cannot be read"),
+        (
+            "series.json",
+            '{"format": 9, "prompts": ["a"], "prompts_origin": ""}',
+            "has format 9; this version reads up to 1",
+        ),
+        ("answers.parquet", "PAR1", r"answers\.parquet cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_told(saved, tmp_path, file, content, told):
+    measured(saved, tmp_path / "series", chosen={"revisions": [0]})
+    (tmp_path / "series" / file).write_text(content)
+    with pytest.raises(SeriesError, match=told):
+        SeriesFolder(tmp_path / "series").answers()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"n_new": 0}, "n_new must be at least 1; got 0"),
+        ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, float64; got 'float8'"),
+        ({"held_out": "nowhere.txt"}, "the held-out text nowhere.txt cannot be read"),
+        ({"interventions": AblateHeads([0])}, "interventions must be a list"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(saved, tmp_path, options, told):
+    with pytest.raises(ValueError, match=told):
+        list(unchecked(CheckpointSeries.measure)(CheckpointSeries(saved), PROMPTS, out=tmp_path / "series", **options))
+    assert not (tmp_path / "series").exists()
+
+
+def test_a_measure_that_is_no_number_is_named(saved, tmp_path):
+    with pytest.raises(ValueError, match="the measure 'mine' must be one number"):
+        measured(saved, tmp_path / "series", measures={"mine": lambda model, written: [1, 2]})
+
+
+def test_memory_stays_flat(saved, tmp_path):
+    """No model of an earlier checkpoint is held."""
+    import weakref
+
+    models = []
+    for _record in CheckpointSeries(saved).measure(
+        PROMPTS,
+        out=tmp_path / "series",
+        measures={"kept": lambda model, written: models.append(weakref.ref(model)) or 0},
+    ):
+        assert [model() for model in models] == [None] * len(models)
+
+
+def test_a_repr_says_what_it_is(saved):
+    assert repr(CheckpointSeries(saved)) == f"CheckpointSeries({str(Path(saved))!r}, 4 checkpoints from step 0 to 16)"
