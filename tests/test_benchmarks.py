@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 from benchmarks import __main__ as benchmarks
+from benchmarks import continuing
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import Histogram
@@ -24,6 +26,20 @@ def test_bare_matmuls_do_the_arithmetic_of_a_training_step():
     with FlopCounterMode(display=False) as bare:
         multiply()
     assert bare.get_total_flops() == whole.get_total_flops()
+
+
+def test_both_ways_to_continue_a_hundred_prompts_give_the_same_states():
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    language = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=50304, eos_token_id=0, **sizes)).eval()
+    ours = continuing.batched(language, 5)()
+    assert ours.mask.all()
+    assert not ours.prompt_mask.all()
+    torch.testing.assert_close(ours.states, torch.stack(continuing.published(language, 5)()), atol=1e-4, rtol=1e-4)
+    assert len(continuing.prompts()) == 100
+
+
+def test_the_language_model_of_the_benchmark_has_the_size_it_says():
+    assert sum(parameter.numel() for parameter in continuing.language_model().parameters()) == 70_426_624
 
 
 def test_the_slowest_task_is_found_and_named(monkeypatch):

@@ -16,6 +16,7 @@ import torch
 from long_run import Long
 from reference.gpt import copy_of
 
+from benchmarks import continuing
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
@@ -92,6 +93,18 @@ def decoding(*, cached):
     return lambda: greedy_answers(model, TASK, tokens, cached=cached)
 
 
+def continuing_texts():
+    """Time in this process, memory in one each."""
+    language = continuing.language_model()
+    result = ratio(continuing.batched(language), continuing.published(language), rounds=3, warm_ups=1)
+    command = [sys.executable, "-m", "benchmarks.continuing"]
+    ours, theirs = (
+        subprocess.run([*command, side], check=True, capture_output=True, text=True).stdout.strip()
+        for side in ("batched", "published")
+    )
+    return dataclasses.replace(result, details=f"{result.details}; {ours} / {theirs} GiB beyond the model")
+
+
 def sampling(task):
     generator = torch.Generator().manual_seed(0)
     return lambda: task.sample(BATCH, generator=generator)
@@ -156,6 +169,7 @@ ROWS = [
         lambda: ratio(training_step(batch_size=8, interventions=(INACTIVE,)), training_step(batch_size=8), rounds=601),
     ),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
+    Row("continuing 100 prompts by 8 tokens, with states / the published loop", 0.125, continuing_texts),
     Row(
         "sampling a batch of the default task / its training step",
         0.02,

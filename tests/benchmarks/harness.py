@@ -37,9 +37,9 @@ class Result:
     unit: str = ""
 
 
-def ratio(side: Side, baseline: Side, *, rounds: int = 15) -> Result:
+def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2) -> Result:
     """The median over many rounds of side / baseline, each timed once a round, in alternating order."""
-    for warm_up in (side, baseline) * 2:
+    for warm_up in (side, baseline) * warm_ups:
         warm_up()
     pairs = []
     gc.disable()
