@@ -28,6 +28,7 @@ __all__ = [
     "check_positive",
     "check_weight",
     "check_whole",
+    "first_line",
     "freeze_indices",
     "freeze_names",
     "freeze_several",
@@ -312,6 +313,16 @@ def nearest(name: str, valid: Iterable[str], *, most: int = 3) -> str:
     if not near:
         return f"there are {listed(valid)}"
     return f"the nearest {'is' if len(near) == 1 else 'are'} {listed(near)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error of another library its first line, or what it is called.
+
+    Example:
+        >>> first_line(ValueError("no" + chr(10) + "and why")), first_line(KeyError())
+        ('no', 'KeyError')
+    """
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def listed(names: Sequence[str], *, most: int = 4) -> str:

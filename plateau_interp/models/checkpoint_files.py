@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.errors import HTTPError as RequestError  # type: ignore[attr-defined]
 from huggingface_hub.file_download import repo_folder_name
 
-from plateau_interp.checks import listed, nearest, shown
+from plateau_interp.checks import first_line, listed, nearest, shown
 
 __all__ = ["has_tokenizer", "model_folder"]
 
@@ -101,11 +101,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise ValueError(f"{told} (private ones need HF_TOKEN); {ELSE}") from None
     except LocalEntryNotFoundError as error:
         told = f"{name}: its files{of_revision} are not in the cache {constants.HF_HUB_CACHE}"
-        unreachable = f"the hub cannot be reached ({_first_line(error.__cause__ or error)})"
+        unreachable = f"the hub cannot be reached ({first_line(error.__cause__ or error)})"
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable
         raise ValueError(f"{told}, and {why}; {_cached(name)}; {ELSE}") from None
     except (RequestError, OSError) as error:
-        raise ValueError(f"{name}: fetching its files{of_revision} failed: {_first_line(error)}; {ELSE}") from None
+        raise ValueError(f"{name}: fetching its files{of_revision} failed: {first_line(error)}; {ELSE}") from None
 
 
 def _files_on_hub(name: str, revision: str | None) -> list[str]:
@@ -128,7 +128,3 @@ def _cached(name: str) -> str:
     refs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"), "refs")
     names = sorted(file.relative_to(refs).as_posix() for file in refs.rglob("*") if file.is_file())
     return f"of {name} the cache has {listed(names)}" if names else f"of {name} the cache has nothing"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

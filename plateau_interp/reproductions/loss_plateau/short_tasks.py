@@ -59,8 +59,11 @@ FIG6 = Experiment(
     ),
 )
 
-REPEATS = {k: Setting(f"repeat-{k}", recipe(Repeat(k=k)), about=f"repeat {k}") for k in (1, 2)}
-REPEATS[4] = Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=HALF_COLUMNS)
+REPEATS = {
+    1: Setting("repeat-1", recipe(Repeat(k=1)), about="repeat 1"),
+    2: Setting("repeat-2", recipe(Repeat(k=2)), about="repeat 2"),
+    4: Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=HALF_COLUMNS),
+}
 CONSTANT_FIRST = peak("copies_of_first")
 REPEAT_PANELS = ("loss", "accuracy", "cosine", "copies_of_first")
 FIG7 = Experiment(
