@@ -238,7 +238,7 @@ def editing(model: HookedModel, intervention: object, edits: Mapping[str, Activa
         yield attached
 
 
-def _check_takes_hook(function: Callable[..., Any], what: str) -> None:
+def _check_takes_hook(function: object, what: str) -> None:
     """Refuse a function that could not be called in the forward, when it is attached."""
     if not callable(function):
         raise ValueError(f"{what} must be a function of act and hook; got {shown(function)}")
