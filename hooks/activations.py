@@ -96,9 +96,9 @@ class _PlacedEdit(ABC):
 
     def _chosen(self, act: Tensor, positions: Sequence[int] | None) -> Tensor | None:
         """A mask ``[1, pos, 1, ...]`` of what is meant, None for everything; positions count within ``act``."""
-        chosen = None if positions is None else _one_hot(positions, act, axis=1)
+        chosen = None if positions is None else _axis_mask(positions, act, axis=1)
         if self.heads is not None:
-            heads = _one_hot(self.heads, act, axis=2)
+            heads = _axis_mask(self.heads, act, axis=2)
             chosen = heads if chosen is None else chosen & heads
         return chosen
 
@@ -304,7 +304,7 @@ class AddDirection(_FormulaEdit):
         return act if self.scale == 0 else act + self.scale * self.direction.detach().to(act)
 
 
-def _one_hot(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:
+def _axis_mask(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:
     """A Bool mask over one axis, with size 1 along the others."""
     shape = [1] * act.ndim
     shape[axis] = act.shape[axis]

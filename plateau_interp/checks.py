@@ -8,7 +8,7 @@ mistakes without waiting for it.
 import math
 import operator
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 from numbers import Integral, Real
@@ -28,6 +28,7 @@ __all__ = [
     "check_positive",
     "check_weight",
     "check_whole",
+    "first_line",
     "freeze_indices",
     "freeze_names",
     "freeze_several",
@@ -51,10 +52,7 @@ def check_number(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number")
-        if not math.isfinite(number):
-            raise ValueError(f"{name} must be finite; got {shown(number)}")
+    _check_numbers(value, names, math.isfinite, "finite")
 
 
 def check_positive(value: Any, *names: str) -> None:
@@ -63,10 +61,7 @@ def check_positive(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number")
-        if not 0 < number < math.inf:
-            raise ValueError(f"{name} must be a positive number; got {shown(number)}")
+    _check_numbers(value, names, lambda number: 0 < number < math.inf, "a positive number")
 
 
 def check_not_negative(value: Any, *names: str) -> None:
@@ -75,10 +70,7 @@ def check_not_negative(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number")
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{name} must be at least 0; got {shown(number)}")
+    _check_numbers(value, names, lambda number: 0 <= number < math.inf, "at least 0")
 
 
 def check_fraction(value: Any, *names: str) -> None:
@@ -87,10 +79,7 @@ def check_fraction(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number")
-        if not 0 <= number < 1:
-            raise ValueError(f"{name} must be from 0 to below 1; got {shown(number)}")
+    _check_numbers(value, names, lambda number: 0 <= number < 1, "from 0 to below 1")
 
 
 def check_weight(value: Any, *names: str) -> None:
@@ -99,10 +88,7 @@ def check_weight(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number")
-        if not 0 <= number <= 1:
-            raise ValueError(f"{name} must be between 0 and 1; got {shown(number)}")
+    _check_numbers(value, names, lambda number: 0 <= number <= 1, "between 0 and 1")
 
 
 def check_norm(value: Any, *names: str) -> None:
@@ -111,10 +97,7 @@ def check_norm(value: Any, *names: str) -> None:
     Raises:
         ValueError: naming the field.
     """
-    for name in names:
-        number = _number(value, name, Real, "a number, math.inf for no clipping")
-        if not number > 0:
-            raise ValueError(f"{name} must be positive; got {shown(number)}")
+    _check_numbers(value, names, lambda number: number > 0, "positive", kind="a number, math.inf for no clipping")
 
 
 def check_whole(value: Any, *names: str, least: int = 0) -> None:
@@ -128,6 +111,15 @@ def check_whole(value: Any, *names: str, least: int = 0) -> None:
         if number < least:
             raise ValueError(f"{name} must be at least {least}; got {shown(number)}")
         object.__setattr__(value, name, int(number))
+
+
+def _check_numbers(
+    value: Any, names: Sequence[str], fits: Callable[[Any], bool], expected: str, *, kind: str = "a number"
+) -> None:
+    for name in names:
+        number = _number(value, name, Real, kind)
+        if not fits(number):
+            raise ValueError(f"{name} must be {expected}; got {shown(number)}")
 
 
 def _number(value: Any, name: str, kind: type, expected: str) -> Any:
@@ -312,6 +304,16 @@ def nearest(name: str, valid: Iterable[str], *, most: int = 3) -> str:
     if not near:
         return f"there are {listed(valid)}"
     return f"the nearest {'is' if len(near) == 1 else 'are'} {listed(near)}"
+
+
+def first_line(error: BaseException) -> str:
+    """Of an error of another library its first line, or what it is called.
+
+    Example:
+        >>> first_line(ValueError("no" + chr(10) + "and why")), first_line(KeyError())
+        ('no', 'KeyError')
+    """
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def listed(names: Sequence[str], *, most: int = 4) -> str:

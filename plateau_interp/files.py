@@ -1,7 +1,8 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and folders with an entry a training step."""
 
 import io
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["naming", "read_table", "sync_folder", "write_atomically", "write_table"]
+__all__ = ["is_step_name", "naming", "read_table", "steps_in", "sync_folder", "write_atomically", "write_table"]
+
+STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
 
 
 @contextmanager
@@ -94,3 +97,18 @@ def sync_folder(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_step_name(name: str) -> bool:
+    """Whether a folder of this name holds what belongs to a training step.
+
+    Example:
+        >>> is_step_name("120"), is_step_name("012")
+        (True, False)
+    """
+    return STEP.fullmatch(name) is not None
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The training steps that have an entry in a folder, in order; whatever else lies there is left out."""
+    return sorted(int(child.name) for child in folder.iterdir() if is_step_name(child.name))

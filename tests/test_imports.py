@@ -102,13 +102,23 @@ def test_no_module_imports_itself_over_others():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
-def test_a_public_name_is_defined_in_one_module():
+def defined(tree):
+    """Functions, classes and constants of a module; variables of types are called T everywhere."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        yield from (
+            target.id for target in targets if isinstance(target, ast.Name) and target.id not in ("__all__", "T")
+        )
+
+
+def test_a_name_is_defined_once():
+    """Private names, too: one that two modules have means two things, or is one thing written twice."""
     places: dict[str, list[str]] = {}
     for module, tree in MODULES.items():
-        for node in tree.body:
-            defined = node.name if isinstance(node, ast.FunctionDef | ast.ClassDef) else None
-            if defined and not defined.startswith("_"):
-                places.setdefault(defined, []).append(module)
+        for name in defined(tree):
+            places.setdefault(name, []).append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 

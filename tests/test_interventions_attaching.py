@@ -363,12 +363,12 @@ def test_an_edit_that_forgets_to_return_is_named() -> None:
 def test_an_edit_that_could_not_be_called_is_refused_when_it_is_attached(edit: Any, message: str) -> None:
     with (
         pytest.raises(ValueError, match=f"^the edit of 'mine' at hook_embed{message}"),
-        unchecked(editing)(toy(), "mine", {"hook_embed": edit}),
+        contextmanager(unchecked(editing))(toy(), "mine", {"hook_embed": edit}),
     ):
         pass
     with (
         pytest.raises(ValueError, match=f"^the hook function at hook_embed{message}"),
-        unchecked(hooking)(toy(), {"hook_embed": edit}),
+        contextmanager(unchecked(hooking))(toy(), {"hook_embed": edit}),
     ):
         pass
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typecheck import unchecked
 
-from plateau_interp.models.fitting import check_sample
+from plateau_interp.models.fitting import check_sequences
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.models.toy import toy_model
 from plateau_interp.runs.recipe import Recipe
@@ -42,9 +42,9 @@ class Narrow(MovingWindowSum):
 
 
 def test_what_a_task_of_ours_gives_is_taken() -> None:
-    check_sample(TASK, BATCH)
-    check_sample(TASK, Batch(BATCH.tokens.int(), torch.full_like(BATCH.labels, IGNORE)))
-    check_sample(ModularArithmetic(), ModularArithmetic().train_set)
+    check_sequences(TASK, BATCH)
+    check_sequences(TASK, Batch(BATCH.tokens.int(), torch.full_like(BATCH.labels, IGNORE)))
+    check_sequences(ModularArithmetic(), ModularArithmetic().train_set)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_what_a_task_of_ours_gives_is_taken() -> None:
 )
 def test_what_is_not_as_the_task_says_is_refused(batch: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^the sequences of MovingWindowSum\(n=4, .*{message}"):
-        unchecked(check_sample)(TASK, batch)
+        unchecked(check_sequences)(TASK, batch)
 
 
 def test_numbers_that_are_no_tokens_are_refused() -> None:
@@ -68,7 +68,7 @@ def test_numbers_that_are_no_tokens_are_refused() -> None:
     object.__setattr__(floats, "tokens", BATCH.tokens.float())
     object.__setattr__(floats, "labels", BATCH.labels)
     with pytest.raises(ValueError, match=r"tokens must be whole numbers \(torch.int64\); got torch.float32$"):
-        check_sample(TASK, floats)
+        check_sequences(TASK, floats)
 
 
 def test_labels_of_a_loss_of_its_own_are_its_own_affair() -> None:
@@ -76,7 +76,7 @@ def test_labels_of_a_loss_of_its_own_are_its_own_affair() -> None:
         def loss(self, output: torch.Tensor, batch: Batch) -> torch.Tensor:
             return output.mean()
 
-    check_sample(Counting(n=4, p=7), Batch(BATCH.tokens, BATCH.labels + 100))
+    check_sequences(Counting(n=4, p=7), Batch(BATCH.tokens, BATCH.labels + 100))
 
 
 def test_tokens_beyond_the_vocabulary_are_told_when_training_begins() -> None:

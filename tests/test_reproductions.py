@@ -13,11 +13,11 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.experiments import Experiment, Paper
-from plateau_interp.reproductions.pictures import moves_figure
-from plateau_interp.reproductions.quantities import steps_to
+from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
+from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
-from plateau_interp.reproductions.settings import AFTERWARDS, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.folder import only_writer
@@ -26,6 +26,7 @@ from plateau_interp.runs.run import Run, RunError
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
 from plateau_interp.training.settings import TrainingOptions
+from plateau_interp.views.panels import Panel
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +212,26 @@ def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):
         rows = [{"step": step, "norm": run.model(step).W_E.norm().item()} for step in run.checkpoints if step < 6]
         return pd.DataFrame(rows)
 
-    metrics = train_setting(Setting("weighed", recipe(), adds=weigh), 0, tmp_path).metrics
+    metrics = train_setting(Setting("weighed", recipe(), adds=Added(weigh)), 0, tmp_path).metrics
     assert metrics.norm.notna().tolist() == [True, False, True, False, True, False]
-    assert stored_again(Setting("weighed", recipe(), adds=weigh), tmp_path).norm.notna().sum() == 3
+    assert stored_again(Setting("weighed", recipe(), adds=Added(weigh)), tmp_path).norm.notna().sum() == 3
+
+
+def test_columns_of_another_paper_are_drawn_as_it_says():
+    """Their panels come with the setting that measures them; nobody else need know of them."""
+    look = Panel("Weight of the embedding", "Euclidean norm", (0.0, 9.0))
+    weighed = Setting("weighed", recipe(), adds=Added(lambda run: pd.DataFrame(), {"weight_#": look}))
+    plain, table = Setting("plain", recipe()), pd.DataFrame({"step": [0, 1], "weight_3": [1.0, 2.0]})
+    experiment = Experiment("x", "X", "none", (plain, weighed), (), (DROP, weighed), panels=("weight_3",))
+    axes = seeds_figure(experiment, {"weighed": [measured(weighed, table)]}).axes[0]
+    assert (axes.get_title(loc="left"), axes.get_ylabel()) == ("Weight of the embedding", "Euclidean norm")
+    assert axes.get_ylim() == (0.0, 9.0)
+    other = seeds_figure(experiment, {"plain": [measured(plain, table)]}).axes[0]
+    assert other.get_title(loc="left") == "Weight 3"
+
+
+def measured(setting, table):
+    return Outcome(setting, 0, table.assign(loss=1.0))
 
 
 def stored_again(setting, runs):
@@ -242,10 +260,10 @@ def test_an_unknown_experiment_is_told_with_the_nearest():
 
 
 ADDED = {
-    from_checkpoints.probe_accuracies: {"probe_test", "probe_train", "probe_test_1024"},
-    from_checkpoints.segment_cosines: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
-    from_checkpoints.permutation_strategies: {"alternative_0", "alternative_1", "right_counts"},
-    from_checkpoints.copies_within_halves: {"copies_in_half_0", "copies_in_half_1"},
+    from_checkpoints.PROBE_COLUMNS: {"probe_test", "probe_train", "probe_test_1024"},
+    from_checkpoints.SEGMENT_COLUMNS: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
+    from_checkpoints.STRATEGY_COLUMNS: {"alternative_0", "alternative_1", "right_counts"},
+    from_checkpoints.HALF_COLUMNS: {"copies_in_half_0", "copies_in_half_1"},
 }
 
 

@@ -12,9 +12,7 @@ from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.from_checkpoints import (
-    copies_within_halves,
     permutation_strategies,
-    probe_accuracies,
     segment_cosines,
 )
 from plateau_interp.runs.recipe import Recipe
@@ -40,23 +38,23 @@ def trained(task, folder, *, steps=4, every=1, n_layers=1):
 
 
 @pytest.mark.parametrize(
-    ("measure", "task", "n_layers"),
+    ("added", "task", "n_layers"),
     [
-        (segment_cosines, ConcatenatedWindows(n=6, windows=(1, 2), lengths=(2, 2), p=5), 1),
-        (permutation_strategies, Permutation(n=3, n_symbols=4), 2),
-        (copies_within_halves, Repeat(n=4, k=4, p=5), 1),
-        (probe_accuracies, MovingWindowSum(n=2, p=5), 1),
+        (from_checkpoints.SEGMENT_COLUMNS, ConcatenatedWindows(n=6, windows=(1, 2), lengths=(2, 2), p=5), 1),
+        (from_checkpoints.STRATEGY_COLUMNS, Permutation(n=3, n_symbols=4), 2),
+        (from_checkpoints.HALF_COLUMNS, Repeat(n=4, k=4, p=5), 1),
+        (from_checkpoints.PROBE_COLUMNS, MovingWindowSum(n=2, p=5), 1),
     ],
 )
-def test_there_is_a_row_for_each_checkpoint_that_was_measured(measure, task, n_layers, tmp_path):
+def test_there_is_a_row_for_each_checkpoint_that_was_measured(added, task, n_layers, tmp_path):
     run = trained(task, tmp_path / "run", n_layers=n_layers, every=2)
-    table = measure(run)
+    table = added.measure(run)
     assert run.checkpoints == [0, 2, 4]  # step 4 is the end: it has no row of metrics
     assert table["step"].tolist() == [0, 2]
     assert table.notna().iloc[0].all()
     assert table.drop(columns="step").stack().dropna().between(-1, 1).all()
     for column in table.drop(columns="step"):
-        look = panel(column, from_checkpoints.ADDED_PANELS)
+        look = panel(column, added.panels)
         assert look != panel(column)
         assert look.unit
 

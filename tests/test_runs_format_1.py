@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from kept_runs import ALMOST, copy_kept, trained
 
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, TransplantWeights
 from plateau_interp.models import ToyTransformer
@@ -31,21 +32,11 @@ RECIPE = Recipe(
     checkpoint_every=4,
     seed=1,
 )
-ALMOST = {"rtol": 1e-4, "atol": 1e-5}
-"""Another processor rounds in another way."""
 
 
 @pytest.fixture(autouse=True)
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies of the kept folders, in the folder from which the recipes name the donor."""
-    shutil.copytree(KEPT, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-
-
-def trained(run: Run) -> Run:
-    for _ in run.train():
-        pass
-    return run
+    copy_kept(1, tmp_path, monkeypatch)
 
 
 def longer(recipe: Recipe, steps: int) -> Recipe:

@@ -5,34 +5,24 @@ have every run of today refused as another recipe's: it is red here first.
 """
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from kept_runs import ALMOST, copy_kept, trained
 
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.run import Run
 
 KEPT = Path(__file__).parent / "data" / "run-format-2"
-ALMOST = {"rtol": 1e-4, "atol": 1e-5}
-"""Another processor rounds in another way."""
 
 
 @pytest.fixture(autouse=True)
 def _folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies of the kept folders, in the folder from which the recipe names the donor."""
-    shutil.copytree(KEPT, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-
-
-def trained(run: Run) -> Run:
-    for _ in run.train():
-        pass
-    return run
+    copy_kept(2, tmp_path, monkeypatch)
 
 
 def lengthened(path: str, *, steps: int) -> Run:

@@ -1,21 +1,24 @@
 """Figures: what is drawn where, read back from the figures themselves."""
 
+import ast
 import itertools
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.colors import is_color_like
 from matplotlib.text import Text
 from typecheck import unchecked
 
 from plateau_interp.types import Levels
 from plateau_interp.views import theme as theme_module
-from plateau_interp.views.curves import curves_figure, spread
+from plateau_interp.views.curves import curves_figure, grouped, spread
 from plateau_interp.views.interactive import interactive_curves, save_interactive
 from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
 from plateau_interp.views.panels import Panel, panel
@@ -250,15 +253,25 @@ def test_pages_and_views_have_the_colours_of_both_themes():
         assert DARK.accent in dark
 
 
-def test_no_colour_is_named_outside_the_theme():
-    folder = Path(theme_module.__file__).parent
-    named = {
-        file.name: re.findall(r"#[0-9a-f]{3}\b|#[0-9a-f]{6}\b", file.read_text(encoding="utf-8"))
-        for file in folder.iterdir()
-        if file.suffix in {".py", ".css", ".js", ".jinja"} and file.name != "theme.py"
-    }
-    assert len(named) > 15
-    assert not {name: colours for name, colours in named.items() if colours}
+def colours_in(file):
+    """Hexadecimal numbers, and in Python what matplotlib takes for a colour or a map of colours, by whatever name."""
+    text = file.read_text(encoding="utf-8")
+    found = set(re.findall(r"#[0-9a-f]{3}\b|#[0-9a-f]{6}\b", text))
+    nodes = ast.walk(ast.parse(text)) if file.suffix == ".py" else ()
+    strings = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    words = {word for word in strings if isinstance(word, str) and len(word) > 2 and word != "none"}
+    return found | {word for word in words if word in matplotlib.colormaps or (word.isalpha() and is_color_like(word))}
+
+
+def test_no_colour_is_named_outside_the_theme(tmp_path):
+    package = Path(theme_module.__file__).parent.parent
+    files = [file for folder in ("views", "reproductions") for file in (package / folder).rglob("*.*")]
+    files = [file for file in files if file.suffix in {".py", ".css", ".js", ".jinja"} and file.name != "theme.py"]
+    assert len(files) > 40
+    assert not {file.name: colours for file in files if (colours := colours_in(file))}
+    assert {"RdBu_r", "viridis"} <= colours_in(package / "views" / "theme.py")
+    (tmp_path / "picture.py").write_text('draw(color="white", edgecolor="#abc", cmap="magma", facecolor="none")')
+    assert colours_in(tmp_path / "picture.py") == {"white", "#abc", "magma"}
 
 
 @pytest.mark.parametrize("drop", [5, 20, 39])
@@ -374,10 +387,10 @@ def test_effects_carry_their_numbers():
     [
         (lambda: curves_figure([]), "no run to draw"),
         (lambda: curves_figure({"a": []}), "no run to draw"),
-        (lambda: unchecked(curves_figure)(3), "^curves must be tables of metrics, such as Run.metrics; got 3"),
-        (lambda: unchecked(curves_figure)([3]), "^curves must be tables of metrics, such as Run.metrics; got 3"),
-        (lambda: unchecked(curves_figure)({"a": 3}), "^curves must be tables of metrics, such as Run.metrics; got 3"),
-        (lambda: unchecked(interactive_curves)("loss"), "^curves must be tables of metrics, .*; got 'l'"),
+        (lambda: unchecked(grouped)(3), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(grouped)([3]), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(grouped)({"a": 3}), "^curves must be tables of metrics, such as Run.metrics; got 3"),
+        (lambda: unchecked(grouped)("loss"), "^curves must be tables of metrics, .*; got 'l'"),
         (lambda: curves_figure(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
         (lambda: interactive_curves(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
         (lambda: unchecked(save_figure)(3, "x.png"), "^figure must be a matplotlib Figure, .*; got 3$"),

@@ -128,10 +128,10 @@ class Summary:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
-        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_number(self.level)}"
-        level = _number(self.level) if self.has_plateau else stayed
+        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_nats(self.level)}"
+        level = _nats(self.level) if self.has_plateau else stayed
         return [
-            ("Plateau level (nats)", f"{level} (closed form {_number(self.level_expected)})"),
+            ("Plateau level (nats)", f"{level} (closed form {_nats(self.level_expected)})"),
             ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
             ("Answers right on the plateau", first_answers),
             ("First answer right from step", first_step),
@@ -143,7 +143,7 @@ class Summary:
                 "Attention progress, start to end",
                 f"{_measured(self.attention_progress_start)} to {_measured(self.attention_progress_end)}",
             ),
-            ("Final loss (nats)", f"{_number(self.final_loss)} (floor {_number(self.floor)})"),
+            ("Final loss (nats)", f"{_nats(self.final_loss)} (floor {_nats(self.floor)})"),
             ("Final accuracy", _measured(self.final_accuracy)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
         ]
@@ -376,7 +376,7 @@ def _extreme(values: np.ndarray | None) -> float | None:
     return None if index is None or values is None else float(values[index])
 
 
-def _number(value: float | None) -> str:
+def _nats(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 

@@ -83,18 +83,18 @@ def _in_a_line(mistake: _errors.ParseErrorEvent, *, known: list[str]) -> str | N
             return f"there is no option {option}; {nearest(option, known, most=1)}"
         case _errors.InvalidChoice():
             return (
-                f"{_name(mistake.argument)}: expected one of {', '.join(mistake.choices)}; got {shown(mistake.value)}"
+                f"{_flag(mistake.argument)}: expected one of {', '.join(mistake.choices)}; got {shown(mistake.value)}"
             )
         case _errors.BadValue():
-            return f"{_name(mistake.argument)}: a value is missing"
+            return f"{_flag(mistake.argument)}: a value is missing"
         case _errors.InstantiationFailure(argument=None):
             return mistake.message
         case _errors.InstantiationFailure():
-            return f"{_name(mistake.argument)}: {mistake.message}"
+            return f"{_flag(mistake.argument)}: {mistake.message}"
     return None
 
 
-def _name(argument: Any) -> str:
+def _flag(argument: Any) -> str:
     return str(argument.display_name() if argument.is_positional() else argument.lowered.name_or_flags[-1])
 
 
@@ -169,15 +169,15 @@ def _reading(annotation: Any) -> WordReading | None:
     from plateau_interp.plugins import plugin_kind
 
     if annotation is int:
-        return "INT", partial(_number, int, "a whole number"), str
+        return "INT", partial(_read_number, int, "a whole number"), str
     if annotation is float:
-        return "FLOAT", partial(_number, float, "a number"), str
+        return "FLOAT", partial(_read_number, float, "a number"), str
     if kind := plugin_kind(annotation):
         return "NAME[:FIELD=VALUE,...]", lambda text, _: read_plugin(kind, text), partial(write_plugin, kind)
     return None
 
 
-def _number(kind: Callable[[str], Any], expected: str, text: str, alternative: str) -> Any:
+def _read_number(kind: Callable[[str], Any], expected: str, text: str, alternative: str) -> Any:
     try:
         return kind(text)
     except ValueError:

@@ -138,7 +138,7 @@ class Compare:
         first, *others = table.to_dict(orient="records")
         names = [str(name) for name in first if f"{name}_change" in first]
         rows = [
-            [_in_words(name), _told(first, name, changed=False), *(_told(run, name) for run in others)]
+            [_in_words(name), _compared(first, name, changed=False), *(_compared(run, name) for run in others)]
             for name in names
         ]
         print_table(["", *table["run"]], rows)
@@ -380,7 +380,7 @@ def _in_words(column: str) -> str:
     return column.replace("_", " ") + (" %" if column.startswith(("steps_to_", "samples_to_")) else "")
 
 
-def _told(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
+def _compared(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
     """A number of a run, and its change: steps and samples in full, others to four digits after the point."""
     value, change = run[name], run[f"{name}_change"]
     is_count = name not in ("plateau_level", "peak_cosine", "peak_repetition")

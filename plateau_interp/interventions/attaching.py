@@ -98,7 +98,7 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
         >>> receipt.fired, receipt.rows, receipt.entries
         (1, 15, 240)
     """
-    _check(model, interventions)
+    _check_arguments(model, interventions)
     with _holding(model, interventions) as attached:
         yield tuple(one.receipt for one in attached)
     for complaint in _complaints(attached):
@@ -126,14 +126,14 @@ def attaching(model: HookedModel, *interventions: Intervention) -> Iterator[tupl
         ...     list(attached_state(attached))
         ['0.when']
     """
-    _check(model, interventions)
+    _check_arguments(model, interventions)
     with _holding(model, interventions) as attached:
         yield attached
     for complaint in _complaints(attached):
         warnings.warn(complaint, InterventionWarning, stacklevel=FRAMES)
 
 
-def _check(model: object, interventions: Sequence[object]) -> None:
+def _check_arguments(model: object, interventions: Sequence[object]) -> None:
     if isinstance(model, Intervention) or not isinstance(model, torch.nn.Module):
         raise ValueError(f"expected a model first, as in intervening(model, intervention); got {model!r}")
     for intervention in interventions:
@@ -238,7 +238,7 @@ def editing(model: HookedModel, intervention: object, edits: Mapping[str, Activa
         yield attached
 
 
-def _check_takes_hook(function: Callable[..., Any], what: str) -> None:
+def _check_takes_hook(function: object, what: str) -> None:
     """Refuse a function that could not be called in the forward, when it is attached."""
     if not callable(function):
         raise ValueError(f"{what} must be a function of act and hook; got {shown(function)}")

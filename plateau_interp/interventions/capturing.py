@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import as_path, check_whole, freeze_names, listed
-from plateau_interp.files import write_atomically
+from plateau_interp.files import steps_in, write_atomically
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
@@ -35,7 +35,6 @@ from plateau_interp.types import PLACE, HookedModel
 __all__ = ["Capture", "CaptureReceipt", "Captured"]
 
 LABEL = re.compile(r"[A-Za-z0-9_-]+")
-STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
 
 
 @dataclass(eq=False)
@@ -284,7 +283,7 @@ class Captured(Mapping[tuple[int, str], Tensor]):
     @property
     def steps(self) -> list[int]:
         """Recorded steps, in order."""
-        return sorted(int(child.name) for child in self.path.iterdir() if STEP.fullmatch(child.name))
+        return steps_in(self.path)
 
     def names(self, step: int) -> list[str]:
         """Hook points recorded at a step, sorted."""

@@ -74,7 +74,7 @@ class Plan:
             ValueError: as `intervening` on entry.
         """
         return "\n".join(
-            f"{number}. {brief(intervention)}{_where(intervention, model)}"
+            f"{number}. {brief(intervention)}{_sites_of(intervention, model)}"
             for number, intervention in enumerate(self.interventions, start=1)
         )
 
@@ -111,7 +111,9 @@ def brief(value: Any) -> str:
         return f"<tensor {'x'.join(map(str, value.shape))}>"
     if not is_dataclass(value) or isinstance(value, type):
         return (
-            repr(value) if value is None or isinstance(value, str | int | float | tuple | list) else f"<{_name(value)}>"
+            repr(value)
+            if value is None or isinstance(value, str | int | float | tuple | list)
+            else f"<{_class_name(value)}>"
         )
     shown = []
     for item in sorted(fields(value), key=lambda item: bool(item.kw_only)):
@@ -123,7 +125,7 @@ def brief(value: Any) -> str:
     return f"{type(value).__name__}({', '.join(shown)})"
 
 
-def _where(intervention: Intervention, model: HookedModel | None) -> str:
+def _sites_of(intervention: Intervention, model: HookedModel | None) -> str:
     if model is None:
         return ""
     with entering(model, intervention) as attached:
@@ -144,5 +146,5 @@ def _key(value: Any) -> Any:
     return id(value)
 
 
-def _name(value: Any) -> str:
+def _class_name(value: Any) -> str:
     return getattr(value, "__qualname__", type(value).__name__)

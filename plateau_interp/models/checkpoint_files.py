@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.errors import HTTPError as RequestError  # type: ignore[attr-defined]
 from huggingface_hub.file_download import repo_folder_name
 
-from plateau_interp.checks import listed, nearest, shown
+from plateau_interp.checks import first_line, listed, nearest, shown
 
 __all__ = ["cached_commit", "has_tokenizer", "is_on_hub", "model_folder", "revision_names", "snapshots"]
 
@@ -150,11 +150,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise ValueError(f"{told} (private ones need HF_TOKEN); {ELSE}") from None
     except LocalEntryNotFoundError as error:
         told = f"{name}: its files{of_revision} are not in the cache {constants.HF_HUB_CACHE}"
-        unreachable = f"the hub cannot be reached ({_first_line(error.__cause__ or error)})"
+        unreachable = f"the hub cannot be reached ({first_line(error.__cause__ or error)})"
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable
         raise ValueError(f"{told}, and {why}; {_cached(name)}; {ELSE}") from None
     except (RequestError, OSError) as error:
-        raise ValueError(f"{name}: fetching its files{of_revision} failed: {_first_line(error)}; {ELSE}") from None
+        raise ValueError(f"{name}: fetching its files{of_revision} failed: {first_line(error)}; {ELSE}") from None
 
 
 def _files_on_hub(name: str, revision: str | None) -> list[str]:
@@ -185,7 +185,3 @@ def _cached_names(name: str) -> list[str]:
 def _cached(name: str) -> str:
     names = _cached_names(name)
     return f"of {name} the cache has {listed(names)}" if names else f"of {name} the cache has nothing"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -12,7 +12,7 @@ from plateau_interp.checks import check_memory, shown
 from plateau_interp.models.settings import ModelSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task
 
-__all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_sample", "check_task"]
+__all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_sequences", "check_task"]
 
 TOKEN_BYTES = 8
 
@@ -28,7 +28,7 @@ def check_task(task: Any) -> None:
         raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
 
 
-def check_sample(task: Task, batch: Any) -> None:
+def check_sequences(task: Task, batch: Any) -> None:
     """Refuse sequences that are not as the task itself says: of another length, or with tokens that it does not have.
 
     Reads all of them, which waits for their device: once a training is enough.

@@ -19,7 +19,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging
 
-from plateau_interp.checks import check_memory, listed, shown
+from plateau_interp.checks import check_memory, first_line, listed, shown
 from plateau_interp.models.architectures import architecture_of, hooked_config
 from plateau_interp.models.checkpoint_files import has_tokenizer, model_folder
 from plateau_interp.models.conversions import Weights
@@ -97,7 +97,7 @@ def _hooked(
     weights = Weights(source.state_dict())
     _fill_(model, architecture_of(name).convert(weights, cfg))
     if weights.left:
-        raise ValueError(f"{name} in TransformerLens has no place for {_named(weights.left)}")
+        raise ValueError(f"{name} in TransformerLens has no place for {_tensors_named(weights.left)}")
     _keep_tokenizer_(model, tokenizer)
     return torch.nn.Module.to(model, device).eval()
 
@@ -123,7 +123,7 @@ def _fill_(model: HookedTransformer, tensors: Mapping[str, Tensor]) -> None:
             parameters[name].copy_(tensor)
     # What an architecture has no bias for is 0 already.
     if empty := [name for name in parameters if name not in tensors and not _is_bias(name)]:
-        raise ValueError(f"nothing was found for {_named(empty)}")
+        raise ValueError(f"nothing was found for {_tensors_named(empty)}")
 
 
 def _is_bias(name: str) -> bool:
@@ -134,9 +134,9 @@ def _check_plain(source: PreTrainedModel) -> None:
     """Refuse weights that are not simply there: quantised, or not loaded yet."""
     state = source.state_dict()
     if packed := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
-        raise ValueError(f"the model is quantised ({_named(packed)}); load it in a floating-point dtype")
+        raise ValueError(f"the model is quantised ({_tensors_named(packed)}); load it in a floating-point dtype")
     if absent := [name for name, tensor in state.items() if tensor.is_meta]:
-        raise ValueError(f"the model's weights are not in memory ({_named(absent)} on the device meta)")
+        raise ValueError(f"the model's weights are not in memory ({_tensors_named(absent)} on the device meta)")
 
 
 def _check_size(cfg: HookedTransformerConfig) -> None:
@@ -154,7 +154,7 @@ def _loaded(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
         try:
             config = AutoConfig.from_pretrained(folder)
         except UNREADABLE as error:
-            raise ValueError(f"transformers makes nothing of config.json: {_first_line(error)}") from None
+            raise ValueError(f"transformers makes nothing of config.json: {first_line(error)}") from None
         if not config.architectures:
             raise ValueError("config.json names no architecture (architectures)")
         name = config.architectures[0]
@@ -170,11 +170,11 @@ def _loaded(folder: Path, *, dtype: torch.dtype) -> PreTrainedModel:
                 output_loading_info=True,
             )
         except UNREADABLE as error:
-            raise ValueError(f"transformers cannot read it: {_first_line(error)}") from None
+            raise ValueError(f"transformers cannot read it: {first_line(error)}") from None
     # transformers fills in what is missing or misshapen at random and ignores what is left over.
     for what in ("missing", "unexpected"):
         if names := sorted(told[f"{what}_keys"]):
-            raise ValueError(f"{'missing' if what == 'missing' else 'left over'}: {_named(names)}")
+            raise ValueError(f"{'missing' if what == 'missing' else 'left over'}: {_tensors_named(names)}")
     for tensor, there, expected in sorted(told["mismatched_keys"]):
         raise ValueError(f"tensor {tensor} has the shape {tuple(there)}; config.json asks for {tuple(expected)}")
     loaded: PreTrainedModel = model
@@ -188,7 +188,7 @@ def _tokenizer(folder: Path) -> Any:
         with _quiet():
             return AutoTokenizer.from_pretrained(folder)
     except UNREADABLE as error:
-        raise ValueError(f"transformers cannot read its tokenizer: {_first_line(error)}") from None
+        raise ValueError(f"transformers cannot read its tokenizer: {first_line(error)}") from None
 
 
 def _keep_tokenizer_(model: HookedTransformer, tokenizer: Any) -> None:
@@ -208,12 +208,8 @@ def _keep_tokenizer_(model: HookedTransformer, tokenizer: Any) -> None:
     model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = starts
 
 
-def _named(names: list[str]) -> str:
+def _tensors_named(names: list[str]) -> str:
     return f"tensor{'' if len(names) == 1 else 's'} {listed(names)}"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager

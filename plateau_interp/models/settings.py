@@ -13,15 +13,7 @@ DType = Literal["float32", "float64"]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a toy model is, in full.
-
-    Args:
-        attention: without softmax (the paper's) or with.
-        n_layers: blocks.
-        n_heads: attention heads a layer.
-        d_model: width of the residual stream.
-        d_mlp: width of the MLP; None follows ``d_model``, four times as wide.
-        dtype: of parameters and activations.
+    """What a toy model is, in full: the fields of `ModelOptions`; of them ``d_mlp`` alone may be open.
 
     Raises:
         ValueError: for a size that cannot be; the message names the argument.

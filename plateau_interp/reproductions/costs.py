@@ -63,7 +63,7 @@ def costs(
             "runs": len(ours),
             "done": len(ours) - len(left[experiment]),
             "others": [str(s.folder(runs, seed)) for (s, seed), state in ours.items() if state == "another's"],
-            "seconds": sum(paces[_kind(setting.recipe)] * _steps_to_make(setting) for setting in left[experiment]),
+            "seconds": sum(paces[_cost_kind(setting.recipe)] * _steps_to_make(setting) for setting in left[experiment]),
         }
         for experiment, ours in states.items()
     ]
@@ -80,7 +80,7 @@ def _steps_to_make(setting: Setting) -> int:
     return setting.recipe.steps - (0 if setting.leaves is None else setting.leaves[1])
 
 
-def _kind(recipe: Recipe) -> str:
+def _cost_kind(recipe: Recipe) -> str:
     """A name for all recipes whose steps cost the same: learning rates, seeds and numbers of steps do not matter."""
     parts = (recipe.task, recipe.model, recipe.batch_size, type(recipe.optimizer).__name__, recipe.measuring)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
@@ -89,13 +89,13 @@ def _kind(recipe: Recipe) -> str:
 def _paces(
     recipes: Iterable[Recipe], file: Path, watching: Callable[[Sequence[Recipe]], Iterable[Recipe]]
 ) -> dict[str, float]:
-    """Seconds a step by `_kind`, kept in a file; those that are not in it are timed now."""
+    """Seconds a step by `_cost_kind`, kept in a file; those that are not in it are timed now."""
     kept = _read_kept(file)
     known = kept.setdefault(_this_machine(), {})
-    missing = {kind: recipe for recipe in recipes if (kind := _kind(recipe)) not in known}
+    missing = {kind: recipe for recipe in recipes if (kind := _cost_kind(recipe)) not in known}
     if missing:
         for recipe in watching(list(missing.values())):
-            known[_kind(recipe)] = _seconds_a_step(recipe)
+            known[_cost_kind(recipe)] = _seconds_a_step(recipe)
             with contextlib.suppress(OSError):  # a folder that cannot be written keeps nobody from being told
                 write_atomically(file, json.dumps(kept, indent=1) + "\n")
     return known

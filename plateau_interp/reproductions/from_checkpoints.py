@@ -2,6 +2,7 @@
 
 For what is too dear, or too special to one figure, to be measured at every training step. Each function takes
 a run and gives a table: the column ``step``, measures beside it, one row a checkpoint up to the last measured step.
+Behind it stands the `Added` that says how its columns are drawn.
 Where sequences are drawn, they are the same for every run and checkpoint.
 """
 
@@ -16,24 +17,23 @@ from plateau_interp.analysis.observing import Checkpointed, captured_at, capture
 from plateau_interp.analysis.probing import probe
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE
+from plateau_interp.reproductions.settings import Added
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows
-from plateau_interp.views.panels import COSINE, SHARE, Panel, Panels
+from plateau_interp.views.panels import COSINE, SHARE, Panel
 
-__all__ = ["ADDED_PANELS", "copies_within_halves", "permutation_strategies", "probe_accuracies", "segment_cosines"]
+__all__ = [
+    "HALF_COLUMNS",
+    "PROBE_COLUMNS",
+    "SEGMENT_COLUMNS",
+    "STRATEGY_COLUMNS",
+    "copies_within_halves",
+    "permutation_strategies",
+    "probe_accuracies",
+    "segment_cosines",
+]
 
 N_SAMPLED = 256
-
-ADDED_PANELS: Panels = {
-    "probe_test": Panel("Probe fitted on 64 sequences, on unseen ones", "share of tokens read", SHARE),
-    "probe_train": Panel("Probe fitted on 64 sequences, on these", "share of tokens read", SHARE),
-    "probe_test_1024": Panel("Probe fitted on 1024 sequences, on unseen ones", "share of tokens read", SHARE),
-    "cosine_segment_#": Panel("Similarity of hidden states, segment {}", "mean pairwise cosine", COSINE, first=1),
-    "alternative_#": Panel("Alternative attention, layer {}", "share on its positions", SHARE),
-    "right_counts": Panel("Right tokens in any order", "share of symbols", SHARE),
-    "copies_in_half_#": Panel("Copies of its first answer, half {}", "share of the half's tokens", SHARE, first=1),
-}
-"""How the columns that the functions below add are drawn."""
 
 
 def probe_accuracies(run: Checkpointed) -> pd.DataFrame:
@@ -54,6 +54,16 @@ def probe_accuracies(run: Checkpointed) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+PROBE_COLUMNS = Added(
+    probe_accuracies,
+    {
+        "probe_test": Panel("Probe fitted on 64 sequences, on unseen ones", "share of tokens read", SHARE),
+        "probe_train": Panel("Probe fitted on 64 sequences, on these", "share of tokens read", SHARE),
+        "probe_test_1024": Panel("Probe fitted on 1024 sequences, on unseen ones", "share of tokens read", SHARE),
+    },
+)
+
+
 def segment_cosines(run: Checkpointed) -> pd.DataFrame:
     """Collapse of each segment of a concatenated task's answer.
 
@@ -71,6 +81,14 @@ def segment_cosines(run: Checkpointed) -> pd.DataFrame:
         means = {f"cosine_segment_{index}": float(cosine.mean()) for index, cosine in enumerate(cosines)}
         found.append({"step": step, **means})
     return pd.DataFrame(found)
+
+
+SEGMENT_COLUMNS = Added(
+    segment_cosines,
+    {
+        "cosine_segment_#": Panel("Similarity of hidden states, segment {}", "mean pairwise cosine", COSINE, first=1),
+    },
+)
 
 
 def permutation_strategies(run: Checkpointed) -> pd.DataFrame:
@@ -104,6 +122,15 @@ def permutation_strategies(run: Checkpointed) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+STRATEGY_COLUMNS = Added(
+    permutation_strategies,
+    {
+        "alternative_#": Panel("Alternative attention, layer {}", "share on its positions", SHARE),
+        "right_counts": Panel("Right tokens in any order", "share of symbols", SHARE),
+    },
+)
+
+
 def copies_within_halves(run: Checkpointed) -> pd.DataFrame:
     """How constant each half of the decoded answers is.
 
@@ -119,6 +146,14 @@ def copies_within_halves(run: Checkpointed) -> pd.DataFrame:
         copies = {f"copies_in_half_{i}": float(metrics.copies_of_first(half).mean()) for i, half in enumerate(halves)}
         found.append({"step": step, **copies})
     return pd.DataFrame(found)
+
+
+HALF_COLUMNS = Added(
+    copies_within_halves,
+    {
+        "copies_in_half_#": Panel("Copies of its first answer, half {}", "share of the half's tokens", SHARE, first=1),
+    },
+)
 
 
 def _measured_models(run: Checkpointed) -> Iterator[tuple[int, HookedModel]]:

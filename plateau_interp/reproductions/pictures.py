@@ -4,19 +4,18 @@ The general figures are in `plateau_interp.views.curves` and `plateau_interp.vie
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.from_checkpoints import ADDED_PANELS
-from plateau_interp.reproductions.settings import Outcome
+from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.views.curves import level_lines
 from plateau_interp.views.labels import legend_below
-from plateau_interp.views.panels import limits, panel
-from plateau_interp.views.theme import LIGHT, figure_style
+from plateau_interp.views.panels import Panels, limits, panel
+from plateau_interp.views.theme import DIFFERENCE_MAP, LIGHT, figure_style, ordered_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +34,8 @@ MOST_LEVELS = 3
 def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
     """One panel a column of the metrics, one colour a setting, one line a seed; closed-form losses dotted.
 
+    Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours.
+
     Args:
         experiment: says which columns.
         outcomes: by setting name; what was not run is left out.
@@ -44,6 +45,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
 
     measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
     columns = [column for column in experiment.panels if column in measured]
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
     levels = {
         level for ours in outcomes.values() for one in ours for level in level_lines(one.setting.recipe.task.levels)
     }
@@ -53,7 +55,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
         figure = Figure(figsize=(PANEL[0] * width, PANEL[1] * height + 0.3), layout="constrained")
         grid = figure.subplots(height, width, squeeze=False)
         for axes, column in zip(grid.flat, columns, strict=False):
-            for colour, ours in zip(_colours(len(outcomes)), outcomes.values(), strict=True):
+            for colour, ours in zip(ordered_colours(len(outcomes)), outcomes.values(), strict=True):
                 for one in ours:
                     if column in one.metrics:
                         rows = one.metrics[["step", column]].dropna()
@@ -61,14 +63,14 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
             if column == "loss" and len(levels) <= MOST_LEVELS:
                 for _, level in levels:
                     axes.axhline(level, color=LIGHT.muted, linewidth=0.8, linestyle=":")
-            told = panel(column, ADDED_PANELS)
+            told = panel(column, added)
             name = textwrap.fill(told.title, TITLE_WIDTH, break_long_words=False)
             lowest = [float(values.min()) for line in axes.get_lines() if len(values := np.asarray(line.get_ydata()))]
             axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=limits(told, lowest))
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         if len(outcomes) > 1:
-            lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in _colours(len(outcomes))]
+            lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
             legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
         return figure
 
@@ -94,7 +96,7 @@ def moves_figure(
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(ncols=len(moves), sharey=True, squeeze=False)
         for axes, (title, table) in zip(grid.flat, moves.items(), strict=True):
-            image = axes.imshow(np.minimum(table, most), cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+            image = axes.imshow(np.minimum(table, most), cmap=DIFFERENCE_MAP, vmin=-most, vmax=most, aspect="auto")
             for row, column in np.ndindex(table.shape):
                 _tell_move(axes, row, column, float(table[row, column]), most=most)
             axes.set_xticks(range(len(columns)), columns)
@@ -111,14 +113,11 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
         place = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=LIGHT.grid, linewidth=0))
         return
-    colour = "white" if abs(steps) > 0.6 * most else LIGHT.ink
+    colour = LIGHT.ground if abs(steps) > 0.6 * most else LIGHT.ink
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
-def _colours(n: int) -> list[str]:
-    import matplotlib
-
-    # Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours.
-    ramp = matplotlib.colormaps["viridis"]
-    return [matplotlib.colors.to_hex(ramp(0.05 + 0.85 * index / max(n - 1, 1))) for index in range(n)]
+def _added_panels(settings: Iterable[Setting]) -> Panels:
+    """Those of the columns that the settings bring with them, beside the meter's."""
+    return {column: look for setting in settings if setting.adds for column, look in setting.adds.panels.items()}

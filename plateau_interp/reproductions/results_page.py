@@ -62,7 +62,7 @@ def results_section(results: PaperResults) -> str:
         "### Experiment by experiment",
         table(
             ["experiment", "reproduces", "seeds", "holds", "does not", "reported", "the number that matters"],
-            [_row(experiment, results) for experiment in results.paper.experiments],
+            [_experiment_row(experiment, results) for experiment in results.paper.experiments],
         ),
         *_cover(results),
         "### How to make it again",
@@ -117,7 +117,7 @@ def _line_not_held(statement: Statement, results: PaperResults) -> str:
     )
 
 
-def _row(experiment: Experiment, results: PaperResults) -> list[str]:
+def _experiment_row(experiment: Experiment, results: PaperResults) -> list[str]:
     name = f"`{experiment.name}`: {experiment.title}"
     if not experiment.was_run(results.outcomes):
         return [name, experiment.figures, "not run", "", "", "", ""]

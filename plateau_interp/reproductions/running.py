@@ -129,7 +129,7 @@ def train_setting(
         if setting.adds is not None:
             added = _added(setting, run.path)
             assert added is not None
-            write_table(added, setting.adds(run))
+            write_table(added, setting.adds.measure(run))
     before = seconds(run.path) or 0.0
     write_atomically(run.path / SECONDS, json.dumps(before + time.monotonic() - begin) + "\n")
     done = outcome(setting, seed, runs)
@@ -139,7 +139,7 @@ def train_setting(
 
 def _added(setting: Setting, folder: Path) -> Path | None:
     """Where a setting's further measures are: a file named after what measures them."""
-    return None if setting.adds is None else folder / f"{setting.adds.__name__}.parquet"
+    return None if setting.adds is None else folder / f"{setting.adds.name}.parquet"
 
 
 def _ended(setting: Setting, run: Run) -> bool:

@@ -18,8 +18,9 @@ from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.identity import goes_on_with, recipe_digest
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
+from plateau_interp.views.panels import Panels
 
-__all__ = ["AFTERWARDS", "SOLVED_ACCURACY", "Outcome", "Setting", "first_solved", "is_same_run"]
+__all__ = ["AFTERWARDS", "SOLVED_ACCURACY", "Added", "Outcome", "Setting", "first_solved", "is_same_run"]
 
 TAKEN = "taken.json"
 """Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""
@@ -28,6 +29,24 @@ SOLVED_ACCURACY = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Added:
+    """Columns that are measured after training, from a run's checkpoints, and how they are drawn.
+
+    Args:
+        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in.
+        panels: of these columns; one without is drawn under its own name.
+    """
+
+    measure: Callable[[Run], pd.DataFrame]
+    panels: Panels = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the file that keeps the columns."""
+        return self.measure.__name__
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +61,7 @@ class Setting:
             (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`).
         leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
         whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
-        adds: measures taken afterwards from a run's checkpoints: rows with ``step`` and columns of their own.
+        adds: what is measured afterwards from a run's checkpoints.
     """
 
     name: str
@@ -51,7 +70,7 @@ class Setting:
     takes: tuple["Setting", int, str] | None = None
     leaves: tuple["Setting", int] | None = None
     whole: bool = False
-    adds: Callable[[Run], pd.DataFrame] | None = None
+    adds: Added | None = None
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its run of a seed is."""

@@ -4,7 +4,6 @@ For those who train, fork and check runs; `plateau_interp.runs.run.Run` is the p
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
+from plateau_interp.files import is_step_name, steps_in
 from plateau_interp.runs.checkpoints import Checkpoint, digest_of_rows, load_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
@@ -42,7 +42,6 @@ RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, LOCK = (
     "checkpoints",
     ".lock",
 )
-STEP = re.compile("0|[1-9][0-9]*")
 OF_A_SCRIPT = (
     "what a script registered is known in that process alone: call `plateau_interp.plugins.register` in this one, too, "
     "or install it as a package with an entry point, as the page on writing a task shows"
@@ -150,7 +149,7 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Remove checkpoints that a kill left half written."""
         for leftover in (self.path / CHECKPOINTS).glob(".*.tmp"):
-            if STEP.fullmatch(leftover.name[1:-4]):
+            if is_step_name(leftover.name[1:-4]):
                 shutil.rmtree(leftover)
 
     def _check_rows(self) -> None:
@@ -197,7 +196,7 @@ def saved_steps(path: Path) -> list[int]:
     folder = path / CHECKPOINTS
     if not folder.is_dir():
         return []
-    return sorted(int(child.name) for child in folder.iterdir() if STEP.fullmatch(child.name))
+    return steps_in(folder)
 
 
 @contextmanager

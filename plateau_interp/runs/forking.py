@@ -132,7 +132,7 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
         device: where the model is built.
     """
     model = fork.build_model(device=device)
-    kept = _kept(parent, fork)
+    kept = _kept_places(parent, fork)
     if not state.step:  # a Capture goes on in its folder all the same
         kept = {place: theirs for place, theirs in kept.items() if any(captures_in(parent.interventions[theirs]))}
     if state.step:
@@ -172,7 +172,7 @@ def _memory_of(place: int, memory: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"0.{rest}": memory[name] for name, (where, rest) in parts.items() if where == str(place)}
 
 
-def _kept(parent: Recipe, fork: Recipe) -> dict[int, int]:
+def _kept_places(parent: Recipe, fork: Recipe) -> dict[int, int]:
     """By place in the fork, the place in the parent of the interventions that both have, each used once."""
     left = dict(enumerate(parent.to_dict()["interventions"]))
     kept: dict[int, int] = {}

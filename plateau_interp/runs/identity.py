@@ -61,7 +61,7 @@ def goes_on_with(recipe: Recipe, other: Recipe) -> bool:
 def _essence(value: Any) -> Any:
     """Plain data of what makes a value that value."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {"name": _name(value), **{item.name: _content(item, value) for item in _told(value)}}
+        return {"name": _plugin_name(value), **{item.name: _field_content(item, value) for item in _told(value)}}
     if isinstance(value, tuple | list):
         return [_essence(item) for item in value]
     if isinstance(value, Mapping):
@@ -69,13 +69,13 @@ def _essence(value: Any) -> Any:
     return value
 
 
-def _content(item: "dataclasses.Field[Any]", value: Any) -> Any:
+def _field_content(item: "dataclasses.Field[Any]", value: Any) -> Any:
     content = getattr(value, item.name)
     is_place = item.metadata.get("place", False) and isinstance(content, str)
     return PurePath(content).name if is_place else _essence(content)
 
 
-def _name(value: Any) -> str | None:
+def _plugin_name(value: Any) -> str | None:
     """Of a plug-in the name it is registered under, or where its class stands; options have none."""
     kind = kind_of(value)
     if kind is None:

@@ -21,7 +21,7 @@ from plateau_interp.checks import check_whole, seed_number, shown
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
-from plateau_interp.models.fitting import check_batch_size, check_sample, check_task
+from plateau_interp.models.fitting import check_batch_size, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.toy import ToyTransformer, toy_model
 from plateau_interp.runs.formats import RECIPE_FORMAT
@@ -162,7 +162,7 @@ class Recipe:
                 there is, and where nothing would be trained at the first step.
         """
         batch = training_batch(self.task, seed=self.seed, step=0, batch_size=1)  # lists a finite task's sequences
-        check_sample(self.task, batch)
+        check_sequences(self.task, batch)
         model = self.build_model()
         layer_targets(self.task, batch, n_layers=model.cfg.n_layers)
         check_batch_size(self.task, self.batch_size, name="batch_size", model=model)

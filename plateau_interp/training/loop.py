@@ -20,7 +20,7 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.models.fitting import check_batch_size, check_fits, check_sample, check_task
+from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
@@ -152,7 +152,7 @@ def train(
             advance(model, step=step, metrics=latest)
             batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
             if step == start:
-                check_sample(task, batch)
+                check_sequences(task, batch)
             measuring = meter is not None and meter.is_due(step)
             for parameter in model.parameters():  # those, too, that a live optimiser does not have
                 parameter.grad = None

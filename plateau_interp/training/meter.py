@@ -18,7 +18,7 @@ from torch import Tensor
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
-from plateau_interp.models.fitting import check_sample, check_task
+from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
@@ -185,7 +185,7 @@ class Meter:
         drawn = task.train_set.to(device) if is_finite(task) else task.sample(self.n_sequences, generator=generator)
         if not self._checked:
             for given in (batch, drawn, *((task.validation_set,) if is_finite(task) else ())):
-                check_sample(task, given)
+                check_sequences(task, given)
             self._checked = True
         answers, truth = self._answers(model, drawn), drawn.tokens[:, task.answer]
         decoded = {"accuracy": metrics.token_accuracy(answers, truth)}

@@ -15,14 +15,7 @@ __all__ = ["MeasuringOptions", "MeasuringSettings", "TrainingOptions", "Training
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How to train, in full.
-
-    Args:
-        steps: updates to make.
-        batch_size: sequences a step, fresh ones or the next of an epoch.
-        optimizer: one of `plateau list optimizers`, with its fields.
-        grad_clip: largest norm of the whole gradient, inf for no clipping.
-        schedule: of the learning rate; constant unless it says otherwise.
+    """How to train, in full: the fields of `TrainingOptions`, none of them left open.
 
     Raises:
         ValueError: for a number that cannot be.
@@ -97,12 +90,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class MeasuringSettings:
-    """What the meter does, in full.
-
-    Args:
-        every: steps from one measurement to the next.
-        n_sequences: sequences to decode for accuracy and repetition.
-        cosine_at: hook points at which to measure collapse, beside the final hidden states.
+    """What the meter does, in full: the fields of `MeasuringOptions`, none of them left open.
 
     Raises:
         ValueError: for a number that cannot be.

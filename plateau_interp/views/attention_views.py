@@ -105,7 +105,7 @@ def attention_view(
     if isinstance(source, Checkpointed):
         return _of_run(source, tokens, layer=layer, heads=heads, steps=steps)
     if isinstance(source, Captured):
-        return _of_captured(source, _texts(tokens), layer=layer, heads=heads, steps=steps, run=run)
+        return _captured_view(source, _texts(tokens), layer=layer, heads=heads, steps=steps, run=run)
     for name, given in (("steps", steps), ("run", run)):
         if given is not None:
             raise ValueError(f"{name} needs a run or captured steps as the source; got a {type(source).__name__}")
@@ -117,7 +117,7 @@ def attention_view(
     chosen = _chosen(heads, patterns.shape[1])
     shown = reading("as it is", [patterns[0, chosen]], texts)
     note = ROWS + (f" First of {len(patterns)} sequences." if len(patterns) > 1 else "")
-    return checked_view(AttentionView(f"Attention, layer {layer}", note, _named(chosen), (shown,)))
+    return checked_view(AttentionView(f"Attention, layer {layer}", note, _head_names(chosen), (shown,)))
 
 
 def observed_view(
@@ -151,7 +151,9 @@ def observed_view(
     name = "first sequence, as it is" if len(inputs) > 1 else "this input"
     firsts = [seen[step].firsts[layer][chosen] for step in steps]
     readings = [reading(name, firsts, run.task.tokens_to_text(inputs[0]), first_targets)]
-    note = f"{_kind(seen[steps[-1]].model)} attention of {type(run.task).__name__}, weights of the checkpoint. "
+    note = (
+        f"{_attention_kind(seen[steps[-1]].model)} attention of {type(run.task).__name__}, weights of the checkpoint. "
+    )
     if len(inputs) > 1:
         name = f"share of attention, mean of {len(inputs)}"
         shares = [share[chosen] for share in shares]
@@ -164,7 +166,7 @@ def observed_view(
         AttentionView(
             title=f"{path}{' through training' if several else ''}, layer {layer}",
             note=note + ROWS,
-            heads=_named(chosen),
+            heads=_head_names(chosen),
             readings=tuple(readings),
             steps=tuple(steps),
             curve=_curve(run) if several else None,
@@ -203,7 +205,7 @@ def _one_input(task: Task, tokens: Any) -> tuple[Batch, bool]:
     return Batch(tokens[None], tokens[None, 1:]), whole
 
 
-def _of_captured(
+def _captured_view(
     captured: Captured,
     texts: Sequence[str] | None,
     *,
@@ -244,7 +246,7 @@ def _of_captured(
             title=f"{captured.path.name}: captured attention, layer {layer}",
             note=f"Captured in training, after the edits that came before. {_explained(f'{size} sequences')}"
             f"Each step has sequences of its own. {ROWS}",
-            heads=_named(chosen),
+            heads=_head_names(chosen),
             readings=readings,
             steps=tuple(at_steps),
             curve=_curve(run) if run is not None and len(at_steps) > 1 else None,
@@ -350,11 +352,11 @@ def _chosen(heads: Sequence[int] | None, n_heads: int) -> list[int]:
     return list(resolve_indices("head", heads, n_heads))
 
 
-def _named(heads: Sequence[int]) -> tuple[str, ...]:
+def _head_names(heads: Sequence[int]) -> tuple[str, ...]:
     return tuple(f"head {head}" for head in heads)
 
 
-def _kind(model: HookedModel) -> str:
+def _attention_kind(model: HookedModel) -> str:
     # Imported here: TransformerLens, which a view of a tensor does not need, takes seconds.
     from plateau_interp.models import ToyTransformer
 

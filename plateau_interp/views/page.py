@@ -20,9 +20,10 @@ from plateau_interp.checks import shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
-__all__ = ["FIGURE_STYLE", "Page", "bundle", "document", "script_json", "side_by_side"]
+__all__ = ["ASSETS", "FIGURE_STYLE", "Page", "bundle", "document", "script_json", "side_by_side"]
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parent
+"""Where scripts, styles and templates of pages lie."""
 
 CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses any request from a saved page."""
@@ -95,7 +96,7 @@ class Page:
         if self.linked and len(specs) > 1:
             _link(specs, name)
         parts = [
-            _place(spec, view.still(), f"{name}-{n}")
+            _embedded(spec, view.still(), f"{name}-{n}")
             for n, (spec, view) in enumerate(zip(specs, self.views, strict=True))
         ]
         return "".join(parts) if len(parts) == 1 else f'<div class="pv-pair">{"".join(parts)}</div>'
@@ -145,8 +146,8 @@ def bundle() -> str:
     library = (Path(spec.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
     library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
-    front = (HERE / "attention.js").read_text(encoding="utf-8")
-    style = view_variables() + (HERE / "attention.css").read_text(encoding="utf-8")
+    front = (ASSETS / "attention.js").read_text(encoding="utf-8")
+    style = view_variables() + (ASSETS / "attention.css").read_text(encoding="utf-8")
     colours = script_json({"positive": LIGHT.accent, "negative": LIGHT.other, "masked": MASKED})
     # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.
     library = library.partition("//# sourceMappingURL")[0]
@@ -164,7 +165,7 @@ def script_json(data: object) -> str:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _place(spec: dict[str, Any], still: str, name: str) -> str:
+def _embedded(spec: dict[str, Any], still: str, name: str) -> str:
     return (
         f'<div class="pv" data-plateau-view="{name}">{still}</div>'
         f"<script>(window.plateauViews=window.plateauViews||[]).push({script_json({**spec, 'id': name})})</script>"

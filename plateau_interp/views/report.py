@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import write_atomically
-from plateau_interp.views.page import FIGURE_STYLE, bundle, document
+from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
 from plateau_interp.views.report_words import (
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
 __all__ = ["write_report"]
-
-HERE = Path(__file__).parent
 
 
 def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> Path:
@@ -87,7 +85,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
     pictures = {name: png for name, (_svg, png) in drawn.items()}
     pictures |= {section.name: rendered(section.whole(theme=LIGHT), "png") for section in sections}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     task = task_name(runs)
     body = environment.get_template("report.html.jinja").render(
@@ -104,7 +102,7 @@ def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
         curve=lambda name: drawn[name][0],
         still=themed_svg,
     )
-    style = FIGURE_STYLE + (HERE / "report.css").read_text(encoding="utf-8")
+    style = FIGURE_STYLE + (ASSETS / "report.css").read_text(encoding="utf-8")
     viewed = any(section.view for section in sections)
     page = document((bundle() if viewed else "") + body, title=f"{task}: {', '.join(names)}", style=style)
     return page, pictures

@@ -41,8 +41,8 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     """A drawing of each panel that was measured, and one of the answer positions for each setting."""
     curves = overlaid(runs, names)
     drops = [summary.drop_step for summary in summaries]
-    measured = _measured(runs)
-    validated = {column for run in runs for column in _measured([run]) if column.startswith("validation_")}
+    measured = _measured_everywhere(runs)
+    validated = {column for run in runs for column in _measured_everywhere([run]) if column.startswith("validation_")}
     levels = runs[0].task.levels if agree(run.task.levels for run in runs) else None
     one = summaries[0] if len(summaries) == 1 else None
     averaged = len(runs) > OVERLAID and len(curves) < len(runs)
@@ -66,7 +66,7 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     alone = isinstance(curves, pd.DataFrame) or len(curves) == 1
     shown = [
         Drawing(
-            _file_name(column),
+            _picture_name(column),
             partial(curves_figure, curves, [column], levels=levels, drops=drops),
             caption + _also(column, measured, validated, alone=alone, several=one is None) + how,
         )
@@ -82,7 +82,7 @@ def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summ
     shown = []
     for number, (name, members) in enumerate(groups.items(), start=1):
         group = [runs[index] for index in members]
-        if "accuracy_0" not in _measured(group):
+        if "accuracy_0" not in _measured_everywhere(group):
             continue
         drops = [summaries[index].drop_step for index in members]
         of = f" Of {name}." if len(groups) > 1 else ""
@@ -93,7 +93,7 @@ def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summ
     return shown
 
 
-def _measured(runs: "list[Run]") -> list[str]:
+def _measured_everywhere(runs: "list[Run]") -> list[str]:
     """Columns in which each run has a number."""
     everywhere = [set(_measured_by(run)) for run in runs]
     return [column for column in _measured_by(runs[0]) if all(column in measured for measured in everywhere)]
@@ -106,7 +106,7 @@ def _measured_by(run: "Run") -> list[str]:
 def not_drawn(runs: "list[Run]") -> list[str]:
     """Titles of the panels that are left out, as not every run measured what they show."""
     somewhere = list(dict.fromkeys(column for run in runs for column in _measured_by(run)))
-    everywhere = _measured(runs)
+    everywhere = _measured_everywhere(runs)
     panels = [column for column in somewhere if column in METER_PANELS or column in _others(somewhere, METER_PANELS)]
     return sorted({panel(column).title for column in panels if column not in everywhere})
 
@@ -137,7 +137,7 @@ def _also(column: str, measured: list[str], validated: set[str], *, alone: bool,
     return "".join(text for there, text in lines if there)
 
 
-def _file_name(column: str) -> str:
+def _picture_name(column: str) -> str:
     return re.sub(r"[^\w-]+", "-", column)
 
 

@@ -76,14 +76,14 @@ def map_sections(runs: "list[Run]", names: list[str], summaries: list[Summary]) 
     sections = []
     for layer in range(n_layers):
         title = f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}"
-        sections.append(_attention(shown, layer, times, title=title, remark=alone))
+        sections.append(_attention_section(shown, layer, times, title=title, remark=alone))
     rows = answer_rows(run.task)
     if rows.stop - rows.start > 1:
         sections.append(_collapse(shown[0].seen, list(times), title=f"Collapse{of}", remark=alone))
     return sections
 
 
-def _attention(shown: list[Shown], layer: int, times: dict[int, str], *, title: str, remark: str) -> Section:
+def _attention_section(shown: list[Shown], layer: int, times: dict[int, str], *, title: str, remark: str) -> Section:
     seen = shown[0].seen
     shares = seen.shares(layer, times)
     shared = shared_map(seen.targets(layer, min(times)))

@@ -9,11 +9,25 @@ drawn with each theme: `plateau_interp.views.saving.themed_svg`. What a column o
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DARK", "LIGHT", "MASKED", "Theme", "figure_style", "page_variables", "view_variables"]
+__all__ = [
+    "DARK",
+    "DIFFERENCE_MAP",
+    "LIGHT",
+    "MASKED",
+    "Theme",
+    "figure_style",
+    "ordered_colours",
+    "page_variables",
+    "view_variables",
+]
 
 FONTS = 'system-ui, -apple-system, "Segoe UI", "Liberation Sans", "DejaVu Sans", sans-serif'
 MASKED = "#eef0f4"
 """Cells of an attention map that a causal model cannot see; like the map's own ground, the same on any page."""
+
+DIFFERENCE_MAP = "RdBu_r"
+"""matplotlib's colours of a map of differences: blue below 0, red above."""
+ORDERED_MAP = "viridis"
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,19 @@ DARK = Theme(
     grid="#2a303c",
     series=("#7cc0f5", "#ff9466", "#dcc94f", "#d0a2ea", "#5fd0c3", "#f58ab5"),
 )
+
+
+def ordered_colours(n: int) -> list[str]:
+    """Colours for curves that have an order: neighbours are alike, and none is too light for a white ground.
+
+    Example:
+        >>> len(ordered_colours(3))
+        3
+    """
+    import matplotlib
+
+    ramp = matplotlib.colormaps[ORDERED_MAP]
+    return [matplotlib.colors.to_hex(ramp(0.05 + 0.85 * index / max(n - 1, 1))) for index in range(n)]
 
 
 def figure_style(theme: Theme = LIGHT, *, is_map: bool = False) -> Any:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.from_checkpoints import probe_accuracies
+from plateau_interp.reproductions.from_checkpoints import PROBE_COLUMNS
 from plateau_interp.reproductions.loss_plateau.baseline import MWS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import reported
 from plateau_interp.reproductions.quantities import at, difference, final, last_on_plateau, mean_on_plateau, peak
@@ -73,7 +73,7 @@ FIG41 = Experiment(
     ),
 )
 
-PROBED = Setting("probe", recipe(MWS, checkpoint_every=20), about="baseline", whole=True, adds=probe_accuracies)
+PROBED = Setting("probe", recipe(MWS, checkpoint_every=20), about="baseline", whole=True, adds=PROBE_COLUMNS)
 LAST_PROBE = last_on_plateau("probe_test")
 FIG20 = Experiment(
     name="fig20",

@@ -2,7 +2,7 @@
 
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.from_checkpoints import permutation_strategies, segment_cosines
+from plateau_interp.reproductions.from_checkpoints import SEGMENT_COLUMNS, STRATEGY_COLUMNS
 from plateau_interp.reproductions.loss_plateau.baseline import COMMON_PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import (
     COLLAPSE_REASON,
@@ -32,7 +32,7 @@ from plateau_interp.tasks import ConcatenatedWindows, Histogram, MultiDigitAddit
 __all__ = ["FIG9", "FIG13", "FIG15", "FIG19"]
 
 CONCATENATED = Setting(
-    "concatenated-windows", recipe(ConcatenatedWindows(), every=5, checkpoint_every=50), adds=segment_cosines
+    "concatenated-windows", recipe(ConcatenatedWindows(), every=5, checkpoint_every=50), adds=SEGMENT_COLUMNS
 )
 SEGMENTS = {
     name: part_solved(name, range(answers.start, answers.stop))
@@ -79,7 +79,7 @@ BETWEEN_BLOCKS = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 PERMUTATION = Setting(
     "permutation",
     recipe(Permutation(), every=10, cosine_at=BETWEEN_BLOCKS, checkpoint_every=20),
-    adds=permutation_strategies,
+    adds=STRATEGY_COLUMNS,
 )
 HISTOGRAM = Setting("histogram", recipe(Histogram(), every=10, cosine_at=BETWEEN_BLOCKS))
 CARRY = steadily_at("accuracy_4", 0.9)

@@ -2,7 +2,7 @@
 
 from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.from_checkpoints import copies_within_halves
+from plateau_interp.reproductions.from_checkpoints import HALF_COLUMNS
 from plateau_interp.reproductions.loss_plateau.baseline import COMMON_PANELS, recipe
 from plateau_interp.reproductions.loss_plateau.statements import (
     FIRST_OVER_HALF,
@@ -59,8 +59,11 @@ FIG6 = Experiment(
     ),
 )
 
-REPEATS = {k: Setting(f"repeat-{k}", recipe(Repeat(k=k)), about=f"repeat {k}") for k in (1, 2)}
-REPEATS[4] = Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=copies_within_halves)
+REPEATS = {
+    1: Setting("repeat-1", recipe(Repeat(k=1)), about="repeat 1"),
+    2: Setting("repeat-2", recipe(Repeat(k=2)), about="repeat 2"),
+    4: Setting("repeat-4", recipe(Repeat(k=4), checkpoint_every=2), about="repeat 4", adds=HALF_COLUMNS),
+}
 CONSTANT_FIRST = peak("copies_of_first")
 REPEAT_PANELS = ("loss", "accuracy", "cosine", "copies_of_first")
 FIG7 = Experiment(
