@@ -319,6 +319,10 @@ def test_what_does_not_fit_a_forward_is_refused_there() -> None:
     resample = AblateActivation(PRE, "resample")
     with pytest.raises(ValueError, match="at least 2 sequences"), intervening(model, resample):
         model(tokens[:1])
+    with model.hooks(fwd_hooks=[(PRE, lambda act, hook: act.flip(0))]):
+        swapped = model(tokens[:2])
+    with intervening(model, resample):
+        assert torch.equal(model(tokens[:2]), swapped)  # of two each has the other's
     assert_untouched(model)
 
 

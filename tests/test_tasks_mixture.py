@@ -50,6 +50,19 @@ class Unseparated(Task):
         return Batch(tokens, tokens[:, 1:])
 
 
+@dataclass(frozen=True)
+class LastIdTwice(PrefixSum):
+    """Its separator, the last id, is also the first token of every sequence."""
+
+    name = "last-id-twice"
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        batch = PrefixSum().sample(n, generator=generator)
+        tokens = batch.tokens.clone()
+        tokens[:, 0] = tokens[:, self.answer.start - 1]
+        return Batch(tokens, batch.labels)
+
+
 @pytest.mark.parametrize(
     ("shares", "n", "counts"),
     [
@@ -114,6 +127,8 @@ def test_a_scored_prompt_foretells_the_separator_of_the_mixture():
 
 def test_separators_are_ids_that_no_task_uses():
     assert Mixture((Copy(), Reverse())).first_separator == 17  # 0 stays unused: it is not the last id
+    assert Mixture((PrefixSum(),)).first_separator == PrefixSum().d_vocab - 1 == 17
+    assert Mixture((LastIdTwice(),)).first_separator == 18  # the last id is a token, too
     assert Mixture((Histogram(), MovingWindowSum(p=23))).first_separator == 23
     assert Mixture((MovingWindowSum(p=11, high=30), PrefixSum())).first_separator == 31
 
