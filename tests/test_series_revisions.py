@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from plateau_interp.series.revisions import PAPER, chosen_revisions, parsed_revisions
+from plateau_interp.series.revisions import PAPER_STEPS, chosen_revisions, parsed_revisions
 
 PYTHIA = ["main", *(f"step{step}" for step in (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000)))]
 OLMO_2 = [
@@ -58,7 +58,7 @@ def test_all_of_a_pythia():
 @pytest.mark.parametrize(
     ("source", "names", "steps"),
     [
-        ("EleutherAI/pythia-14m", PYTHIA, PAPER["eleutherai/pythia-"]),
+        ("EleutherAI/pythia-14m", PYTHIA, PAPER_STEPS["eleutherai/pythia-"]),
         ("allenai/OLMo-2-1124-7B", OLMO_2, (150, 600)),
     ],
 )

@@ -14,11 +14,11 @@ from typing import Any, overload
 
 from plateau_interp.checks import listed, shown, whole_number
 
-__all__ = ["ARC_EASY", "GENERAL", "Prompts", "read_prompts"]
+__all__ = ["ARC_EASY", "GENERAL_QUESTIONS", "Prompts", "read_prompts"]
 
 ARC_EASY = "allenai/ai2_arc:ARC-Easy:test"
 """The paper's prompts, with ``first=100``: the questions alone, without their options."""
-GENERAL = "general"
+GENERAL_QUESTIONS = "general"
 """The questions in the package."""
 FIELDS = ("prompt", "question", "text")
 """Where a record's text is looked for."""
@@ -70,12 +70,15 @@ class Prompts(Sequence[str]):
 
 
 def read_prompts(
-    source: "str | Path | Sequence[str] | Prompts" = GENERAL, *, key: str | None = None, first: int | None = None
+    source: "str | Path | Sequence[str] | Prompts" = GENERAL_QUESTIONS,
+    *,
+    key: str | None = None,
+    first: int | None = None,
 ) -> Prompts:
     """Prompts from wherever they are.
 
     Args:
-        source: `GENERAL`; a file with a prompt a line (``.txt``), or a JSON text or record a line (``.jsonl``); a data
+        source: `GENERAL_QUESTIONS`; a file with a prompt a line (``.txt``), or a JSON text or record a line (``.jsonl``); a data
             set of the hub as ``owner/name:configuration:split``, such as `ARC_EASY`; or texts. A file of that name
             goes first.
         key: the field of a record that holds the prompt; by default ``prompt``, ``question`` or ``text``.
@@ -107,13 +110,13 @@ def _read(source: Any, key: str | None) -> Prompts:
     path = Path(source).expanduser()
     if path.is_file():
         return Prompts(tuple(_in_file(path, key)), path.name)
-    if source == GENERAL:
+    if source == GENERAL_QUESTIONS:
         file = resources.files("plateau_interp").joinpath("general_questions.txt")
         return Prompts(tuple(file.read_text(encoding="utf-8").splitlines()), "general questions of plateau-interp")
     if isinstance(source, str) and source.count(":") == 2 and "/" in source.split(":")[0]:
         return Prompts(tuple(_in_data_set(source, key)), source)
     raise ValueError(
-        f"{shown(str(source))} is no file; prompts are a .txt or .jsonl file, {GENERAL!r}, or a data set of the hub as "
+        f"{shown(str(source))} is no file; prompts are a .txt or .jsonl file, {GENERAL_QUESTIONS!r}, or a data set of the hub as "
         f"owner/name:configuration:split, such as {ARC_EASY}"
     )
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from plateau_interp.checks import listed, nearest, shown
 
-__all__ = ["PAPER", "Revision", "chosen_revisions", "parsed_revisions"]
+__all__ = ["PAPER_STEPS", "Revision", "chosen_revisions", "parsed_revisions"]
 
-STEP = re.compile(r"(?:^|[-_/])(?:step|checkpoint|ckpt|global_step)[-_]?(\d+)(?=$|[-_/])", re.IGNORECASE)
+STEP_IN_NAME = re.compile(r"(?:^|[-_/])(?:step|checkpoint|ckpt|global_step)[-_]?(\d+)(?=$|[-_/])", re.IGNORECASE)
 STAGE = re.compile(r"(?:^|[-_/])stage[-_]?(\d+)(?=$|[-_/])", re.IGNORECASE)
 TOKENS = re.compile(r"tokens[-_]?(\d+)B(?=$|[-_/])", re.IGNORECASE)
 
-PAPER = {
+PAPER_STEPS = {
     "eleutherai/pythia-": (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000, 4000, 8000, 10_000),
     "allenai/olmo-2-1124-7b": (150, 600),
 }
@@ -53,7 +53,7 @@ def parsed_revisions(names: Iterable[str]) -> list[Revision]:
     """
     by_step: dict[int, Revision] = {}
     for name in sorted(names, key=lambda name: (len(name), name)):
-        step, stage, tokens = STEP.search(name), STAGE.search(name), TOKENS.search(name)
+        step, stage, tokens = STEP_IN_NAME.search(name), STAGE.search(name), TOKENS.search(name)
         if step is None or (stage is not None and int(stage[1]) > 1):
             continue
         found = Revision(int(step[1]), name, int(tokens[1]) if tokens else None)
@@ -96,10 +96,10 @@ def _by_word(source: str, there: Sequence[Revision], choice: str) -> list[Revisi
     if choice == "all":
         return list(there)
     if choice == "paper":
-        for start, steps in PAPER.items():
+        for start, steps in PAPER_STEPS.items():
             if source.lower().startswith(start):
                 return [_one(source, there, step) for step in steps]
-        raise ValueError(f"the paper measured {' and '.join(f'{start}*' for start in PAPER)}, not {source}")
+        raise ValueError(f"the paper measured {' and '.join(f'{start}*' for start in PAPER_STEPS)}, not {source}")
     if re.fullmatch(r"log:\d+", choice):
         return _evenly(there, int(choice.removeprefix("log:")))
     if set("*?[") & set(choice):

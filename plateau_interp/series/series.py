@@ -22,9 +22,9 @@ from plateau_interp.interventions.attached import Intervention, check_interventi
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import OwnMeasure, free_running, teacher_forced, weights_digest, windows_of
-from plateau_interp.series.prompts import GENERAL, Prompts, read_prompts
+from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
-from plateau_interp.series.sources import Source, source_of
+from plateau_interp.series.sources import CheckpointSource, source_of
 
 __all__ = ["CheckpointSeries"]
 
@@ -72,7 +72,7 @@ class CheckpointSeries:
 
     def measure(
         self,
-        prompts: "str | Path | Sequence[str] | Prompts" = GENERAL,
+        prompts: "str | Path | Sequence[str] | Prompts" = GENERAL_QUESTIONS,
         *,
         out: str | Path,
         n_new: int = 8,
@@ -152,7 +152,7 @@ class CheckpointSeries:
 
     def _measured(
         self,
-        source: Source,
+        source: CheckpointSource,
         revision: Revision,
         fetched: "Future[None]",
         *,
@@ -181,7 +181,7 @@ class CheckpointSeries:
         return Record(revision.step, revision.name, digest, time.monotonic() - start, numbers), answers
 
 
-def _fetched(source: Source, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:
+def _fetched(source: CheckpointSource, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:
     """Each revision with what becomes of fetching it; the next is fetched meanwhile, and then the last one released.
 
     All of it in one thread: nothing is deleted while something is being downloaded.

@@ -20,12 +20,12 @@ from plateau_interp.runs.run import Run
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
 from plateau_interp.types import HookedModel, OfText
 
-__all__ = ["FolderSource", "HubSource", "RunSource", "Source", "source_of"]
+__all__ = ["CheckpointSource", "FolderSource", "HubSource", "RunSource", "source_of"]
 
 DOWNLOADS = "downloads.jsonl"
 
 
-class Source(Protocol):
+class CheckpointSource(Protocol):
     """Checkpoints of one model."""
 
     @property
@@ -205,12 +205,12 @@ def source_of(
     *,
     notes: Path | None = None,
     listing: Sequence[str] | None = None,
-) -> Source:
+) -> CheckpointSource:
     """The source that a name, a path or an object stands for.
 
     Args:
         source: a `Run` or the folder of one; a folder of checkpoint folders, a pattern of such (``runs/*/step*``) or a
-            list of them; a name on the hub; or a `Source`.
+            list of them; a name on the hub; or a `CheckpointSource`.
         revisions: which checkpoints; see `plateau_interp.series.revisions.chosen_revisions`.
         notes: see `HubSource`.
         listing: see `HubSource`.
