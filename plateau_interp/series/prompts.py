@@ -78,8 +78,8 @@ def read_prompts(
     """Prompts from wherever they are.
 
     Args:
-        source: `GENERAL_QUESTIONS`; a file with a prompt a line (``.txt``), or a JSON text or record a line (``.jsonl``); a data
-            set of the hub as ``owner/name:configuration:split``, such as `ARC_EASY`; or texts. A file of that name
+        source: `GENERAL_QUESTIONS`; a file with a prompt a line (``.txt``), or a JSON text or record a line
+            (``.jsonl``); a data set of the hub as ``owner/name:configuration:split``, such as `ARC_EASY`; or texts. A file of that name
             goes first.
         key: the field of a record that holds the prompt; by default ``prompt``, ``question`` or ``text``.
         first: take so many from the beginning; by default all.
@@ -116,8 +116,8 @@ def _read(source: Any, key: str | None) -> Prompts:
     if isinstance(source, str) and source.count(":") == 2 and "/" in source.split(":")[0]:
         return Prompts(tuple(_in_data_set(source, key)), source)
     raise ValueError(
-        f"{shown(str(source))} is no file; prompts are a .txt or .jsonl file, {GENERAL_QUESTIONS!r}, or a data set of the hub as "
-        f"owner/name:configuration:split, such as {ARC_EASY}"
+        f"{shown(str(source))} is no file; prompts are a .txt or .jsonl file, {GENERAL_QUESTIONS!r}, or a data set of "
+        f"the hub as owner/name:configuration:split, such as {ARC_EASY}"
     )
 
 
