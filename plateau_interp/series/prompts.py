@@ -79,8 +79,8 @@ def read_prompts(
 
     Args:
         source: `GENERAL_QUESTIONS`; a file with a prompt a line (``.txt``), or a JSON text or record a line
-            (``.jsonl``); a data set of the hub as ``owner/name:configuration:split``, such as `ARC_EASY`; or texts. A file of that name
-            goes first.
+            (``.jsonl``); a data set of the hub as ``owner/name:configuration:split``, such as `ARC_EASY`; or texts. A
+            file of that name goes first.
         key: the field of a record that holds the prompt; by default ``prompt``, ``question`` or ``text``.
         first: take so many from the beginning; by default all.
 
