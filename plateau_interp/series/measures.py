@@ -64,7 +64,7 @@ def free_running(
     Returns:
         Means over the prompts: ``cosine`` of the states of the new tokens, all pairs; ``cosine_across_prompts``;
         ``repetition``; ``distinct_tokens``; ``entropy`` in nats. And a table with a row a prompt: ``prompt`` (its
-        number), ``tokens``, ``text``, and the same measures.
+        number), ``tokens``, ``pieces`` (each token as text), ``text``, and the same measures.
 
     Raises:
         ValueError: if the model has no tokenizer, or a prompt and its new tokens do not fit the context.
@@ -85,7 +85,8 @@ def free_running(
     lists = written.lists()
     rows = {name: measure(written).double().cpu() for name, measure in FREE_RUNNING.items()}
     texts = [model.tokenizer.decode(tokens) for tokens in lists]
-    table = pd.DataFrame({"prompt": range(len(lists)), "tokens": lists, "text": texts})
+    pieces = [[model.tokenizer.decode([token]) for token in tokens] for tokens in lists]
+    table = pd.DataFrame({"prompt": range(len(lists)), "tokens": lists, "pieces": pieces, "text": texts})
     for name, values in rows.items():
         table[name] = values.numpy()
     means = {name: float(values.mean()) for name, values in rows.items()}

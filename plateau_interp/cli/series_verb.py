@@ -1,0 +1,114 @@
+"""``plateau series``: a model's checkpoints measured one after the other, with progress, a table and a report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from plateau_interp.cli.console import complain, counting, print_json, print_table, print_text
+from plateau_interp.cli.parsing import Device, Interventions, Json, UsageError
+
+if TYPE_CHECKING:
+    from plateau_interp.series.folder import SeriesFolder
+
+__all__ = ["SeriesVerb"]
+
+
+@dataclass(frozen=True)
+class SeriesVerb:
+    """Measure checkpoint after checkpoint of a language model: collapse, repetition, loss; and write a report.
+
+    Each checkpoint is fetched, loaded, measured, written down, and deleted again if this series downloaded it. The same
+    command goes on where it was stopped, and measures nothing twice.
+
+    For example:
+      plateau series EleutherAI/pythia-14m --revisions paper --prompts allenai/ai2_arc:ARC-Easy:test --first 100 --out series/14m
+      plateau series runs/text --held-out corpus.txt --out series/text
+      plateau series checkpoints/ --revisions log:16 --hook ablate-heads:heads=[0] --out series/ablated
+    """
+
+    source: Annotated[
+        Positional[str],
+        arg(metavar="SOURCE", help="A model on the hub, a run on text, or a folder of folders such as step512."),
+    ]
+    out: Annotated[Path, arg(metavar="DIR", help="The folder of the series.")]
+    revisions: Annotated[
+        tuple[str, ...],
+        arg(metavar="WHICH [...]", help="all, paper, log:16 (evenly on a log axis), a pattern, or names and steps."),
+    ] = ("all",)
+    prompts: Annotated[
+        str, arg(help="general (100 questions in the package), a file, or owner/name:configuration:split on the hub.")
+    ] = "general"
+    first: Annotated[int | None, arg(help="Take so many prompts from the beginning; by default all.")] = None
+    n_new: Annotated[int, arg(help="Tokens to go on with.")] = 8
+    held_out: Annotated[Path | None, arg(metavar="FILE", help="A text to read, for its loss and its cosine.")] = None
+    interventions: Interventions = None
+    dtype: Annotated[str, arg(help="Of the weights: float32, bfloat16, ...")] = "float32"
+    device: Device = "cpu"
+    keep: Annotated[bool, arg(help="Keep what is downloaded.")] = False
+    json: Json = False
+
+    def run(self) -> None:
+        """Measure what is left, then tell what came out."""
+        from plateau_interp.cli.words import read_plugin
+        from plateau_interp.models.fitting import check_device
+        from plateau_interp.series.folder import SeriesFolder
+        from plateau_interp.series.prompts import read_prompts
+        from plateau_interp.series.series import CheckpointSeries
+
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"{self.out} is a file; a folder is needed")
+        check_device(self.device)
+        prompts = read_prompts(self.prompts, first=self.first)
+        series = CheckpointSeries(self.source, _chosen(self.revisions))
+        records = series.measure(
+            prompts,
+            out=self.out,
+            n_new=self.n_new,
+            interventions=[read_plugin("hooks", text) for text in self.interventions or ()],
+            held_out=self.held_out,
+            dtype=self.dtype,
+            device=self.device,
+            keep=self.keep,
+        )
+        with counting(series.name, total=len(series.revisions)) as show:
+            for record in records:
+                cosine = record.measures.get("cosine")
+                show(record.error or f"step {record.step:,}" + ("" if cosine is None else f"  cosine {cosine:.3f}"))
+        self._tell(SeriesFolder(self.out))
+
+    def _tell(self, folder: "SeriesFolder") -> None:
+        from plateau_interp.views.series_report import duplicates_told, write_series_report
+
+        table = folder.metrics()
+        for told in duplicates_told(table):
+            complain(told)
+        failed = table[table["error"] != ""]
+        for _, row in failed.iterrows():
+            complain(f"step {row['step']} was not to be had: {row['error']}")
+        page = write_series_report(folder) if "cosine" in table and table["cosine"].notna().any() else None
+        if self.json:
+            rows = [
+                {"step": record.step, "revision": record.revision, "error": record.error, **record.measures}
+                for record in folder.records()
+            ]
+            print_json({"series": str(folder.path), "checkpoints": rows, "report": None if page is None else str(page)})
+            return
+        shown = ("cosine", "repetition", "distinct_tokens", "held_out_loss")
+        columns = [name for name in shown if name in table]
+        rows = [
+            (f"{row['step']:,}", *("-" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns))
+            for row in table.to_dict(orient="records")
+        ]
+        print_table(["step", *(name.replace("_", " ") for name in columns)], rows)
+        if page is not None:
+            print_text(f"Report: {page}")
+
+
+def _chosen(words: Sequence[str]) -> str | list[str | int]:
+    """One word as it is; several as names and steps."""
+    if len(words) == 1 and not words[0].isdecimal():
+        return words[0]
+    return [int(word) if word.isdecimal() else word for word in words]

@@ -1,0 +1,249 @@
+"""The report of a series: how collapse, repetition and loss went through pretraining, and what was written.
+
+The page is one file that needs no network; each figure is also a PNG beside it. `plateau series` writes it. The layout
+is ``series.html.jinja``, with ``report.css`` and ``series.css``.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from plateau_interp.checks import listed, shown
+from plateau_interp.files import write_atomically
+from plateau_interp.series.folder import SeriesFolder
+from plateau_interp.views.page import ASSETS, FIGURE_STYLE, document
+from plateau_interp.views.report_curves import Drawing
+from plateau_interp.views.saving import page_picture
+from plateau_interp.views.series_figures import MEASURES, drawn_rows, series_figure
+
+__all__ = ["duplicates_told", "write_series_report"]
+
+N_PROMPTS, N_STEPS = 4, 24
+"""What is shown of the answers: so many prompts, at so many checkpoints at most."""
+
+
+def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: str | Path | None = None) -> Path:
+    """Write the report of a series, or of several together (sizes, seeds, with and without an intervention).
+
+    Args:
+        series: one with at least one measured checkpoint, or several.
+        out: the folder to write to; by default ``report/`` in the series' own folder. Needed for several.
+
+    Returns:
+        Path of ``index.html``. Beside it lies a PNG of each figure.
+
+    Raises:
+        ValueError: if a series has no measured checkpoint yet, there is none, or ``out`` is missing for several.
+
+    Example:
+        >>> write_series_report(SeriesFolder("series/14m"))  # doctest: +SKIP
+        PosixPath('series/14m/report/index.html')
+    """
+    folders = [series] if isinstance(series, SeriesFolder) else list(series)
+    for each in folders:
+        if not isinstance(each, SeriesFolder):
+            raise ValueError(f"a report is of a series: SeriesFolder(path); got {shown(each)}")
+    if not folders:
+        raise ValueError("there is no series to report")
+    if out is None and len(folders) > 1:
+        raise ValueError("a report of several series needs a folder of its own: give out=...")
+    tables = _by_name(folders)
+    for folder, table in zip(folders, tables.values(), strict=True):
+        if table.empty or not len(drawn_rows(table, "cosine")):
+            raise ValueError(f"{folder.path} has no checkpoint that is data yet: there is nothing to report")
+    place = folders[0].path / "report" if out is None else Path(out)
+    page, pictures = _composed(folders, tables)
+    for name, picture in pictures.items():
+        write_atomically(place / f"{name}.png", picture)
+    write_atomically(place / "index.html", page)
+    return place / "index.html"
+
+
+def duplicates_told(table: pd.DataFrame) -> list[str]:
+    """Which checkpoints have the very same weights, a sentence a group.
+
+    Example:
+        >>> rows = {"step": [0, 1, 2], "duplicate": [True, True, False], "weights": ["a", "a", "b"]}
+        >>> duplicates_told(pd.DataFrame(rows))
+        ['Steps 0 and 1 have the very same weights: whose they are nobody can tell, so neither is drawn.']
+    """
+    told = []
+    for _weights, group in table[table["duplicate"]].groupby("weights", sort=False):
+        steps = [str(step) for step in group["step"]]
+        one, are = (", ".join(steps[:-1]), steps[-1])
+        drawn = "neither is" if len(steps) == 2 else "none of them is"
+        told.append(
+            f"Steps {one} and {are} have the very same weights: whose they are nobody can tell, so {drawn} drawn."
+        )
+    return told
+
+
+def _by_name(folders: Sequence[SeriesFolder]) -> dict[str, pd.DataFrame]:
+    """The tables by the model's name, or where that is not enough, by the folder's."""
+    names = [str(folder.settings["source"]) for folder in folders]
+    if len(set(names)) < len(names):
+        names = [folder.path.name for folder in folders]
+    if len(set(names)) < len(names):
+        names = [str(folder.path) for folder in folders]
+    return {name: folder.metrics() for name, folder in zip(names, folders, strict=True)}
+
+
+def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) -> tuple[str, dict[str, bytes]]:
+    """The page, and the PNGs by name."""
+    import jinja2
+
+    drawings = list(_drawings(tables))
+    drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    body = environment.get_template("series.html.jinja").render(
+        names=list(tables),
+        headline=_headline(tables),
+        lede=_lede(folders),
+        facts=_facts(tables),
+        warnings=list(_warnings(tables)),
+        figures=drawings,
+        curve=lambda name: drawn[name][0],
+        answers=list(_answers(folders[0])) if len(folders) == 1 else [],
+        tables=[(name, *_numbers(table)) for name, table in tables.items()],
+        settings=[
+            (name, json.dumps({**folder.settings, "prompts": f"{len(folder.prompts)} texts"}, indent=2))
+            for name, folder in zip(tables, folders, strict=True)
+        ],
+    )
+    style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "series.css"))
+    page = document(body, title=", ".join(tables), style=style)
+    return page, {name: png for name, (_svg, png) in drawn.items()}
+
+
+def _drawings(tables: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
+    captions = {
+        "cosine": "Mean cosine between the states that predicted the new tokens of a prompt, all pairs, and how often "
+        "a new token equals the one before it. Near 1 the states have collapsed.",
+        "held_out_loss": "Loss on a text that is read, not written.",
+        "cosine_across_prompts": "Mean cosine between the states of different prompts at the same new token: near 1 "
+        "the model says the same whatever it is asked.",
+        "distinct_tokens": "Share of the new tokens that were not there before.",
+        "entropy": "Entropy of the tokens within a continuation.",
+        "teacher_forced_cosine": "Mean cosine between the states of a text that is read, not of one that is written.",
+    }
+    columns = {str(column) for table in tables.values() for column in table.select_dtypes("number")}
+    captions |= {name: f"{name}, measured by a function of your own." for name in sorted(columns - _KNOWN)}
+    for name, caption in captions.items():
+        if any(len(drawn_rows(table, name)) for table in tables.values()):
+            together = ("cosine", "repetition") if name == "cosine" else (name,)
+            yield Drawing(name, partial(series_figure, tables if len(tables) > 1 else _only(tables), together), caption)
+
+
+_KNOWN = {"step", "seconds", "duplicate", *MEASURES}
+
+
+def _only(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    (table,) = tables.values()
+    return table
+
+
+def _headline(tables: dict[str, pd.DataFrame]) -> str:
+    if len(tables) > 1:
+        peaks = [_peak(table) for table in tables.values()]
+        low, high = min(peak["cosine"] for peak in peaks), max(peak["cosine"] for peak in peaks)
+        return f"{len(tables)} series: the cosine peaks between {low:.2f} and {high:.2f}."
+    table = _only(tables)
+    peak, last = _peak(table), _row(drawn_rows(table, "cosine"), -1)
+    if peak["step"] == last["step"]:
+        return f"The cosine is highest at the last step, {peak['step']:,}: {peak['cosine']:.2f}."
+    return (
+        f"Hidden states are most alike at step {peak['step']:,}, with a cosine of {peak['cosine']:.2f}; at step "
+        f"{last['step']:,} it is {last['cosine']:.2f}."
+    )
+
+
+def _peak(table: pd.DataFrame) -> dict[str, Any]:
+    rows = drawn_rows(table, "cosine")
+    return _row(rows, int(rows["cosine"].argmax()))
+
+
+def _row(rows: pd.DataFrame, index: int) -> dict[str, Any]:
+    return {str(name): value for name, value in rows.iloc[index].to_dict().items()}
+
+
+def _lede(folders: Sequence[SeriesFolder]) -> str:
+    settings = folders[0].settings
+    acting = settings["interventions"]
+    edited = f" Under {listed([str(each['name']) for each in acting])}." if acting else ""
+    return (
+        f"Each checkpoint goes on from {len(folders[0].prompts)} prompts ({folders[0].prompts.origin}) with "
+        f"{settings['n_new']} greedy tokens; compared are the states that predicted them, after the final norm.{edited}"
+    )
+
+
+def _facts(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
+    facts = []
+    for name, table in tables.items():
+        of = f" · {name}" if len(tables) > 1 else ""
+        peak, last = _peak(table), _row(drawn_rows(table, "cosine"), -1)
+        facts += [
+            (f"Peak of the cosine{of}", f"{peak['cosine']:.3f}", f"at step {peak['step']:,}"),
+            (f"Repetition there{of}", f"{peak['repetition']:.3f}", "share of equal neighbours"),
+            (f"Cosine at the end{of}", f"{last['cosine']:.3f}", f"at step {last['step']:,}"),
+            (f"Checkpoints{of}", str(len(table)), f"{int(table['duplicate'].sum())} of them no data"),
+        ]
+    return facts
+
+
+def _warnings(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+    for name, table in tables.items():
+        of = f"{name}: " if len(tables) > 1 else ""
+        yield from (of + told for told in duplicates_told(table))
+        for _, row in table[table["error"] != ""].iterrows():
+            yield f"{of}Step {row['step']} was not to be had: {row['error']}"
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A prompt, and what followed it at each checkpoint; each token with the class of its look."""
+
+    text: str
+    remark: str
+    rows: list[tuple[str, list[tuple[str, str]]]]
+
+
+def _answers(folder: SeriesFolder) -> Iterator[_Answered]:
+    answers = folder.answers()
+    steps = sorted(set(answers["step"])) if len(answers) else []
+    if len(steps) > N_STEPS:
+        chosen = {steps[round(index * (len(steps) - 1) / (N_STEPS - 1))] for index in range(N_STEPS)}
+        steps = [step for step in steps if step in chosen]
+    for number in range(min(N_PROMPTS, len(folder.prompts))):
+        of_prompt = answers[answers["prompt"] == number].set_index("step") if len(answers) else answers
+        rows = [(f"{step:,}", _marked_tokens(list(of_prompt.loc[step, "pieces"]))) for step in steps]
+        remark = "What the model writes after it; strong: the same as the token before, pale: there already."
+        yield _Answered(folder.prompts[number], remark, rows)
+
+
+def _marked_tokens(pieces: list[str]) -> list[tuple[str, str]]:
+    marked = []
+    for index, piece in enumerate(pieces):
+        again, seen = index > 0 and piece == pieces[index - 1], piece in pieces[:index]
+        text = piece.replace("\n", "↵").replace("\t", "⇥") or "∅"
+        marked.append((text, "again" if again else "seen" if seen else ""))
+    return marked
+
+
+def _numbers(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    columns = [
+        name for name in table.columns if name not in ("step", "revision", "weights", "duplicate", "error", "seconds")
+    ]
+    head = ["step", "revision", *(name.replace("_", " ") for name in columns), "weights", "seconds"]
+    rows = []
+    for row in table.to_dict(orient="records"):
+        numbers = ["" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns]
+        weights = f"{row['weights'][:8]}{' (twice)' if row['duplicate'] else ''}"
+        rows.append([f"{row['step']:,}", str(row["revision"]), *numbers, weights, f"{row['seconds']:.1f}"])
+    return head, rows
