@@ -477,7 +477,7 @@ def test_hooking_says_what_was_lost() -> None:
 
 def test_half_attached_hooks_are_taken_back() -> None:
     model = toy()
-    with pytest.raises(ValueError, match="^the model has no hook point 'nowhere'"):
+    with pytest.raises(ValueError, match=r"^the model has no hook point 'nowhere'"):
         hooking(model, {RESID: lambda act, hook: None, "nowhere": lambda act, hook: None}).__enter__()
     assert_untouched(model)
 
