@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from plateau_interp.checks import nearest, shown
-from plateau_interp.plugins import PluginError, PluginKind, plugin, plugin_kind, plugin_name, plugins
+from plateau_interp.plugins import PluginError, PluginKind, kind_of, plugin, plugin_kind, plugin_name, plugins
 
 __all__ = [
     "RecipeError",
@@ -191,6 +191,8 @@ def _encode_value(annotation: Any, value: Any, *, path: str) -> Any:
         if type(value) in parts or not kinds:
             return encode_fields(value, path=path)
         return encode(kinds[0], value, path=path)
+    if kind := kind_of(value):
+        raise RecipeError(f"{path}: expected {NAMED[kind][0]} that is a dataclass; got {shown(value)}")
     raise RecipeError(f"{path}: a recipe holds plain data, not {type(value).__name__}")
 
 

@@ -151,7 +151,7 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         name: by default the class's own ``name``.
 
     Raises:
-        ValueError: if the name is another plug-in's.
+        ValueError: if the name is another plug-in's, or the class has none of its own.
 
     Example:
         >>> from plateau_interp.training.optimizers import Adam
@@ -159,7 +159,7 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         >>> plugin("optimizers", "adam") is Adam
         True
     """
-    called: str = found.name if name is None else name
+    called = plugin_name(kind, found) if name is None else name
     point = EntryPoint(called, _place(found), f"plateau_interp.{kind}")
     known = plugins(kind)
     if called in known and known[called].attr != point.attr:

@@ -33,7 +33,7 @@ from typecheck import unchecked
 
 from plateau_interp import hooks
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.interventions.attached import Attached, Intervention, Receipt
+from plateau_interp.interventions.attached import Attached, Intervention, Receipt, entering
 from plateau_interp.interventions.attaching import (
     EditAttached,
     InterventionWarning,
@@ -373,6 +373,30 @@ def test_an_edit_that_could_not_be_called_is_refused_when_it_is_attached(edit: A
         pass
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "blocks.0.hook_resid_pots",
+            r"^the model has no hook point 'blocks.0.hook_resid_pots'; the nearest are ",
+        ),
+        ("blocks.*.hook_resid_post", r"^'blocks.\*.hook_resid_post' stands for blocks.0.hook_resid_post.*first$"),
+    ],
+)
+def test_an_edit_of_a_hook_point_that_is_not_one_is_refused(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message), editing(toy(), "mine", {name: lambda act, hook: act}):
+        pass
+
+
+def test_an_attach_that_forgets_the_model_is_refused() -> None:
+    class Forgetful:
+        def attach(self) -> None: ...
+
+    message = r"attach must take the model, as in attach\(self, model\): too many positional arguments$"
+    with pytest.raises(ValueError, match=message), contextmanager(unchecked(entering))(toy(), Forgetful()):
+        pass
+
+
 def test_listeners_hear_every_step_in_order_of_entry() -> None:
     model, other, heard = toy(), toy(), []
     with listening(model, lambda step, metrics: heard.append(("a", step, dict(metrics)))) as step:
@@ -453,7 +477,7 @@ def test_hooking_says_what_was_lost() -> None:
 
 def test_half_attached_hooks_are_taken_back() -> None:
     model = toy()
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match=r"^the model has no hook point 'nowhere'"):
         hooking(model, {RESID: lambda act, hook: None, "nowhere": lambda act, hook: None}).__enter__()
     assert_untouched(model)
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from typecheck import unchecked
 
-from plateau_interp.models.fitting import check_sequences
+from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.models.toy import toy_model
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
-from plateau_interp.types import IGNORE, Batch
+from plateau_interp.types import IGNORE, Batch, Task
 
 TASK = MovingWindowSum(n=4, p=7)
 BATCH = TASK.sample(3, generator=torch.Generator().manual_seed(0))
@@ -61,6 +61,41 @@ def test_what_a_task_of_ours_gives_is_taken() -> None:
 def test_what_is_not_as_the_task_says_is_refused(batch: Any, message: str) -> None:
     with pytest.raises(ValueError, match=rf"^the sequences of MovingWindowSum\(n=4, .*{message}"):
         unchecked(check_sequences)(TASK, batch)
+
+
+class Bare(Task):
+    """With all that must be there."""
+
+    name: ClassVar[str] = "bare"
+    d_vocab, n_pos, answer = 8, 9, slice(5, 9)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        return TASK.sample(n, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "message"),
+    [
+        ("d_vocab", None, r"^d_vocab of the task Bare must be a whole number; got None$"),
+        ("n_pos", None, r"^n_pos of the task Bare must be a whole number; got None$"),
+        ("n_pos", 1, r"^n_pos of the task Bare must be at least 2; got 1$"),
+        ("answer", None, r"^answer of the task Bare must be a slice of .* from 1 to n_pos=9, .*; got None$"),
+        ("answer", 8, r"^answer of the task Bare must be a slice"),
+        ("answer", slice(-4, None), r"^answer of the task Bare must be a slice .*; got slice\(-4, None, None\)$"),
+        ("answer", slice(0, 4), r"^answer of the task Bare must be a slice"),
+        ("answer", slice(5, 10), r"^answer of the task Bare must be a slice"),
+        ("answer", slice(5, 5), r"^answer of the task Bare must be a slice"),
+        ("defaults", {"steps": 5}, r"^defaults of the task Bare must be Defaults\(...\); got \{'steps': 5\}$"),
+        ("levels", (1, 2, 3), r"^levels of the task Bare must be Levels\(...\); got \(1, 2, 3\)$"),
+    ],
+)
+def test_a_task_that_leaves_out_what_it_must_say_is_told(
+    member: str, value: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_task(Bare())
+    monkeypatch.setattr(Bare, member, value, raising=False)
+    with pytest.raises(ValueError, match=message):
+        check_task(Bare())
 
 
 def test_numbers_that_are_no_tokens_are_refused() -> None:

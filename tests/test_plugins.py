@@ -208,3 +208,24 @@ def test_a_run_of_a_task_that_only_a_script_knew_says_how_to_make_it_known(tmp_p
     assert line.startswith(f"plateau: {tmp_path / 'run' / 'recipe.json'}: task.name: no task is called 'walk'; ")
     assert "registered is known in that process alone: call `plateau_interp.plugins.register` in this one, too" in line
     assert "install it as a package with an entry point" in line
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_class_without_a_name_is_not_registered():
+    class Nameless(MovingWindowSum):
+        pass
+
+    with pytest.raises(PluginError, match=r"Nameless has no name of its own: give the class one"):
+        register("tasks", Nameless)
+
+
+def test_a_task_that_is_no_dataclass_is_in_no_recipe():
+    class Plain(Task):
+        name = "plain"
+        d_vocab, n_pos, answer = 8, 9, slice(5, 9)
+
+        def sample(self, n, *, generator):
+            return MovingWindowSum(n=4, p=7).sample(n, generator=generator)
+
+    with pytest.raises(RecipeError, match=r"^task: expected a task that is a dataclass; got "):
+        Recipe(Plain()).to_json()

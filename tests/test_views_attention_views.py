@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hook_cases import recheck
 from safetensors.torch import save_file
 from typecheck import unchecked
 
@@ -216,7 +217,7 @@ def test_a_saved_page_forbids_every_request(tmp_path):
 
 def test_what_is_no_view_is_put_on_no_page():
     with pytest.raises(ValueError, match=r"^a page holds views, such as attention_view\(run\); got 3$"):
-        unchecked(side_by_side)(3, 4)
+        recheck(Page([attention_view(pattern())]), views=(3, 4))
 
 
 def test_side_by_side_shares_the_scale():

@@ -6,6 +6,7 @@ for everything, so that the smallest intervention is a context manager that yiel
 activations needs neither: `plateau_interp.interventions.attaching.editing` yields what it has to.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -269,6 +270,10 @@ def entering(model: HookedModel, intervention: Intervention) -> Iterator[Attache
     Raises:
         ValueError: on entry, if ``attach`` gives no context manager, or that no `Attached`; and what ``attach`` raises.
     """
+    try:
+        inspect.signature(intervention.attach).bind(model)
+    except TypeError as error:
+        raise ValueError(f"{intervention!r}.attach must take the model, as in attach(self, model): {error}") from None
     context: object = intervention.attach(model)
     if not isinstance(context, AbstractContextManager):
         raise ValueError(

@@ -18,7 +18,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import shown
+from plateau_interp.checks import listed, shown
 from plateau_interp.interventions.attached import (
     Attached,
     CountedAttached,
@@ -27,6 +27,7 @@ from plateau_interp.interventions.attached import (
     check_intervention,
     entering,
 )
+from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.interventions.receipts import EditReceipt, holds_infinities
 from plateau_interp.types import HookedModel
 
@@ -266,12 +267,14 @@ def hooking(model: HookedModel, functions: Mapping[str, Callable[..., Tensor | N
     Yields:
         A list to which the exit adds the hook points whose hook is gone.
     """
-    for name, function in functions.items():
-        _check_takes_hook(function, f"the hook function at {name}")
     attached: list[tuple[Any, Any]] = []
     lost: list[str] = []
     try:
         for name, function in functions.items():
+            _check_takes_hook(function, f"the hook function at {name}")
+            if name not in model.hook_dict:
+                found = resolve_hook_points(model, name)  # an error that lists near names, if there is none
+                raise ValueError(f"{name!r} stands for {listed(found)}: resolve names with resolve_hook_points first")
             point = model.hook_dict[name]
             point.add_hook(function)
             attached.append((point, point.fwd_hooks[-1]))

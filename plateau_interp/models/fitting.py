@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_memory, shown
+from plateau_interp.checks import check_memory, shown, whole_number
 from plateau_interp.models.settings import ModelSettings
-from plateau_interp.types import IGNORE, Batch, HookedModel, Task
+from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, Task
 
 __all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_sequences", "check_task"]
 
@@ -18,7 +18,7 @@ TOKEN_BYTES = 8
 
 
 def check_task(task: Any) -> None:
-    """Refuse what is no task, such as its name or its class.
+    """Refuse what is no task, such as its name or its class, and a task that leaves out what it must say.
 
     Raises:
         ValueError: saying what came.
@@ -26,6 +26,17 @@ def check_task(task: Any) -> None:
     # By inheritance first: looking for the members would compute the properties among them.
     if Task not in type(task).__mro__ and (isinstance(task, type) or not isinstance(task, Task)):
         raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
+    whose = type(task).__name__  # a member that is left out is None, as the protocol's own
+    d_vocab, n_pos, answer = task.d_vocab, task.n_pos, task.answer
+    for name, number, least in (("d_vocab", d_vocab, 1), ("n_pos", n_pos, 2)):
+        whole_number(f"{name} of the task {whose}", number, least=least)
+    bounds = (answer.start, answer.stop) if isinstance(answer, slice) else ()
+    if not bounds or not all(isinstance(bound, int) for bound in bounds) or not 0 < bounds[0] < bounds[1] <= n_pos:
+        expected = f"a slice of positions from 1 to n_pos={n_pos}, with start and stop"
+        raise ValueError(f"answer of the task {whose} must be {expected}; got {shown(answer)}")
+    for name, value, kind in (("defaults", task.defaults, Defaults), ("levels", task.levels, Levels)):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} of the task {whose} must be {kind.__name__}(...); got {shown(value)}")
 
 
 def check_sequences(task: Task, batch: Any) -> None:
