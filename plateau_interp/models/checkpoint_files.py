@@ -89,7 +89,7 @@ def revision_names(name: str) -> list[str]:
         except HFValidationError:
             raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
         except (RequestError, OSError) as error:
-            asked, why = None, f"the hub cannot be reached ({_first_line(error)})"
+            asked, why = None, f"the hub cannot be reached ({first_line(error)})"
     if asked is not None:
         return [ref.name for ref in (*asked.branches, *asked.tags)]
     if not cached:
