@@ -35,7 +35,7 @@ from typing import Any
 import pytest
 
 PROJECT = Path(__file__).resolve().parent.parent
-PLACES = ("analysis", "interventions", "models", "runs", "training", "checks.py", "codec.py", "decoding.py", "files.py")
+PLACES = ("analysis", "decoding", "interventions", "models", "runs", "training", "checks.py", "codec.py", "files.py")
 GROUND = ("metrics.py", "plugins.py", "types.py", "../hooks", "../tasks")
 PASSED, FAILED = 0, 1
 """What pytest ends with; anything else (nothing collected, an error of its own, Ctrl-C) is no verdict."""

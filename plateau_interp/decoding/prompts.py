@@ -66,13 +66,15 @@ def _checked_mask(mask: Any, shape: tuple[int, ...]) -> Bool[Tensor, "batch pos"
             f"mask must be True, or 1, where a token is real, and False, or 0, elsewhere; got {shown(mask)}"
         )
     real = mask.bool()
-    _refuse(~real.any(dim=1), "has no token that the mask calls real")
-    _refuse(~real[:, -1], "ends in padding: padding must be on the left")
-    _refuse((real[:, :-1] & ~real[:, 1:]).any(dim=1), "has padding between its tokens: padding must be on the left")
+    _refuse_prompt(~real.any(dim=1), "has no token that the mask calls real")
+    _refuse_prompt(~real[:, -1], "ends in padding: padding must be on the left")
+    _refuse_prompt(
+        (real[:, :-1] & ~real[:, 1:]).any(dim=1), "has padding between its tokens: padding must be on the left"
+    )
     return real
 
 
-def _refuse(wrong: Bool[Tensor, " batch"], words: str) -> None:
+def _refuse_prompt(wrong: Bool[Tensor, " batch"], words: str) -> None:
     if bool(wrong.any()):
         raise ValueError(f"prompt {int(wrong.int().argmax())} {words}")
 
@@ -85,7 +87,7 @@ def _token_lists(model: HookedModel, prompts: Any) -> list[list[int]]:
     n_texts = sum(isinstance(prompt, str) for prompt in prompts)
     if 0 < n_texts < len(prompts):
         raise ValueError(f"prompts must be texts or tokens; got both: {shown(prompts)}")
-    lists = _read(model, list(prompts)) if n_texts else [_tokens(prompt) for prompt in prompts]
+    lists = _texts_read(model, list(prompts)) if n_texts else [_tokens(prompt) for prompt in prompts]
     for index, tokens in enumerate(lists):
         if not tokens:
             raise ValueError(f"prompt {index} is empty: {shown(prompts[index])}")
@@ -94,7 +96,7 @@ def _token_lists(model: HookedModel, prompts: Any) -> list[list[int]]:
     return lists
 
 
-def _read(model: HookedModel, texts: list[str]) -> list[list[int]]:
+def _texts_read(model: HookedModel, texts: list[str]) -> list[list[int]]:
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError("the model has no tokenizer to read texts with: give prompts as tokens, such as [[3, 1, 4]]")
     # As it was saved: it adds a start token if it is made to.
