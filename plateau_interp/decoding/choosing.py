@@ -59,7 +59,7 @@ def chooser(
         ValueError: for a temperature that is none, for seeds that are none or not as many as the prompts, and for
             tokens that the model does not have.
     """
-    seeds = _prompts_seeds(seed, batch)
+    seeds = _seed_of_each(seed, batch)
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be 0, for the most likely token, or a positive number; got {temperature!r}")
     banned = [_token_id(model, token, "to leave out") for token in _several("never", never)]
@@ -92,7 +92,7 @@ def _drawn(temperature: float, seeds: Sequence[int], n_new: int) -> Chooser:
     return drawn
 
 
-def _prompts_seeds(seed: Any, batch: int) -> list[int]:
+def _seed_of_each(seed: Any, batch: int) -> list[int]:
     if not isinstance(seed, Sequence) or isinstance(seed, str):
         return prompt_seeds(seed_number(seed), batch)
     if len(seed) != batch:

@@ -87,7 +87,7 @@ def _token_lists(model: HookedModel, prompts: Any) -> list[list[int]]:
     n_texts = sum(isinstance(prompt, str) for prompt in prompts)
     if 0 < n_texts < len(prompts):
         raise ValueError(f"prompts must be texts or tokens; got both: {shown(prompts)}")
-    lists = _texts_read(model, list(prompts)) if n_texts else [_tokens(prompt) for prompt in prompts]
+    lists = _tokens_of_texts(model, list(prompts)) if n_texts else [_tokens(prompt) for prompt in prompts]
     for index, tokens in enumerate(lists):
         if not tokens:
             raise ValueError(f"prompt {index} is empty: {shown(prompts[index])}")
@@ -96,7 +96,7 @@ def _token_lists(model: HookedModel, prompts: Any) -> list[list[int]]:
     return lists
 
 
-def _texts_read(model: HookedModel, texts: list[str]) -> list[list[int]]:
+def _tokens_of_texts(model: HookedModel, texts: list[str]) -> list[list[int]]:
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError("the model has no tokenizer to read texts with: give prompts as tokens, such as [[3, 1, 4]]")
     # As it was saved: it adds a start token if it is made to.
