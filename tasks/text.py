@@ -7,6 +7,7 @@ nothing. So the task measures itself: see `Text.measures`.
 import hashlib
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata, resources
@@ -14,12 +15,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from plateau_interp.analysis.continuations import (
+    cosine_across_prompts,
+    distinct_tokens,
+    repetition,
+    state_cosine,
+    token_entropy,
+)
 from plateau_interp.checks import listed, shown
+from plateau_interp.decoding import continued
+from plateau_interp.metrics import repetition_frequency
 from plateau_interp.tasks._layouts import at_least
-from plateau_interp.types import PLACE, Batch, Defaults, Levels, Task
+from plateau_interp.types import PLACE, Batch, Defaults, HookedModel, Levels, Task
 
 __all__ = ["QUESTIONS", "TINY_SHAKESPEARE", "Text"]
 
@@ -160,6 +170,32 @@ class Text(Task):
     def levels(self) -> Levels:
         """``ln V`` for a model that knows nothing; the unigram entropy, where models of text pause, if they do."""
         return Levels(initial=math.log(self.d_vocab), plateau=self.unigram_entropy)
+
+    def measures(self, model: HookedModel, *, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]]:
+        """What the model makes of the held-out text: how it reads it, and how it goes on from it by itself.
+
+        Returns:
+            ``validation_loss``, the loss on `n_prompts` held-out windows; and of `n_new` tokens written greedily after
+            the first half of each, means over the windows: ``cosine`` of the states that predicted them, all pairs;
+            ``cosine_across_prompts``; ``repetition``; ``repetition_truth``, that of the text itself;
+            ``distinct_tokens``; ``entropy`` in nats.
+
+        Source: arXiv 2506.13688, language models: 8 greedy tokens, the state after the final norm.
+        """
+        batch = self.held_out(self.n_prompts).to(generator.device)
+        half = max(self.n // 2, 1)
+        n_new = min(self.n_new, self.n - half + 1)
+        written = continued(model, batch.tokens[:, :half], n_new)
+        truth = batch.tokens[:, half : half + n_new]
+        return {
+            "validation_loss": self.loss(model(batch.inputs), batch),
+            "cosine": state_cosine(written).mean(),
+            "cosine_across_prompts": cosine_across_prompts(written).mean(),
+            "repetition": repetition(written).mean(),
+            "repetition_truth": repetition_frequency(truth).mean(),
+            "distinct_tokens": distinct_tokens(written).mean(),
+            "entropy": token_entropy(written).mean(),
+        }
 
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
         """Each token as it is written; a byte that is no character by itself as �."""

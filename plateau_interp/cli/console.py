@@ -70,6 +70,33 @@ def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
     yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
 
 
+@contextlib.contextmanager
+def counting(name: str, *, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr that goes on with each call, with what was found and the time left; else a line each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), *columns, console=console, disable=not console.is_terminal
+    )
+    line = bar.add_task(name, total=total, told="")
+
+    def show(told: str) -> None:
+        bar.update(line, advance=1, told=told)
+        if not console.is_terminal:
+            complain(told)
+
+    with bar:
+        yield show
+
+
 def print_text(text: str) -> None:
     """A line, or several, on stdout."""
     sys.stdout.write(text + "\n")

@@ -22,6 +22,7 @@ EXAMPLES = """For example:
   plateau compare runs/mws runs/fixed
   plateau report runs/mws
   plateau check runs/mws runs/fixed
+  plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
   plateau reproduce loss-plateau fig2 fig5 --seeds 3
   plateau list tasks
 

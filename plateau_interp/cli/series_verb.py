@@ -1,5 +1,6 @@
 """``plateau series``: a model's checkpoints measured one after the other, with progress, a table and a report."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ class SeriesVerb:
     command goes on where it was stopped, and measures nothing twice.
 
     For example:
-      plateau series EleutherAI/pythia-14m --revisions paper --prompts allenai/ai2_arc:ARC-Easy:test --first 100 --out series/14m
+      plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
+      plateau series EleutherAI/pythia-14m --prompts allenai/ai2_arc:ARC-Easy:test --first 100 --out series/arc
       plateau series runs/text --held-out corpus.txt --out series/text
       plateau series checkpoints/ --revisions log:16 --hook ablate-heads:heads=[0] --out series/ablated
     """
@@ -83,26 +85,23 @@ class SeriesVerb:
         from plateau_interp.views.series_report import duplicates_told, write_series_report
 
         table = folder.metrics()
-        for told in duplicates_told(table):
-            complain(told)
+        for line in duplicates_told(table):
+            complain(line)
         failed = table[table["error"] != ""]
         for _, row in failed.iterrows():
             complain(f"step {row['step']} was not to be had: {row['error']}")
         page = write_series_report(folder) if "cosine" in table and table["cosine"].notna().any() else None
         if self.json:
-            rows = [
-                {"step": record.step, "revision": record.revision, "error": record.error, **record.measures}
-                for record in folder.records()
-            ]
+            rows = [json.loads(record.line()) for record in folder.records()]
             print_json({"series": str(folder.path), "checkpoints": rows, "report": None if page is None else str(page)})
             return
         shown = ("cosine", "repetition", "distinct_tokens", "held_out_loss")
         columns = [name for name in shown if name in table]
-        rows = [
+        told = [
             (f"{row['step']:,}", *("-" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns))
             for row in table.to_dict(orient="records")
         ]
-        print_table(["step", *(name.replace("_", " ") for name in columns)], rows)
+        print_table(["step", *(name.replace("_", " ") for name in columns)], told)
         if page is not None:
             print_text(f"Report: {page}")
 

@@ -26,6 +26,7 @@ from plateau_interp.cli.console import (
     watched_timing,
 )
 from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, parse
+from plateau_interp.cli.series_verb import SeriesVerb
 from plateau_interp.plugins import PluginError, PluginKind, plugin
 
 if TYPE_CHECKING:
@@ -326,6 +327,7 @@ VERBS: dict[str, type[Any]] = {
     "fork": ForkVerb,
     "compare": Compare,
     "report": Report,
+    "series": SeriesVerb,
     "reproduce": Reproduce,
     "list": List,
     "check": CheckVerb,

@@ -58,7 +58,7 @@ def free_running(
     Args:
         model: with a tokenizer, under whatever interventions are attached.
         prompts: texts.
-        n_new: tokens to write; an end of text does not stop them.
+        n_new: tokens to write, never an end of text.
         own: further measures, by name.
 
     Returns:
@@ -69,7 +69,8 @@ def free_running(
     Raises:
         ValueError: if the model has no tokenizer, or a prompt and its new tokens do not fit the context.
 
-    Source: arXiv 2506.13688, language models: greedy, 8 new tokens, the state of the last position.
+    Source: arXiv 2506.13688, language models: greedy, 8 new tokens at least and at most, so that no end of text is
+    written; the state of the last position.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -80,7 +81,8 @@ def free_running(
         >>> sorted(means), len(answers)
         (['cosine', 'cosine_across_prompts', 'distinct_tokens', 'entropy', 'repetition'], 2)
     """
-    written = continued(model, list(prompts), n_new)
+    texts_end = isinstance(model, Reader) and model.tokenizer is not None and model.tokenizer.eos_token_id is not None
+    written = continued(model, list(prompts), n_new, never=["end of text"] if texts_end else ())
     assert isinstance(model, Reader)  # it has read the prompts
     lists = written.lists()
     rows = {name: measure(written).double().cpu() for name, measure in FREE_RUNNING.items()}
