@@ -5,7 +5,7 @@ It acts on ``attn.hook_pattern``; to ablate what a head writes, or a part of the
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -17,10 +17,11 @@ from torch import Tensor
 from plateau_interp.checks import check_choice, freeze_indices
 from plateau_interp.hooks.readable import readable_keys
 from plateau_interp.hooks.targets import select, selecting
-from plateau_interp.hooks.token_history import following
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import attention_points
+from plateau_interp.interventions.padding import Layout
+from plateau_interp.interventions.running import following
 from plateau_interp.types import HookedModel
 
 __all__ = ["AblateHeads"]
@@ -33,10 +34,12 @@ class AblateHeads:
     """Take the information out of some heads' attention.
 
     "zero": the pattern is 0, so the head writes only its bias. "uniform": each row reads all positions it may read with
-    equal weight, ``1 / (row + 1)`` under causal attention (fewer positions where an attention mask marks padding, or a
-    layer's attention is local). "mean": the pattern is its mean over the batch, so what depends on position stays and
-    what depends on the data goes. With zero and uniform the gradient into these heads' queries and keys is 0, with mean
-    it is not.
+    equal weight, ``1 / (row + 1)`` under causal attention (fewer positions where a layer's attention is local).
+    "mean": the pattern is its mean over the batch, so what depends on position stays and what depends on the data goes.
+    With zero and uniform the gradient into these heads' queries and keys is 0, with mean it is not.
+
+    Where an attention mask marks padding, it is not read, and a row's mean is that of the sequences which have the row,
+    counted from each one's first real token.
 
     Args:
         heads: which, in each of the layers; for different heads in different layers use several.
@@ -44,7 +47,8 @@ class AblateHeads:
         by: "zero", "uniform" or "mean".
 
     Raises:
-        ValueError: on entry, for a layer or head that does not exist.
+        ValueError: on entry, for a layer or head that does not exist; with "mean" and padding, in a forward that goes
+            on from a key/value cache.
 
     Source: "mean" is what the released code of arXiv 2410.22244 (matrix completion) does, "uniform" what its name says.
 
@@ -79,22 +83,31 @@ class AblateHeads:
     def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         layer_of = attention_points(model, self.layers)
-        chosen = selecting(select(model, heads=self.heads, rows=None))
-        # TransformerLens reads padding in bidirectional models: there is no mask to follow.
-        follows_mask = self.by == "uniform" and model.cfg.attention_dir == "causal"
-        with ExitStack() as stack:
-            history = stack.enter_context(following(model)) if follows_mask else None
+        selection = select(model, heads=self.heads, rows=None)
+        with following(model) as running:
+            chosen = selecting(selection, running)
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
-                mask = None if history is None else history.mask
-                made = _uniform(act, model, layer_of[hook.name], mask) if self.by == "uniform" else self._flat(act)
+                if self.by == "zero":
+                    made = act.new_zeros(1, 1, 1, 1)
+                elif self.by == "mean":
+                    made = _mean(act, running.layout_for_mean(act.device))
+                else:
+                    # TransformerLens reads padding in bidirectional models: there is no mask to follow.
+                    mask = running.mask if model.cfg.attention_dir == "causal" else None
+                    made = _uniform(act, model, layer_of[hook.name], mask)
                 return torch.where(chosen(act), made, act)
 
-            yield stack.enter_context(editing(model, self, dict.fromkeys(layer_of, edit)))
+            with editing(model, self, dict.fromkeys(layer_of, edit)) as attached:
+                yield attached
 
-    def _flat(self, act: Float[Tensor, "batch head query key"]) -> Float[Tensor, "1 #head #query #key"]:
-        """What an ablated head's pattern becomes for all sequences of the batch."""
-        return act.mean(dim=0, keepdim=True) if self.by == "mean" else act.new_zeros(1, 1, 1, 1)
+
+def _mean(act: Float[Tensor, "batch head query key"], layout: Layout | None) -> Float[Tensor, "#batch head query key"]:
+    """The mean over the batch, of each row over those sequences that have it."""
+    if layout is None:
+        return act.mean(dim=0, keepdim=True)
+    spread = layout.spread(layout.mean_pattern(act), query=act.shape[-2])
+    return rearrange(spread, "head batch query key -> batch head query key")
 
 
 def _uniform(

@@ -7,7 +7,8 @@ Positions count from the start of the sequence also when a key/value cache is in
 embeddings is refused in ``run_with_hooks``, which does not let it know the cache: call the model itself). Negative ones
 count from its end: -1 is the last position that the running forward knows, whether it reads all tokens at once or goes
 on from a cache. So the end moves while a model writes: with a cache, a position that was edited when it was the last
-one stays as it was then. Padding has positions like all else.
+one stays as it was then. Where an attention mask marks padding, they count from each sequence's first and last real
+token. Padding itself is edited where no positions are given; a causal model reads none of it.
 """
 
 from abc import ABC, abstractmethod
@@ -20,17 +21,17 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_choice, check_number, check_whole, freeze_indices, freeze_names
-from plateau_interp.hooks.sources import ActivationReader, Source, check_batch, check_source, reading_source
-from plateau_interp.hooks.token_history import TokenHistory, following
+from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import ActivationEdit, editing
 from plateau_interp.interventions.hook_points import (
     check_positions,
-    head_count,
     positions_within,
+    resolve_heads,
     resolve_hook_points,
-    resolve_indices,
 )
+from plateau_interp.interventions.padding import Layout, like
+from plateau_interp.interventions.running import RunningForward, following
 from plateau_interp.types import PLACE, HookedModel
 
 __all__ = [
@@ -57,7 +58,7 @@ class _PlacedEdit(ABC):
 
     @abstractmethod
     def bind(
-        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+        self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
     ) -> ActivationEdit:
         """An edit of whole activations ``[batch, pos, ...]``; contexts it needs go on the stack."""
 
@@ -68,7 +69,7 @@ class _PlacedEdit(ABC):
             if point.endswith(("hook_pattern", "hook_attn_scores")):
                 raise ValueError(f"{point} holds attention: use an edit of attention there, such as BiasAttention")
             if self.heads is not None:
-                resolve_indices("head", self.heads, head_count(model, point))
+                resolve_heads(model, point, self.heads)
         if self.positions is not None:
             check_positions("position", self.positions, model.cfg.n_ctx)
         return points
@@ -78,29 +79,22 @@ class _PlacedEdit(ABC):
         """Act on the model while the context is open."""
         points = self.sites(model)
         with ExitStack() as stack:
-            history = stack.enter_context(following(model))
-            edit = self.bind(model, points, history, stack)
+            running = stack.enter_context(following(model))
+            edit = self.bind(model, points, running, stack)
 
             def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
-                positions = self.positions
-                if positions is not None:
-                    start = history.start(act.shape[1])
-                    positions = positions_within(positions, start=start, stop=start + act.shape[1])
-                    if not positions:
+                chosen = None
+                if self.positions is not None:
+                    chosen = _meant(self.positions, act, running)
+                    if chosen is None:
                         return act
+                if self.heads is not None:
+                    heads = _axis_mask(self.heads, act, axis=2)
+                    chosen = heads if chosen is None else chosen & heads
                 edited = edit(act, hook=hook)
-                chosen = self._chosen(act, positions)
                 return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
             yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit_chosen)))
-
-    def _chosen(self, act: Tensor, positions: Sequence[int] | None) -> Tensor | None:
-        """A mask ``[1, pos, 1, ...]`` of what is meant, None for everything; positions count within ``act``."""
-        chosen = None if positions is None else _axis_mask(positions, act, axis=1)
-        if self.heads is not None:
-            heads = _axis_mask(self.heads, act, axis=2)
-            chosen = heads if chosen is None else chosen & heads
-        return chosen
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +106,7 @@ class _FormulaEdit(_PlacedEdit):
         """The formula."""
 
     def bind(
-        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+        self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
     ) -> ActivationEdit:
         """The formula as a hook function."""
         return lambda act, *, hook: self.edit(act)
@@ -123,14 +117,17 @@ class PatchActivation(_PlacedEdit):
     """Replace activations by those of another input, model or run: ``where(chosen, source, act)``.
 
     A model as source (or a run, by name) is run on the very tokens of the forward it patches, under its attention mask;
-    a cache or tensor holds the activations of some input once and for all. No gradient flows through what is replaced.
+    a cache or tensor holds the activations of some input once and for all: of one sequence, which in a padded batch
+    begins at each one's first real token, or of a batch that lies as the forward's does. No gradient flows through what
+    is replaced.
 
     Args:
         at: hook point or points; a ``*`` stands for anything.
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
             tensor; or a tensor ``[pos, ...]`` or ``[batch, pos, ...]`` for every hook point.
         positions: which, negative ones from the end; by default all.
-        heads: which, at hook points with a head axis; by default all.
+        heads: which, at hook points with a head axis; by default all. With grouped queries, keys and values have heads
+            of their own, fewer than queries.
 
     Raises:
         ValueError: on entry, for a hook point, position or head that does not exist; in a forward, if the source is
@@ -157,41 +154,47 @@ class PatchActivation(_PlacedEdit):
         check_source(self.source)
 
     def bind(
-        self, model: HookedModel, points: tuple[str, ...], history: TokenHistory, stack: ExitStack
+        self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
     ) -> ActivationEdit:
         """An edit that takes the source's activations of the running positions."""
-        read: ActivationReader = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
+        source = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
 
         def edit(act: Tensor, *, hook: Any) -> Tensor:
-            start = history.start(act.shape[1])
+            start = running.start(act.shape[1])
             stop = start + act.shape[1]
-            patch = check_batch(read(hook.name, len(act), stop), act)
+            patch = check_batch(source.read(hook.name, len(act), stop), act)
+            layout, alone = running.layout(act.device), source.of_one_sequence(patch, act)
             patch = patch if patch.ndim == act.ndim else patch[None]
-            if patch.shape[1] < stop or patch.shape[2:] != act.shape[2:]:
+            longest = stop if layout is None or alone is None else layout.longest
+            if patch.shape[1] < longest or patch.shape[2:] != act.shape[2:]:
                 raise ValueError(f"at {hook.name} the source is {tuple(patch.shape)}, the forward {tuple(act.shape)}")
+            if layout is not None and alone is not None:
+                return layout.placed(alone.to(act), act, start=start)
             return patch[:, start:stop].to(act).expand_as(act)
 
         return edit
 
 
 @dataclass(frozen=True, eq=False)
-class AblateActivation(_FormulaEdit):
+class AblateActivation(_PlacedEdit):
     """Take information out of activations.
 
     "zero": 0. "mean": the mean over the batch, which keeps what depends on position alone. "resample": the activation
     of another sequence of the batch, the one ``1 + seed % (batch - 1)`` further on. Zero stops the gradient; mean and
-    resample send it to the sequences they took from.
+    resample send it to the sequences they took from. Under padding both go by the position in each sequence: the mean
+    is of the sequences that have it, and of the others the next that has it is taken (where none has, nothing changes).
 
     Args:
         at: hook point or points; a ``*`` stands for anything.
         by: "zero", "mean" or "resample".
         seed: of "resample".
         positions: which, negative ones from the end; by default all.
-        heads: which, at hook points with a head axis; by default all.
+        heads: which, at hook points with a head axis; by default all. With grouped queries, keys and values have heads
+            of their own, fewer than queries.
 
     Raises:
         ValueError: on entry, for a hook point, position or head that does not exist; in a forward, for "resample" with
-            a single sequence.
+            a single sequence, and for both "mean" and "resample" if it goes on from a key/value cache with padding.
 
     Example:
         >>> from plateau_interp import intervening, toy_model
@@ -213,15 +216,23 @@ class AblateActivation(_FormulaEdit):
         check_choice(self, "by", get_args(Ablation))
         check_whole(self, "seed")
 
-    def edit(self, act: Tensor) -> Tensor:
-        """What is left."""
+    def bind(
+        self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
+    ) -> ActivationEdit:
+        """What is left, as a hook function."""
         if self.by == "zero":
-            return torch.zeros_like(act)
-        if self.by == "mean":
-            return act.mean(dim=0, keepdim=True).expand_as(act)
+            return lambda act, *, hook: torch.zeros_like(act)
+        left = self._mean if self.by == "mean" else self._resampled
+        return lambda act, *, hook: left(act, running.layout_for_mean(act.device))
+
+    def _mean(self, act: Tensor, layout: Layout | None) -> Tensor:
+        return act.mean(dim=0, keepdim=True).expand_as(act) if layout is None else layout.placed(layout.mean(act), act)
+
+    def _resampled(self, act: Tensor, layout: Layout | None) -> Tensor:
         if len(act) < 2:
             raise ValueError("resampling needs at least 2 sequences in the batch; got 1")
-        return act.roll(-(1 + self.seed % (len(act) - 1)), dims=0)
+        shift = 1 + self.seed % (len(act) - 1)
+        return act.roll(-shift, dims=0) if layout is None else layout.resampled(act, shift=shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +243,8 @@ class ScaleActivation(_FormulaEdit):
         at: hook point or points; a ``*`` stands for anything.
         factor: what to multiply with.
         positions: which, negative ones from the end; by default all.
-        heads: which, at hook points with a head axis; by default all.
+        heads: which, at hook points with a head axis; by default all. With grouped queries, keys and values have heads
+            of their own, fewer than queries.
 
     Raises:
         ValueError: for a factor that is not finite; on entry, for a hook point, position or head that does not exist.
@@ -269,7 +281,8 @@ class AddDirection(_FormulaEdit):
             normalised, and without a gradient of its own.
         scale: what to multiply it with; 0 changes nothing.
         positions: which, negative ones from the end; by default all.
-        heads: which, at hook points with a head axis; by default all.
+        heads: which, at hook points with a head axis; by default all. With grouped queries, keys and values have heads
+            of their own, fewer than queries.
 
     Raises:
         ValueError: for a direction or scale that is not finite; on entry, for a hook point, position or head that does
@@ -302,6 +315,17 @@ class AddDirection(_FormulaEdit):
         if self.direction.shape != act.shape[act.ndim - self.direction.ndim :] or self.direction.ndim > act.ndim - 2:
             raise ValueError(f"a direction of {tuple(self.direction.shape)} does not fit {tuple(act.shape)}")
         return act if self.scale == 0 else act + self.scale * self.direction.detach().to(act)
+
+
+def _meant(positions: Sequence[int], act: Tensor, running: RunningForward) -> Tensor | None:
+    """A mask ``[batch|1, pos, 1, ...]`` of positions in an activation; None if it shows none of them."""
+    start = running.start(act.shape[1])
+    stop = start + act.shape[1]
+    layout = running.layout(act.device)
+    if layout is not None:
+        return like(layout.meant(positions)[:, start:stop], act)
+    shown = positions_within(positions, start=start, stop=stop)
+    return _axis_mask(shown, act, axis=1) if shown else None
 
 
 def _axis_mask(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:

@@ -13,7 +13,10 @@ from plateau_interp.types import HookedModel
 __all__ = ["MapFunction", "ask_for_map", "check_map", "check_targets", "crop", "grow"]
 
 MapFunction = Callable[[Tensor, int], Tensor]
-"""``function(tokens, layer) -> map`` from the tokens so far ``[batch, key]`` to ``[query, key]``, or one a sequence."""
+"""``function(tokens, layer) -> map`` from the tokens so far ``[batch, key]`` to ``[query, key]``, or one a sequence.
+
+In a padded batch, each sequence's tokens from its first real one on; what stands behind its last is no matter.
+"""
 
 
 def crop(square: Tensor, *, query: int, key: int) -> Tensor:

@@ -190,12 +190,14 @@ class AmplifySlowGradient:
         attached = AttachedSlowGradient(self, parameters)
 
         def amplify(gradient: Tensor, name: str) -> Tensor:
+            # In float32 at least: a small share of a new gradient is rounded away in a half-precision average.
+            precise = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
             slow = attached.averages.get(name)
             if slow is None:
-                slow = attached.averages[name] = gradient.clone()
+                slow = attached.averages[name] = precise.clone()
             else:
-                slow.lerp_(gradient, 1 - self.decay)
-            return gradient + self.gain * slow
+                slow.lerp_(precise, 1 - self.decay)
+            return (precise + self.gain * slow).to(gradient.dtype)
 
         with _editing_parameters(parameters, attached.wrap(amplify)):
             yield attached
@@ -272,7 +274,7 @@ class AttachedSlowGradient(AttachedGradientEdit):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave."""
-        self.averages = {name: average.to(self._parameters[name], copy=True) for name, average in state.items()}
+        self.averages = {name: average.to(self._parameters[name].device, copy=True) for name, average in state.items()}
 
 
 def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.Parameter]:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from plateau_interp.checks import check_weight, freeze_indices
@@ -21,6 +22,7 @@ from plateau_interp.hooks.targets import select, selecting
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import attention_points
+from plateau_interp.interventions.running import following
 from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["MixAttention", "PatchAttention"]
@@ -32,8 +34,9 @@ class PatchAttention:
 
     ``where(chosen, source, pattern)``. A model as source (or a run, by name) is run on the very tokens of the forward
     it patches, under its attention mask, without gradients, up to the last layer that is needed; a cache or tensor
-    holds the patterns of some input once and for all. The gradient into queries and keys is 0 through the rows that are
-    patched; values get theirs.
+    holds the patterns of some input once and for all: of one sequence, which in a padded batch begins at each one's
+    first real token, or of a batch that lies as the forward's does. The gradient into queries and keys is 0 through the
+    rows that are patched; values get theirs.
 
     Args:
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; an `ActivationCache` or other mapping from hook point to
@@ -41,7 +44,7 @@ class PatchAttention:
             layer.
         layers: where; by default every layer.
         heads: which; by default all.
-        rows: query positions, negative ones from the end of the running forward; by default all.
+        rows: query positions, negative ones from the end; by default all.
 
     Raises:
         ValueError: on entry, for what does not fit the model: layers, heads, shapes, a pattern that looks into the
@@ -79,13 +82,21 @@ class PatchAttention:
     def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         points = self.sites(model)
-        chosen = selecting(select(model, heads=self.heads, rows=self.rows))
-        with reading_source(self.source, model, points, check=partial(_check_patch, model)) as read:
+        selection = select(model, heads=self.heads, rows=self.rows)
+        check = partial(_check_patch, model)
+        with following(model) as running, reading_source(self.source, model, points, check=check) as source:
+            chosen = selecting(selection, running)
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 query, key = act.shape[-2:]
-                patch = check_batch(read(hook.name, len(act), key), act)
-                return torch.where(chosen(act), crop(patch, query=query, key=key).to(act), act)
+                patch = check_batch(source.read(hook.name, len(act), key), act).to(act)
+                layout, alone = running.layout(act.device), source.of_one_sequence(patch, act)
+                if layout is None or alone is None:
+                    patch = crop(patch, query=query, key=key)
+                else:
+                    patch = layout.spread(alone, query=query)
+                    patch = rearrange(patch, "... batch query key -> batch (...) query key")
+                return torch.where(chosen(act), patch, act)
 
             with editing(model, self, dict.fromkeys(points, edit)) as attached:
                 yield attached

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
 from plateau_interp.interventions.hook_points import positions_within
+from plateau_interp.interventions.padding import Layout
 from plateau_interp.types import HookedModel
 
 __all__ = ["check_keys_left", "check_rows_left", "readable_keys", "window_of"]
@@ -41,16 +43,32 @@ def readable_keys(
     return keys if window is None else keys.triu(key - query - window + 1)
 
 
-def check_keys_left(forbidden: Bool[Tensor, "*batch query key"], model: HookedModel, layer: int) -> None:
+def check_keys_left(
+    forbidden: Bool[Tensor, "*batch query key"], model: HookedModel, layer: int, *, layout: Layout | None = None
+) -> None:
     """Refuse a map that takes all keys from a row: its softmax gradient would be NaN.
+
+    Args:
+        forbidden: the map.
+        model: whose rows they are.
+        layer: of them.
+        layout: where tokens lie among padding, which is no key and whose rows do not matter; then the map is
+            ``[batch, head, query, key]``.
 
     Raises:
         ValueError: naming the row.
     """
     query, key = forbidden.shape[-2:]
-    left = (readable_keys(model, layer, query=query, key=key, device=forbidden.device) & ~forbidden).any(dim=-1)
-    if not left.all():
-        _refuse(int((~left).nonzero()[0, -1]) + key - query)
+    readable = readable_keys(model, layer, query=query, key=key, device=forbidden.device)
+    if layout is None:
+        left = (readable & ~forbidden).any(dim=-1)
+    else:
+        readable = readable & rearrange(layout.real, "batch key -> batch 1 1 key")
+        left = (readable & ~forbidden).any(dim=-1) | rearrange(~layout.real[:, -query:], "batch row -> batch 1 row")
+    if left.all():
+        return
+    batch, row = (int(index) for index in (~left).nonzero()[0, [0, -1]])
+    _refuse(row + key - query if layout is None else int(layout.place[batch, row + key - query]))
 
 
 def check_rows_left(

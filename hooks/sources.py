@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import nearest
-from plateau_interp.hooks.token_history import following
+from plateau_interp.interventions.running import following
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -35,8 +36,24 @@ class NamedTensors(Protocol):
 Source = str | Tensor | NamedTensors | HookedModel
 """A run (``"RUN"`` for its last checkpoint, ``"RUN@STEP"`` for another), a tensor, tensors by name, or a model."""
 
-ActivationReader = Callable[[str, int, int], Tensor]
-"""``read(hook point, batch, length)``: the source's activation for the ``length`` positions up to the running ones."""
+
+@dataclass(frozen=True)
+class ActivationReader:
+    """A source's activations, for whatever forward is running.
+
+    Attributes:
+        read: ``read(hook point, batch, length)``, the activation for the ``length`` positions up to the running ones.
+        runs_along: whether a model makes them in a forward of the very same tokens, padding among them.
+    """
+
+    read: Callable[[str, int, int], Tensor]
+    runs_along: bool = False
+
+    def of_one_sequence(self, patch: Tensor, act: Tensor) -> Tensor | None:
+        """The patch without a batch axis, if it is of one sequence; None if it lies as the forward's batch does."""
+        if patch.ndim < act.ndim:
+            return patch
+        return patch[0] if len(patch) == 1 and not self.runs_along else None
 
 
 def check_source(source: Any) -> None:
@@ -78,7 +95,8 @@ def reading_source(
     """Read a source's activations at hook points, for whatever forward of ``model`` is running.
 
     A model as source is run, without gradients, on the tokens that ``model`` reads and under the same attention mask;
-    anything else is read and checked once, here.
+    anything else is read and checked once, here. What is of one sequence begins, in a padded batch, at each sequence's
+    first real token; what is of a batch lies as that batch does.
 
     Raises:
         ValueError: if the source lacks a hook point, is a model with other heads or another vocabulary, or a
@@ -100,7 +118,7 @@ def reading_source(
     def read(name: str, batch: int, length: int) -> Tensor:
         return fixed[name]
 
-    yield read
+    yield ActivationReader(read)
 
 
 def check_batch(patch: Tensor, act: Tensor) -> Tensor:
@@ -133,20 +151,20 @@ def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> 
     def keep(act: Tensor, *, hook: Any) -> None:
         seen[hook.name] = act.detach()
 
-    with following(model) as history:
+    with following(model) as running:
 
         def read(name: str, batch: int, length: int) -> Tensor:
             nonlocal ran
-            forward, mask = history.forwards, history.mask
+            forward, mask = running.forwards, running.mask
             if ran[0] != forward or ran[1] is not mask:
-                tokens = history.tokens(batch, length).to(next(source.parameters()).device)
+                tokens = running.tokens(batch, length).to(next(source.parameters()).device)
                 _check_length(source, length)
                 with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
                     source(tokens, stop_at_layer=last, attention_mask=mask)
                 ran = (forward, mask)
             return seen[name]
 
-        yield read
+        yield ActivationReader(read, runs_along=True)
 
 
 def _check_length(source: Any, length: int) -> None:

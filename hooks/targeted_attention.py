@@ -7,7 +7,8 @@ the mask does not protect: maps that look into the future are refused. For whole
 
 Rows and keys count from the start of the sequence, negative ones from its end: -1 is the last position that the running
 forward knows, whether it reads all tokens at once or goes on from a key/value cache. So the end moves while a model
-writes: with a cache, a position that was edited when it was the last one stays as it was then.
+writes: with a cache, a position that was edited when it was the last one stays as it was then. Where an attention mask
+marks padding, they count from each sequence's first and last real token, and padding is no row and no key.
 """
 
 import math

@@ -132,7 +132,7 @@ class TargetedEdit(ABC):
             attention_points(model, layers, self.at),
             selection,
             maps,
-            is_padded=is_own,
+            goes_on_empty=is_own,
             takes_weights=self.takes_weights,
             leaves_a_key=self.forbids and self.at == "scores",
         )

@@ -8,6 +8,7 @@ keeps for a forward has the size of that forward, and is shared by the layers fo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +18,13 @@ from torch import Tensor
 
 from plateau_interp.hooks.attention_maps import MapFunction, ask_for_map, crop, grow
 from plateau_interp.hooks.readable import check_keys_left
-from plateau_interp.hooks.token_history import TokenHistory, following
 from plateau_interp.interventions.hook_points import (
     check_positions,
     positions_within,
     resolve_indices,
 )
+from plateau_interp.interventions.padding import Layout
+from plateau_interp.interventions.running import RunningForward, following
 from plateau_interp.types import Batch, HookedModel, Task, layer_targets
 
 __all__ = [
@@ -46,7 +48,7 @@ class Selection:
     Attributes:
         heads: which of how many; None for all.
         n_heads: how many there are.
-        rows: query positions, negative ones from the end of the running forward; None for all.
+        rows: query positions, negative ones from the end of each sequence; None for all.
         spared: a row that is not meant, whatever ``rows`` says.
     """
 
@@ -55,16 +57,19 @@ class Selection:
     rows: tuple[int, ...] | None
     spared: int | None = None
 
-    def mask(self, *, query: int, key: int) -> Bool[Tensor, "1 #head #query 1"]:
-        """Which of the last ``query`` of ``key`` rows are meant, in which heads."""
-        start = key - query
-        rows = torch.ones(1, dtype=torch.bool)
-        if self.rows is not None:
-            rows = _one_hot(positions_within(self.rows, start=start, stop=key), query)
+    def mask(self, *, query: int, key: int, layout: Layout | None = None) -> Bool[Tensor, "#batch #head #query 1"]:
+        """Which of the last ``query`` of ``key`` rows are meant, in which heads, and sequences if some are padded."""
+
+        def shown(positions: Sequence[int]) -> Bool[Tensor, "#batch query"]:
+            if layout is not None:
+                return layout.meant(positions)[:, key - query :].cpu()
+            return rearrange(_one_hot(positions_within(positions, start=key - query, stop=key), query), "row -> 1 row")
+
+        rows = torch.ones(1, 1, dtype=torch.bool) if self.rows is None else shown(self.rows)
         if self.spared is not None:
-            rows = rows & ~_one_hot(positions_within([self.spared], start=start, stop=key), query)
+            rows = rows & ~shown([self.spared])
         heads = torch.ones(1, dtype=torch.bool) if self.heads is None else _one_hot(self.heads, self.n_heads)
-        return rearrange(heads, "head -> 1 head 1 1") & rearrange(rows, "row -> 1 1 row 1")
+        return rearrange(heads, "head -> 1 head 1 1") & rearrange(rows, "batch row -> batch 1 row 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,7 @@ class Targets:
         selection: heads and rows outside which nothing is meant.
         maps: of each layer ``[batch|1, pos, pos]``, where the data make no difference; else what makes them: key
             positions, a function of tokens and layer, or the task, asked with the tokens of each forward.
-        is_padded: whether a map goes on, empty, where a forward is longer than it: a task's does, any other is refused.
+        goes_on_empty: whether a map goes on, empty, where a forward is longer: a task's does, any other is refused.
         takes_weights: whether a function may give weights instead of truth values.
         leaves_a_key: whether a row that would lose all its keys is refused.
     """
@@ -99,7 +104,7 @@ class Targets:
     layer_of: Mapping[str, int]
     selection: Selection
     maps: Mapping[int, Tensor] | tuple[int, ...] | MapFunction | TaskMaps
-    is_padded: bool = False
+    goes_on_empty: bool = False
     takes_weights: bool = False
     leaves_a_key: bool = False
 
@@ -114,17 +119,18 @@ class Targets:
 def reading_maps(targets: Targets, model: HookedModel) -> Iterator[MapReader]:
     """Read the map of a layer for whatever forward of the model is running, while the context is open.
 
-    Maps that the data make have the dtype they were given with; a forward of other tokens has other maps.
+    Maps that the data make have the dtype they were given with; a forward of other tokens has other maps. Where a mask
+    marks padding, a map is laid over each sequence's own tokens, and a function is given each from its first one on.
 
     Raises:
         ValueError: in a forward, if it has more positions or another number of sequences than a map that was given, or
             goes on from tokens that were not seen.
     """
-    if isinstance(targets.maps, Mapping | tuple):
-        yield _reader_of_sizes(targets, model)
-        return
-    with following(model) as history:
-        yield _reader_of_tokens(targets, model, history)
+    with following(model) as running:
+        if isinstance(targets.maps, Mapping | tuple):
+            yield _reader_of_sizes(targets, model, running)
+        else:
+            yield _reader_of_tokens(targets, model, running)
 
 
 def select(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence[int] | None) -> Selection:
@@ -141,17 +147,18 @@ def select(model: HookedModel, *, heads: Sequence[int] | None, rows: Sequence[in
     return Selection(heads, model.cfg.n_heads, rows)
 
 
-def selecting(selection: Selection) -> Callable[[Tensor], Tensor]:
-    """A function from the pattern of a forward to the mask of a selection there, ``[1, head|1, query|1, 1]``.
+def selecting(selection: Selection, running: RunningForward) -> Callable[[Tensor], Tensor]:
+    """A function from the pattern of a forward to the mask of a selection there, ``[batch|1, head|1, query|1, 1]``.
 
     It makes a mask once for all layers and as long as forwards of one size follow each other.
     """
-    made = _kept(lambda which, query, key, device: selection.mask(query=query, key=key).to(device))
-    return lambda pattern: made(pattern, 0)
+    counts = selection.rows is not None or selection.spared is not None
+    made = _kept(lambda which, size: selection.mask(query=size.query, key=size.key, layout=size.layout).to(size.device))
+    return lambda pattern: made(pattern, 0, running.layout(pattern.device) if counts else None)
 
 
-def _reader_of_sizes(targets: Targets, model: HookedModel) -> MapReader:
-    """Read maps that depend on nothing but the size of the forward."""
+def _reader_of_sizes(targets: Targets, model: HookedModel, running: RunningForward) -> MapReader:
+    """Read maps that depend on nothing but the size of the forward, and on padding."""
     maps, selection = targets.maps, targets.selection
     assert isinstance(maps, Mapping | tuple)
     # Layers that have one map read what was made for the first of them.
@@ -163,79 +170,107 @@ def _reader_of_sizes(targets: Targets, model: HookedModel) -> MapReader:
     # A bidirectional model's row has other keys in every forward, and so may lose all in one shorter than the longest.
     checks_size = targets.leaves_a_key and (targets.counts_from_end or model.cfg.attention_dir != "causal")
 
-    def make(first_layer: int, query: int, key: int, device: torch.device) -> Tensor:
-        mask = selection.mask(query=query, key=key).to(device)
+    def make(first_layer: int, size: Size) -> Tensor:
+        mask = selection.mask(query=size.query, key=size.key, layout=size.layout).to(size.device)
         if isinstance(maps, Mapping):
-            square = grow(maps[first_layer], key) if targets.is_padded else maps[first_layer]
-            square = _with_head_axis(crop(square, query=query, key=key).to(device)) * mask
+            square = _laid_out(maps[first_layer], size, goes_on_empty=targets.goes_on_empty) * mask
+        elif size.layout is None:
+            square = _one_hot(positions_within(maps, start=0, stop=size.key), size.key).to(size.device) * mask
         else:
-            square = _one_hot(positions_within(maps, start=0, stop=key), key).to(device) * mask
+            square = rearrange(size.layout.meant(maps), "batch key -> batch 1 1 key") * mask
         for layer in alike if checks_size else ():
             if alike[layer] == first_layer:
-                check_keys_left(square.expand(-1, -1, query, key), model, layer)
+                check_keys_left(square.expand(-1, -1, size.query, size.key), model, layer, layout=size.layout)
         return square
 
     made = _kept(make)
 
     def read(pattern: Tensor, layer: int) -> Tensor:
-        square = made(pattern, alike[layer])
-        if len(square) not in (1, len(pattern)):
-            raise ValueError(f"targets are for {len(square)} sequences, but the forward has {len(pattern)}")
-        return square
+        if isinstance(maps, Mapping) and len(maps[layer]) not in (1, len(pattern)):
+            raise ValueError(f"targets are for {len(maps[layer])} sequences, but the forward has {len(pattern)}")
+        return made(pattern, alike[layer], running.layout(pattern.device))
 
     return read
 
 
-def _reader_of_tokens(targets: Targets, model: HookedModel, history: TokenHistory) -> MapReader:
+def _reader_of_tokens(targets: Targets, model: HookedModel, running: RunningForward) -> MapReader:
     """Read maps that depend on the tokens of the running forward and of those before it in the cache."""
     source = targets.maps
     assert not isinstance(source, Mapping | tuple)
-    mask_of = selecting(targets.selection)
+    mask_of = selecting(targets.selection, running)
     latest: tuple[int, list[Tensor | None]] = (0, [])
 
     def map_of(tokens: Tensor, layer: int) -> Tensor:
         nonlocal latest
         if not isinstance(source, TaskMaps):
             return _with_batch_axis(ask_for_map(source, tokens, layer, model, weights=targets.takes_weights))
-        if latest[0] != history.forwards:  # a task makes the maps of all layers at once
-            latest = history.forwards, source(tokens)
+        if latest[0] != running.forwards:  # a task makes the maps of all layers at once
+            latest = running.forwards, source(tokens)
         square = latest[1][layer]
         assert square is not None
-        return grow(square, tokens.shape[1])
+        return square
 
     def read(pattern: Tensor, layer: int) -> Tensor:
-        tokens = history.tokens(len(pattern), pattern.shape[-1])
-        query, key = pattern.shape[-2:]
-        square = crop(map_of(tokens, layer), query=query, key=key).to(pattern.device)
-        found = _with_head_axis(square) * mask_of(pattern)
+        tokens = running.tokens(len(pattern), pattern.shape[-1])
+        size = _size_of(pattern, running.layout(pattern.device))
+        # From the first token of each sequence on; padding behind the last is as good as any token that is not there.
+        aligned = tokens if size.layout is None else size.layout.aligned(tokens)
+        square = _laid_out(map_of(aligned, layer), size, goes_on_empty=isinstance(source, TaskMaps)) * mask_of(pattern)
         if targets.leaves_a_key:
             # Waits for the device: a map that depends on the data can only be checked here.
-            check_keys_left(found, model, layer)
-        return found
+            check_keys_left(square, model, layer, layout=size.layout)
+        return square
 
     return read
 
 
-def _kept(make: Callable[[int, int, int, torch.device], Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """What ``make(which, query, key, device)`` makes for a pattern, kept while forwards of one size follow each other.
+class Size(NamedTuple):
+    """What a map that does not depend on tokens depends on."""
+
+    query: int
+    key: int
+    device: torch.device
+    layout: Layout | None
+
+
+def _size_of(pattern: Tensor, layout: Layout | None) -> Size:
+    return Size(pattern.shape[-2], pattern.shape[-1], pattern.device, layout)
+
+
+def _kept(make: Callable[[int, Size], Tensor]) -> Callable[[Tensor, int, Layout | None], Tensor]:
+    """What ``make(which, size)`` makes for a pattern, kept while forwards of one size follow each other.
 
     Of other sizes nothing is kept: memory is that of one forward. (`functools.lru_cache` makes `torch.compile` warn.)
     """
     kept: dict[int, Tensor] = {}
-    kept_size: tuple[int, int, torch.device] | None = None
+    kept_size: Size | None = None
 
-    def made(pattern: Tensor, which: int) -> Tensor:
+    def made(pattern: Tensor, which: int, layout: Layout | None) -> Tensor:
         nonlocal kept_size
-        size = (pattern.shape[-2], pattern.shape[-1], pattern.device)
+        size = _size_of(pattern, layout)
         if size != kept_size:
             kept.clear()
             kept_size = size
         if which not in kept:
             with torch.inference_mode(False):  # made in a forward there, it may serve a training step later
-                kept[which] = make(which, *size)
+                kept[which] = make(which, size)
         return kept[which]
 
     return made
+
+
+def _laid_out(
+    square: Shaped[Tensor, "#batch pos pos"], size: Size, *, goes_on_empty: bool
+) -> Shaped[Tensor, "#batch 1 query key"]:
+    """A map over whole sequences as a forward shows it; see `Targets` for one that goes on."""
+    layout = size.layout
+    if goes_on_empty:
+        square = grow(square, size.key if layout is None else layout.longest)
+    if layout is None:
+        return _with_head_axis(crop(square, query=size.query, key=size.key).to(size.device))
+    square, per_sequence = square.to(size.device), len(square) > 1
+    spread = layout.spread(square if per_sequence else square[0], query=size.query, per_sequence=per_sequence)
+    return _with_head_axis(spread)
 
 
 def _one_hot(indices: Sequence[int], size: int) -> Bool[Tensor, " size"]:

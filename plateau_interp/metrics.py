@@ -50,7 +50,7 @@ def attention_progress(
         >>> attention_progress(pattern, torch.eye(2, dtype=torch.bool)[None])
         tensor([0.8750])
     """
-    size = pattern.abs()
+    size = _precise(pattern).abs()
     return (size * target[:, None]).sum(dim=(1, 2, 3)) / size.sum(dim=(1, 2, 3))
 
 
@@ -78,7 +78,7 @@ def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor,
         >>> pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))[0, 0]
         tensor([1., 1., 0.])
     """
-    unit = F.normalize(states, dim=-1, eps=COSINE_EPS)
+    unit = F.normalize(_precise(states), dim=-1, eps=COSINE_EPS)
     return unit @ unit.mT
 
 
@@ -104,8 +104,9 @@ def mean_pairwise_cosine(
     if pairs is None:
         n_rows = states.shape[1]
         pairs = torch.ones(n_rows, n_rows, dtype=torch.bool, device=states.device).tril(-1)
-    weights = pairs.to(states)
-    return (pairwise_cosine(states) * weights).sum(dim=(1, 2)) / weights.sum()
+    cosines = pairwise_cosine(states)
+    weights = pairs.to(cosines)
+    return (cosines * weights).sum(dim=(1, 2)) / weights.sum()
 
 
 def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
@@ -169,7 +170,12 @@ def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, 
         >>> effective_rank(torch.eye(3)[None])
         tensor([3.])
     """
-    singular = torch.linalg.svdvals(states)
+    singular = torch.linalg.svdvals(_precise(states))
     share = singular / singular.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(singular.dtype).tiny)
     entropy: Tensor = torch.special.entr(share).sum(dim=-1)
     return entropy.exp()
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """In float32 at least: in bfloat16 a cosine of .9989 is 1, and 1e-8 is 0 in float16."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -199,8 +199,9 @@ class Task(Protocol):
         return None
 
     def loss(self, output: Float[Tensor, "batch query d_vocab"], batch: Batch) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats over the scored positions."""
-        flat = rearrange(output, "batch query d_vocab -> (batch query) d_vocab")
+        """Mean cross-entropy in nats over the scored positions; in float32 at least, whatever the model's dtype."""
+        precise = output.to(torch.promote_types(output.dtype, torch.float32))
+        flat = rearrange(precise, "batch query d_vocab -> (batch query) d_vocab")
         return F.cross_entropy(flat, batch.labels.flatten(), ignore_index=IGNORE)
 
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:

@@ -3,11 +3,21 @@ from typing import Any
 
 import pytest
 import torch
-from hook_cases import assert_untouched, gpt_neox, tokens_for, toy
+from hook_cases import Pointer, assert_untouched, gpt_neox, tokens_for, toy
 from torch import Tensor
 from typecheck import unchecked
 
-from plateau_interp.hooks import AblateHeads, patch_by_head, patch_by_position
+from plateau_interp.analysis import patching
+from plateau_interp.hooks import (
+    AblateActivation,
+    AblateHeads,
+    FixAttention,
+    PatchActivation,
+    PatchAttention,
+    ScaleActivation,
+    patch_by_head,
+    patch_by_position,
+)
 from plateau_interp.interventions.attaching import intervening
 
 
@@ -41,6 +51,85 @@ def test_activation_patching_against_a_slow_loop(model: Any) -> None:
                 torch.testing.assert_close(values[layer, place], by_hand, atol=1e-3, rtol=1e-3)
     assert not values.requires_grad
     assert_untouched(model)
+
+
+def slowly(model: Any, clean: Tensor, corrupted: Tensor, *, at: str, places: list[Any]) -> Tensor:
+    """A whole forward for each place, after all that is attached."""
+    kept: dict[str, Tensor] = {}
+
+    def keep(act: Tensor, hook: Any) -> None:
+        kept[hook.name] = act.detach()
+
+    names = [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)]
+    best = last_difference(model.run_with_hooks(clean, fwd_hooks=[(name, keep) for name in names]))
+    worst = last_difference(model(corrupted))
+    values = []
+    for name in names:
+        for place in places:
+
+            def patch(act: Tensor, hook: Any, place: Any = place) -> Tensor:
+                act = act.clone()
+                act[place] = kept[hook.name][place]
+                return act
+
+            with model.hooks(fwd_hooks=[(name, patch)]):
+                values.append((last_difference(model(corrupted)) - worst) / (best - worst))
+    return torch.stack(values).detach().reshape(len(names), len(places))
+
+
+POINTER = {"task": Pointer(), "n_layers": 3, "n_heads": 4}
+
+
+@pytest.mark.parametrize("n_entries", [1, 20_000, 10**9])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        None,
+        FixAttention(),
+        PatchAttention(toy(**POINTER, seed=8)),
+        PatchActivation("blocks.1.hook_mlp_out", toy(**POINTER, seed=8)),
+        AblateHeads([1], by="mean"),
+        AblateActivation("blocks.*.hook_mlp_out", "resample", positions=[-1, 2]),
+        AblateActivation("hook_embed", "mean", positions=[0]),
+    ],
+    ids=str,
+)
+def test_batched_copies_from_the_patched_layer_on_measure_as_whole_forwards(
+    edit: Any, n_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "ENTRIES", n_entries)
+    model = toy(**POINTER)
+    clean, corrupted = tokens_for(model), tokens_for(model, seed=1)
+    with intervening(model, *([edit] if edit else [])):
+        by_position = patch_by_position(model, last_difference, clean=clean, corrupted=corrupted, at="hook_attn_out")
+        by_head = patch_by_head(model, last_difference, clean=clean, corrupted=corrupted)
+        positions = slowly(
+            model, clean, corrupted, at="hook_attn_out", places=[(slice(None), place) for place in range(7)]
+        )
+        heads = slowly(
+            model, clean, corrupted, at="attn.hook_z", places=[(slice(None), slice(None), head) for head in range(4)]
+        )
+    torch.testing.assert_close(by_position, positions, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(by_head, heads, atol=1e-4, rtol=1e-4)
+    assert_untouched(model)
+
+
+def test_a_patched_forward_begins_at_the_patched_layer() -> None:
+    model = toy(n_layers=3)
+    clean, corrupted = tokens_for(model), tokens_for(model, seed=1)
+    edits = [ScaleActivation(f"blocks.{layer}.hook_mlp_out", 1.5) for layer in range(3)]
+    with intervening(model, *edits) as receipts:
+        patch_by_position(model, last_difference, clean=clean, corrupted=corrupted)
+    assert [receipt.fired for receipt in receipts] == [2 + 8, 2 + 16, 2 + 24]
+    forwards = []
+    with model.hooks(fwd_hooks=[("unembed.hook_in", lambda act, hook: forwards.append(len(act)))]):
+        patch_by_position(model, last_difference, clean=clean, corrupted=corrupted)
+    assert forwards == [5] * 26
+    calls = []
+    handle = model.unembed.register_forward_hook(lambda module, args, output: calls.append(len(output)))
+    patch_by_position(model, last_difference, clean=clean, corrupted=corrupted)
+    handle.remove()
+    assert calls == [5, 5, 24 * 5]
 
 
 def test_patching_restores_nothing_before_what_differs_and_everything_at_the_only_place() -> None:

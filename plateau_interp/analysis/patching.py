@@ -3,9 +3,12 @@
 It measures; to train or decode under a patch use `plateau_interp.hooks.PatchActivation`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -13,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
+from plateau_interp.interventions.running import RunningForward, following
 from plateau_interp.types import HookedModel
 
 __all__ = ["patch_by_head", "patch_by_position"]
@@ -20,6 +24,12 @@ __all__ = ["patch_by_head", "patch_by_position"]
 Metric = Callable[[Tensor], Tensor | float]
 Place = tuple[slice | int, ...]
 """An index into an activation ``[batch, pos, ...]``."""
+
+ENTRIES = 2**25
+"""Of the largest activation of a forward with patched copies: 128 MiB of logits in float32."""
+
+ALONG = ("attention_mask", "shortformer_pos_embed")
+"""What TransformerLens hands every block beside the residual stream."""
 
 
 def patch_by_position(
@@ -35,6 +45,11 @@ def patch_by_position(
     In a run on the corrupted input one activation is replaced by that of the clean run. The value is the share of the
     metric's difference that comes back, ``(patched - corrupted) / (clean - corrupted)``: 0 for no effect, 1 for the
     clean run's metric; outside 0 to 1 where a patch does harm or more than restore.
+
+    A patched forward begins at the patched layer, from the corrupted run's residual stream, and holds copies of the
+    batch with a patch each; the metric sees one copy at a time. In float32 this agrees with a whole forward for each
+    patch to about 1e-5 of the logits. While anything is attached to a hook point, which may look at the whole batch, a
+    forward holds one copy; what acts before the patched layer fires in the corrupted run alone.
 
     Args:
         model: any HookedTransformer, under whatever interventions are attached.
@@ -113,28 +128,105 @@ def _patch_each(
     if clean.shape != corrupted.shape:
         raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
     points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
-    cache: dict[str, Tensor] = {}
+    # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
+    is_edited = any(point.fwd_hooks for point in model.hook_dict.values())
+    n_copies = 1 if is_edited else max(1, ENTRIES // (corrupted.numel() * _width(model, corrupted)))
+    kept: dict[str, Tensor] = {}
 
     def keep(act: Tensor, *, hook: Any) -> None:
-        cache[hook.name] = act
+        kept[hook.name] = act
 
-    def put(act: Tensor, *, hook: Any, place: Place) -> Tensor:
-        patched = act.clone()
-        patched[place] = cache[hook.name][place]
-        return patched
+    patches = [_Patch(layer, place) for layer in range(len(points)) for place in places]
+    values: list[Tensor] = []
+    with following(model) as running:
+        with model.hooks(fwd_hooks=[(point, keep) for point in points]):
+            best = _one_number(metric(model(clean)))
+        with _keeping_inputs(model) as inputs:
+            worst = _one_number(metric(model(corrupted)))
+        if best == worst:
+            raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
+        run = _CorruptedRun(model, corrupted, inputs, running)
+        for start in range(0, len(patches), n_copies):
+            logits = run.patched(patches[start : start + n_copies], points, kept)
+            values += [_one_number(metric(copy)) for copy in torch.split(logits, len(corrupted))]
+    shares = (torch.stack(values) - worst) / (best - worst)
+    return rearrange(shares, "(layer place) -> layer place", layer=len(points))
 
-    with model.hooks(fwd_hooks=[(point, keep) for point in points]):
-        best = _one_number(metric(model(clean)))
-    worst = _one_number(metric(model(corrupted)))
-    if best == worst:
-        raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
 
-    def patched(point: str, place: Place) -> Tensor:
-        with model.hooks(fwd_hooks=[(point, partial(put, place=place))]):
-            return _one_number(metric(model(corrupted)))
+def _width(model: HookedModel, tokens: Tensor) -> int:
+    """How many entries the largest activation has for a token, more or less."""
+    return int(max(model.cfg.d_vocab, 16 * model.cfg.d_model, model.cfg.n_heads * tokens.shape[1]))
 
-    values = torch.stack([patched(point, place) for point in points for place in places])
-    return rearrange((values - worst) / (best - worst), "(layer place) -> layer place", layer=len(points))
+
+class _Patch(NamedTuple):
+    layer: int
+    place: Place
+
+
+@dataclass(frozen=True, eq=False)
+class _CorruptedRun:
+    """A forward that was made, to begin again at any of its layers with copies of the batch."""
+
+    model: HookedModel
+    tokens: Int[Tensor, "batch pos"]
+    inputs: Sequence["_BlockInput"]
+    running: RunningForward
+
+    def patched(
+        self, patches: Sequence[_Patch], points: Sequence[str], clean: Mapping[str, Tensor]
+    ) -> Float[Tensor, "copy pos d_vocab"]:
+        """Logits of copies of the batch with a patch each, one after the other.
+
+        A copy joins the forward at its layer, so each layer is run once for all of them; ``patches`` are in the order
+        of their layers.
+        """
+        places = {layer: [patch.place for patch in some] for layer, some in groupby(patches, lambda patch: patch.layer)}
+        states = self.inputs[0].residual[:0]
+        for layer, stop in zip(places, [*list(places)[1:], None], strict=True):
+            there = self.inputs[layer]
+            states = torch.cat([states, there.residual.repeat(len(places[layer]), 1, 1)])
+            n_copies = len(states) // len(self.tokens)
+            put = partial(self._put, places=places[layer], clean=clean)
+            self.running.resume(self.tokens.repeat(n_copies, 1), stage=layer)
+            with self.model.hooks(fwd_hooks=[(points[layer], put)]):
+                states = self.model(states, start_at_layer=layer, stop_at_layer=stop, **there.along_copies(n_copies))
+        return states
+
+    def _put(self, act: Tensor, *, hook: Any, places: Sequence[Place], clean: Mapping[str, Tensor]) -> Tensor:
+        """Put the clean activation into the latest copies, a place each."""
+        copies = rearrange(act.clone(), "(copy batch) ... -> copy batch ...", batch=len(self.tokens))
+        for copy, place in zip(copies[-len(places) :], places, strict=True):
+            copy[place] = clean[hook.name][place]
+        return rearrange(copies, "copy batch ... -> (copy batch) ...")
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockInput:
+    """What a block was called with: the residual stream, before any hook of the block, and what goes along."""
+
+    residual: Float[Tensor, "batch pos d_model"]
+    along: Mapping[str, Tensor | None]
+
+    def along_copies(self, n_copies: int) -> dict[str, Tensor | None]:
+        """What goes along, for copies of the batch one after the other."""
+        return {name: None if one is None else torch.cat([one] * n_copies) for name, one in self.along.items()}
+
+
+@contextmanager
+def _keeping_inputs(model: HookedModel) -> Iterator[list[_BlockInput]]:
+    """A list to which each block of a forward adds its input, while the context is open."""
+    inputs: list[_BlockInput] = []
+
+    def keep(block: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        inputs.append(_BlockInput(args[0], {name: kwargs.get(name) for name in ALONG}))
+
+    module: Any = model
+    handles = [block.register_forward_pre_hook(keep, with_kwargs=True) for block in module.blocks]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _one_number(measured: Any) -> Tensor:

@@ -16,6 +16,7 @@ __all__ = [
     "head_count",
     "pattern_name",
     "positions_within",
+    "resolve_heads",
     "resolve_hook_points",
     "resolve_indices",
 ]
@@ -147,6 +148,23 @@ def head_count(model: HookedModel, point: str) -> int:
     raise ValueError(
         f"{point} has no head axis; those with one end in {', '.join(QUERY_HEAD_POINTS + KEY_HEAD_POINTS)}"
     )
+
+
+def resolve_heads(model: HookedModel, point: str, heads: Sequence[int] | None) -> tuple[int, ...]:
+    """Heads at a hook point, all of them for None; with grouped queries, keys and values have fewer than queries.
+
+    Raises:
+        ValueError: for a hook point without a head axis, and for a head that it does not have.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> resolve_heads(toy_model(MovingWindowSum(), n_heads=4, d_model=32), "blocks.0.attn.hook_z", None)
+        (0, 1, 2, 3)
+    """
+    size = head_count(model, point)
+    is_grouped = point.endswith(KEY_HEAD_POINTS) and size != model.cfg.n_heads
+    return resolve_indices("key/value head" if is_grouped else "head", heads, size)
 
 
 def check_positions(kind: str, positions: Sequence[int], n_ctx: int) -> None:

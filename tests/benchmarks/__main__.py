@@ -10,17 +10,28 @@ import subprocess
 import sys
 import tempfile
 import timeit
+import warnings
 from pathlib import Path
 
 import torch
 from long_run import Long
 from reference.gpt import copy_of
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from benchmarks import continuing
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
-from plateau_interp.hooks import AddDirection, BiasAttention, During, FixAttention, MaskAttention, ScaleGradient
+from plateau_interp.hooks import (
+    AddDirection,
+    BiasAttention,
+    During,
+    FixAttention,
+    MaskAttention,
+    ScaleGradient,
+    patch_by_head,
+    patch_by_position,
+)
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.batches import training_batch
@@ -105,6 +116,54 @@ def continuing_texts():
     return dataclasses.replace(result, details=f"{result.details}; {ours} / {theirs} GiB beyond the model")
 
 
+def patching_of_a_language_model():
+    """Both patchings at SmolLM2's shape on five tokens, against a whole forward for each patch (one is timed)."""
+    model = small_language_model()
+    clean, corrupted = (torch.randint(model.cfg.d_vocab, (1, 5), generator=seeded(seed)) for seed in (0, 1))
+
+    def patch():
+        for by in (patch_by_position, patch_by_head):
+            by(model, lambda logits: (logits[:, -1, 3] - logits[:, -1, 1]).mean(), clean=clean, corrupted=corrupted)
+
+    @torch.no_grad()
+    def forward():
+        model(corrupted)
+
+    n_forwards = model.cfg.n_layers * (clean.shape[1] + model.cfg.n_heads)
+    result = ratio(patch, forward, rounds=3)
+    return Result(result.value / n_forwards, f"one forward: {result.details}; {n_forwards} patches")
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_language_model():
+    """SmolLM2-135M's shape with random weights."""
+    cfg = HookedTransformerConfig(
+        n_layers=30,
+        n_heads=9,
+        n_key_value_heads=3,
+        d_model=576,
+        d_head=64,
+        d_mlp=1536,
+        d_vocab=49152,
+        n_ctx=256,
+        act_fn="silu",
+        gated_mlp=True,
+        normalization_type="RMS",
+        final_rms=True,
+        positional_embedding_type="rotary",
+        rotary_dim=64,
+        rotary_base=100000,
+        eps=1e-5,
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of HookedTransformer, by its makers
+        return HookedTransformer(cfg)
+
+
 def sampling(task):
     generator = torch.Generator().manual_seed(0)
     return lambda: task.sample(BATCH, generator=generator)
@@ -168,6 +227,7 @@ ROWS = [
         # One percent drowns in the noise of large steps; small ones can be many, and ask for more.
         lambda: ratio(training_step(batch_size=8, interventions=(INACTIVE,)), training_step(batch_size=8), rounds=601),
     ),
+    Row("patching a language model by position and head / a forward for each", 0.125, patching_of_a_language_model),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
     Row("continuing 100 prompts by 8 tokens, with states / the published loop", 0.125, continuing_texts),
     Row(

@@ -1,7 +1,8 @@
 """The forward that is running and what went before it: how many positions, which tokens, which of them are padding.
 
 A hook sees one activation. Under a key/value cache that is the last few positions of a sequence; what an intervention
-means by a position, a data-dependent target or a source may depend on all of it.
+means by a position, a data-dependent target or a source may depend on all of it. Everything that is attached to a model
+reads the one `RunningForward` of its session.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,16 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from plateau_interp.interventions.padding import Layout, layout_of
+from plateau_interp.interventions.session import session
 from plateau_interp.types import HookedModel
 
-__all__ = ["TokenHistory", "following"]
+__all__ = ["RunningForward", "following"]
 
 NOTHING_ANNOUNCED: tuple[Tensor | None, Tensor | None] = (None, None)
 
 
-class TokenHistory:
+class RunningForward:
     """The tokens that the running forward has seen: those its key/value cache stands for, then its own.
 
     The hooks that `following` puts on the model's modules tell it.
@@ -57,7 +60,43 @@ class TokenHistory:
         self._stage = 0
         # Before the first block the cache is known from the announcement alone, and `run_with_hooks` makes none. If
         # somebody read a position then and the block says otherwise, an edit went to the wrong place: an error.
-        self._is_early = self._was_read_early = False
+        self._is_early = self._was_read_early = self._was_asked_early = False
+        # Where the mask that was last asked about has the tokens: all blocks ask about one.
+        self._laid_out: tuple[Tensor | None, torch.device | None, Layout | None] = (None, None, None)
+
+    def __deepcopy__(self, memo: Any) -> "RunningForward":
+        # A copy of the model is told of by its own hooks, but edited by functions that read this very object.
+        return self
+
+    def layout(self, device: torch.device) -> Layout | None:
+        """Where the tokens so far lie among padding; None where there is no padding, or no mask that tells of it."""
+        self._was_asked_early = self._was_asked_early or self._is_early
+        if self.mask is None:
+            return None
+        if self._laid_out[0] is not self.mask or self._laid_out[1] != device:
+            self._laid_out = self.mask, device, layout_of(self.mask.to(device))
+        return self._laid_out[2]
+
+    def layout_for_mean(self, device: torch.device) -> Layout | None:
+        """As `layout`, for those who take from other sequences what these have at the same position.
+
+        Raises:
+            ValueError: if the forward goes on from a key/value cache, with padding: what is at one position in two
+                sequences comes in two forwards.
+        """
+        layout = self.layout(device)
+        if layout is not None and self._cached:
+            raise ValueError(
+                "an edit that takes from other sequences of the batch needs all of them at once: with padding, run "
+                "without a key/value cache"
+            )
+        return layout
+
+    def resume(self, tokens: Int[Tensor, "batch pos"], *, stage: int) -> None:
+        """The next forward begins at a block, with the residual stream of these tokens."""
+        self.forwards += 1
+        self._new = self._all = tokens
+        self._stage = stage
 
     def start(self, length: int) -> int:
         """Which position an activation of so many positions begins at: after the cache, or 0 if it is of all of them.
@@ -96,7 +135,7 @@ class TokenHistory:
         self._last, self._new, self._stage = self._all, args[0], 0
         keys, self.mask = self._announced
         self._announced = NOTHING_ANNOUNCED
-        self._is_early, self._was_read_early = True, False
+        self._is_early, self._was_read_early, self._was_asked_early = True, False, False
         self._place(keys, args[0].shape[-1])
 
     def enter_block(self, stage: int, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -105,13 +144,19 @@ class TokenHistory:
         self._enter(stage)
         entry = kwargs.get("past_kv_cache_entry")
         said, was_read_early = self._cached, self._was_read_early
-        self._is_early = self._was_read_early = False
+        was_asked_in_vain = self._was_asked_early and self.mask is None
+        self._is_early = self._was_read_early = self._was_asked_early = False
         self._place(None if entry is None else entry.past_keys, args[0].shape[1])
         self.mask = kwargs.get("attention_mask")
         if was_read_early and said != self._cached:
             raise ValueError(
                 "an edit before the first block depends on how many positions the key/value cache holds, which "
                 "run_with_hooks does not let it know: call the model itself"
+            )
+        if was_asked_in_vain and self.layout(args[0].device) is not None:
+            raise ValueError(
+                "an edit before the first block depends on which tokens are padding, which it does not know: call the "
+                "model itself, with attention_mask="
             )
 
     def leave_block(self, module: Any, args: Any, kwargs: Mapping[str, Any], output: Any) -> None:
@@ -131,7 +176,8 @@ class TokenHistory:
         """
         if stage != self._stage:
             self._new = self._all = None
-            self._was_read_early = False
+            self._was_read_early = self._was_asked_early = False
+            self.mask = None
             self.forwards += 1
         self._stage = stage + 1
 
@@ -154,30 +200,44 @@ class TokenHistory:
             self._all = self._joined[2]
 
 
-@contextmanager
-def following(model: HookedModel) -> Iterator[TokenHistory]:
-    """Follow the forwards of a model, while the context is open.
+class _Followed:
+    """What a session holds while somebody follows the forwards of its model."""
 
-    Raises:
-        ValueError: if the model has no token embedding.
-    """
+    def __init__(self) -> None:
+        self.running = RunningForward()
+        self.followers = 0
+        self.handles: list[Any] = []
+
+
+@contextmanager
+def following(model: HookedModel) -> Iterator[RunningForward]:
+    """Follow the forwards of a model, while the context is open; all who do share what they know."""
+    followed = session(model).slot(_Followed)
+    if not followed.followers:
+        followed.running = RunningForward()
+        followed.handles = _told_by(model, followed.running)
+    followed.followers += 1
+    try:
+        yield followed.running
+    finally:
+        followed.followers -= 1
+        for handle in () if followed.followers else followed.handles:
+            handle.remove()
+
+
+def _told_by(model: HookedModel, running: RunningForward) -> list[Any]:
+    """Hooks on the modules of a model that tell of each forward."""
     module: Any = model
-    if getattr(module, "embed", None) is None:
-        raise ValueError("the model has no embedding to read tokens from; give targets as a tensor")
-    history = TokenHistory()
+    embed = getattr(module, "embed", torch.nn.Identity())
     blocks = list(getattr(module, "blocks", ()))
     end = getattr(module, "ln_final", torch.nn.Identity())
     # run_with_hooks passes the first of these by: it calls the model's forward directly.
     handles = [
-        module.register_forward_pre_hook(history.call, with_kwargs=True),
-        module.embed.register_forward_pre_hook(history.embed),
-        end.register_forward_pre_hook(partial(history.enter_end, len(blocks))),
+        module.register_forward_pre_hook(running.call, with_kwargs=True),
+        embed.register_forward_pre_hook(running.embed),
+        end.register_forward_pre_hook(partial(running.enter_end, len(blocks))),
     ]
     for stage, block in enumerate(blocks):
-        handles.append(block.register_forward_pre_hook(partial(history.enter_block, stage), with_kwargs=True))
-        handles.append(block.register_forward_hook(history.leave_block, with_kwargs=True))
-    try:
-        yield history
-    finally:
-        for handle in handles:
-            handle.remove()
+        handles.append(block.register_forward_pre_hook(partial(running.enter_block, stage), with_kwargs=True))
+        handles.append(block.register_forward_hook(running.leave_block, with_kwargs=True))
+    return handles
