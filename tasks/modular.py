@@ -18,7 +18,7 @@ from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, an
 __all__ = ["ModularArithmetic"]
 
 Operation = Literal["add", "subtract", "multiply", "divide"]
-Layout = Literal["infix", "prefix"]
+EquationLayout = Literal["infix", "prefix"]
 
 SIGNS: dict[Operation, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 
@@ -63,7 +63,7 @@ class ModularArithmetic(FiniteTask):
     operations: tuple[Operation, ...] = ("divide",)
     train_fraction: float = 0.6
     split_seed: int = 0
-    layout: Layout = "infix"
+    layout: EquationLayout = "infix"
 
     name: ClassVar[str] = "modular-arithmetic"
     defaults: ClassVar[Defaults] = Defaults(
@@ -79,7 +79,7 @@ class ModularArithmetic(FiniteTask):
     def __post_init__(self) -> None:
         at_least(2, p=self.p)
         at_least(0, split_seed=self.split_seed)
-        one_of(Layout, layout=self.layout)
+        one_of(EquationLayout, layout=self.layout)
         for operation in self.operations:
             one_of(Operation, operations=operation)
         if not self.operations or len(set(self.operations)) < len(self.operations):

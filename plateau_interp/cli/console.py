@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
     from plateau_interp.training.loop import Step
 
-__all__ = ["complain", "print_json", "print_rich", "print_table", "print_text", "showing_progress", "watched_timing"]
+__all__ = [
+    "complain",
+    "counting",
+    "print_json",
+    "print_rich",
+    "print_table",
+    "print_text",
+    "showing_progress",
+    "watched_timing",
+]
 
 PLAIN_SECONDS = 5.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
