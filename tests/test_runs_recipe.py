@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from plateau_interp.codec import RecipeError, encode
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import Mixture, MovingWindowProduct, MovingWindowSum
 from plateau_interp.training.optimizers import SGD, Adam, AdamW
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
@@ -194,3 +195,32 @@ def test_a_number_that_is_too_large_is_told_in_our_words(
     file.write_text('{"task": {"name": "copy"}, "training": {"steps": ' + "1" + "0" * (n_digits - 1) + "}}")
     with pytest.raises(RecipeError, match=message):
         Recipe.read(file)
+
+
+def test_further_checkpoints_are_kept_and_are_part_of_the_recipe(tmp_path):
+    recipe = Recipe(
+        MovingWindowSum(n=4, p=5),
+        ModelOptions(d_model=8),
+        TrainingOptions(steps=9, batch_size=2),
+        checkpoint_every=5,
+        checkpoint_at=[2, 1, 2],
+    )
+    assert recipe.checkpoint_at == (1, 2)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    run = Run.create(tmp_path / "run", recipe)
+    for step in run.train():
+        if step.step == 3:
+            break
+    for _step in run.train():
+        pass
+    assert run.checkpoints == [0, 1, 2, 5, 9]
+    plain = Run.create(tmp_path / "plain", replace(recipe, checkpoint_at=()))
+    for _step in plain.train():
+        pass
+    assert list(plain.metrics["loss"]) == list(run.metrics["loss"])
+
+
+@pytest.mark.parametrize("wrong", [[-1], [1.5], "ab"])
+def test_further_checkpoints_that_cannot_be_are_refused(wrong):
+    with pytest.raises(RecipeError, match="checkpoint_at must be"):
+        unchecked(Recipe.__init__)(Recipe.__new__(Recipe), MovingWindowSum(), checkpoint_at=wrong)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from plateau_interp.checks import check_whole, seed_number, shown
+from plateau_interp.checks import check_whole, seed_number, shown, whole_number, whole_numbers
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
@@ -55,6 +55,7 @@ class Recipe:
         interventions: attached for the whole run, in this order; wrap them in `During` or `When` to schedule them.
         measuring: what the `Meter` does.
         checkpoint_every: steps between checkpoints.
+        checkpoint_at: further steps that are kept, such as the first powers of two, between which much happens.
         seed: of the initial weights, the batches and the measuring, which use streams of their own.
         fork_of: for a run that goes on from another's step; `plateau_interp.runs.run.Run.fork` fills it in.
 
@@ -73,6 +74,7 @@ class Recipe:
     interventions: tuple[Intervention, ...]
     measuring: MeasuringSettings
     checkpoint_every: int
+    checkpoint_at: tuple[int, ...] = ()
     seed: int
     fork_of: Fork | None
 
@@ -84,6 +86,7 @@ class Recipe:
         interventions: Sequence[Intervention] = (),
         measuring: MeasuringOptions | MeasuringSettings = MeasuringOptions(),  # noqa: B008
         checkpoint_every: int = 20,
+        checkpoint_at: Sequence[int] = (),
         seed: int = 0,
         fork_of: Fork | None = None,
     ) -> None:
@@ -91,12 +94,14 @@ class Recipe:
             check_task(task)
             check_interventions(interventions)
             seed = seed_number(seed)
+            steps = whole_numbers("checkpoint_at", checkpoint_at)
+            checkpoint_at = tuple(sorted({whole_number("checkpoint_at", step, least=0) for step in steps}))
         except ValueError as error:
             raise RecipeError(str(error)) from None
         if not (fork_of is None or isinstance(fork_of, Fork)):
             raise RecipeError(f"fork_of must be a Fork(recipe, step) or None; got {shown(fork_of)}")
-        own = {"task": task, "interventions": tuple(interventions), "checkpoint_every": checkpoint_every, "seed": seed}
-        for name, value in {**own, "fork_of": fork_of}.items():
+        own = {"task": task, "interventions": tuple(interventions), "seed": seed, "fork_of": fork_of}
+        for name, value in {**own, "checkpoint_every": checkpoint_every, "checkpoint_at": checkpoint_at}.items():
             object.__setattr__(self, name, value)
         for name, options, kinds in (
             ("model", model, (ModelOptions, ModelSettings)),
@@ -113,6 +118,17 @@ class Recipe:
             check_whole(self, "checkpoint_every", least=1)
         except ValueError as error:
             raise RecipeError(str(error)) from None
+
+    def keeps(self, step: int) -> bool:
+        """Whether there is to be a checkpoint after so many updates.
+
+        Example:
+            >>> from plateau_interp.tasks import MovingWindowSum
+            >>> recipe = Recipe(MovingWindowSum(), checkpoint_every=100, checkpoint_at=[1, 2, 4])
+            >>> [step for step in range(401) if recipe.keeps(step)]
+            [0, 1, 2, 4, 100, 200, 300, 400]
+        """
+        return step % self.checkpoint_every == 0 or step in self.checkpoint_at or step == self.steps
 
     @property
     def steps(self) -> int:

@@ -120,7 +120,7 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                 if step.metrics:
                     writer.add({"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics})
                 reached = step.step + 1
-                if reached % recipe.checkpoint_every == 0 or reached == recipe.steps:
+                if recipe.keeps(reached):
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
