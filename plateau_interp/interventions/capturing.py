@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import as_path, check_whole, freeze_names, listed
+from plateau_interp.checks import as_path, check_whole, freeze_names, listed, shown
 from plateau_interp.files import steps_in, write_atomically
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
@@ -90,16 +90,18 @@ class Capture:
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
-            raise ValueError(f"names must be several hook points, such as ({self.names!r},); got one string")
+            raise ValueError(f"names must be several hook points, such as ({shown(self.names)},); got one string")
         freeze_names(self, "names")
         if not isinstance(self.out, str | Path) or not str(self.out):
-            raise ValueError(f"out must be a folder, such as 'runs/captured'; got {self.out!r}")
+            raise ValueError(f"out must be a folder, such as 'runs/captured'; got {shown(self.out)}")
         object.__setattr__(self, "out", str(self.out))
         check_whole(self, "every", least=1)
         if self.sequences is not None:
             check_whole(self, "sequences", least=1)
         if self.label is not None and not (isinstance(self.label, str) and LABEL.fullmatch(self.label)):
-            raise ValueError(f"label must be a word of letters, digits, - and _, such as 'before'; got {self.label!r}")
+            raise ValueError(
+                f"label must be a word of letters, digits, - and _, such as 'before'; got {shown(self.label)}"
+            )
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
