@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from plateau_interp.checks import listed, nearest
+from plateau_interp.checks import listed, nearest, shown
 from plateau_interp.types import HookedModel
 
 __all__ = ["Where", "check_where", "parameters_where"]
@@ -68,7 +68,7 @@ def check_where(where: Any) -> None:
         ValueError: for anything but a string or a function.
     """
     if not isinstance(where, str) and (isinstance(where, type) or not callable(where)):
-        raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {where!r}")
+        raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {shown(where)}")
 
 
 def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
@@ -98,7 +98,7 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         hint = (
             nearest(where, [*GROUPS, *parameters]) if isinstance(where, str) else f"there are {listed([*parameters])}"
         )
-        raise ValueError(f"{where!r} means no parameter of the model; {hint}")
+        raise ValueError(f"{shown(where)} means no parameter of the model; {hint}")
     return {name: parameter for name, parameter in parameters.items() if name in names}
 
 

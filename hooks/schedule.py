@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_whole
+from plateau_interp.checks import check_whole, shown
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
 from plateau_interp.interventions.clock import UNTOLD, ForwardWatch, listening, watching_forwards
 from plateau_interp.types import HookedModel
@@ -260,7 +260,7 @@ def _read_condition(condition: object) -> Callable[[Mapping[str, float]], object
         return condition
     match = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
     if match is None:
-        raise ValueError(f"expected a condition such as 'attention_progress > 0.5'; got {condition!r}")
+        raise ValueError(f"expected a condition such as 'attention_progress > 0.5'; got {shown(condition)}")
     metric, sign, bound = match.groups()
     return lambda metrics: COMPARE[sign](metrics[metric], float(bound))
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import nearest
+from plateau_interp.checks import nearest, shown
 from plateau_interp.interventions.running import following
 from plateau_interp.types import HookedModel
 
@@ -65,7 +65,7 @@ def check_source(source: Any) -> None:
     is_model = hasattr(source, "named_parameters") and not isinstance(source, type)
     if not (isinstance(source, str | Tensor) or is_model or (hasattr(source, "keys") and not isinstance(source, type))):
         raise ValueError(
-            f"source must be a model, a run ('RUN' or 'RUN@STEP'), tensors by name or a tensor; got {source!r}"
+            f"source must be a model, a run ('RUN' or 'RUN@STEP'), tensors by name or a tensor; got {shown(source)}"
         )
 
 
@@ -84,7 +84,7 @@ def open_source(source: Source) -> Any:
     if found and step.isdecimal():
         return Run(path).model(int(step))
     if found and not Path(source).is_dir():
-        raise ValueError(f"expected a run as 'RUN' or 'RUN@STEP'; got {source!r}")
+        raise ValueError(f"expected a run as 'RUN' or 'RUN@STEP'; got {shown(source)}")
     return Run(source).model()
 
 

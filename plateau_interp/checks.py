@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "LARGEST_BITS",
     "as_index",
     "as_path",
     "check_choice",
@@ -152,7 +153,7 @@ def freeze_indices(value: Any, *names: str) -> None:
         try:
             indices = None if given is None else tuple(map(as_index, given))
         except TypeError:
-            raise ValueError(f"{name} must be whole numbers, such as [0, 2]; got {given!r}") from None
+            raise ValueError(f"{name} must be whole numbers, such as [0, 2]; got {shown(given)}") from None
         object.__setattr__(value, name, indices)
 
 
@@ -168,7 +169,7 @@ def freeze_names(value: Any, *names: str) -> None:
             continue
         items = tuple(given) if isinstance(given, Sequence) else ()
         if not items or not all(isinstance(item, str) for item in items):
-            raise ValueError(f"{name} must be a hook point or several; got {given!r}")
+            raise ValueError(f"{name} must be a hook point or several; got {shown(given)}")
         object.__setattr__(value, name, items)
 
 
@@ -181,7 +182,7 @@ def freeze_several(value: Any, *names: str) -> None:
     for name in names:
         given = getattr(value, name)
         if isinstance(given, str):
-            raise ValueError(f"{name} must be several hook points, such as ({given!r},); got one string")
+            raise ValueError(f"{name} must be several hook points, such as ({shown(given)},); got one string")
         if not isinstance(given, Sequence) or not all(isinstance(item, str) for item in given):
             raise ValueError(f"{name} must be several hook points, such as ('hook_embed',); got {shown(given)}")
         object.__setattr__(value, name, tuple(given))

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["is_step_name", "naming", "read_table", "steps_in", "sync_folder", "write_atomically", "write_table"]
+__all__ = [
+    "is_step_name",
+    "naming",
+    "read_table",
+    "readable",
+    "steps_in",
+    "sync_folder",
+    "write_atomically",
+    "write_table",
+]
 
 STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
 
@@ -37,6 +46,16 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+def readable(path: str | Path) -> str:
+    r"""A path as text that every file and terminal takes: of a name that is not UTF-8, the bytes as ``\xe9``.
+
+    Example:
+        >>> readable(os.fsdecode(b"caf\xe9"))
+        'caf\\xe9'
+    """
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

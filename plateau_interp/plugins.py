@@ -95,7 +95,9 @@ def plugin(kind: PluginKind, name: str) -> Any:
     known = plugins(kind)
     if name not in known:
         one = kind.removesuffix("s")
-        raise PluginError(f"no {one} is called {name!r}; {nearest(name, known, most=1)}; see `plateau list {kind}`")
+        raise PluginError(
+            f"no {one} is called {shown(name)}; {nearest(name, known, most=1)}; see `plateau list {kind}`"
+        )
     try:
         found = known[name].load()
     except (ImportError, AttributeError) as error:  # a module, or a name in it, that is not there

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from plateau_interp.checks import LARGEST_BITS, shown
 from plateau_interp.types import IGNORE, Batch, Levels, Task, answer_rows
 
 __all__ = ["PromptTask", "Residues", "Scored", "Separated", "at_least", "below_diagonal", "distinct", "one_of"]
@@ -22,17 +23,19 @@ Scored = Literal["sequence", "answer"]
 
 
 def at_least(bound: int, **sizes: int) -> None:
-    """Refuse a size below its bound, by name."""
+    """Refuse a size below its bound, or larger than PyTorch's integers, by name."""
     for name, size in sizes.items():
         if size < bound:
-            raise ValueError(f"{name} must be at least {bound}; got {size}")
+            raise ValueError(f"{name} must be at least {bound}; got {shown(size)}")
+        if size >= 2**LARGEST_BITS:
+            raise ValueError(f"{name} must be below 2**{LARGEST_BITS}; got {shown(size)}")
 
 
 def one_of(kind: object, **choices: str) -> None:
     """Refuse a choice that a `Literal` does not list, by name."""
     for name, choice in choices.items():
         if choice not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {choice!r}")
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {shown(choice)}")
 
 
 def distinct(n: int, size: int, *, generator: torch.Generator) -> Int[Tensor, "{n} {size}"]:
@@ -177,7 +180,8 @@ class Residues(Separated):
         at_least(2, p=self.p)
         at_least(0, low=self.low)
         if self.largest < self.low:
-            raise ValueError(f"high must be at least low={self.low}; got {self.largest}")
+            raise ValueError(f"high must be at least low={self.low}; got {shown(self.largest)}")
+        at_least(0, high=self.largest)
 
     @property
     def largest(self) -> int:

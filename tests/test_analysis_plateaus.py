@@ -58,6 +58,13 @@ def test_a_constant_loss_is_its_own_plateau() -> None:
     assert (summary.level, summary.drop_step) == (2.9, None)
 
 
+@pytest.mark.parametrize(("level", "is_plateau"), [(8.0, True), (8.01, False)])
+def test_nothing_is_a_plateau_more_than_three_falls_above_the_first_loss(level: float, is_plateau: bool) -> None:
+    table = pd.DataFrame({"step": range(81), "loss": [2.0] + [level] * 60 + [0.0] * 20})
+    summary = summarise(table, task=ModularArithmetic(), batch_size=8)  # the floor is 0: it falls by 2
+    assert (summary.level, summary.drop_step) == (level if is_plateau else None, 61)
+
+
 @pytest.mark.parametrize("slope", [0.0, 1e-3])
 def test_a_loss_that_never_left_its_initial_level_came_to_no_plateau(slope: float) -> None:
     flat = summary_of(pd.DataFrame({"step": range(20), "loss": 2.9 - slope * np.arange(20)}))

@@ -451,3 +451,31 @@ def test_a_reader_that_has_gone_is_no_error():
     with open(writing, "w") as closed:
         done = subprocess.run(command("--help"), stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--hook", "freeze-weights:where={}"],
+        ["--hook", "ablate-activation:at={}"],
+        ["--hook", "ablate-activation:at=hook_embed,by={}"],
+        ["--hook", "capture:out=x,names=[{}]"],
+        ["--hook", "capture:out=x,names=[hook_embed],label={}/"],
+        ["--hook", "when:intervention=fix-attention,condition={}"],
+        ["--hook", "patch-attention:source={}@"],
+        ["--hook", "{}"],
+        ["--cosine-at", "{}"],
+        ["--cosine-at", "*{}"],
+        ["--edge", "{}"],
+        ["--optimizer", "{}"],
+        *([option, str(10**30)] for option in ("--p", "--n", "--k", "--high", "--low", "--steps", "--d-model")),
+    ],
+    ids=lambda words: "".join(words)[:40],
+)
+def test_what_is_very_long_is_cut_in_the_one_line_that_refuses_it(words, tmp_path, capsys):
+    given = [word.format("x" * 5000) for word in words]
+    assert main(["train", "moving-window-sum", *given, "--out", str(tmp_path / "run")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert len(told) < 700
+    assert not (tmp_path / "run").exists()

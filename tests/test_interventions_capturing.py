@@ -220,7 +220,11 @@ def test_memory_lets_a_resumed_model_go_on_in_its_folder(tmp_path: Path) -> None
         advance(model, step=0)
         model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
         memory = attached_state(attached)
-    assert [(name, value.dtype, len(value)) for name, value in memory.items()] == [("0.origin", torch.uint8, 16)]
+    assert {name: value.dtype for name, value in memory.items()} == {
+        "0.origin": torch.uint8,
+        "0.recorded": torch.bool,
+    }
+    assert len(memory["0.origin"]) == 16
     with attaching(again, During(capture)) as attached:
         load_attached_state(attached, memory)
         advance(again, step=1)

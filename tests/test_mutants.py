@@ -56,6 +56,8 @@ def test_each_mutant_of_the_core_compiles_and_differs():
 
 def test_every_module_that_is_mutated_has_tests():
     assert len(sources()) > 40
+    for place in (*tool.PLACES, *tool.GROUND):
+        assert (PROJECT / "plateau_interp" / place).exists(), place
     assert [str(file) for file in sources() if not files_that_test(file)] == []
 
 

@@ -27,6 +27,7 @@ from plateau_interp.hooks import (
     TransplantWeights,
     When,
 )
+from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
@@ -749,3 +750,54 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, wrong: dict[str, Any], mes
 
 def test_interventions_may_be_a_list() -> None:
     assert isinstance(Recipe(MovingWindowSum(), interventions=[BiasAttention()]).interventions, tuple)
+
+
+def test_a_folder_that_is_gone_is_no_run_that_has_not_begun(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    uses = (
+        lambda: run.metrics,
+        lambda: run.summary,
+        lambda: run.model(),
+        lambda: run.step,
+        lambda: next(run.train()),
+        lambda: run.fork(at=10, out=tmp_path / "fork"),
+    )
+    for use in uses:
+        with pytest.raises(
+            RunError, match=r"run holds no recipe.json any more: it was moved or removed after it was op"
+        ):
+            use()
+    assert os.listdir(tmp_path) == ["moved"]
+    assert repr(run).endswith(", gone)")
+    assert len(Run(tmp_path / "moved").metrics) == 25
+
+
+def test_recordings_that_go_on_elsewhere_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(RECIPE, interventions=(Capture(("hook_embed",), out="captured", every=5),), checkpoint_every=5)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for reached in (
+        0,
+        10,
+    ):  # one killed before it recorded anything says nothing, one that goes on in its place neither
+        for step in Run.create("run", recipe).train():
+            if step.step == reached:
+                break
+    assert Captured("captured").steps == [0, 5, 10]
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    message = "recorded into .*elsewhere/captured from step 10 on; what this run recorded before is not there"
+    with pytest.warns(InterventionWarning, match=message):
+        finished(Path("..") / "run", recipe)
+    assert Captured(Path("captured")).steps == [10, 15, 20]
+
+
+@pytest.mark.parametrize("every", [5, 20])
+def test_a_first_recording_after_a_resumption_is_where_it_should_be(tmp_path: Path, every: int) -> None:
+    capture = Capture(("hook_embed",), out=str(tmp_path / "captured"), every=every)
+    recipe = replace(RECIPE, interventions=(During(capture, start=12),))
+    for step in Run.create(tmp_path / "run", recipe).train():
+        if step.step == 11:
+            break
+    finished(tmp_path / "run", recipe)
+    assert Captured(capture.out).steps == list(range(0, 25, every))[-(-12 // every) :]

@@ -1,6 +1,7 @@
 """Reports: the words, the numbers and the files."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from html import unescape
@@ -19,6 +20,7 @@ from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
+from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.report import write_report
 from plateau_interp.views.theme import DARK, LIGHT
 
@@ -125,6 +127,14 @@ def test_names_are_escaped(tmp_path):
     html = write_report(run).read_text(encoding="utf-8")
     assert "<img src=x" not in html
     assert "<img src=x onerror=alert(1)>" in text_of(html)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_name_that_is_not_utf_8_is_told_by_its_bytes(tmp_path):
+    runs = [train(tmp_path / os.fsdecode(name), steps=2) for name in (b"caf\xe9", b"caf\xe8")]
+    assert report_words.run_names(runs) == [r"caf\xe9", r"caf\xe8"]
+    assert r"caf\xe9" in text_of(write_report(runs[0]).read_text(encoding="utf-8"))
+    assert r"caf\xe8: attention" in attention_view(runs[1]).title
 
 
 @pytest.mark.usefixtures("undrawn")

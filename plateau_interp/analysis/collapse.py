@@ -66,7 +66,7 @@ def cosine_matrices(
         names = resolve_hook_points(model, at)
         states = captured_at(model, inputs, names[0])
         if len(names) > 1 or states.ndim != 3:
-            raise ValueError(f"at={at!r} is not one hook point that holds states [batch, pos, d_model]")
+            raise ValueError(f"at={shown(at)} is not one hook point that holds states [batch, pos, d_model]")
         matrices.append(_mean_cosines(states[:, rows]))
     return torch.stack(matrices)
 

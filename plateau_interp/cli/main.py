@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        name = str(error.filename)
+        # Longer than any name can be: that is what is wrong with it.
+        return f"{name if len(name) <= 500 else f'{name[:200]}...{name[-50:]}'}: {error.strerror}"
     if isinstance(error, (MemoryError, RuntimeError)):
         return f"not enough memory for these sizes: {str(error).partition('. ')[0] or 'no more could be had'}"
     return str(error)

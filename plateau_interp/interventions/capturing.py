@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import as_path, check_whole, freeze_names, listed
+from plateau_interp.checks import as_path, check_whole, freeze_names, listed, shown
 from plateau_interp.files import steps_in, write_atomically
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
@@ -90,16 +90,18 @@ class Capture:
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str):
-            raise ValueError(f"names must be several hook points, such as ({self.names!r},); got one string")
+            raise ValueError(f"names must be several hook points, such as ({shown(self.names)},); got one string")
         freeze_names(self, "names")
         if not isinstance(self.out, str | Path) or not str(self.out):
-            raise ValueError(f"out must be a folder, such as 'runs/captured'; got {self.out!r}")
+            raise ValueError(f"out must be a folder, such as 'runs/captured'; got {shown(self.out)}")
         object.__setattr__(self, "out", str(self.out))
         check_whole(self, "every", least=1)
         if self.sequences is not None:
             check_whole(self, "sequences", least=1)
         if self.label is not None and not (isinstance(self.label, str) and LABEL.fullmatch(self.label)):
-            raise ValueError(f"label must be a word of letters, digits, - and _, such as 'before'; got {self.label!r}")
+            raise ValueError(
+                f"label must be a word of letters, digits, - and _, such as 'before'; got {shown(self.label)}"
+            )
 
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
@@ -174,7 +176,9 @@ class AttachedCapture(CountedAttached):
         self._step = 0
         self._n_told = -1  # the first `begin` is that of attaching
         self._missing: set[str] = set()
-        self._was_due = self._was_missed = self._is_owner = self._takes_unsigned = self._was_told_origin = False
+        self._began_again: int | None = None
+        self._was_due = self._was_missed = self._is_owner = False
+        self._takes_unsigned = self._was_told_origin = self._had_recorded = False
 
     @property
     def was_on(self) -> bool:
@@ -213,20 +217,28 @@ class AttachedCapture(CountedAttached):
         self.receipt.n_bytes += len(content)
 
     def state(self) -> dict[str, Tensor]:
-        """What makes the folder this model's."""
-        return {"origin": torch.tensor([*bytes.fromhex(self.recordings.origin(self._folder))], dtype=torch.uint8)}
+        """What makes the folder this model's, and whether it has something."""
+        origin = bytes.fromhex(self.recordings.origin(self._folder))
+        has_recorded = self._had_recorded or self.receipt.fired > 0
+        return {"origin": torch.tensor([*origin], dtype=torch.uint8), "recorded": torch.tensor(has_recorded)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on in the folder of the run that this goes on with."""
         self._was_told_origin = True
+        self._had_recorded = bool(state.get("recorded", False))
         self._takes_unsigned = "origin" not in state  # a run from before folders knew whose they are
         if not self._takes_unsigned:
             self.recordings.own(self._folder, bytes(state["origin"].tolist()).hex())
 
     def complaints(self) -> list[str]:
-        """A recording that was due and never came, and a loop that tells no step."""
+        """A recording that was due and never came, a loop that tells no step, a folder that is not where it was."""
         untold = [f"recorded one forward alone: {UNTOLD}"] if self._was_missed and not self._session.was_told else []
-        return [*super().complaints(), *untold]
+        elsewhere = [
+            f"recorded into {self._folder} from step {step} on; what this run recorded before is not there"
+            for step in [self._began_again]
+            if step is not None
+        ]
+        return [*super().complaints(), *untold, *elsewhere]
 
     def _own_folder(self, name: str) -> None:
         """Sign the folder, unless it is signed, before a file of this name is written.
@@ -251,6 +263,8 @@ class AttachedCapture(CountedAttached):
             raise ValueError(f"{self._capture.out} was taken by another run at the same time; nothing was written")
         self.recordings.own(self._folder, origin)
         self._is_owner = True
+        if self._had_recorded and not there:  # a relative folder, seen from another place; or it was moved
+            self._began_again = self._step
 
 
 def _signatures(folder: Path) -> set[str]:

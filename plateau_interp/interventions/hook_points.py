@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from plateau_interp.checks import nearest
+from plateau_interp.checks import nearest, shown
 from plateau_interp.types import HookedModel, OfAttentionKind
 
 __all__ = [
@@ -66,7 +66,7 @@ def resolve_hook_points(model: HookedModel, names: str | Sequence[str]) -> tuple
         whole = name in model.hook_dict
         matches = [name] if whole else [point for point in model.hook_dict if fnmatchcase(point, name)]
         if not matches:
-            raise ValueError(f"the model has no hook point {name!r}; {nearest(name, model.hook_dict)}")
+            raise ValueError(f"the model has no hook point {shown(name)}; {nearest(name, model.hook_dict)}")
         for match in matches:
             flag = GATES.get(match.rsplit(".", 1)[-1])
             if flag is not None and not getattr(model.cfg, f"use_{flag}", False):

@@ -85,7 +85,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> list[int]:
-        """Steps whose state is on disk, in order."""
+        """Steps whose state is on disk, in order; raises as `check_there`."""
+        self.check_there()
         return saved_steps(self.path)
 
     @property
@@ -97,6 +98,15 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether every step of the recipe was made."""
         return self.step >= self.recipe.steps
+
+    def check_there(self) -> None:
+        """Refuse a folder that is gone: it is not a run that has not begun.
+
+        Raises:
+            RunError: if it was moved or removed after it was opened.
+        """
+        if not (self.path / RECIPE).is_file():
+            raise RunError(f"{self.path} holds no {RECIPE} any more: it was moved or removed after it was opened")
 
     def rows(self) -> tuple[Row, ...]:
         """The measured steps.

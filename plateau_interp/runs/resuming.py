@@ -95,6 +95,7 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
     Raises:
         RunError: if something else writes there, a file is damaged or missing, or training diverges.
     """
+    folder.check_there()  # before the lock, which would make the folder
     with only_writer(folder.path):
         if folder.finished:
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone

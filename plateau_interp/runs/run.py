@@ -57,7 +57,8 @@ class Run:
         self._folder = RunFolder(as_path(path))
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.recipe.task}, step {self.step} of {self.recipe.steps})"
+        reached = f"step {self.step} of {self.recipe.steps}" if self.path.is_dir() else "gone"
+        return f"Run({str(self.path)!r}, {self.recipe.task}, {reached})"
 
     @staticmethod
     def create(path: str | Path, recipe: Recipe) -> "Run":

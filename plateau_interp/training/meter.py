@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp import metrics
+from plateau_interp.checks import shown
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
 from plateau_interp.models.fitting import check_sequences, check_task
@@ -130,7 +131,7 @@ class Meter:
             except ValueError as error:
                 raise ValueError(f"cosine_at: {error}") from None
             if found != (point,):
-                raise ValueError(f"cosine_at takes hook points one by one; {point!r} stands for several")
+                raise ValueError(f"cosine_at takes hook points one by one; {shown(point)} stands for several")
 
         def keep_pattern(pattern: Tensor, *, hook: Any) -> None:
             self._seen[hook.name] = pattern.detach()[:, :, rows]

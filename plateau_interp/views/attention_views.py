@@ -24,6 +24,7 @@ from plateau_interp.analysis.observing import (
     shared_map,
 )
 from plateau_interp.checks import there_steps, whole_number, whole_numbers
+from plateau_interp.files import readable
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
 from plateau_interp.types import Batch, HookedModel, Reader, Task, layer_targets
@@ -161,7 +162,7 @@ def observed_view(
         note += _explained(f"{len(inputs)} fixed sequences")
     if isinstance(run, RunToView) and run.recipe.interventions:
         note += "The interventions of the run are not applied. "
-    path = f"{run.path.name}: attention" if isinstance(run, RunToView) else "Attention"
+    path = f"{readable(run.path.name)}: attention" if isinstance(run, RunToView) else "Attention"
     return checked_view(
         AttentionView(
             title=f"{path}{' through training' if several else ''}, layer {layer}",
@@ -243,7 +244,7 @@ def _captured_view(
     )
     return checked_view(
         AttentionView(
-            title=f"{captured.path.name}: captured attention, layer {layer}",
+            title=f"{readable(captured.path.name)}: captured attention, layer {layer}",
             note=f"Captured in training, after the edits that came before. {_explained(f'{size} sequences')}"
             f"Each step has sequences of its own. {ROWS}",
             heads=_head_names(chosen),

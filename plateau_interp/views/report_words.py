@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from plateau_interp.analysis.plateaus import Summary
+from plateau_interp.files import readable
 from plateau_interp.interventions.plan import brief
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import is_finite
@@ -41,10 +42,10 @@ def run_names(runs: "list[Run]") -> list[str]:
     """The ends of the runs' paths, as long as it takes to tell them apart."""
     paths = [run.path.resolve().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(parts[-length:]) for parts in paths]
+        names = [readable("/".join(parts[-length:])) for parts in paths]
         if len(set(names)) == len(names):
             return names
-    return [str(run.path) for run in runs]
+    return [readable(run.path) for run in runs]
 
 
 def task_name(runs: "list[Run]") -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import write_atomically
+from plateau_interp.files import readable, write_atomically
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.views.page import ASSETS, FIGURE_STYLE, document
 from plateau_interp.views.report_curves import Drawing
@@ -87,7 +87,7 @@ def _by_name(folders: Sequence[SeriesFolder]) -> dict[str, pd.DataFrame]:
     """The tables by the model's name, or where that is not enough, by the folder's."""
     names = [str(folder.settings["source"]) for folder in folders]
     if len(set(names)) < len(names):
-        names = [folder.path.name for folder in folders]
+        names = [readable(folder.path.name) for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder.path) for folder in folders]
     return {name: folder.metrics() for name, folder in zip(names, folders, strict=True)}

@@ -7,7 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
-from fuzz.harness import TINY, Finding, Outcome, command, contents, must_be_good, numbers
+from fuzz.harness import TINY, Finding, Outcome, command, contents, must_be_good, numbers, with_reports
 from plateau_interp.interventions.capturing import Captured
 
 STEPS = 6
@@ -32,9 +32,10 @@ def fuzz(rng: random.Random, folder: Path) -> str:
         shutil.rmtree(run / "checkpoints" / str(STEPS))
         (run / "metrics.parquet").unlink()
     (run / "notes.txt").write_text("mine")
+    use = rng.choice(["train", "train", "fork", "report", "read", "captured"])
+    told = _told(use, words, folder)
     damage = _damage(rng, rng.choice([run, run, run, folder / "c"]))
     before, table = contents(folder), _table(run)
-    use = rng.choice(["train", "train", "fork", "report", "read", "captured"])
     outcome = _use(use, words, folder)
     if (folder / "run" / "notes.txt").read_text() != "mine":
         raise Finding(f"{damage}, then {use}: the notes changed")
@@ -51,7 +52,20 @@ def fuzz(rng: random.Random, folder: Path) -> str:
         again = numbers(run)
         if again != (rows, weights):
             raise Finding(f"{damage}, then train: other numbers came out")
+    if _page(folder) != told and "environment.json" not in damage:  # which the page cites
+        raise Finding(f"{damage}, then {use}: another page came out")
     return "done"
+
+
+def _told(use: str, words: list[str], folder: Path) -> dict[str, str]:
+    """The page of the undamaged run, if a page is to be compared."""
+    if use == "report":
+        _use(use, words, folder)
+    return _page(folder)
+
+
+def _page(folder: Path) -> dict[str, str]:
+    return contents(folder / "page") if (folder / "page").is_dir() else {}
 
 
 def _table(run: Path) -> bytes:
@@ -107,7 +121,8 @@ def _use(use: str, words: list[str], folder: Path) -> Outcome | None:
     if use == "fork":
         return must_be_good(command("fork", run, "--at", "3", "--hook", "fix-attention", "--out", folder / "fork"))
     if use == "report":
-        return must_be_good(command("report", run, "--out", folder / "page"))
+        with with_reports():
+            return must_be_good(command("report", run, "--out", folder / "page"))
     try:
         if use == "read":
             numbers(run)

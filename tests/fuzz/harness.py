@@ -17,8 +17,20 @@ import pytest
 
 from plateau_interp import Run
 from plateau_interp.cli.main import main
+from plateau_interp.views.report import write_report
 
-__all__ = ["TINY", "Finding", "NotHere", "Outcome", "command", "contents", "must_be_good", "numbers", "without_reports"]
+__all__ = [
+    "TINY",
+    "Finding",
+    "NotHere",
+    "Outcome",
+    "command",
+    "contents",
+    "must_be_good",
+    "numbers",
+    "with_reports",
+    "without_reports",
+]
 
 TINY = "--n 3 --d-model 8 --batch-size 8 --n-sequences 4 --checkpoint-every 2"
 """Options of `plateau train moving-window-sum` under which a step takes milliseconds."""
@@ -51,9 +63,17 @@ class Outcome:
 
 @contextlib.contextmanager
 def without_reports() -> Iterator[None]:
-    """Reports take seconds to draw and have tests of their own: here they are an empty page."""
+    """Reports take seconds to draw: here they are an empty page, but where `with_reports` asks for them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("plateau_interp.views.report.write_report", lambda runs, out=None: Path("report/index.html"))
+        yield
+
+
+@contextlib.contextmanager
+def with_reports() -> Iterator[None]:
+    """Reports are drawn after all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("plateau_interp.views.report.write_report", write_report)
         yield
 
 
