@@ -74,9 +74,9 @@ class Recipe:
     interventions: tuple[Intervention, ...]
     measuring: MeasuringSettings
     checkpoint_every: int
-    checkpoint_at: tuple[int, ...] = ()
     seed: int
     fork_of: Fork | None
+    checkpoint_at: tuple[int, ...] = ()
 
     def __init__(
         self,
