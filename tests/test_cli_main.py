@@ -233,8 +233,9 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
     assert (freeze["name"], freeze["where"]) == ("freeze-weights", "mlp")
 
 
-def test_training_tells_what_came_out(tmp_path, capsys):
-    out = tmp_path / "run"
+def test_training_tells_what_came_out(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    out = Path("run")  # a long name would leave the values no room on a line
     assert plateau(f"train moving-window-sum {TINY} --steps 4 --out {out}") == 0
     told = capsys.readouterr()
     for label, value in Run(out).summary.rows():
