@@ -45,6 +45,8 @@ class CheckpointSeries:
         ValueError: if there are no such checkpoints.
 
     Example:
+        >>> CheckpointSeries("EleutherAI/pythia-14m", [0, "step512"], listing=["main", "step0", "step512"])
+        CheckpointSeries('EleutherAI/pythia-14m', 2 checkpoints from step 0 to 512)
         >>> series = CheckpointSeries("EleutherAI/pythia-14m", revisions="paper")  # doctest: +SKIP
         >>> for record in series.measure("general", out="series/14m"):  # doctest: +SKIP
         ...     print(record.step, record.measures["cosine"])
