@@ -274,12 +274,24 @@ def test_a_damaged_folder_is_told(saved, tmp_path, file, content, told):
         ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, float64; got 'float8'"),
         ({"held_out": "nowhere.txt"}, "the held-out text nowhere.txt cannot be read"),
         ({"interventions": AblateHeads([0])}, "interventions must be a list"),
+        ({"measures": {"cosine": len}}, "a measure of your own cannot be called 'cosine': the series has a column"),
+        ({"measures": {"step": len}}, "a measure of your own cannot be called 'step'"),
+        ({"measures": {"../norm": len}}, "a measure's name must be a word, such as state_norm; got '../norm'"),
+        ({"measures": {"norm": 3}}, "the measure 'norm' must be a function of model and continuation; got 3"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(saved, tmp_path, options, told):
     with pytest.raises(ValueError, match=told):
         list(unchecked(CheckpointSeries.measure)(CheckpointSeries(saved), PROMPTS, out=tmp_path / "series", **options))
     assert not (tmp_path / "series").exists()
+
+
+def test_a_folder_in_which_nothing_was_measured_yet_takes_other_settings(saved, tmp_path):
+    out = tmp_path / "series"
+    with pytest.raises(ValueError, match="no head 9"):
+        measured(saved, out, interventions=[AblateHeads([9])])
+    assert len(measured(saved, out, interventions=[AblateHeads([1])])) == len(STEPS)
+    assert json.loads((out / "series.json").read_text())["interventions"][0]["heads"] == [1]
 
 
 def test_a_measure_that_is_no_number_is_named(saved, tmp_path):

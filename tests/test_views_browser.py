@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from long_run import Long
+from measured_series import measured_series
 
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
@@ -21,6 +22,7 @@ from plateau_interp.views import page as views_page
 from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.page import bundle, document, side_by_side
 from plateau_interp.views.report import write_report
+from plateau_interp.views.series_report import write_series_report
 
 CHROMIUM = shutil.which("chromium")
 INSTALL = "apt-get install chromium && pip install playwright"
@@ -396,3 +398,43 @@ def test_a_report_fits_its_window(visit, report, size, scheme):
     assert font.startswith("system-ui")
     slide(page, 0)
     assert page.locator(".pv-title").inner_text().endswith("step 0")
+
+
+@pytest.fixture(scope="module")
+def series_report(tmp_path_factory):
+    """Of a series whose model, prompts and tokens are long and hostile, with duplicates and one that failed."""
+    long = "Why is the sky blue " * 12
+    cosines = {0: 0.1, 1: 0.2, 2: 0.2, 16: 0.95, 512: 0.4, 1000: 0.3, 143_000: 0.2}
+    folder = measured_series(
+        tmp_path_factory.mktemp("series") / "one",
+        cosines,
+        source=f"someone/{'model' * 12}",
+        prompts=(HOSTILE, long, "word" * 60),
+        pieces=(HOSTILE, " the", " the", "\n", "x" * 90),
+        same=(1, 2),
+        failed=(1000,),
+        own={"norm": 2.0},
+    )
+    return write_series_report(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme):
+    page = visit(series_report, size=size, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert page.locator("h1").inner_text().startswith("Hidden states are most alike at step 16")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 19, 26)")
+    plots = page.locator(".grid .plot svg:visible")
+    assert 2 * plots.count() == page.locator(".grid .plot svg").count() == 6
+    assert all(plot.bounding_box()["width"] > 300 for plot in plots.all())
+    assert page.locator("img").count() == 0
+    tokens = page.locator(".answers tr").first.locator(".token")
+    assert tokens.all_text_contents() == [HOSTILE, " the", " the", "↵", "x" * 90]
+    last = page.locator(".answers .token").last.bounding_box()
+    assert last["x"] + last["width"] <= size[0]
+    frames = [token.evaluate("token => getComputedStyle(token).borderColor") for token in tokens.all()]
+    assert frames[2] not in frames[:2] + frames[3:]
+    assert page.locator(".warning").count() == 2

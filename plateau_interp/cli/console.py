@@ -81,7 +81,10 @@ def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
 
 @contextlib.contextmanager
 def counting(name: str, *, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr that goes on with each call, with what was found and the time left; else a line each."""
+    """A bar on stderr that goes on with each call, with what was found and the time left; else a line each.
+
+    Ctrl-C tells how many calls there were, all of which are taken to be kept.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -96,14 +99,20 @@ def counting(name: str, *, total: int) -> Iterator[Callable[[str], None]]:
         TextColumn("{task.description}", markup=False), *columns, console=console, disable=not console.is_terminal
     )
     line = bar.add_task(name, total=total, told="")
+    n_done = 0
 
     def show(told: str) -> None:
+        nonlocal n_done
+        n_done += 1
         bar.update(line, advance=1, told=told)
         if not console.is_terminal:
             complain(told)
 
-    with bar:
-        yield show
+    try:
+        with bar:
+            yield show
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"after {n_done} of {total}; they are kept") from None
 
 
 def print_text(text: str) -> None:

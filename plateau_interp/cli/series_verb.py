@@ -14,7 +14,7 @@ from plateau_interp.cli.parsing import Device, Interventions, Json, UsageError
 if TYPE_CHECKING:
     from plateau_interp.series.folder import SeriesFolder
 
-__all__ = ["SeriesVerb"]
+__all__ = ["SeriesVerb", "refuse_series", "series_among", "write_series_reports"]
 
 
 @dataclass(frozen=True)
@@ -82,28 +82,63 @@ class SeriesVerb:
         self._tell(SeriesFolder(self.out))
 
     def _tell(self, folder: "SeriesFolder") -> None:
-        from plateau_interp.views.series_report import duplicates_told, write_series_report
+        from plateau_interp.views.series_figures import drawn_rows
+        from plateau_interp.views.series_report import duplicates_told, failures_told, write_series_report
 
         table = folder.metrics()
-        for line in duplicates_told(table):
+        for line in (*duplicates_told(table), *failures_told(table)):
             complain(line)
-        failed = table[table["error"] != ""]
-        for _, row in failed.iterrows():
-            complain(f"step {row['step']} was not to be had: {row['error']}")
-        page = write_series_report(folder) if "cosine" in table and table["cosine"].notna().any() else None
+        page = write_series_report(folder) if len(drawn_rows(table, "cosine")) else None
         if self.json:
-            rows = [json.loads(record.line()) for record in folder.records()]
+            rows = json.loads(table.to_json(orient="records", double_precision=15))
             print_json({"series": str(folder.path), "checkpoints": rows, "report": None if page is None else str(page)})
             return
         shown = ("cosine", "repetition", "distinct_tokens", "held_out_loss")
         columns = [name for name in shown if name in table]
         told = [
-            (f"{row['step']:,}", *("-" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns))
+            (
+                f"{row['step']:,}",
+                *("-" if row[name] != row[name] else f"{row[name]:z.4f}" for name in columns),
+                "not to be had" if row["error"] else "shares its weights" if row["duplicate"] else "",
+            )
             for row in table.to_dict(orient="records")
         ]
-        print_table(["step", *(name.replace("_", " ") for name in columns)], told)
+        print_table(["step", *(name.replace("_", " ") for name in columns), ""], told)
         if page is not None:
             print_text(f"Report: {page}")
+
+
+def series_among(paths: Sequence[Path]) -> list[Path]:
+    """Those folders that hold a series."""
+    return [path for path in paths if (path / "series.json").is_file()]
+
+
+def refuse_series(paths: Sequence[Path]) -> None:
+    """Tell whoever compares series as if they were runs what does so.
+
+    Raises:
+        UsageError: if there is a series among the folders.
+    """
+    if series := series_among(paths):
+        raise UsageError(
+            f"{series[0]} is a series: plateau report SERIES [SERIES ...] --out DIR sets them side by side"
+        )
+
+
+def write_series_reports(paths: Sequence[Path], out: Path | None) -> list[Path]:
+    """The report of each series, or in ``out`` one of all together.
+
+    Raises:
+        UsageError: if one of the folders is no series.
+    """
+    from plateau_interp.series.folder import SeriesFolder
+    from plateau_interp.views.series_report import write_series_report
+
+    series = series_among(paths)
+    if others := [path for path in paths if path not in series]:
+        raise UsageError(f"{series[0]} is a series, {others[0]} is none: a report is of runs or of series")
+    folders = [SeriesFolder(path) for path in series]
+    return [write_series_report(each) for each in folders] if out is None else [write_series_report(folders, out)]
 
 
 def _chosen(words: Sequence[str]) -> str | list[str | int]:

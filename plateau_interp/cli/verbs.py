@@ -26,7 +26,7 @@ from plateau_interp.cli.console import (
     watched_timing,
 )
 from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, parse
-from plateau_interp.cli.series_verb import SeriesVerb
+from plateau_interp.cli.series_verb import SeriesVerb, refuse_series, series_among, write_series_reports
 from plateau_interp.plugins import PluginError, PluginKind, plugin
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class Compare:
         from plateau_interp.views.report import write_report
 
         _check_folder(self.out)
+        refuse_series(self.runs)
         runs = [Run(path) for path in self.runs]
         table = compare({str(run.path): run.summary for run in runs})
         page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
@@ -150,9 +151,12 @@ class Compare:
 class Report:
     """Write each run's report (again): RUN/report/index.html, one page that works offline, and pictures beside it.
 
+    The folder of a series may stand in place of a run's.
+
     For example:
       plateau report runs/mws
       plateau report runs/mws runs/fixed --out reports/fixing
+      plateau report series/14m series/70m --out reports/sizes
     """
 
     runs: Positional[Runs]
@@ -167,12 +171,15 @@ class Report:
         if not self.runs:
             raise UsageError("which run? plateau report RUN [RUN ...]")
         _check_folder(self.out)
-        runs = [Run(path) for path in self.runs]
-        reports = [str(write_report(run)) for run in runs] if self.out is None else [str(write_report(runs, self.out))]
-        if self.json:
-            print_json(reports)
+        if series_among(self.runs):
+            reports = write_series_reports(self.runs, self.out)
         else:
-            print_text("\n".join(reports))
+            runs = [Run(path) for path in self.runs]
+            reports = [write_report(run) for run in runs] if self.out is None else [write_report(runs, self.out)]
+        if self.json:
+            print_json([str(report) for report in reports])
+        else:
+            print_text("\n".join(map(str, reports)))
 
 
 @dataclass(frozen=True)

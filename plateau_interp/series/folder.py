@@ -99,7 +99,7 @@ class SeriesFolder:
 
     @classmethod
     def opened(cls, path: str | Path, settings: Mapping[str, Any]) -> "SeriesFolder":
-        """The series of these settings in a folder, begun if there is none yet.
+        """The series of these settings in a folder, begun if there is none yet, or none that has measured anything.
 
         Raises:
             SeriesError: if the folder holds another series, or other things.
@@ -116,6 +116,11 @@ class SeriesFolder:
                 for name in {**asked, **there.settings}
                 if name != "versions" and asked.get(name) != there.settings.get(name)
             ]
+            if differing and not there.records():
+                # Begun by a command that was mistaken in something: nothing is lost.
+                with there.writing():
+                    write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
+                return cls(path)
             if differing:
                 raise SeriesError(f"{path} holds a series with other {listed(sorted(differing))}; take another folder")
             return there

@@ -28,7 +28,7 @@ from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["OwnMeasure", "free_running", "teacher_forced", "weights_digest", "windows_of"]
+__all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "weights_digest", "windows_of"]
 
 OwnMeasure = Callable[[HookedModel, Continuation], float]
 """A user's: from the model and what it wrote to one number."""
@@ -41,7 +41,10 @@ FREE_RUNNING: Mapping[str, Callable[[Continuation], Tensor]] = {
     "entropy": token_entropy,
 }
 
-
+NOT_FREE = frozenset({*FREE_RUNNING, "held_out_loss", "teacher_forced_cosine"}).union(
+    {"step", "revision", "weights", "seconds", "duplicate", "error"}
+)
+"""Names that a measure of the user's cannot have."""
 N_WINDOWS, WINDOW = 32, 128
 """Of a held-out text: how many pieces are read, and how many tokens each predicts, at most."""
 
@@ -159,6 +162,27 @@ def weights_digest(model: HookedModel) -> str:
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def check_own_measures(measures: Mapping[Any, object]) -> None:
+    """Refuse measures that are not functions by names of their own: each becomes a column and a figure.
+
+    Raises:
+        ValueError: for a name that is no word or is taken, and for what cannot be called.
+
+    Example:
+        >>> check_own_measures({"cosine": lambda model, written: 0.0})
+        Traceback (most recent call last):
+            ...
+        ValueError: a measure of your own cannot be called 'cosine': the series has a column of that name
+    """
+    for name, measure in measures.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"a measure's name must be a word, such as state_norm; got {shown(name)}")
+        if name in NOT_FREE:
+            raise ValueError(f"a measure of your own cannot be called {name!r}: the series has a column of that name")
+        if not callable(measure):
+            raise ValueError(f"the measure {name!r} must be a function of model and continuation; got {shown(measure)}")
 
 
 def _one_number(name: str, measured: Any) -> float:

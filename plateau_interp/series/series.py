@@ -21,7 +21,14 @@ from plateau_interp.codec import encode
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.series.folder import Record, SeriesFolder
-from plateau_interp.series.measures import OwnMeasure, free_running, teacher_forced, weights_digest, windows_of
+from plateau_interp.series.measures import (
+    OwnMeasure,
+    check_own_measures,
+    free_running,
+    teacher_forced,
+    weights_digest,
+    windows_of,
+)
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
 from plateau_interp.series.sources import CheckpointSource, source_of
@@ -95,7 +102,8 @@ class CheckpointSeries:
             n_new: tokens that each prompt is continued with.
             interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold.
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
-            measures: your own, by name: functions of the model and the `Continuation` that give one number.
+            measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
+                one number.
             dtype: of the parameters; what is measured is float32 anyway.
             device: where it runs.
             keep: keep what is downloaded.
@@ -111,6 +119,7 @@ class CheckpointSeries:
         prompts = read_prompts(prompts)
         check_interventions(interventions)
         whole_number("n_new", n_new, least=1)
+        check_own_measures(measures or {})
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
         text = None if held_out is None else _read(Path(held_out))

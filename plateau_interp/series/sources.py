@@ -243,9 +243,9 @@ def source_of(
     if set("*?[") & set(str(source)):
         found = sorted(glob(str(path)))
         if not found:
-            raise ValueError(f"no folder is like {shown(str(source))}")
+            raise ValueError(f"no folder is like {str(source)!r}")
         return FolderSource(found, revisions)
     if isinstance(source, str) and is_on_hub(source):
         return HubSource(source, revisions, notes=notes, listing=listing)
     near = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise ValueError(f"there is no folder {shown(str(source))}" + (f"; {nearest(str(path), near)}" if near else ""))
+    raise ValueError(f"there is no folder {str(source)!r}" + (f"; {nearest(str(path), near)}" if near else ""))

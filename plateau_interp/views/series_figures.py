@@ -4,29 +4,36 @@ For the curves of a run of ours, measured while it trains, see `plateau_interp.v
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from plateau_interp.checks import nearest, shown
-from plateau_interp.views.curves import PANEL_SIZE
+from plateau_interp.views.curves import PANEL_SIZE, check_columns
+from plateau_interp.views.labels import kept, legend_below
+from plateau_interp.views.panels import COSINE, SHARE, Panel, Panels, limits
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["MEASURES", "drawn_rows", "series_figure"]
 
-MEASURES: Mapping[str, tuple[str, str]] = {
-    "cosine": ("Collapse of hidden states", "mean cosine"),
-    "cosine_across_prompts": ("Likeness of different prompts", "mean cosine"),
-    "repetition": ("Repetition", "share of neighbours that are equal"),
-    "distinct_tokens": ("Distinct tokens", "share"),
-    "entropy": ("Entropy of a continuation", "nats"),
-    "held_out_loss": ("Held-out loss", "nats a token"),
-    "teacher_forced_cosine": ("Cosine while reading a text", "mean cosine"),
-}
-"""What a measure's panel is called, and its unit."""
+MEASURES: Panels = MappingProxyType(
+    {
+        "cosine": Panel("Collapse of hidden states", "mean cosine", COSINE),
+        "repetition": Panel("Repetition", "share of neighbours that are equal", SHARE),
+        "held_out_loss": Panel("Held-out loss", "nats a token"),
+        "cosine_across_prompts": Panel("Likeness of different prompts", "mean cosine", COSINE),
+        "distinct_tokens": Panel("Distinct tokens", "share", SHARE),
+        "entropy": Panel("Entropy of a continuation", "nats"),
+        "teacher_forced_cosine": Panel("Cosine while reading a text", "mean cosine", COSINE),
+    }
+)
+"""Panels of what `plateau_interp.series.measures` measures, in the order of a report."""
 DASHES = ("-", "--", ":", "-.")
 
 
@@ -38,7 +45,7 @@ def drawn_rows(table: pd.DataFrame, measure: str) -> pd.DataFrame:
         >>> list(drawn_rows(pd.DataFrame(rows), "cosine")["step"])
         [2]
     """
-    if measure not in table:
+    if measure not in table:  # nor is there any other column where nothing was measured yet
         return table.iloc[:0]
     return table[~table["duplicate"] & table[measure].notna()].sort_values("step")
 
@@ -74,6 +81,41 @@ def series_figure(
 
     tables = {"": series} if isinstance(series, pd.DataFrame) else series
     names = [measures] if isinstance(measures, str) else list(measures)
+    _check(tables, names)
+    with matplotlib.rc_context(figure_style(theme)):
+        figure = Figure(figsize=PANEL_SIZE, layout="constrained")
+        axes = figure.subplots()
+        for index, (series_name, table) in enumerate(tables.items()):
+            for number, name in enumerate(names):
+                rows = drawn_rows(table, name)
+                if rows.empty:  # another series has it
+                    continue
+                words = (series_name, _panel(name).title if len(names) > 1 else "")
+                axes.plot(
+                    rows["step"],
+                    rows[name],
+                    linestyle=DASHES[number % len(DASHES)],
+                    color=theme.nth(index if len(tables) > 1 else number),
+                    marker="o",
+                    markersize=3.5,
+                    clip_on=False,  # whole points, also on the axis
+                    label=kept(": ".join(filter(None, words))),
+                )
+        # Step 0 is a checkpoint, too: below 1 the axis is linear.
+        axes.set_xscale("symlog", linthresh=1, linscale=0.4)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _position: f"{step:,.0f}"))
+        axes.set_xlim(left=-0.1)
+        axes.set_xlabel("step of pretraining")
+        _name(axes, names)
+        if len(names) > 1 or len(tables) > 1:
+            legend_below(figure, *axes.get_legend_handles_labels())
+        return figure
+
+
+def _check(tables: Mapping[str, Any], names: Sequence[str]) -> None:
+    check_columns(names)
+    if not tables:
+        raise ValueError("there is no series to draw")
     for table in tables.values():
         if not isinstance(table, pd.DataFrame):
             raise ValueError(
@@ -83,37 +125,20 @@ def series_figure(
         if not any(len(drawn_rows(table, name)) for table in tables.values()):
             there = {str(column) for table in tables.values() for column in table.select_dtypes("number")}
             raise ValueError(f"no checkpoint has a number of {name!r} that is data; {nearest(name, sorted(there))}")
-    with matplotlib.rc_context(figure_style(theme)):
-        figure = Figure(figsize=PANEL_SIZE, layout="constrained")
-        axes = figure.subplots()
-        for index, (series_name, table) in enumerate(tables.items()):
-            for number, name in enumerate(names):
-                rows = drawn_rows(table, name)
-                colour = theme.nth(index if len(tables) > 1 else number)
-                label = " ".join(filter(None, (series_name, MEASURES.get(name, (name,))[0] if len(names) > 1 else "")))
-                axes.plot(
-                    rows["step"],
-                    rows[name],
-                    linestyle=DASHES[number % len(DASHES)],
-                    color=colour,
-                    marker="o",
-                    markersize=3.5,
-                    label=label,
-                )
-        _name(axes, names)
-        # Step 0 is a checkpoint, too: below 1 the axis is linear.
-        axes.set_xscale("symlog", linthresh=1, linscale=0.4)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _position: f"{step:,.0f}"))
-        axes.set_xlim(left=-0.1)
-        axes.set_xlabel("step of pretraining")
-        if len(names) > 1 or len(tables) > 1:
-            axes.legend()
-        return figure
 
 
-def _name(axes: Any, names: Sequence[str]) -> None:
-    titles = [MEASURES.get(name, (name.replace("_", " "), ""))[0] for name in names]
-    units = {MEASURES.get(name, ("", ""))[1] for name in names}
-    axes.set_title(" and ".join([titles[0], *(title.lower() for title in titles[1:])]))
-    if len(units) == 1:
-        axes.set_ylabel(units.pop())
+def _panel(name: str) -> Panel:
+    """Of a measure; one of the user's has its own name, whatever the meter of a run calls so."""
+    return MEASURES.get(name) or Panel(name.replace("_", " ").capitalize(), "")
+
+
+def _name(axes: "Axes", names: Sequence[str]) -> None:
+    """Title, unit and limits of a panel, as far as its measures have them in common."""
+    looks = [_panel(name) for name in names]
+    axes.set_title(" and ".join([looks[0].title, *(look.title.lower() for look in looks[1:])]))
+    if len({look.unit for look in looks}) == 1:
+        axes.set_ylabel(looks[0].unit)
+    if all(look.limits for look in looks):
+        heights = [float(height) for line in axes.get_lines() for height in np.asarray(line.get_ydata())]
+        bounds = [bound for look in looks if (bound := limits(look, heights))]
+        axes.set_ylim(min(low for low, _high in bounds), max(high for _low, high in bounds))

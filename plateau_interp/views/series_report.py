@@ -5,6 +5,7 @@ is ``series.html.jinja``, with ``report.css`` and ``series.css``.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_figures import MEASURES, drawn_rows, series_figure
 
-__all__ = ["duplicates_told", "write_series_report"]
+__all__ = ["duplicates_told", "failures_told", "write_series_report"]
 
 N_PROMPTS, N_STEPS = 4, 24
 """What is shown of the answers: so many prompts, at so many checkpoints at most."""
@@ -38,7 +39,8 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
         Path of ``index.html``. Beside it lies a PNG of each figure.
 
     Raises:
-        ValueError: if a series has no measured checkpoint yet, there is none, or ``out`` is missing for several.
+        ValueError: if a series has no measured checkpoint yet, there is none, one is given twice, or ``out`` is missing
+            for several.
 
     Example:
         >>> write_series_report(SeriesFolder("series/14m"))  # doctest: +SKIP
@@ -50,11 +52,14 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
             raise ValueError(f"a report is of a series: SeriesFolder(path); got {shown(each)}")
     if not folders:
         raise ValueError("there is no series to report")
+    paths = [folder.path.resolve() for folder in folders]
+    if twice := sorted({str(path) for path in paths if paths.count(path) > 1}):
+        raise ValueError(f"given twice: {listed(twice)}")
     if out is None and len(folders) > 1:
         raise ValueError("a report of several series needs a folder of its own: give out=...")
     tables = _by_name(folders)
     for folder, table in zip(folders, tables.values(), strict=True):
-        if table.empty or not len(drawn_rows(table, "cosine")):
+        if not len(drawn_rows(table, "cosine")):
             raise ValueError(f"{folder.path} has no checkpoint that is data yet: there is nothing to report")
     place = folders[0].path / "report" if out is None else Path(out)
     page, pictures = _composed(folders, tables)
@@ -74,13 +79,26 @@ def duplicates_told(table: pd.DataFrame) -> list[str]:
     """
     told = []
     for _weights, group in table[table["duplicate"]].groupby("weights", sort=False):
-        steps = [str(step) for step in group["step"]]
-        one, are = (", ".join(steps[:-1]), steps[-1])
-        drawn = "neither is" if len(steps) == 2 else "none of them is"
+        *steps, last = [f"{step:,}" for step in group["step"]]
+        drawn = "neither is" if len(steps) == 1 else "none of them is"
         told.append(
-            f"Steps {one} and {are} have the very same weights: whose they are nobody can tell, so {drawn} drawn."
+            f"Steps {', '.join(steps)} and {last} have the very same weights: whose they are nobody can tell, so "
+            f"{drawn} drawn."
         )
     return told
+
+
+def failures_told(table: pd.DataFrame) -> list[str]:
+    """Which checkpoints were not to be had, and why, a sentence each.
+
+    Example:
+        >>> failures_told(pd.DataFrame({"step": [0, 1000], "error": ["", "a/model: the hub cannot be reached"]}))
+        ['Step 1,000 was not to be had: a/model: the hub cannot be reached']
+    """
+    failed = table[table["error"] != ""]
+    return [
+        f"Step {step:,} was not to be had: {error}" for step, error in zip(failed["step"], failed["error"], strict=True)
+    ]
 
 
 def _by_name(folders: Sequence[SeriesFolder]) -> dict[str, pd.DataFrame]:
@@ -106,11 +124,11 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         names=list(tables),
         headline=_headline(tables),
         lede=_lede(folders),
-        facts=_facts(tables),
+        facts=_facts(_only(tables)) if len(tables) == 1 else _facts_of_several(tables),
         warnings=list(_warnings(tables)),
         figures=drawings,
         curve=lambda name: drawn[name][0],
-        answers=list(_answers(folders[0])) if len(folders) == 1 else [],
+        answers=list(_answers(folders[0], _only(tables))) if len(tables) == 1 else [],
         tables=[(name, *_numbers(table)) for name, table in tables.items()],
         settings=[
             (name, json.dumps({**folder.settings, "prompts": f"{len(folder.prompts)} texts"}, indent=2))
@@ -122,26 +140,33 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
     return page, {name: png for name, (_svg, png) in drawn.items()}
 
 
+CAPTIONS = {
+    "cosine": "Mean cosine between the states that predicted the new tokens of a prompt, all pairs. Near 1 the states "
+    "have collapsed.",
+    "repetition": "How often a new token equals the one before it.",
+    "held_out_loss": "Loss on a text that is read, not written.",
+    "cosine_across_prompts": "Mean cosine between the states of different prompts at the same new token: near 1 the "
+    "model says the same whatever it is asked.",
+    "distinct_tokens": "Share of the new tokens that were not there before.",
+    "entropy": "Entropy of the tokens within a continuation.",
+    "teacher_forced_cosine": "Mean cosine between the states of a text that is read, not of one that is written.",
+}
+NO_MEASURES = {"step", "revision", "weights", "seconds", "duplicate", "error"}
+
+
 def _drawings(tables: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
-    captions = {
-        "cosine": "Mean cosine between the states that predicted the new tokens of a prompt, all pairs, and how often "
-        "a new token equals the one before it. Near 1 the states have collapsed.",
-        "held_out_loss": "Loss on a text that is read, not written.",
-        "cosine_across_prompts": "Mean cosine between the states of different prompts at the same new token: near 1 "
-        "the model says the same whatever it is asked.",
-        "distinct_tokens": "Share of the new tokens that were not there before.",
-        "entropy": "Entropy of the tokens within a continuation.",
-        "teacher_forced_cosine": "Mean cosine between the states of a text that is read, not of one that is written.",
-    }
-    columns = {str(column) for table in tables.values() for column in table.select_dtypes("number")}
-    captions |= {name: f"{name}, measured by a function of your own." for name in sorted(columns - _KNOWN)}
-    for name, caption in captions.items():
+    """A figure a measure; of a single series cosine and repetition share one, as in the paper."""
+    own = {str(column) for table in tables.values() for column in table} - NO_MEASURES - set(MEASURES)
+    captions = CAPTIONS | {name: f"{name}, measured by a function of your own." for name in sorted(own)}
+    panels: dict[str, tuple[str, ...]] = {name: (name,) for name in captions}
+    if len(tables) == 1 and len(drawn_rows(_only(tables), "repetition")):
+        panels |= {"cosine": ("cosine", "repetition")}
+        captions["cosine"] += f" Dashed: {captions['repetition'][0].lower()}{captions['repetition'][1:]}"
+        del panels["repetition"]
+    for name, together in panels.items():
         if any(len(drawn_rows(table, name)) for table in tables.values()):
-            together = ("cosine", "repetition") if name == "cosine" else (name,)
-            yield Drawing(name, partial(series_figure, tables if len(tables) > 1 else _only(tables), together), caption)
-
-
-_KNOWN = {"step", "seconds", "duplicate", *MEASURES}
+            series = tables if len(tables) > 1 else _only(tables)
+            yield Drawing(re.sub(r"\W", "-", name), partial(series_figure, series, together), captions[name])
 
 
 def _only(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -174,35 +199,52 @@ def _row(rows: pd.DataFrame, index: int) -> dict[str, Any]:
 
 
 def _lede(folders: Sequence[SeriesFolder]) -> str:
-    settings = folders[0].settings
-    acting = settings["interventions"]
-    edited = f" Under {listed([str(each['name']) for each in acting])}." if acting else ""
-    return (
-        f"Each checkpoint goes on from {len(folders[0].prompts)} prompts ({folders[0].prompts.origin}) with "
-        f"{settings['n_new']} greedy tokens; compared are the states that predicted them, after the final norm.{edited}"
-    )
+    asked = {(len(folder.prompts), folder.prompts.origin, int(folder.settings["n_new"])) for folder in folders}
+    if len(asked) == 1:
+        ((n_prompts, origin, n_new),) = asked
+        prompts = f"{n_prompts} prompts" if n_prompts > 1 else "one prompt"
+        written = f"Each checkpoint goes on from {prompts} ({origin}) with {n_new} greedy tokens"
+    else:
+        written = "Each checkpoint goes on from the prompts of its series, which differ, with greedy tokens"
+    return f"{written}; compared are the states that predicted them, after the final norm.{_edits(folders)}"
 
 
-def _facts(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
+def _edits(folders: Sequence[SeriesFolder]) -> str:
+    """A sentence for each series that was measured under interventions."""
+    told = ""
+    for folder in folders:
+        if acting := [str(each["name"]) for each in folder.settings["interventions"]]:
+            which = "" if len(folders) == 1 else f", in {folder.path.name}"
+            told += f" Under {listed(acting)}{which}."
+    return told
+
+
+def _facts(table: pd.DataFrame) -> list[tuple[str, str, str]]:
+    peak, last = _peak(table), _row(drawn_rows(table, "cosine"), -1)
+    counts = {"share their weights": table["duplicate"].sum(), "not to be had": (table["error"] != "").sum()}
+    left_out = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return [
+        ("Peak of the cosine", f"{peak['cosine']:.3f}", f"at step {peak['step']:,}"),
+        ("Repetition there", f"{peak['repetition']:.3f}", "share of equal neighbours"),
+        ("Cosine at the end", f"{last['cosine']:.3f}", f"at step {last['step']:,}"),
+        ("Checkpoints", str(len(table)), left_out or "all of them drawn"),
+    ]
+
+
+def _facts_of_several(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str, str]]:
     facts = []
     for name, table in tables.items():
-        of = f" · {name}" if len(tables) > 1 else ""
         peak, last = _peak(table), _row(drawn_rows(table, "cosine"), -1)
-        facts += [
-            (f"Peak of the cosine{of}", f"{peak['cosine']:.3f}", f"at step {peak['step']:,}"),
-            (f"Repetition there{of}", f"{peak['repetition']:.3f}", "share of equal neighbours"),
-            (f"Cosine at the end{of}", f"{last['cosine']:.3f}", f"at step {last['step']:,}"),
-            (f"Checkpoints{of}", str(len(table)), f"{int(table['duplicate'].sum())} of them no data"),
-        ]
+        facts.append(
+            (name, f"{peak['cosine']:.3f}", f"peak, at step {peak['step']:,}; {last['cosine']:.3f} at the end")
+        )
     return facts
 
 
 def _warnings(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
     for name, table in tables.items():
         of = f"{name}: " if len(tables) > 1 else ""
-        yield from (of + told for told in duplicates_told(table))
-        for _, row in table[table["error"] != ""].iterrows():
-            yield f"{of}Step {row['step']} was not to be had: {row['error']}"
+        yield from (of + told for told in (*duplicates_told(table), *failures_told(table)))
 
 
 @dataclass(frozen=True)
@@ -210,21 +252,18 @@ class _Answered:
     """A prompt, and what followed it at each checkpoint; each token with the class of its look."""
 
     text: str
-    remark: str
     rows: list[tuple[str, list[tuple[str, str]]]]
 
 
-def _answers(folder: SeriesFolder) -> Iterator[_Answered]:
-    answers = folder.answers()
-    steps = sorted(set(answers["step"])) if len(answers) else []
+def _answers(folder: SeriesFolder, table: pd.DataFrame) -> Iterator[_Answered]:
+    """The first prompts at the checkpoints that are data, evenly chosen where there are many."""
+    steps = list(drawn_rows(table, "cosine")["step"])
     if len(steps) > N_STEPS:
-        chosen = {steps[round(index * (len(steps) - 1) / (N_STEPS - 1))] for index in range(N_STEPS)}
-        steps = [step for step in steps if step in chosen]
+        steps = [steps[round(index * (len(steps) - 1) / (N_STEPS - 1))] for index in range(N_STEPS)]
+    answers = folder.answers().set_index(["step", "prompt"])["pieces"]
     for number in range(min(N_PROMPTS, len(folder.prompts))):
-        of_prompt = answers[answers["prompt"] == number].set_index("step") if len(answers) else answers
-        rows = [(f"{step:,}", _marked_tokens(list(of_prompt.loc[step, "pieces"]))) for step in steps]
-        remark = "What the model writes after it; strong: the same as the token before, pale: there already."
-        yield _Answered(folder.prompts[number], remark, rows)
+        rows = [(f"{step:,}", _marked_tokens(list(answers[step, number]))) for step in steps]
+        yield _Answered(folder.prompts[number], rows)
 
 
 def _marked_tokens(pieces: list[str]) -> list[tuple[str, str]]:
@@ -237,13 +276,12 @@ def _marked_tokens(pieces: list[str]) -> list[tuple[str, str]]:
 
 
 def _numbers(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    columns = [
-        name for name in table.columns if name not in ("step", "revision", "weights", "duplicate", "error", "seconds")
-    ]
+    """The whole table, those rows included that are not drawn: with the reason."""
+    columns = [str(name) for name in table.columns if name not in NO_MEASURES]
     head = ["step", "revision", *(name.replace("_", " ") for name in columns), "weights", "seconds"]
     rows = []
     for row in table.to_dict(orient="records"):
-        numbers = ["" if row[name] != row[name] else f"{row[name]:.4f}" for name in columns]
-        weights = f"{row['weights'][:8]}{' (twice)' if row['duplicate'] else ''}"
+        numbers = ["-" if row[name] != row[name] else f"{row[name]:z.4f}" for name in columns]
+        weights = "not to be had" if row["error"] else f"{row['weights'][:8]}{', shared' if row['duplicate'] else ''}"
         rows.append([f"{row['step']:,}", str(row["revision"]), *numbers, weights, f"{row['seconds']:.1f}"])
     return head, rows

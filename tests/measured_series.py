@@ -1,0 +1,48 @@
+"""Folders of series as `CheckpointSeries` writes them, made of numbers alone, for tests of what is made of them."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from plateau_interp.series.folder import Record, SeriesFolder
+
+PROMPTS = ("Why is the sky blue?", "What is a comet?")
+
+
+def measured_series(
+    path: Path,
+    cosines: dict[int, float],
+    *,
+    source: str = "someone/model",
+    prompts: tuple[str, ...] = PROMPTS,
+    pieces: tuple[str, ...] = (" a", " a", "\n", " a"),
+    same: tuple[int, ...] = (),
+    failed: tuple[int, ...] = (),
+    interventions: tuple[str, ...] = (),
+    own: dict[str, float] | None = None,
+) -> SeriesFolder:
+    """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had."""
+    settings = {
+        "source": source,
+        "prompts": list(prompts),
+        "prompts_origin": "by hand",
+        "prompts_sha256": "",
+        "held_out": None,
+        "n_new": len(pieces),
+        "interventions": [{"name": name} for name in interventions],
+        "measures": sorted(own or {}),
+        "dtype": "float32",
+        "versions": {},
+    }
+    folder = SeriesFolder.opened(path, settings)
+    for step, cosine in cosines.items():
+        name = f"step{step}"
+        if step in failed:
+            folder.add(Record(step, name, "", 0.5, error=f"{source}: the hub cannot be reached"), pd.DataFrame())
+            continue
+        weights = "f" * 64 if step in same else f"{step:064x}"
+        measures = {"cosine": cosine, "repetition": cosine / 2, "entropy": -0.0, **(own or {})}
+        rows = {"step": step, "prompt": range(len(prompts)), "pieces": [list(pieces)] * len(prompts)}
+        answers = pd.DataFrame({**rows, "text": "".join(pieces), "cosine": cosine})
+        folder.add(Record(step, name, weights, 1.25, measures), answers)
+    return folder

@@ -1,0 +1,220 @@
+"""`plateau series`: what it tells, goes on with and refuses; and series in `plateau report` and `plateau compare`."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import transformers
+from measured_series import measured_series
+
+from plateau_interp.cli.main import main
+from plateau_interp.series import series as series_module
+from plateau_interp.series.folder import SeriesFolder
+from plateau_interp.tasks import Text
+from plateau_interp.views import series_report
+
+STEPS = (0, 1, 4)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Small models with a tokenizer, in folders that are named by their step; the first two are one."""
+    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
+    task = Text()
+    for step in STEPS:
+        transformers.set_seed(max(step, 1))
+        config = transformers.GPTNeoXConfig(
+            vocab_size=task.d_vocab, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )
+        transformers.GPTNeoXForCausalLM(config).save_pretrained(folder / f"step{step}")
+        task.tokenizer.save_pretrained(folder / f"step{step}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", b"a picture"))
+
+
+@pytest.fixture
+def plateau(saved, tmp_path, capsys):
+    """Run a command in which @saved and @out stand for folders; returns status, stdout and stderr."""
+
+    def run(words):
+        status = main([word.replace("@saved", str(saved)).replace("@out", str(tmp_path)) for word in words.split()])
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+def test_a_series_is_measured_told_and_reported(plateau, tmp_path):
+    (tmp_path / "text.txt").write_text("Once upon a time there was a sea, and in the sea there was a fish. " * 20)
+    status, out, err = plateau("series @saved --first 2 --n-new 3 --held-out @out/text.txt --out @out/series")
+    assert status == 0
+    table = [line.split() for line in out.splitlines() if re.match(r" *\d", line)]
+    assert [row[0] for row in table] == ["0", "1", "4"]
+    assert [" ".join(row[5:]) for row in table] == ["shares its weights", "shares its weights", ""]
+    assert "held out loss" in out
+    assert f"Report: {tmp_path / 'series' / 'report' / 'index.html'}" in out.replace("\n", "")
+    assert (tmp_path / "series" / "report" / "index.html").is_file()
+    assert "plateau: step 4  cosine " in err
+    assert "plateau: Steps 0 and 1 have the very same weights" in err
+    folder = SeriesFolder(tmp_path / "series")
+    assert folder.prompts.origin == "general questions of plateau-interp, the first 2"
+    assert folder.settings["n_new"] == 3
+
+
+def test_the_same_command_goes_on_and_more_revisions_are_added(plateau, tmp_path):
+    assert plateau("series @saved --revisions 4 --first 2 --out @out/series")[0] == 0
+    lines = (tmp_path / "series" / "checkpoints.jsonl").read_text()
+    status, out, err = plateau("series @saved --revisions 4 --first 2 --out @out/series")
+    assert status == 0
+    assert "cosine" not in err
+    assert (tmp_path / "series" / "checkpoints.jsonl").read_text() == lines
+    assert re.search(r"^ +4 ", out, flags=re.MULTILINE)
+    status, _, err = plateau("series @saved --revisions step1 4 --first 2 --out @out/series")
+    assert (status, re.findall(r"step (\d+)  cosine", err)) == (0, ["1"])
+
+
+def test_json_is_all_of_stdout(plateau, tmp_path):
+    status, out, err = plateau("series @saved --first 2 --hook ablate-heads:heads=[1] --out @out/series --json")
+    told = json.loads(out)
+    assert status == 0
+    assert set(told) == {"series", "checkpoints", "report"}
+    assert [(row["step"], row["duplicate"], row["error"]) for row in told["checkpoints"]] == [
+        (0, True, ""),
+        (1, True, ""),
+        (4, False, ""),
+    ]
+    assert told["checkpoints"][2]["cosine"] == pytest.approx(SeriesFolder(tmp_path / "series").metrics()["cosine"][2])
+    assert "have the very same weights" in err
+    assert SeriesFolder(tmp_path / "series").settings["interventions"][0]["name"] == "ablate-heads"
+
+
+def test_what_is_no_data_makes_no_report(plateau, tmp_path):
+    status, out, err = plateau("series @saved --revisions 0 1 --first 2 --out @out/series --json")
+    assert (status, json.loads(out)["report"]) == (0, None)
+    assert "neither is drawn" in err
+    assert not (tmp_path / "series" / "report").exists()
+
+
+def test_what_was_not_to_be_had_is_told(plateau, saved, tmp_path):
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "step4").symlink_to(saved / "step4")
+    (tmp_path / "some" / "step9").mkdir()
+    status, out, err = plateau("series @out/some --first 2 --out @out/series")
+    assert status == 0
+    assert re.search(r"^ +9 +- +- +- +not to be had", out, flags=re.MULTILINE)
+    assert "plateau: Step 9 was not to be had: " in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("series", "SOURCE, --out DIR are missing; see `plateau series --help`"),
+        ("series @saved", "--out DIR is missing; see `plateau series --help`"),
+        ("series @out/nowhere --out @out/series", "there is no folder '@out/nowhere'"),
+        ("series @saved --revisions 2 --out @out/series", "@saved has no step 2; the nearest are 0, 1"),
+        ("series @saved --revisions step5 --out @out/series", "@saved has no revision 'step5'; the nearest "),
+        ("series @saved --revisions paper --out @out/series", "the paper measured eleutherai/pythia-*"),
+        ("series @saved --prompts generall --out @out/series", "'generall' is no file; prompts are a .txt"),
+        ("series @saved --first 0 --out @out/series", "first must be at least 1; got 0"),
+        ("series @saved --first 101 --out @out/series", "first=101 of the 100 prompts in general questions"),
+        ("series @saved --n-new many --out @out/series", "--n-new: expected a whole number; got 'many'"),
+        ("series @saved --n-new 0 --out @out/series", "n_new must be at least 1; got 0"),
+        ("series @saved --held-out @out/no.txt --out @out/series", "the held-out text @out/no.txt cannot be read"),
+        (
+            "series @saved --hook ablate-head --out @out/series",
+            "no hook is called 'ablate-head'; the nearest is ablate-",
+        ),
+        ("series @saved --dtype float8 --out @out/series", "dtype must be one of float32, bfloat16, float16, float64"),
+        ("series @saved --device nowhere --out @out/series", "unknown device 'nowhere'; expected cpu, cuda"),
+        ("series @saved --out @saved/step0/config.json", "@saved/step0/config.json is a file; a folder is needed"),
+        ("series @saved --outt @out/series", "there is no option --outt; the nearest is --out"),
+    ],
+)
+def test_mistakes_are_told_in_a_line_and_write_nothing(plateau, saved, tmp_path, words, told):
+    status, out, err = plateau(words)
+    assert (status, out) == (2, "")
+    assert err.startswith("plateau: " + told.replace("@saved", str(saved)).replace("@out", str(tmp_path)))
+    assert err.count("\n") == 1
+    assert not (tmp_path / "series").exists()
+
+
+def test_another_series_is_refused(plateau):
+    assert plateau("series @saved --revisions 4 --first 2 --out @out/series")[0] == 0
+    status, out, err = plateau("series @saved --revisions 4 --first 3 --out @out/series")
+    assert (status, out) == (2, "")
+    assert "holds a series with other prompts, prompts_origin, prompts_sha256; take another folder" in err
+
+
+def test_a_mistaken_head_is_told_and_can_be_put_right(plateau):
+    status, _, err = plateau("series @saved --first 2 --hook ablate-heads:heads=[7] --out @out/series")
+    assert status == 2
+    assert "there is no head 7: the model has 0 to 1" in err
+    assert plateau("series @saved --first 2 --hook ablate-heads:heads=[1] --out @out/series")[0] == 0
+
+
+def test_an_interrupt_says_how_to_go_on(plateau, saved, tmp_path, monkeypatch):
+    there, calls = series_module.free_running, []
+
+    def interrupted(*words, **options):
+        calls.append(words)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return there(*words, **options)
+
+    monkeypatch.setattr(series_module, "free_running", interrupted)
+    status, out, err = plateau("series @saved --first 2 --out @out/series")
+    assert (status, out) == (130, "")
+    again = f"plateau series {saved} --first 2 --out {tmp_path / 'series'}"
+    assert err.splitlines()[-1] == f"plateau: stopped after 1 of 3; they are kept; go on with: {again}"
+    assert [record.step for record in SeriesFolder(tmp_path / "series").records()] == [0]
+    monkeypatch.undo()
+    assert main(again.split()[1:]) == 0
+    assert [record.step for record in SeriesFolder(tmp_path / "series").records()] == list(STEPS)
+
+
+@pytest.mark.slow
+def test_killed_the_same_command_goes_on(saved, tmp_path):
+    words = ["series", str(saved), "--first", "40", "--out", str(tmp_path / "series")]
+    command = [sys.executable, "-m", "plateau_interp.cli.main", *words]
+    file = tmp_path / "series" / "checkpoints.jsonl"
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (file.exists() and file.read_text().count("\n")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+    first = file.read_text().splitlines()[0]
+    assert main(words) == 0
+    assert file.read_text().splitlines()[0] == first
+    assert [record.step for record in SeriesFolder(tmp_path / "series").records()] == list(STEPS)
+
+
+def test_report_takes_series(plateau, tmp_path):
+    one, other = (measured_series(tmp_path / name, {0: 0.1, 8: 0.9}) for name in ("one", "other"))
+    pages = [str(folder.path / "report" / "index.html") for folder in (one, other)]
+    assert plateau("report @out/one @out/other") == (0, "\n".join(pages) + "\n", "")
+    together = str(tmp_path / "both" / "index.html")
+    status, out, _ = plateau("report @out/one @out/other --out @out/both --json")
+    assert (status, json.loads(out)) == (0, [together])
+    assert "2 series: the cosine peaks between 0.90 and 0.90." in (tmp_path / "both" / "index.html").read_text()
+
+
+def test_series_where_runs_are_needed_are_told(plateau, tmp_path):
+    measured_series(tmp_path / "one", {0: 0.1, 8: 0.9})
+    status, out, err = plateau("compare @out/one @out/one")
+    assert (status, out) == (2, "")
+    told = "is a series: plateau report SERIES [SERIES ...] --out DIR sets them side by side"
+    assert err == f"plateau: {tmp_path / 'one'} {told}\n"
+    (tmp_path / "run").mkdir()
+    status, _, err = plateau("report @out/run @out/one")
+    assert status == 2
+    assert f"{tmp_path / 'one'} is a series, {tmp_path / 'run'} is none: a report is of runs or of series" in err
