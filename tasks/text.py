@@ -18,13 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.analysis.continuations import (
-    cosine_across_prompts,
-    distinct_tokens,
-    repetition,
-    state_cosine,
-    token_entropy,
-)
+from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.checks import listed, shown
 from plateau_interp.decoding import continued
 from plateau_interp.metrics import repetition_frequency
@@ -103,6 +97,8 @@ class Text(Task):
             raise ValueError(f"corpus must be a text file or the name of one; got {shown(self.corpus)}")
         object.__setattr__(self, "corpus", str(self.corpus))
         if self.corpus in KNOWN:
+            if self.sha256 not in (None, KNOWN[self.corpus]):
+                raise ValueError(f"the SHA-256 of {self.corpus} is {KNOWN[self.corpus]}, not {shown(self.sha256)}")
             object.__setattr__(self, "sha256", KNOWN[self.corpus])
         elif self.sha256 is None:
             object.__setattr__(self, "sha256", hashlib.sha256(_content(self.corpus)).hexdigest())
@@ -189,12 +185,8 @@ class Text(Task):
         truth = batch.tokens[:, half : half + n_new]
         return {
             "validation_loss": self.loss(model(batch.inputs), batch),
-            "cosine": state_cosine(written).mean(),
-            "cosine_across_prompts": cosine_across_prompts(written).mean(),
-            "repetition": repetition(written).mean(),
+            **{name: measure(written).mean() for name, measure in WRITING.items()},
             "repetition_truth": repetition_frequency(truth).mean(),
-            "distinct_tokens": distinct_tokens(written).mean(),
-            "entropy": token_entropy(written).mean(),
         }
 
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:

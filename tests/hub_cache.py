@@ -13,7 +13,7 @@ def put_into_cache(cache: Path, name: str, revision: str, sha: str, files: Path)
         made.mkdir(parents=True, exist_ok=True)
     ref.write_text(sha)
     for file in files.iterdir():
-        blob = blobs / f"{sha[:8]}-{file.name}"
+        blob = blobs / f"{sha}-{file.name}"  # never one that another commit has: its tensors may be mapped
         shutil.copy(file, blob)
         if not (snapshot / file.name).exists():  # two names of one commit
             (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from hub_cache import put_into_cache
 from huggingface_hub import constants
 from typecheck import unchecked
 
-from plateau_interp.hooks import AblateHeads
+from plateau_interp.cli.main import main
+from plateau_interp.hooks import AblateHeads, During
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.series import sources
-from plateau_interp.series.folder import SeriesError, SeriesFolder
+from plateau_interp.series.folder import SeriesError, SeriesFolder, check_series
 from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.tasks import Text
 
@@ -257,7 +260,7 @@ def test_another_series_or_writer_is_refused(saved, tmp_path):
             '{"format": 9, "prompts": ["a"], "prompts_origin": ""}',
             "has format 9; this version reads up to 1",
         ),
-        ("answers.parquet", "PAR1", r"answers\.parquet cannot be read"),
+        ("answers.parquet", "PAR1", r"answers\.parquet is damaged"),
     ],
 )
 def test_a_damaged_folder_is_told(saved, tmp_path, file, content, told):
@@ -314,3 +317,55 @@ def test_memory_stays_flat(saved, tmp_path):
 
 def test_a_repr_says_what_it_is(saved):
     assert repr(CheckpointSeries(saved)) == f"CheckpointSeries({str(Path(saved))!r}, 4 checkpoints from step 0 to 16)"
+
+
+def test_a_schedule_hears_the_step_of_the_checkpoint(saved, tmp_path):
+    plain = measured(saved, tmp_path / "plain")
+    late = measured(saved, tmp_path / "late", interventions=[During(AblateHeads([0, 1]), start=4)])
+    always = measured(saved, tmp_path / "always", interventions=[AblateHeads([0, 1])])
+    cosines = [[record.measures["cosine"] for record in records] for records in (plain, late, always)]
+    assert cosines[1] == [*cosines[0][:2], *cosines[2][2:]]
+    assert cosines[0][2:] != cosines[2][2:]
+
+
+def test_what_records_one_model_is_refused(saved, tmp_path):
+    with pytest.raises(ValueError, match="a Capture records one model, and a series has many"):
+        measured(saved, tmp_path / "series", interventions=[Capture(("hook_embed",), out=str(tmp_path / "captured"))])
+    assert not (tmp_path / "series").exists()
+
+
+def test_a_held_out_text_is_known_again_by_what_it_says(saved, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time there was a sea. " * 30)
+    measured(saved, tmp_path / "series", held_out=text, chosen={"revisions": [0]})
+    text.write_text("Once upon a time there was a lake. " * 30)
+    with pytest.raises(SeriesError, match="holds a series with other held_out_sha256"):
+        measured(saved, tmp_path / "series", held_out=text)
+
+
+def test_a_number_that_was_changed_and_answers_that_are_gone_are_told(saved, tmp_path):
+    out = tmp_path / "series"
+    measured(saved, out)
+    assert check_series(out).faults == ()
+    lines = (out / "checkpoints.jsonl").read_text()
+    changed = re.sub(r'"repetition": [0-9.]+', '"repetition": 0.123', lines, count=1)
+    assert changed != lines
+    (out / "checkpoints.jsonl").write_text(changed)
+    with pytest.raises(SeriesError, match=r"checkpoints\.jsonl, line 1 is not what was written"):
+        SeriesFolder(out).metrics()
+    (out / "checkpoints.jsonl").write_text(lines)
+    (out / "answers.parquet").unlink()
+    (fault,) = check_series(out).faults
+    assert "answers.parquet is missing, but checkpoints.jsonl says that 4 checkpoints were measured" in fault
+    assert main(["check", str(out)]) == 2
+
+
+def test_folders_of_one_step_are_refused(saved, tmp_path):
+    for name in ("one/step0", "two/step0"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).symlink_to(saved / "step0")
+    with pytest.raises(ValueError, match="two folders are called step0: "):
+        CheckpointSeries(str(tmp_path / "*" / "step*"))
+    (tmp_path / "one" / "checkpoint-0").symlink_to(saved / "step0")
+    with pytest.raises(ValueError, match="two folders are of one step: checkpoint-0 and another"):
+        CheckpointSeries(tmp_path / "one")

@@ -5,6 +5,8 @@ count: after the end of a sequence there is nothing to compare. All of it is *fr
 reads what it wrote itself. For the states of a given text, teacher-forced, see `plateau_interp.metrics`.
 """
 
+from collections.abc import Callable, Mapping
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -12,7 +14,14 @@ from torch import Tensor
 from plateau_interp.decoding import Continuation
 from plateau_interp.metrics import ENTROPY_EPS, pairwise_cosine
 
-__all__ = ["cosine_across_prompts", "distinct_tokens", "repetition", "state_cosine", "token_entropy"]
+__all__ = [
+    "WRITING",
+    "cosine_across_prompts",
+    "distinct_tokens",
+    "repetition",
+    "state_cosine",
+    "token_entropy",
+]
 
 
 def state_cosine(continuation: Continuation) -> Float[Tensor, " batch"]:
@@ -84,6 +93,16 @@ def token_entropy(continuation: Continuation) -> Float[Tensor, " batch"]:
     share = equal.float().sum(dim=2) / continuation.mask.sum(dim=1, keepdim=True)
     # Each token stands for its own share of the sum over ids.
     return _mean(torch.log(1 / (share + ENTROPY_EPS)), continuation.mask)
+
+
+WRITING: Mapping[str, Callable[[Continuation], Float[Tensor, " batch"]]] = {
+    "cosine": state_cosine,
+    "cosine_across_prompts": cosine_across_prompts,
+    "repetition": repetition,
+    "distinct_tokens": distinct_tokens,
+    "entropy": token_entropy,
+}
+"""All of them, under the names that they have in tables."""
 
 
 def _states(continuation: Continuation) -> Float[Tensor, "batch new width"]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 from tyro.conf import Positional, arg
 
 from plateau_interp.checks import shown
+from plateau_interp.cli.check_verb import CheckVerb
 from plateau_interp.cli.console import (
     complain,
     print_json,
@@ -32,7 +33,7 @@ from plateau_interp.plugins import PluginError, PluginKind, plugin
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["VERBS", "CheckVerb", "Compare", "ForkVerb", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
+__all__ = ["VERBS", "Compare", "ForkVerb", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
 
 Runs = Annotated[tuple[Path, ...], arg(metavar="RUN [RUN ...]", help="Run folders.")]
 
@@ -292,41 +293,6 @@ class List:
                 print_rich(table)
         else:
             complain(f"no installed package has {self.kind}")
-
-
-@dataclass(frozen=True)
-class CheckVerb:
-    """Check that the checkpoints, table and recipe of runs are what was written, and name each file that is not.
-
-    For example:
-      plateau check runs/mws
-      plateau check runs/* --json
-    """
-
-    runs: Positional[Runs]
-    json: Json = False
-
-    def run(self) -> None:
-        """Print a line a run and a line a fault; any fault is a mistake."""
-        from plateau_interp.runs.checking import check_run
-
-        if not self.runs:
-            raise UsageError("which run? plateau check RUN [RUN ...]")
-        missing = [str(path) for path in self.runs if not path.is_dir()]
-        checked = [check_run(path) for path in self.runs if path.is_dir()]
-        if self.json:
-            print_json([one.to_dict() for one in checked])
-        elif checked:
-            print_text("\n".join(line for one in checked for line in one.lines()))
-        n_damaged = sum(bool(one.faults) for one in checked)
-        complaints = []
-        if n_damaged:
-            of_how_many = "the run is" if len(checked) == 1 else f"{n_damaged} of {len(checked)} runs are"
-            complaints.append(f"{of_how_many} damaged")
-        if missing:
-            complaints.append(f"there is no such folder: {', '.join(missing)}")
-        if complaints:
-            raise UsageError("; ".join(complaints))
 
 
 VERBS: dict[str, type[Any]] = {

@@ -18,13 +18,14 @@ import filelock
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import naming, write_atomically, write_table
+from plateau_interp.files import naming, read_table, write_atomically, write_table
+from plateau_interp.runs.checking import Checked
+from plateau_interp.runs.formats import SERIES_FORMAT
+from plateau_interp.runs.identity import digest
 from plateau_interp.series.prompts import Prompts
 
-__all__ = ["FORMAT", "Record", "SeriesError", "SeriesFolder"]
+__all__ = ["Record", "SeriesError", "SeriesFolder", "check_series"]
 
-FORMAT = 1
-"""Of the folder; a newer one is refused."""
 SETTINGS, CHECKPOINTS, METRICS, ANSWERS, LOCK = (
     "series.json",
     "checkpoints.jsonl",
@@ -64,7 +65,8 @@ class Record:
         """The record as a line of JSON; what is no number is null there."""
         numbers = {name: value if math.isfinite(value) else None for name, value in self.measures.items()}
         told = {"step": self.step, "revision": self.revision, "weights": self.weights, "seconds": self.seconds}
-        return json.dumps({**told, "measures": numbers, **({"error": self.error} if self.error else {})}) + "\n"
+        whole = {**told, "measures": numbers, **({"error": self.error} if self.error else {})}
+        return json.dumps({**whole, "sha256": _digest(whole)}) + "\n"
 
 
 class SeriesFolder:
@@ -94,8 +96,8 @@ class SeriesFolder:
             self.format = int(self.settings["format"])
         except (ValueError, KeyError, TypeError, RecursionError, UnicodeDecodeError) as error:
             raise SeriesError(f"{file} cannot be read: {shown(error)}") from None
-        if self.format > FORMAT:
-            raise SeriesError(f"{self.path} has format {self.format}; this version reads up to {FORMAT}")
+        if self.format > SERIES_FORMAT:
+            raise SeriesError(f"{self.path} has format {self.format}; this version reads up to {SERIES_FORMAT}")
 
     @classmethod
     def opened(cls, path: str | Path, settings: Mapping[str, Any]) -> "SeriesFolder":
@@ -107,7 +109,7 @@ class SeriesFolder:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise SeriesError(f"{path} is a file; a folder is needed")
-        asked = json.loads(json.dumps({"format": FORMAT, **settings}))
+        asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
         if (path / SETTINGS).is_file():
             there = cls(path)
             # What else was on the machine may differ: it changes no number that it should not.
@@ -189,13 +191,19 @@ class SeriesFolder:
     def answers(self) -> pd.DataFrame:
         """Every prompt at every checkpoint that is done: ``step``, ``prompt``, ``tokens``, ``text``, its measures."""
         file = self.path / ANSWERS
+        done = {record.step for record in self.records() if record.weights}
         if not file.is_file():
+            if done:
+                raise SeriesError(
+                    f"{file} is missing, but {CHECKPOINTS} says that {len(done)} checkpoints were measured"
+                )
             return pd.DataFrame()
         try:
-            table = pd.read_parquet(file)
-        except Exception as error:  # whatever pyarrow raises for a damaged file
-            raise SeriesError(f"{file} cannot be read: {shown(str(error))}") from None
-        done = {record.step for record in self.records()}
+            table = read_table(file)
+        except ValueError as error:
+            raise SeriesError(str(error)) from None
+        if missing := sorted(done - set(table["step"])):
+            raise SeriesError(f"{file} has no answers of step {listed(list(map(str, missing)))}")
         return table[table["step"].isin(done)].reset_index(drop=True)
 
     def metrics(self) -> pd.DataFrame:
@@ -231,9 +239,31 @@ class SeriesFolder:
             write_atomically(file, content[: content.rfind(b"\n") + 1])
 
 
+def check_series(path: Path) -> Checked:
+    """Check that the lines and answers of a series are what was written.
+
+    Example:
+        >>> check_series(Path("nowhere")).faults
+        ('nowhere holds no series; `plateau series` makes one',)
+    """
+    try:
+        folder = SeriesFolder(path)
+        records = folder.records()
+        return Checked(path, len(records), len(folder.answers()))
+    except SeriesError as error:
+        return Checked(path, faults=(str(error),))
+
+
+def _digest(told: Mapping[str, Any]) -> str:
+    """Of a line without its digest."""
+    return digest(json.dumps(told, sort_keys=True).encode())
+
+
 def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
     try:
         told = json.loads(line)
+        if told.pop("sha256") != _digest(told):
+            raise SeriesError(f"{where} is not what was written")
         measures = {
             str(name): math.nan if value is None else float(value) for name, value in dict(told["measures"]).items()
         }
@@ -247,5 +277,7 @@ def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
             str(told.get("error", "")),
             tuple(seen.get(weights, ())) if weights else (),
         )
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except SeriesError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise SeriesError(f"{where} is no record of a checkpoint: {shown(line.strip())}") from None

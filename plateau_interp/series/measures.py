@@ -15,13 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plateau_interp import metrics
-from plateau_interp.analysis.continuations import (
-    cosine_across_prompts,
-    distinct_tokens,
-    repetition,
-    state_cosine,
-    token_entropy,
-)
+from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.checks import shown
 from plateau_interp.decoding import Continuation, continued
 from plateau_interp.interventions.attaching import hooking
@@ -33,15 +27,7 @@ __all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced",
 OwnMeasure = Callable[[HookedModel, Continuation], float]
 """A user's: from the model and what it wrote to one number."""
 
-FREE_RUNNING: Mapping[str, Callable[[Continuation], Tensor]] = {
-    "cosine": state_cosine,
-    "cosine_across_prompts": cosine_across_prompts,
-    "repetition": repetition,
-    "distinct_tokens": distinct_tokens,
-    "entropy": token_entropy,
-}
-
-NOT_FREE = frozenset({*FREE_RUNNING, "held_out_loss", "teacher_forced_cosine"}).union(
+NOT_FREE = frozenset({*WRITING, "held_out_loss", "teacher_forced_cosine"}).union(
     {"step", "revision", "weights", "seconds", "duplicate", "error"}
 )
 """Names that a measure of the user's cannot have."""
@@ -88,7 +74,7 @@ def free_running(
     written = continued(model, list(prompts), n_new, never=["end of text"] if texts_end else ())
     assert isinstance(model, Reader)  # it has read the prompts
     lists = written.lists()
-    rows = {name: measure(written).double().cpu() for name, measure in FREE_RUNNING.items()}
+    rows = {name: measure(written).double().cpu() for name, measure in WRITING.items()}
     texts = [model.tokenizer.decode(tokens) for tokens in lists]
     pieces = [[model.tokenizer.decode([token]) for token in tokens] for tokens in lists]
     table = pd.DataFrame({"prompt": range(len(lists)), "tokens": lists, "pieces": pieces, "text": texts})

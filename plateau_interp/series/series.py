@@ -20,6 +20,10 @@ from plateau_interp.checks import shown, whole_number
 from plateau_interp.codec import encode
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.clock import advance
+from plateau_interp.models.fitting import check_device
+from plateau_interp.runs.captures import captures_in
+from plateau_interp.runs.identity import digest
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
@@ -100,7 +104,8 @@ class CheckpointSeries:
             prompts: see `plateau_interp.series.prompts.read_prompts`.
             out: the folder of the series.
             n_new: tokens that each prompt is continued with.
-            interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold.
+            interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold. Schedules
+                hear the step of the checkpoint.
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
                 one number.
@@ -118,6 +123,9 @@ class CheckpointSeries:
         """
         prompts = read_prompts(prompts)
         check_interventions(interventions)
+        check_device(device)
+        if any(True for intervention in interventions for _capture in captures_in(intervention)):
+            raise ValueError("a Capture records one model, and a series has many: take a measure of your own")
         whole_number("n_new", n_new, least=1)
         check_own_measures(measures or {})
         if dtype not in DTYPES:
@@ -129,6 +137,7 @@ class CheckpointSeries:
             "prompts_origin": prompts.origin,
             "prompts_sha256": prompts.digest,
             "held_out": None if held_out is None else Path(held_out).name,
+            "held_out_sha256": None if text is None else digest(text.encode()),
             "n_new": n_new,
             "interventions": [
                 encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(interventions)
@@ -181,15 +190,16 @@ class CheckpointSeries:
             model = source.load(revision, dtype=dtype, device=device)
         except ValueError as error:
             return Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error)), pd.DataFrame()
-        digest = weights_digest(model)
+        weights = weights_digest(model)
         with intervening(model, *interventions):
+            advance(model, step=revision.step)
             numbers, answers = free_running(model, list(prompts), n_new=n_new, own=measures)
             if text is not None:
                 numbers |= teacher_forced(model, windows_of(model, text))
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
-        return Record(revision.step, revision.name, digest, time.monotonic() - start, numbers), answers
+        return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers
 
 
 def _fetched(source: CheckpointSource, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:

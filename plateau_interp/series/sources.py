@@ -5,6 +5,7 @@ source that a name, a path or an object stands for.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
@@ -143,12 +144,20 @@ class FolderSource:
         paths = [Path(folder).expanduser().absolute() for folder in folders]
         if missing := [str(path) for path in paths if not path.is_dir()]:
             raise ValueError(f"no folder: {listed(missing)}")
-        by_name = {path.name: path for path in paths}
+        by_name: dict[str, Path] = {}
+        for path in paths:
+            if path.name in by_name:
+                raise ValueError(
+                    f"two folders are called {path.name}: {by_name[path.name]} and {path}; a series is of one"
+                )
+            by_name[path.name] = path
         there = parsed_revisions(by_name)
         known = {revision.name for revision in there}
+        if shadowed := sorted(name for name in set(by_name) - known if parsed_revisions([name])):
+            raise ValueError(f"two folders are of one step: {listed(shadowed)} and another; a series is of one model")
         if unknown := sorted(set(by_name) - known):
             raise ValueError(f"a checkpoint's folder is named by its step, as step512; got {listed(unknown)}")
-        self.name = str(paths[0].parent) if paths else "no folders"
+        self.name = os.path.commonpath([path.parent for path in paths]) if paths else "no folders"
         self.revisions = chosen_revisions(self.name, there, revisions)
         self._folders = by_name
 
@@ -209,7 +218,7 @@ def source_of(
     """The source that a name, a path or an object stands for.
 
     Args:
-        source: a `Run` or the folder of one; a folder of checkpoint folders, a pattern of such (``runs/*/step*``) or a
+        source: a `Run` or the folder of one; a folder of checkpoint folders, a pattern of such (``saved/step*``) or a
             list of them; a name on the hub; or a `CheckpointSource`.
         revisions: which checkpoints; see `plateau_interp.series.revisions.chosen_revisions`.
         notes: see `HubSource`.
