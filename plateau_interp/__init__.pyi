@@ -16,6 +16,7 @@ from .models.settings import ModelOptions
 from .models.toy import ToyTransformer, toy_model
 from .runs.recipe import Recipe
 from .runs.run import Run, RunError
+from .series.series import CheckpointSeries
 from .training import optimizers
 from .training.loop import Step, train
 from .training.meter import Meter
@@ -27,6 +28,7 @@ __all__ = [
     "Batch",
     "Capture",
     "Captured",
+    "CheckpointSeries",
     "Intervention",
     "Levels",
     "MeasuringOptions",
