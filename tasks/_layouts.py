@@ -7,35 +7,50 @@ all its sizes, in its own order, where it is defined.
 
 import math
 from abc import abstractmethod
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import LARGEST_BITS, shown
+from plateau_interp.checks import LARGEST_BITS, shown, whole_number
 from plateau_interp.types import IGNORE, Batch, Levels, Task, answer_rows
 
-__all__ = ["PromptTask", "Residues", "Scored", "Separated", "at_least", "below_diagonal", "distinct", "one_of"]
+__all__ = [
+    "PromptTask",
+    "Residues",
+    "Scored",
+    "Separated",
+    "at_least",
+    "below_diagonal",
+    "check_draw",
+    "distinct",
+    "one_of",
+]
 
 Scored = Literal["sequence", "answer"]
 """Which predictions the loss counts: all of the sequence (the random inputs too), or the answer's alone."""
 
 
-def at_least(bound: int, **sizes: int) -> None:
-    """Refuse a size below its bound, or larger than PyTorch's integers, by name."""
+def at_least(bound: int, **sizes: Any) -> None:
+    """Refuse a size that is no whole number, is below its bound, or larger than PyTorch's integers, by name."""
     for name, size in sizes.items():
-        if size < bound:
-            raise ValueError(f"{name} must be at least {bound}; got {shown(size)}")
-        if size >= 2**LARGEST_BITS:
+        if whole_number(name, size, least=bound) >= 2**LARGEST_BITS:
             raise ValueError(f"{name} must be below 2**{LARGEST_BITS}; got {shown(size)}")
 
 
-def one_of(kind: object, **choices: str) -> None:
+def one_of(kind: object, **choices: Any) -> None:
     """Refuse a choice that a `Literal` does not list, by name."""
     for name, choice in choices.items():
         if choice not in get_args(kind):
             raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {shown(choice)}")
+
+
+def check_draw(n: Any, generator: Any) -> None:
+    """Refuse a number of sequences to draw, or a source of randomness, that is none."""
+    at_least(0, n=n)
+    if not isinstance(generator, torch.Generator):
+        raise ValueError(f"generator must be a torch.Generator; got {shown(generator)}")
 
 
 def distinct(n: int, size: int, *, generator: torch.Generator) -> Int[Tensor, "{n} {size}"]:
@@ -98,6 +113,7 @@ class PromptTask(Task):
         As in arXiv 2506.13688, every position but the first is scored, the random inputs too; with
         ``scored="answer"`` the answer alone.
         """
+        check_draw(n, generator)
         tokens = self._draw(n, generator)
         labels = tokens[:, 1:].clone()
         if self.scored == "answer":
@@ -179,6 +195,8 @@ class Residues(Separated):
         super().__post_init__()
         at_least(2, p=self.p)
         at_least(0, low=self.low)
+        if self.high is not None:
+            whole_number("high", self.high)
         if self.largest < self.low:
             raise ValueError(f"high must be at least low={self.low}; got {shown(self.largest)}")
         at_least(0, high=self.largest)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from plateau_interp.checks import shown
 from plateau_interp.tasks._layouts import Residues, Scored, at_least, below_diagonal, one_of
 from plateau_interp.types import Batch, Defaults
 
@@ -71,6 +72,9 @@ class ConcatenatedWindows(Residues):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(Arrangement, arrangement=self.arrangement)
+        for name, numbers in (("windows", self.windows), ("lengths", self.lengths)):
+            if not isinstance(numbers, tuple | list):
+                raise ValueError(f"{name} must be whole numbers, such as (1, 2, 3); got {shown(numbers)}")
         if not self.windows or len(self.windows) != len(self.lengths):
             raise ValueError(
                 f"windows and lengths must have one number a segment; got {len(self.windows)} and {len(self.lengths)}"

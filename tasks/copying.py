@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from plateau_interp.checks import whole_number
 from plateau_interp.tasks._layouts import Residues, Scored, Separated, at_least
 from plateau_interp.types import Batch, Defaults
 
@@ -156,6 +157,7 @@ class Repeat(Residues):
         at_least(1, k=self.k)
         if self.n % self.k:
             raise ValueError(f"k must divide n={self.n}; got {self.k}")
+        whole_number("source", self.source)
         if not 0 <= self.source < self.n:
             raise ValueError(f"source must be between 0 and n - 1 = {self.n - 1}; got {self.source}")
 

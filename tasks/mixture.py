@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.tasks._layouts import below_diagonal
+from plateau_interp.checks import shown
+from plateau_interp.models.fitting import check_task
+from plateau_interp.tasks._layouts import below_diagonal, check_draw
 from plateau_interp.tasks.window import MovingWindowDifference, MovingWindowProduct, MovingWindowSum
 from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task, layer_targets
 
@@ -52,8 +55,14 @@ class Mixture(Task):
     name: ClassVar[str] = "mixture"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.tasks, tuple | list):
+            raise ValueError(f"tasks must be several tasks, such as (Copy(), Reverse()); got {shown(self.tasks)}")
         if not self.tasks:
             raise ValueError("tasks must hold at least one task; got none")
+        for task in self.tasks:
+            check_task(task)
+        if self.shares is not None and not _are_numbers(self.shares):
+            raise ValueError(f"shares must be numbers, one a task, such as (1, 1, 2); got {shown(self.shares)}")
         first = self.tasks[0]
         for task in self.tasks[1:]:
             if (task.answer, task.n_pos) != (first.answer, first.n_pos):
@@ -112,6 +121,7 @@ class Mixture(Task):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
         """Draw ``n`` sequences, each task its share of them, in random order."""
+        check_draw(n, generator)
         batches = [
             task.sample(count, generator=generator) for task, count in zip(self.tasks, self.counts(n), strict=True)
         ]
@@ -247,6 +257,10 @@ class Mixture(Task):
                 return None
             total += share / sum(self._shares) * value
         return total
+
+
+def _are_numbers(given: Any) -> bool:
+    return isinstance(given, tuple | list) and all(isinstance(one, Real) for one in given)
 
 
 def _where(task: Task) -> str:

@@ -3,14 +3,15 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.checks import check_memory
-from plateau_interp.tasks._layouts import at_least, one_of
+from plateau_interp.checks import check_memory, shown
+from plateau_interp.tasks._layouts import at_least, check_draw, one_of
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.optimizers import AdamW
 from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
@@ -80,14 +81,15 @@ class ModularArithmetic(FiniteTask):
         at_least(2, p=self.p)
         at_least(0, split_seed=self.split_seed)
         one_of(EquationLayout, layout=self.layout)
-        for operation in self.operations:
+        several = isinstance(self.operations, tuple | list)
+        for operation in self.operations if several else ():
             one_of(Operation, operations=operation)
-        if not self.operations or len(set(self.operations)) < len(self.operations):
-            raise ValueError(f"operations must be one or several, each once; got {self.operations}")
+        if not several or not self.operations or len(set(self.operations)) < len(self.operations):
+            raise ValueError(f"operations must be one or several, each once; got {shown(self.operations)}")
         if "divide" in self.operations and not _is_prime(self.p):
             raise ValueError(f"p must be a prime to divide by every number but 0; got {self.p}")
-        if not 0 < self.train_fraction < 1:
-            raise ValueError(f"train_fraction must be above 0 and below 1; got {self.train_fraction}")
+        if not (isinstance(self.train_fraction, Real) and 0 < self.train_fraction < 1):
+            raise ValueError(f"train_fraction must be above 0 and below 1; got {shown(self.train_fraction)}")
         for operation in self.operations:
             n = self.p * (self.p - (operation == "divide"))
             if not 0 < self._n_train(n) < n:
@@ -128,6 +130,7 @@ class ModularArithmetic(FiniteTask):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
         """Draw ``n`` sequences of the training set, with replacement."""
+        check_draw(n, generator)
         rows = torch.randint(len(self.train_set), (n,), generator=generator, device=generator.device)
         return self.train_set.to(generator.device).take(rows)
 

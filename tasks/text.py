@@ -22,7 +22,7 @@ from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.checks import listed, shown
 from plateau_interp.decoding import continued
 from plateau_interp.metrics import repetition_frequency
-from plateau_interp.tasks._layouts import at_least
+from plateau_interp.tasks._layouts import at_least, check_draw
 from plateau_interp.types import PLACE, Batch, Defaults, HookedModel, Levels, Task
 
 __all__ = ["QUESTIONS", "TINY_SHAKESPEARE", "Text"]
@@ -139,6 +139,7 @@ class Text(Task):
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
         """Windows of the training text, beginning anywhere."""
+        check_draw(n, generator)
         text = self.train_tokens.to(generator.device)
         n_places = len(text) - self.n_pos + 1
         starts = torch.randint(n_places, (n,), generator=generator, device=generator.device)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from plateau_interp.checks import whole_number
 from plateau_interp.tasks._layouts import Residues, Scored, below_diagonal, one_of
 from plateau_interp.types import Batch, Defaults
 
@@ -38,6 +39,7 @@ class _MovingWindow(Residues):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        whole_number("k", self.k)
         if not 1 <= self.k <= self.n:
             raise ValueError(f"k must be between 1 and n={self.n}; got {self.k}")
         one_of(Edge, edge=self.edge)

@@ -3,6 +3,7 @@ import io
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hook_cases import toy
@@ -30,6 +31,30 @@ def test_a_model_has_one_session_and_others_have_theirs() -> None:
 def test_what_is_no_model_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="expected a model; got "):
         unchecked(session)(wrong)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (5, r"metrics must be numbers by name, such as \{'loss': 2.5\}; got 5"),
+        ("loss", r"metrics must be numbers by name, such as \{'loss': 2.5\}; got 'loss'"),
+        ({"loss": "x"}, r"metrics\['loss'\] must be a number; got 'x'"),
+        ({"loss": None}, r"metrics\['loss'\] must be a number; got None"),
+        ({"loss": torch.zeros(2)}, r"metrics\['loss'\] must be a number; got tensor"),
+    ],
+)
+def test_metrics_that_are_no_numbers_are_refused_and_no_step_is_told(metrics: Any, message: str) -> None:
+    model = toy()
+    with pytest.raises(ValueError, match=f"^{message}"):
+        unchecked(advance)(model, step=3, metrics=metrics)
+    assert not session(model).was_told
+
+
+@pytest.mark.parametrize("loss", [2, 2.5, np.float32(2.5), torch.tensor(2.5)])
+def test_numbers_of_every_kind_are_metrics(loss: Any) -> None:
+    model = toy()
+    unchecked(advance)(model, step=3, metrics={"loss": loss})
+    assert session(model).step == 3
 
 
 def test_a_slot_holds_one_object_of_a_class() -> None:

@@ -197,6 +197,23 @@ def test_a_number_that_is_too_large_is_told_in_our_words(
         Recipe.read(file)
 
 
+@pytest.mark.parametrize("wrong", [5, None, ""])
+def test_what_is_no_path_of_a_recipe_is_refused(wrong: Any) -> None:
+    with pytest.raises(RecipeError, match=f"^expected the path of a recipe, such as 'recipe.yaml'; got {wrong!r}$"):
+        unchecked(Recipe.read)(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [(".", "Is a directory"), ("none.yaml", "No such file or directory"), ("file/r.yaml", "Not a directory")],
+)
+def test_a_recipe_that_is_not_there_is_told(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").write_text("{}")
+    path = tmp_path / name
+    with pytest.raises(RecipeError, match=f"^{path}: {reason}; expected a recipe, a .json or .yaml file$"):
+        Recipe.read(path)
+
+
 def test_further_checkpoints_are_kept_and_are_part_of_the_recipe(tmp_path):
     recipe = Recipe(
         MovingWindowSum(n=4, p=5),

@@ -43,6 +43,7 @@ from plateau_interp.tasks import (
     PrefixSum,
     Repeat,
     Reverse,
+    Text,
 )
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
@@ -361,3 +362,55 @@ def test_choices_that_are_none_are_refused(task, field, text):
     object.__setattr__(task, field, "wrong")
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         unchecked(type(task).__post_init__)(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "field", "value", "text"),
+    [
+        (MovingWindowSum(), "n", "x", "n must be a whole number; got 'x'"),
+        (MovingWindowSum(), "n", 4.0, "n must be a whole number; got 4.0"),
+        (MovingWindowSum(), "n", True, "n must be a whole number; got True"),
+        (MovingWindowSum(), "k", "x", "k must be a whole number; got 'x'"),
+        (MovingWindowSum(), "high", "x", "high must be a whole number; got 'x'"),
+        (MovingWindowQuotient(), "low", None, "low must be a whole number; got None"),
+        (MultiDigitAddition(), "base", "x", "base must be a whole number; got 'x'"),
+        (Text(), "n", "x", "n must be a whole number; got 'x'"),
+        (Histogram(), "high", "x", "high must be a whole number; got 'x'"),
+        (Repeat(), "source", 0.5, "source must be a whole number; got 0.5"),
+        (Permutation(), "n", None, "n must be a whole number; got None"),
+        (ModularArithmetic(), "p", "x", "p must be a whole number; got 'x'"),
+        (ModularArithmetic(), "p", 97.0, "p must be a whole number; got 97.0"),
+        (ModularArithmetic(), "operations", 5, "operations must be one or several, each once; got 5"),
+        (ModularArithmetic(), "operations", "add", "operations must be one or several, each once; got 'add'"),
+        (ModularArithmetic(), "train_fraction", "x", "train_fraction must be above 0 and below 1; got 'x'"),
+        (ConcatenatedWindows(), "windows", 5, "windows must be whole numbers, such as (1, 2, 3); got 5"),
+        (ConcatenatedWindows(), "lengths", "x", "lengths must be whole numbers, such as (1, 2, 3); got 'x'"),
+        (ConcatenatedWindows(), "windows", (1, "x", 3), "windows[1] must be a whole number; got 'x'"),
+        (Mixture(), "tasks", 5, "tasks must be several tasks, such as (Copy(), Reverse()); got 5"),
+        (Mixture(), "tasks", (5,), "task must be a task such as MovingWindowSum(); got 5"),
+        (Mixture(), "shares", 5, "shares must be numbers, one a task, such as (1, 1, 2); got 5"),
+        (Mixture(), "shares", (1, "x", 1), "shares must be numbers, one a task, such as (1, 1, 2); got (1, 'x', 1)"),
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_refused(task, field, value, text):
+    object.__setattr__(task, field, value)
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        unchecked(type(task).__post_init__)(task)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, Text], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    ("n", "source", "text"),
+    [
+        ("x", generator(), "n must be a whole number; got 'x'"),
+        (2.0, generator(), "n must be a whole number; got 2.0"),
+        (-1, generator(), "n must be at least 0; got -1"),
+        (2**70, generator(), "n must be below 2**63; got"),
+        (2, 5, "generator must be a torch.Generator; got 5"),
+        (2, None, "generator must be a torch.Generator; got None"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused(kind, n, source, text):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        unchecked(kind.sample)(kind(), n, generator=source)

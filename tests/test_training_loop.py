@@ -158,6 +158,11 @@ def test_an_optimiser_by_name_is_refused() -> None:
         next(unchecked(train)(tiny(), TASK, steps=1, optimizer="adam"))
 
 
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^expected a model; got 'model'$"):
+        next(unchecked(train)("model", TASK, steps=1))
+
+
 def test_clipping_bounds_the_first_sgd_update() -> None:
     model, before = tiny(), tiny()
     run(model, steps=1, optimizer=SGD(learning_rate=1.0), grad_clip=1e-3)
@@ -194,6 +199,8 @@ def drain(steps: Iterator[Step]) -> None:
         ({"seed": 2**63}, r"seed must be from 0 to 2\*\*63 - 1; got 9223372036854775808"),
         ({"interventions": BiasAttention()}, r"interventions must be a list, such as \[FixAttention\(\)\]; got Bias"),
         ({"interventions": (BiasAttention,)}, "expected interventions such as"),
+        ({"latest": 5}, r"latest must be numbers by name, such as \{'loss': 2.5\}; got 5"),
+        ({"latest": {"loss": "x"}}, r"latest\['loss'\] must be a number; got 'x'"),
         ({"optimizer": Adam}, r"optimizer must be plain data such as Adam\(\), or a PyTorch optimiser; got <class"),
     ],
 )

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
-from plateau_interp.checks import whole_number
+from torch import Tensor
+
+from plateau_interp.checks import shown, whole_number
 from plateau_interp.interventions.session import Listener, Session, session
 from plateau_interp.types import HookedModel
 
-__all__ = ["UNTOLD", "ForwardWatch", "advance", "listening", "watching_forwards"]
+__all__ = ["UNTOLD", "ForwardWatch", "advance", "check_metrics", "listening", "watching_forwards"]
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -29,7 +32,7 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOT
         metrics: the latest measurements, usually those of the step before; read only by those who ask.
 
     Raises:
-        ValueError: for a step that is no whole number from 0 on.
+        ValueError: for a step that is no whole number from 0 on, and for metrics that are no numbers by name.
 
     Example:
         >>> import torch
@@ -49,11 +52,29 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOT
         (3, 3)
     """
     step = whole_number("step", step, least=0)
+    check_metrics("metrics", metrics)
     clock = session(model)
     clock.step, clock.was_told = step, True
     for settle in [listener(clock.step, metrics) for listener in tuple(clock.listeners)]:
         if settle is not None:
             settle()
+
+
+def check_metrics(name: str, metrics: Any) -> None:
+    """Refuse what are no numbers by name; where reading them may wait for a device, they are left unread.
+
+    Raises:
+        ValueError: naming the argument.
+
+    Example:
+        >>> check_metrics("metrics", {"loss": 2.5})
+    """
+    if not isinstance(metrics, Mapping):
+        raise ValueError(f"{name} must be numbers by name, such as {{'loss': 2.5}}; got {shown(metrics)}")
+    # A dict's values are there already; another mapping may fetch each of them when asked.
+    for key, value in metrics.items() if isinstance(metrics, dict) else ():
+        if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.numel() == 1):
+            raise ValueError(f"{name}[{key!r}] must be a number; got {shown(value)}")
 
 
 @contextmanager

@@ -7,9 +7,7 @@ parameter. `plateau_interp.interventions.clock` is how to use the clock.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import torch
-
-from plateau_interp.checks import shown
+from plateau_interp.models.fitting import check_model
 from plateau_interp.types import HookedModel
 
 __all__ = ["Listener", "Session", "session"]
@@ -67,8 +65,7 @@ def session(model: HookedModel) -> Session:
     Raises:
         ValueError: for what is no model.
     """
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"expected a model; got {shown(model)}")
+    check_model(model)
     there = getattr(model, ATTRIBUTE, None)
     if isinstance(there, Session):
         return there

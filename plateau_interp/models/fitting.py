@@ -12,9 +12,27 @@ from plateau_interp.checks import check_memory, shown, whole_number
 from plateau_interp.models.settings import ModelSettings
 from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, Task
 
-__all__ = ["check_batch_size", "check_device", "check_fits", "check_model_size", "check_sequences", "check_task"]
+__all__ = [
+    "check_batch_size",
+    "check_device",
+    "check_fits",
+    "check_model",
+    "check_model_size",
+    "check_sequences",
+    "check_task",
+]
 
 TOKEN_BYTES = 8
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model, such as its name.
+
+    Raises:
+        ValueError: saying what came.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"expected a model; got {shown(model)}")
 
 
 def check_task(task: Any) -> None:

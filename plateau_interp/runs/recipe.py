@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from plateau_interp.checks import check_whole, seed_number, shown, whole_number, whole_numbers
+from plateau_interp.checks import as_path, check_whole, seed_number, shown, whole_number, whole_numbers
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
@@ -241,10 +241,19 @@ class Recipe:
 
     @staticmethod
     def read(path: str | Path) -> "Recipe":
-        """Read a recipe from a ``.json``, ``.yaml`` or ``.yml`` file; see `from_dict`."""
-        path = Path(path)
+        """Read a recipe from a ``.json``, ``.yaml`` or ``.yml`` file; see `from_dict`.
+
+        Raises:
+            RecipeError: for a file that is not there or is no such text, and as `from_dict`.
+        """
+        try:
+            path = as_path(path, "the path of a recipe, such as 'recipe.yaml'")
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
         try:
             text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise RecipeError(f"{path}: {error.strerror}; expected a recipe, a .json or .yaml file") from None
         except UnicodeDecodeError as error:
             raise RecipeError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
         if path.suffix not in (".yaml", ".yml"):

@@ -19,8 +19,8 @@ from torch.nn import Parameter
 from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.interventions.clock import advance
-from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
+from plateau_interp.interventions.clock import advance, check_metrics
+from plateau_interp.models.fitting import check_batch_size, check_fits, check_model, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
@@ -119,6 +119,7 @@ def train(
         >>> [round(step.loss, 1) for step in train(toy_model(task, d_model=32), task, steps=2)]
         [2.9, 2.9]
     """
+    check_model(model)
     check_task(task)
     live = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
     plain = optimizer if isinstance(optimizer, OptimizerSpec) and not isinstance(optimizer, type) else None
@@ -127,6 +128,8 @@ def train(
     if meter is not None and not isinstance(meter, Meter):
         raise ValueError(f"meter must be a Meter(task); got {shown(meter)}")
     check_interventions(interventions)
+    latest = {} if latest is None else latest
+    check_metrics("latest", latest)
     seed = seed_number(seed)
     schedule = LearningRateSchedule() if schedule is None else schedule
     settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
@@ -144,7 +147,6 @@ def train(
         check_batch_size(task, meter.n_sequences, name="n_sequences")
     optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
-    latest = {} if latest is None else latest
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))
