@@ -16,7 +16,7 @@ from torch import Tensor
 
 from plateau_interp.checks import check_whole, shown
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
-from plateau_interp.interventions.clock import UNTOLD, ForwardWatch, listening, watching_forwards
+from plateau_interp.interventions.clock import UNTOLD, ForwardWatch, NotDue, listening, watching_forwards
 from plateau_interp.types import HookedModel
 
 __all__ = ["Condition", "During", "When"]
@@ -209,11 +209,13 @@ class AttachedWhen(AttachedSchedule):
         self._begun = schedule.since is None
         self._ended = False
         self._on_since = -1
+        self._n_told = 0
         self._offered: set[str] = set()
         self._unmeasured: set[str] = set()
 
     def hear(self, step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
         """A training step begins; judge the conditions and `ask`."""
+        self._n_told += 1
         self._offered |= set(metrics)
         self._holds = self._judge(self.schedule.condition, metrics, otherwise=self._holds)
         self._begun = self._begun or self._judge(self.schedule.since, metrics, otherwise=False)
@@ -226,11 +228,14 @@ class AttachedWhen(AttachedSchedule):
         return self.ask(_ramped(step - self._on_since, self.schedule.ramp), step=step)
 
     def complaints(self) -> list[str]:
-        """The wrapped intervention's, and metrics that nobody measured: known once a meter has measured any."""
+        """The wrapped intervention's; metrics that nobody measured; that there were none at all."""
+        complaints = super().complaints()
         never, offered = ", ".join(sorted(self._unmeasured - self._offered)), ", ".join(sorted(self._offered))
-        if not (never and self._offered - {"loss"}):
-            return super().complaints()
-        return [*super().complaints(), f"waited for {never}, which nobody measured; measured were {offered}"]
+        if never:
+            complaints.append(f"waited for {never}, which nobody measured; measured were {offered}")
+        if self._n_told > 1 and not offered:  # there are none yet at the first step
+            complaints.append("waited in vain: nobody told a metric; call advance(model, step=..., metrics=...)")
+        return complaints
 
     def state(self) -> dict[str, Tensor]:
         """What held so far, and what the wrapped intervention remembers."""
@@ -250,6 +255,8 @@ class AttachedWhen(AttachedSchedule):
             return otherwise
         try:
             return bool(_read_condition(condition)(metrics))
+        except NotDue:
+            return otherwise
         except KeyError as missing:
             self._unmeasured.add(str(missing.args[0]))
             return otherwise

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -407,6 +408,22 @@ def test_interrupting_says_how_to_go_on(run, tmp_path, monkeypatch, capsys):
     monkeypatch.undo()
     assert plateau(words) == 0
     assert Run(tmp_path / "a run").finished
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_of_ours_is_told_in_one_line(tmp_path, capsys):
+    hook = "when:intervention=fix-attention,since=acuracy > 2"
+    words = f"train moving-window-sum {TINY} --steps 4 --out {tmp_path / 'run'}".split()
+    assert plateau([*words, "--hook", hook]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "acuracy" in line]
+    assert line.startswith("plateau: warning: When(")
+    assert " waited for acuracy, which nobody measured; measured were accuracy, " in line
+
+
+def test_a_warning_of_others_is_shown_as_python_shows_it(capsys):
+    with pytest.warns(UserWarning, match="not ours"), console.telling_warnings():
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == ""
 
 
 def test_ctrl_c_ends_the_process_with_130(tmp_path):

@@ -153,10 +153,46 @@ def test_a_condition_on_what_nobody_measures_is_reported() -> None:
         advance(model, step=1, metrics={"loss": 1.0, "attention": 0.2})
 
 
-def test_a_condition_on_what_was_not_due_yet_is_not_reported() -> None:
-    model, meter = toy(attention="linear"), Meter(TASK, every=20, n_sequences=2)
+def own_loop(model: Any, **told: Any) -> None:
+    """Two forwards of a loop that nobody here wrote."""
+    for step in range(2):
+        advance(model, step=step, **told)
+        model(tokens_for(model))
+
+
+@pytest.mark.parametrize("places", [{"condition": "los < 2"}, {"since": "los < 2"}, {"until": "los < 2"}])
+def test_a_misspelt_condition_is_reported_where_the_loss_is_all_that_is_told(places: dict[str, str]) -> None:
+    model, message = toy(), "waited for los, which nobody measured; measured were loss"
+    with pytest.warns(InterventionWarning, match=message), intervening(model, When(BiasAttention(), **places)):
+        own_loop(model, metrics={"loss": 1.0})
+
+
+def test_a_condition_on_what_training_without_a_meter_never_measures_is_reported() -> None:
     plan = (When(BiasAttention(), "accuracy > 0.5"),)
-    assert len(list(train(model, TASK, start=5, steps=8, batch_size=4, meter=meter, interventions=plan))) == 3
+    with pytest.warns(InterventionWarning, match="waited for accuracy, which nobody measured; measured were loss"):
+        list(train(toy(), TASK, steps=2, batch_size=4, interventions=plan))
+
+
+def test_a_loop_that_tells_steps_without_metrics_is_reported() -> None:
+    model, message = toy(), r"waited in vain: nobody told a metric; call advance\(model, step=..., metrics=...\)"
+    with pytest.warns(InterventionWarning, match=message), intervening(model, When(BiasAttention(), "loss < 2")):
+        own_loop(model)
+
+
+@pytest.mark.parametrize("latest", [None, {}, {"loss": 3.0}])
+def test_a_condition_on_what_was_not_due_yet_is_not_reported(latest: dict[str, float] | None) -> None:
+    """The step before the first may be one that was not measured either, as where a run goes on."""
+    model, meter = toy(attention="linear"), Meter(TASK, every=20, n_sequences=2)
+    steps = {"start": 5, "steps": 8, "latest": latest}
+    plan = (When(BiasAttention(), "accuracy > 0.5"),)
+    assert len(list(train(model, TASK, **steps, batch_size=4, meter=meter, interventions=plan))) == 3
+
+
+def test_a_condition_on_what_a_meter_does_not_measure_is_reported_from_its_first_turn_on() -> None:
+    model, meter = toy(attention="linear"), Meter(TASK, every=20, n_sequences=2)
+    plan = (When(BiasAttention(), "acuracy > 0.5"),)
+    with pytest.warns(InterventionWarning, match="waited for acuracy, which nobody measured; measured were accuracy"):
+        list(train(model, TASK, steps=2, batch_size=4, meter=meter, interventions=plan))
 
 
 def test_a_condition_may_be_on_a_metric_of_a_hook_point() -> None:

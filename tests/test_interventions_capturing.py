@@ -165,6 +165,18 @@ def test_labels_tell_two_places_of_one_hook_point_apart(tmp_path: Path) -> None:
     assert list(Captured(tmp_path)) == []
     with pytest.raises(KeyError, match=r"labels are \['after', 'before'\]"):
         Captured(tmp_path)[0, PATTERN]
+    with pytest.raises(KeyError, match=r"hook_pattern labelled 'after' at step 7 is not recorded; steps are \[0\]"):
+        new[7, PATTERN]
+
+
+def test_a_label_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    recorded(tiny(), Capture((PATTERN,), out=str(tmp_path / "plain")), 0)
+    with pytest.raises(ValueError, match=r"plain holds nothing labelled 'before'; nothing there has a label"):
+        Captured(tmp_path / "plain", label="before")
+    recorded(tiny(), Capture((PATTERN,), out=str(tmp_path / "after"), label="after"), 0)
+    for label in ("aftr", ""):
+        with pytest.raises(ValueError, match=rf"after holds nothing labelled {label!r}; labels are \['after'\]"):
+            Captured(tmp_path / "after", label=label)
 
 
 def test_a_folder_of_another_model_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:

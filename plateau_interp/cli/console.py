@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ __all__ = [
     "print_table",
     "print_text",
     "showing_progress",
+    "telling_warnings",
     "watched_timing",
 ]
 
@@ -147,3 +149,20 @@ def print_rich(table: "Table") -> None:
 def complain(text: str) -> None:
     """A line on stderr."""
     sys.stderr.write(f"plateau: {text}\n")
+
+
+@contextlib.contextmanager
+def telling_warnings() -> Iterator[None]:
+    """The package's own warnings are complaints while the context is open; others are shown as before."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            # By its module: to import the class would load torch before a mistake in the words is told.
+            if category.__module__.partition(".")[0] == __name__.partition(".")[0]:
+                complain(" ".join(f"warning: {message}".split()))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = tell
+        yield

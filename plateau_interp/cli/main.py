@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from plateau_interp.cli.console import complain, print_text
+from plateau_interp.cli.console import complain, print_text, telling_warnings
 from plateau_interp.cli.parsing import headline
 from plateau_interp.cli.verbs import VERBS, read_verb
 
@@ -35,15 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``plateau``, by default those of this process.
 
-    A mistake is told in one line on stderr. ``python -X dev -m plateau_interp.cli.main`` shows
-    where it was found instead.
+    A mistake is told in one line on stderr, and so is a warning of the package's own. Of a mistake, ``python -X dev -m
+    plateau_interp.cli.main`` shows where it was found instead.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words[:1] in (["-h"], ["--help"]):
             print_text(_help())
         else:
-            read_verb(words).run()
+            with telling_warnings():
+                read_verb(words).run()
         sys.stdout.flush()  # here, where a reader that has gone is understood
     except KeyboardInterrupt as interrupt:
         again = f"; go on with: plateau {shlex.join(words)}" if interrupt.args else ""

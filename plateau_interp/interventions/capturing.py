@@ -284,7 +284,8 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         label: of the capture, where several of one hook point write there; None for those without one.
 
     Raises:
-        ValueError: if the folder is not there, or for a recording that was changed, or that belongs elsewhere.
+        ValueError: if the folder, or such a label in it, is not there, or for a recording that was changed, or that
+            belongs elsewhere.
         KeyError: for a step or hook point that was not recorded; the message says what was.
     """
 
@@ -293,6 +294,9 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         self.label = label
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is not a folder; a Capture makes one")
+        if label is not None and label not in self.labels:
+            there = f"labels are {self.labels}" if self.labels else "nothing there has a label"
+            raise ValueError(f"{self.path} holds nothing labelled {shown(label)}; {there}")
 
     @property
     def steps(self) -> list[int]:
@@ -317,10 +321,11 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         step, name = key
         file = self.path / str(step) / _file_name(name, self.label)
         if not file.exists():
+            labelled = "" if self.label is None else f" labelled {self.label!r}"
             labels = f"; labels are {self.labels}" if self.labels else ""
             raise KeyError(
-                f"{name} at step {step} is not recorded; steps are {self.steps}, of step {step} {self.names(step)}"
-                f"{labels}"
+                f"{name}{labelled} at step {step} is not recorded; steps are {self.steps}, "
+                f"of step {step} {self.names(step)}{labels}"
             )
         return load_recording(file, origins=_signatures(self.path))
 

@@ -12,12 +12,50 @@ from plateau_interp.checks import shown, whole_number
 from plateau_interp.interventions.session import Listener, Session, session
 from plateau_interp.types import HookedModel
 
-__all__ = ["UNTOLD", "ForwardWatch", "advance", "check_metrics", "listening", "watching_forwards"]
+__all__ = [
+    "UNTOLD",
+    "ForwardWatch",
+    "NotDue",
+    "PartialMetrics",
+    "advance",
+    "check_metrics",
+    "listening",
+    "watching_forwards",
+]
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
 UNTOLD = "nobody told this model a step; call advance(model, step=...)"
 """The end of a complaint of those who wait for a step."""
+
+
+class NotDue(KeyError):
+    """A metric that was not measured at this step and may be at another, so that waiting for it is no mistake."""
+
+
+class PartialMetrics(Mapping[str, float]):
+    """The numbers of a step at which not all was measured: what is missing is `NotDue`.
+
+    Example:
+        >>> PartialMetrics({"loss": 2.5})["accuracy"]
+        Traceback (most recent call last):
+        plateau_interp.interventions.clock.NotDue: 'accuracy'
+    """
+
+    def __init__(self, known: Mapping[str, float]) -> None:
+        self._known = known
+
+    def __getitem__(self, name: str) -> float:
+        try:
+            return self._known[name]
+        except KeyError:
+            raise NotDue(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOTHING) -> None:
@@ -29,7 +67,8 @@ def advance(model: HookedModel, *, step: int, metrics: Mapping[str, float] = NOT
     Args:
         model: the model in training.
         step: number of updates made so far.
-        metrics: the latest measurements, usually those of the step before; read only by those who ask.
+        metrics: the latest measurements, usually those of the step before; read only by those who ask. As
+            `PartialMetrics` where some are measured at other steps, so that nobody is told they never come.
 
     Raises:
         ValueError: for a step that is no whole number from 0 on, and for metrics that are no numbers by name.

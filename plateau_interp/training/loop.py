@@ -19,7 +19,7 @@ from torch.nn import Parameter
 from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.interventions.clock import advance, check_metrics
+from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_model, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
@@ -151,7 +151,8 @@ def train(
         if interventions:
             stack.enter_context(intervening(model, *interventions))
         for step in range(start, steps):
-            advance(model, step=step, metrics=latest)
+            whole = meter is None or meter.is_due(step - 1)
+            advance(model, step=step, metrics=latest if whole else PartialMetrics(latest))
             batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
             if step == start:
                 check_sequences(task, batch)
