@@ -67,9 +67,9 @@ run = finish(Run.create("runs/language-model/plain", recipe))
 display(curves_figure(run.metrics, ["loss", "cosine", "repetition"], levels=task.levels))
 
 # %% [markdown]
-# The dotted level is the unigram entropy. While the loss comes down to it, the model learns which tokens are
-# frequent, and nothing else: each continuation repeats the most frequent one, and its states are alike. Once
-# the loss is below it the model knows something about what came before, and the collapse dissolves:
+# The dotted level *plateau* is the unigram entropy. While the loss comes down to it, the model learns which tokens are
+# frequent, and nothing else: each continuation repeats the most frequent one, and its states are alike. The collapse
+# dissolves once the loss is well below, about half a nat here, and the model knows something of what came before:
 
 # %%
 table = run.metrics.dropna(subset=["cosine"]).set_index("step")
@@ -113,5 +113,8 @@ for name, metrics in tables.items():
     print(f"at the end held-out loss {last.validation_loss:.2f}, repetition {last.repetition:.2f}")
 
 # %% [markdown]
+# On Shakespeare the loss comes down nearly as far without attention, but what the model writes goes on repeating: one
+# token that follows itself is enough to go in circles, where nothing earlier can be seen.
+#
 # The run is a series, too, for prompts of your own and a report of what was written: on the command line,
 # `plateau series runs/language-model/plain --out series/plain`, and likewise for every model of the hub.

