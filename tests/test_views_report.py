@@ -506,6 +506,14 @@ def test_what_cannot_be_reported_is_refused(run, tmp_path):
         write_report([run, run])
 
 
+def test_a_file_is_no_folder_for_a_report(run, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} cannot be a folder: .*file is a file$"):
+        write_report(run, file)
+    assert file.read_text() == "kept"
+
+
 def test_moments_are_checkpoints_around_the_drop(run):
     dropped = Dropped(run)
     dropped.checkpoints = list(range(0, 401, 20))
