@@ -265,6 +265,7 @@ class Altered:
         self.run = run
         self.metrics = run.metrics.assign(**columns)
         self.path, self.task, self.recipe, self.checkpoints = run.path, run.task, run.recipe, []
+        self.model = run.model
 
     @property
     def summary(self):
