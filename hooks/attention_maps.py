@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
+from plateau_interp.checks import check_takes
 from plateau_interp.types import HookedModel
 
 __all__ = ["MapFunction", "ask_for_map", "check_map", "check_targets", "crop", "grow"]
@@ -55,9 +56,13 @@ def check_targets(targets: Any, *, weights: bool, what: str = "targets") -> None
         what: what to call it.
 
     Raises:
-        ValueError: for another type, number of axes or dtype, and for negative weights.
+        ValueError: for another type, number of axes or dtype, for negative weights, and for a function that takes other
+            arguments.
     """
-    if targets is None or (callable(targets) and not isinstance(targets, type | Tensor)):
+    if targets is None:
+        return
+    if callable(targets) and not isinstance(targets, type | Tensor):
+        check_takes(targets, what, "tokens", "layer")
         return
     if not isinstance(targets, Tensor):
         raise ValueError(f"{what} must be a tensor or a function of (tokens, layer); got {type(targets).__name__}")

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from plateau_interp.checks import listed, nearest, shown
+from plateau_interp.checks import check_takes, listed, nearest, shown
 from plateau_interp.types import HookedModel
 
 __all__ = ["Where", "check_where", "parameters_where"]
@@ -69,6 +69,8 @@ def check_where(where: Any) -> None:
     """
     if not isinstance(where, str) and (isinstance(where, type) or not callable(where)):
         raise ValueError(f"where must be a group, a pattern over names or a function of the name; got {shown(where)}")
+    if not isinstance(where, str):
+        check_takes(where, "where", "name")
 
 
 def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:

@@ -5,6 +5,7 @@ and a task fit together is for `plateau_interp.models.fitting`. This module stay
 mistakes without waiting for it.
 """
 
+import inspect
 import math
 import operator
 import reprlib
@@ -27,6 +28,7 @@ __all__ = [
     "check_not_negative",
     "check_number",
     "check_positive",
+    "check_takes",
     "check_weight",
     "check_whole",
     "first_line",
@@ -216,6 +218,28 @@ def as_path(value: Any, what: str = "the path of a folder, such as 'runs/mws'") 
     if isinstance(value, str | PathLike) and isinstance(text := fspath(value), str) and text:
         return Path(text)
     raise ValueError(f"expected {what}; got {shown(value)}")
+
+
+def check_takes(function: Any, what: str, *names: str, keyword: str | None = None) -> None:
+    """Refuse what is no function, and one that could not be called with these arguments, one of them by keyword.
+
+    Raises:
+        ValueError: saying what it takes.
+
+    Example:
+        >>> check_takes(len, "where", "name")
+    """
+    wanted = f"({', '.join([*names, *(() if keyword is None else ('*', keyword))])})"
+    if not callable(function):
+        raise ValueError(f"{what} must be a function of {wanted}; got {shown(function)}")
+    try:
+        taken = inspect.signature(function)
+    except ValueError:  # of some built-in functions nobody knows
+        return
+    try:
+        taken.bind(*names, **({} if keyword is None else {keyword: None}))
+    except TypeError:
+        raise ValueError(f"{what} must take {wanted}; it takes {taken}") from None
 
 
 def whole_number(name: str, number: Any, *, least: int | None = None) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "check_folder",
     "is_step_name",
     "naming",
     "read_table",
@@ -24,6 +25,22 @@ __all__ = [
 ]
 
 STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a path that can be no folder, because a file lies there or above it.
+
+    Raises:
+        ValueError: naming the file.
+
+    Example:
+        >>> check_folder(Path("runs/mws"))
+    """
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise ValueError(f"{path} cannot be a folder: {place} is a file")
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import math
+import re
 from typing import Any
 
 import pytest
@@ -152,6 +153,43 @@ def test_patching_inputs_that_cannot_be_compared_is_refused() -> None:
         patch_by_position(model, last_difference, clean=tokens, corrupted=tokens.flip(0), at="resid_pre")
     with pytest.raises(ValueError, match="has no head axis"):
         patch_by_head(model, last_difference, clean=tokens, corrupted=tokens.flip(0), at="hook_mlp_out")
+
+
+TOKENS = torch.arange(40).reshape(5, 8) % 7
+
+
+@pytest.mark.parametrize("by", [patch_by_position, patch_by_head])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"model": "toy"}, "expected a model; got 'toy'"),
+        ({"metric": 5}, "metric must be a function of (logits); got 5"),
+        ({"metric": lambda: 5.0}, "metric must take (logits); it takes ()"),
+        ({"metric": lambda logits: "x"}, "the metric must be one number; got 'x'"),
+        ({"metric": lambda logits: None}, "the metric must be one number; got None"),
+        ({"clean": TOKENS.tolist()}, "clean must be token ids, a tensor of torch.int64 [batch, pos]; got [[0, 1, 2, "),
+        ({"clean": "a text"}, "clean must be token ids, a tensor of torch.int64 [batch, pos]; got 'a text'"),
+        ({"clean": TOKENS[0]}, "clean must be token ids, a tensor of torch.int64 [batch, pos]; got torch.int64 [8]"),
+        ({"clean": TOKENS.float()}, "clean must be token ids, a tensor of torch.int64 [batch, pos]; got torch.float32"),
+        ({"clean": TOKENS[:0]}, "clean must hold a token at least; got the shape [0, 8]"),
+        ({"clean": TOKENS + 100}, "clean must be from 0 to d_vocab - 1 = 7; got 100 to 106"),
+        ({"corrupted": TOKENS - 1}, "corrupted must be from 0 to d_vocab - 1 = 7; got -1 to 5"),
+    ],
+)
+def test_what_cannot_be_patched_is_refused(by: Any, changes: dict[str, Any], told: str) -> None:
+    given = {"model": toy(), "metric": last_difference, "clean": TOKENS, "corrupted": TOKENS.flip(0), **changes}
+    with pytest.raises(ValueError, match=f"^{re.escape(told)}"):
+        unchecked(by)(given.pop("model"), given.pop("metric"), **given)
+
+
+@pytest.mark.parametrize("n_heads", [1, 8])  # as many heads as positions would be taken for them
+def test_attention_maps_have_no_positions_to_patch(n_heads: int) -> None:
+    model = toy(n_heads=n_heads)
+    with pytest.raises(
+        ValueError, match=r"hook_pattern holds \(5, \d, 8, 8\); to be patched it must hold \[batch, pos,"
+    ):
+        patch_by_position(model, last_difference, clean=TOKENS, corrupted=TOKENS.flip(0), at="attn.hook_pattern")
+    assert_untouched(model)
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,21 @@ def test_heads_are_put_side_by_side(fitted: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "m"}, r"^expected a model; got 'm'$"),
+        ({"task": 5}, r"^task must be a task such as MovingWindowSum\(\); got 5$"),
+        ({"n_sequences": "x"}, r"^n_sequences must be a whole number; got 'x'$"),
+        ({"max_iterations": 2.5}, r"^max_iterations must be a whole number; got 2.5$"),
+    ],
+)
+def test_values_of_another_kind_are_refused(changes: dict[str, Any], message: str) -> None:
+    given = {"model": toy_model(TASK, d_model=16), "task": TASK, **SIZES, **changes}
+    with pytest.raises(ValueError, match=message):
+        unchecked(probe)(given.pop("model"), given.pop("task"), **given)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"n_train_sequences": 160}, "n_train_sequences must be from 1 to n_sequences - 1 = 159; got 160"),

@@ -90,6 +90,8 @@ NO_NAMES = "at must be a hook point or several"
             {"targets": np.eye(8, dtype=bool)},
             "targets must be a tensor or a function .* got ndarray",
         ),
+        (hooks.FixAttention(), {"targets": lambda: 5}, r"^targets must take \(tokens, layer\); it takes \(\)$"),
+        (hooks.FreezeWeights("mlp"), {"where": lambda: True}, r"^where must take \(name\); it takes \(\)$"),
         (hooks.FixAttention(), {"targets": [[True]]}, "targets must be a tensor or a function .* got list"),
         (hooks.BiasAttention(), {"targets": EYE}, "targets must be a Bool map: .* got torch.float32"),
         (hooks.BiasAttention(), {"targets": EYE.long()}, "targets must be a Bool map"),

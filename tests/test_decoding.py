@@ -1,5 +1,6 @@
 """Answers of toy models; texts are continued in test_decoding_continuing.py."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from typecheck import unchecked
 
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.models import ToyTransformer, toy_model
@@ -45,6 +47,25 @@ def test_cached_uncached_and_the_slow_loop_agree(attention: Any, shape: tuple[in
     assert torch.equal(greedy_answers(model, TASK, tokens), expected)
     assert torch.equal(greedy_answers(model, TASK, tokens, cached=False), expected)
     assert len(expected.unique()) > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "m"}, "expected a model; got 'm'"),
+        ({"task": 5}, "task must be a task such as MovingWindowSum(); got 5"),
+        ({"tokens": 5}, "tokens must be token ids, a tensor of torch.int64 [batch, pos]; got 5"),
+        (
+            {"tokens": torch.zeros(2, 13)},
+            "tokens must be token ids, a tensor of torch.int64 [batch, pos]; got torch.fl",
+        ),
+        ({"tokens": torch.zeros(2, 6).long()}, "tokens must hold the prompt's 7 positions; got [2, 6]"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(changes: dict[str, Any], message: str) -> None:
+    given = {"model": lively_model(), "task": TASK, "tokens": torch.zeros(2, 13).long(), **changes}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        unchecked(greedy_answers)(*given.values())
 
 
 def test_attached_hooks_act_at_every_token() -> None:

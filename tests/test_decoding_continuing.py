@@ -428,6 +428,9 @@ def masked(*rows: list[int]) -> dict[str, Any]:
         (masked([1, 1, 1], [0, 0, 0]), "prompt 1 has no token that the mask calls real"),
         (masked([0, 1, 1], [1, 1, 0]), "prompt 1 ends in padding: padding must be on the left"),
         (masked([1, 0, 1]), "prompt 0 has padding between its tokens: padding must be on the left"),
+        ({"states_at": 5}, "^states_at must be the name of a hook point, or None; got 5$"),
+        ({"cached": "x"}, "^cached must be True or False; got 'x'$"),
+        ({"stop": [lambda: True]}, r"^a rule to stop must take \(new\); it takes \(\)$"),
         ({"temperature": -1.0}, "temperature must be 0, for the most likely token, or a positive number; got -1.0"),
         ({"temperature": math.nan}, "temperature must be 0, .* got nan"),
         ({"temperature": math.inf}, "temperature must be 0, .* got inf"),
@@ -463,6 +466,11 @@ def test_what_cannot_be_is_refused_in_a_line(changes: dict[str, Any], message: s
         unchecked(continued)(model, prompts, n_new, **arguments)
     assert "\n" not in str(refused.value)
     assert not any(point.fwd_hooks for point in model.hook_dict.values())
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^expected a model; got 'm'$"):
+        unchecked(continued)("m", PROMPTS, 2)
 
 
 def test_a_tokenizer_without_an_end_of_text_says_so() -> None:

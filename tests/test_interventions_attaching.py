@@ -338,6 +338,12 @@ def test_an_edit_keeps_shape_and_dtype() -> None:
     assert_untouched(model)
 
 
+@pytest.mark.parametrize("edits", [5, None, [lambda act, hook: act]])
+def test_edits_that_name_no_hook_points_are_refused(edits: Any) -> None:
+    with pytest.raises(ValueError, match=r"^edits must be functions by hook point, such as .*; got "):
+        contextmanager(unchecked(editing))(toy(), "mine", edits).__enter__()
+
+
 def test_an_edit_that_forgets_to_return_is_named() -> None:
     class Forgetful(Plus):
         def __call__(self, act: Tensor, *, hook: Any) -> Any:
@@ -357,7 +363,7 @@ def test_an_edit_that_forgets_to_return_is_named() -> None:
     [
         (lambda act: act, r" must take \(act, \*, hook\); it takes \(act\)$"),
         (lambda act, hook, more: act, r" must take \(act, \*, hook\); it takes \(act, hook, more\)$"),
-        (3, r" must be a function of act and hook; got 3$"),
+        (3, r" must be a function of \(act, \*, hook\); got 3$"),
     ],
 )
 def test_an_edit_that_could_not_be_called_is_refused_when_it_is_attached(edit: Any, message: str) -> None:

@@ -91,6 +91,16 @@ def test_a_recording_that_never_came_is_reported(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("within", [".", "deeper/still"])
+def test_a_file_is_no_folder_to_record_to(tmp_path: Path, within: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept")
+    capture = Capture((PATTERN,), out=str(file / within))
+    with pytest.raises(ValueError, match=r"cannot be a folder: .*file is a file$"):
+        next(train(tiny(), TASK, steps=1, interventions=(capture,)))
+    assert file.read_text() == "kept"
+
+
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     one_name = Capture((PATTERN,), out="x")
     object.__setattr__(one_name, "names", PATTERN)  # the shape checker would refuse it first, in words of its own

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from typecheck import unchecked
 
 from plateau_interp import metrics
 from plateau_interp.decoding import greedy_answers
@@ -175,6 +176,22 @@ def test_a_condition_may_read_a_group_s_column() -> None:
 def test_bad_arguments_are_refused(argument: str) -> None:
     with pytest.raises(ValueError, match=f"{argument} must be at least 1; got 0"):
         Meter(TASK, **{argument: 0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "m"}, r"^expected a model; got 'm'$"),
+        ({"batch": 5}, r"^batch must be a Batch\(tokens, labels\); got 5$"),
+        ({"generator": 5}, r"^generator must be a torch.Generator; got 5$"),
+        ({}, r"^the meter saw no forward: make one in `with meter.watching\(model\):` before each measure$"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(changes: dict[str, Any], message: str) -> None:
+    batch = TASK.sample(2, generator=torch.Generator())
+    given = {"model": toy_model(TASK, d_model=16), "batch": batch, "generator": torch.Generator(), **changes}
+    with pytest.raises(ValueError, match=message):
+        unchecked(Meter.measure)(Meter(TASK), given["model"], given["batch"], generator=given["generator"])
 
 
 def test_it_is_due_at_multiples() -> None:

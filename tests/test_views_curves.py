@@ -400,6 +400,21 @@ def test_effects_carry_their_numbers():
         (lambda: curves_figure(metrics(), ["cosine"]), "no column 'cosine'; they have step, loss"),
         (lambda: curves_figure(metrics().iloc[:0]), "no measured step yet"),
         (lambda: position_figure(metrics()[["step", "loss", "accuracy"]]), "no accuracy_0"),
+        (lambda: unchecked(pattern_figure)(5, ["a"]), "^patterns must be an array or a tensor of numbers; got 5$"),
+        (lambda: unchecked(pattern_figure)(np.array([[["x"]]]), ["a"]), "^patterns must be an array or .*; got array"),
+        (
+            lambda: unchecked(pattern_figure)(np.zeros((1, 2, 2)), ["a"], targets=5),
+            "^targets must be an array or a tensor of numbers; got 5$",
+        ),
+        (lambda: unchecked(cosine_figure)(5, [0]), "^matrices must be an array or a tensor of numbers; got 5$"),
+        (
+            lambda: unchecked(effect_figure)("x", rows=["a"], columns=["b"], label="effect"),
+            "^effects must be an array or a tensor of numbers; got 'x'$",
+        ),
+        (
+            lambda: unchecked(theme_module.figure_style)("dark"),
+            "^theme must be LIGHT, DARK or a Theme of yours; got 'dark'$",
+        ),
         (lambda: pattern_figure(np.zeros((0, 2, 2)), []), r"at least one; got shape \(0, 2, 2\)"),
         (lambda: pattern_figure(np.zeros((2, 2, 2)), ["a"]), "2 maps need 2 titles; got 1"),
         (lambda: pattern_figure(np.full((1, 2, 2), np.nan), ["a"]), "must be finite"),

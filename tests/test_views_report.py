@@ -265,6 +265,7 @@ class Altered:
         self.run = run
         self.metrics = run.metrics.assign(**columns)
         self.path, self.task, self.recipe, self.checkpoints = run.path, run.task, run.recipe, []
+        self.model = run.model
 
     @property
     def summary(self):
@@ -504,6 +505,14 @@ def test_what_cannot_be_reported_is_refused(run, tmp_path):
             unchecked(write_report)(wrong)
     with pytest.raises(ValueError, match="give out="):
         write_report([run, run])
+
+
+def test_a_file_is_no_folder_for_a_report(run, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} cannot be a folder: .*file is a file$"):
+        write_report(run, file)
+    assert file.read_text() == "kept"
 
 
 def test_moments_are_checkpoints_around_the_drop(run):

@@ -15,8 +15,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from plateau_interp.checks import check_takes, shown
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
 from plateau_interp.interventions.running import RunningForward, following
+from plateau_interp.models.fitting import check_model, check_tokens
 from plateau_interp.types import HookedModel
 
 __all__ = ["patch_by_head", "patch_by_position"]
@@ -62,8 +64,8 @@ def patch_by_position(
         The share restored, ready for a heat map.
 
     Raises:
-        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
-            point.
+        ValueError: for what are no model, metric or tokens; if the shapes differ, the metric does not or is not one
+            finite number, or there is no such hook point, or none with positions.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -74,6 +76,7 @@ def patch_by_position(
         >>> patch_by_position(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
         torch.Size([2, 8])
     """
+    _check_inputs(model, metric, clean=clean, corrupted=corrupted)
     places = [(slice(None), position) for position in range(clean.shape[1])]
     return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
 
@@ -99,8 +102,8 @@ def patch_by_head(
         The share restored, ready for a heat map.
 
     Raises:
-        ValueError: if the shapes differ, the metric does not or is not one finite number, or there is no such hook
-            point.
+        ValueError: for what are no model, metric or tokens; if the shapes differ, the metric does not or is not one
+            finite number, or there is no such hook point, or none with positions.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -111,8 +114,18 @@ def patch_by_head(
         >>> patch_by_head(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
         torch.Size([1, 4])
     """
+    _check_inputs(model, metric, clean=clean, corrupted=corrupted)
     places = [(slice(None), slice(None), head) for head in range(head_count(model, f"blocks.0.{at}"))]
     return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
+
+
+def _check_inputs(model: Any, metric: Any, *, clean: Any, corrupted: Any) -> None:
+    check_model(model)
+    check_takes(metric, "metric", "logits")
+    for name, tokens in (("clean", clean), ("corrupted", corrupted)):
+        check_tokens(name, tokens, d_vocab=model.cfg.d_vocab)
+    if clean.shape != corrupted.shape:
+        raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
 
 
 @torch.no_grad()
@@ -125,8 +138,6 @@ def _patch_each(
     at: str,
     places: Sequence[Place],
 ) -> Tensor:
-    if clean.shape != corrupted.shape:
-        raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
     points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
     # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
     is_edited = any(point.fwd_hooks for point in model.hook_dict.values())
@@ -134,6 +145,9 @@ def _patch_each(
     kept: dict[str, Tensor] = {}
 
     def keep(act: Tensor, *, hook: Any) -> None:
+        # Attention maps have heads where others have positions, and may have as many of them.
+        if act.shape[1:2] != clean.shape[1:] or hook.name.endswith(("_scores", "_pattern")):
+            raise ValueError(f"{hook.name} holds {tuple(act.shape)}; to be patched it must hold [batch, pos, ...]")
         kept[hook.name] = act
 
     patches = [_Patch(layer, place) for layer in range(len(points)) for place in places]
@@ -230,7 +244,10 @@ def _keeping_inputs(model: HookedModel) -> Iterator[list[_BlockInput]]:
 
 
 def _one_number(measured: Any) -> Tensor:
-    value = torch.as_tensor(measured)
+    try:
+        value = torch.as_tensor(measured)
+    except (TypeError, ValueError, RuntimeError):  # whatever torch makes no tensor of
+        raise ValueError(f"the metric must be one number; got {shown(measured)}") from None
     if value.numel() != 1:
         raise ValueError(f"the metric must be one number; got {tuple(value.shape)}")
     if not value.isfinite():

@@ -13,9 +13,9 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import listed
+from plateau_interp.checks import listed, whole_number
 from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.models.fitting import check_fits
+from plateau_interp.models.fitting import check_fits, check_model, check_task
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import HookedModel, Task, answer_rows
 
@@ -75,7 +75,8 @@ def probe(
         seed: of the sequences and the probe's initial weights and batches.
 
     Raises:
-        ValueError: for a hook point that does not exist, is several, does not fire or has no query axis; for a split
+        ValueError: for what is no model or task;
+            for a hook point that does not exist, is several, does not fire or has no query axis; for a split
             that leaves a set without sequences; for ``max_iterations`` below 1; for a model too small for the task.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
@@ -88,6 +89,11 @@ def probe(
         >>> 0 <= result.test_accuracy <= 1, result.converged
         (True, False)
     """
+    check_model(model)
+    check_task(task)
+    sizes = {"n_sequences": n_sequences, "n_train_sequences": n_train_sequences, "max_iterations": max_iterations}
+    for name, number in sizes.items():
+        whole_number(name, number)
     if not 0 < n_train_sequences < n_sequences:
         raise ValueError(
             f"n_train_sequences must be from 1 to n_sequences - 1 = {n_sequences - 1}; got {n_train_sequences}"

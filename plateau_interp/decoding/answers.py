@@ -4,6 +4,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plateau_interp.decoding.continuing import continued
+from plateau_interp.models.fitting import check_model, check_task, check_tokens
 from plateau_interp.types import HookedModel, Task
 
 __all__ = ["greedy_answers"]
@@ -25,6 +26,9 @@ def greedy_answers(
     Returns:
         The answers, to be compared with ``tokens[:, task.answer]``.
 
+    Raises:
+        ValueError: for what are no model, task or tokens, for fewer tokens than a prompt has, and as `continued`.
+
     Source: arXiv 2506.13688, authors' code: free-running argmax, not restricted to the task's output alphabet.
 
     Example:
@@ -36,5 +40,10 @@ def greedy_answers(
         >>> greedy_answers(toy_model(task, d_model=16), task, tokens).shape
         torch.Size([3, 4])
     """
+    check_model(model)
+    check_task(task)
+    check_tokens("tokens", tokens)
+    if tokens.shape[1] < task.answer.start:
+        raise ValueError(f"tokens must hold the prompt's {task.answer.start} positions; got {list(tokens.shape)}")
     n_answers = task.answer.stop - task.answer.start
     return continued(model, tokens[:, : task.answer.start], n_answers, states_at=None, cached=cached).tokens

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import seed_number, shown, whole_number
+from plateau_interp.checks import check_takes, seed_number, shown, whole_number
 from plateau_interp.types import HookedModel, Reader
 
 __all__ = ["Chooser", "Finisher", "StopRule", "Token", "chooser", "finisher", "prompt_seeds"]
@@ -107,6 +107,8 @@ def finisher(model: HookedModel, stop: Any) -> Finisher | None:
         ValueError: for what is no rule, a token that the model does not have, and an end of text without a tokenizer.
     """
     rules = [rule for rule in _several("stop", stop) if callable(rule)]
+    for rule in rules:
+        check_takes(rule, "a rule to stop", "new")
     tokens = [_token_id(model, rule, "to stop at") for rule in stop if not callable(rule)]
     if not tokens and not rules:
         return None

@@ -13,11 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import listed, whole_number
+from plateau_interp.checks import listed, shown, whole_number
 from plateau_interp.decoding.choosing import StopRule, Token, chooser, finisher
 from plateau_interp.decoding.prompts import PromptLike, as_tensors
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, resolve_hook_points
+from plateau_interp.models.fitting import check_model
 from plateau_interp.types import HookedModel
 
 __all__ = ["Continuation", "continued"]
@@ -91,7 +92,8 @@ def continued(
         cached: keep keys and values between tokens. Without, every token costs a forward over its whole prefix.
 
     Raises:
-        ValueError: before any forward, for prompts that are no prompts (none, an empty one, a token that the model does
+        ValueError: before any forward, for what is no model,
+            for prompts that are no prompts (none, an empty one, a token that the model does
             not have, text without a tokenizer, a mask with padding elsewhere than on the left), for prompts and new
             tokens that do not fit the model's context, and for other arguments that cannot be; in the first forward,
             for a hook point that holds no states.
@@ -109,7 +111,12 @@ def continued(
         >>> written.prompt_mask.tolist()
         [[True, True, True], [False, True, True]]
     """
+    check_model(model)
     n_new = whole_number("n_new", n_new, least=1)
+    if states_at is not None and not isinstance(states_at, str):
+        raise ValueError(f"states_at must be the name of a hook point, or None; got {shown(states_at)}")
+    if not isinstance(cached, bool):
+        raise ValueError(f"cached must be True or False; got {shown(cached)}")
     tokens, real = as_tensors(model, prompts, mask)
     _check_fit(model, tokens.shape[1], n_new, cached=cached)
     choose = chooser(model, temperature=temperature, seed=seed, never=never, batch=len(tokens), n_new=n_new)

@@ -8,7 +8,6 @@ it needs nothing of this.
 """
 
 import atexit
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import listed, shown
+from plateau_interp.checks import check_takes, listed, shown
 from plateau_interp.interventions.attached import (
     Attached,
     CountedAttached,
@@ -232,25 +231,13 @@ def editing(model: HookedModel, intervention: object, edits: Mapping[str, Activa
         >>> receipt.fired, receipt.rows
         (1, 8)
     """
+    if not isinstance(edits, Mapping):
+        raise ValueError(f"edits must be functions by hook point, such as {{'hook_embed': edit}}; got {shown(edits)}")
     for name, edit in edits.items():
-        _check_takes_hook(edit, f"the edit of {intervention!r} at {name}")
+        check_takes(edit, f"the edit of {intervention!r} at {name}", "act", keyword="hook")
     attached = EditAttached(intervention, tuple(edits))
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached
-
-
-def _check_takes_hook(function: object, what: str) -> None:
-    """Refuse a function that could not be called in the forward, when it is attached."""
-    if not callable(function):
-        raise ValueError(f"{what} must be a function of act and hook; got {shown(function)}")
-    try:
-        taken = inspect.signature(function)
-    except ValueError:  # of some built-in functions nobody knows
-        return
-    try:
-        taken.bind(None, hook=None)
-    except TypeError:
-        raise ValueError(f"{what} must take (act, *, hook); it takes {taken}") from None
 
 
 @contextmanager
@@ -271,7 +258,7 @@ def hooking(model: HookedModel, functions: Mapping[str, Callable[..., Tensor | N
     lost: list[str] = []
     try:
         for name, function in functions.items():
-            _check_takes_hook(function, f"the hook function at {name}")
+            check_takes(function, f"the hook function at {name}", "act", keyword="hook")
             if name not in model.hook_dict:
                 found = resolve_hook_points(model, name)  # an error that lists near names, if there is none
                 raise ValueError(f"{name!r} stands for {listed(found)}: resolve names with resolve_hook_points first")

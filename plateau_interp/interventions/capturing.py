@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import as_path, check_whole, freeze_names, listed, shown
-from plateau_interp.files import steps_in, write_atomically
+from plateau_interp.files import check_folder, steps_in, write_atomically
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
@@ -71,7 +71,8 @@ class Capture:
     Raises:
         ValueError: on construction, for a number that is not whole or below 1, no name, or a label that is no word; on
             attaching, for a hook point that is not there, or one that another `Capture` of this model writes to the
-            same folder without another label; at the first recording, for a folder that is another's.
+            same folder without another label, and for a file in the place of the folder;
+            at the first recording, for a folder that is another's.
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
@@ -106,6 +107,7 @@ class Capture:
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
         """Record while the context is open."""
+        check_folder(Path(self.out))
         attached = AttachedCapture(self, resolve_hook_points(model, self.names), session(model))
         with (
             attached.recordings.claiming(attached.places, self),

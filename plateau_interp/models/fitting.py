@@ -20,6 +20,7 @@ __all__ = [
     "check_model_size",
     "check_sequences",
     "check_task",
+    "check_tokens",
 ]
 
 TOKEN_BYTES = 8
@@ -55,6 +56,21 @@ def check_task(task: Any) -> None:
     for name, value, kind in (("defaults", task.defaults, Defaults), ("levels", task.levels, Levels)):
         if not isinstance(value, kind):
             raise ValueError(f"{name} of the task {whose} must be {kind.__name__}(...); got {shown(value)}")
+
+
+def check_tokens(name: str, tokens: Any, *, d_vocab: int | None = None) -> None:
+    """Refuse what are no sequences of token ids in one tensor, and ids that a vocabulary does not have.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.dtype not in (torch.int64, torch.int32):
+        came = f"{tokens.dtype} {list(tokens.shape)}" if isinstance(tokens, Tensor) else shown(tokens)
+        raise ValueError(f"{name} must be token ids, a tensor of torch.int64 [batch, pos]; got {came}")
+    if not tokens.numel():
+        raise ValueError(f"{name} must hold a token at least; got the shape {list(tokens.shape)}")
+    if d_vocab is not None:
+        _check_range(name, tokens, d_vocab)
 
 
 def check_sequences(task: Task, batch: Any) -> None:

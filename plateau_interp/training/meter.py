@@ -19,7 +19,7 @@ from plateau_interp import metrics
 from plateau_interp.checks import shown
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
-from plateau_interp.models.fitting import check_sequences, check_task
+from plateau_interp.models.fitting import check_model, check_sequences, check_task
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
 
@@ -157,7 +157,17 @@ class Meter:
             model: as it was in the forward.
             batch: what the forward of `watching` was made on.
             generator: for the sequences whose answers are decoded.
+
+        Raises:
+            ValueError: for an argument that is none, and where no forward was watched since the last measure.
         """
+        check_model(model)
+        if not isinstance(batch, Batch):
+            raise ValueError(f"batch must be a Batch(tokens, labels); got {shown(batch)}")
+        if not isinstance(generator, torch.Generator):
+            raise ValueError(f"generator must be a torch.Generator; got {shown(generator)}")
+        if OUTPUT not in self._seen:
+            raise ValueError("the meter saw no forward: make one in `with meter.watching(model):` before each measure")
         own = self.task.measures(model, generator=generator)
         answered, by_group = self._answered(model, batch, generator) if own is None else (own, {})
         watched = self._attention(batch, n_layers=model.cfg.n_layers)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from plateau_interp.checks import shown
 from plateau_interp.views.curves import PANEL_SIZE, Curves, draw_drops, grouped, spread
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
@@ -101,8 +102,8 @@ def pattern_figure(
         >>> figure.axes[0].get_title(loc="left")
         'step 0'
     """
-    outlined = None if targets is None else _array(targets)
-    maps = _array(patterns)
+    outlined = None if targets is None else _array("targets", targets)
+    maps = _array("patterns", patterns)
     return _maps(maps, titles, outlined=outlined, label=label, most=limit, first_query=first_query, theme=theme)
 
 
@@ -123,7 +124,7 @@ def cosine_figure(
         3
     """
     titles = [f"step {step}" for step in steps]
-    return _maps(_array(matrices), titles, label=label, most=1.0, axes_name="answer row", theme=theme)
+    return _maps(_array("matrices", matrices), titles, label=label, most=1.0, axes_name="answer row", theme=theme)
 
 
 def effect_figure(
@@ -157,7 +158,7 @@ def effect_figure(
     import matplotlib
     from matplotlib.figure import Figure
 
-    values = _finite(_array(effects))
+    values = _finite(_array("effects", effects))
     if not values.size:
         raise ValueError(f"effects of shape {values.shape} have no cell: there is nothing to draw")
     if values.shape != (len(rows), len(columns)):
@@ -207,8 +208,8 @@ def _maps(
     strongest = float(np.abs(_finite(maps)).max())
     most = strongest or 1.0 if most is None else most
     negative = bool((maps < 0).any())
-    colours = _diverging(theme) if negative else _towards(theme.accent)
     with matplotlib.rc_context(figure_style(theme, is_map=True)):
+        colours = _diverging(theme) if negative else _towards(theme.accent)
         n_queries, n_keys = maps.shape[1:]
         height = 1.05 + 2.05 * min(n_queries / n_keys, 2)
         figure = Figure(figsize=(2.75 * len(maps) + 0.9, height), layout="constrained")
@@ -252,11 +253,13 @@ def _diverging(theme: Theme) -> Any:
     return LinearSegmentedColormap.from_list("diverging", list(zip((0.0, 0.5, 0.5, 1.0), colours, strict=True)))
 
 
-def _array(values: Tensor | np.ndarray) -> np.ndarray:
-    if not isinstance(values, Tensor):
-        return values
-    values = values.detach().cpu()
-    return (values.double() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+def _array(name: str, values: Any) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be an array or a tensor of numbers; got {shown(values)}")
+    return values
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
-from plateau_interp.files import write_atomically
+from plateau_interp.files import check_folder, write_atomically
 from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
@@ -46,7 +46,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
 
     Raises:
         ValueError: for what is no run; if a run has no measured step yet, there is no run, or ``out`` is missing for
-            several runs.
+            several runs, or is a file.
 
     Example:
         >>> from plateau_interp import Run
@@ -65,6 +65,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
         if run.metrics.empty:
             raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
     folder = listed[0].path / "report" if out is None else as_path(out)
+    check_folder(folder)
     content, pictures = _compose(listed)
     for name, picture in pictures.items():
         write_atomically(folder / f"{name}.png", picture)

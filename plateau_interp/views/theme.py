@@ -9,6 +9,8 @@ drawn with each theme: `plateau_interp.views.saving.themed_svg`. What a column o
 from dataclasses import dataclass
 from typing import Any
 
+from plateau_interp.checks import shown
+
 __all__ = [
     "DARK",
     "DIFFERENCE_MAP",
@@ -109,10 +111,15 @@ def figure_style(theme: Theme = LIGHT, *, is_map: bool = False) -> Any:
         theme: the colours.
         is_map: of a heat map: framed on all sides, without a grid.
 
+    Raises:
+        ValueError: for what is no theme.
+
     Example:
         >>> figure_style(DARK)["text.color"] == DARK.ink
         True
     """
+    if not isinstance(theme, Theme):
+        raise ValueError(f"theme must be LIGHT, DARK or a Theme of yours; got {shown(theme)}")
     return {
         "font.size": 10,
         "axes.titlesize": 10.5,
