@@ -189,7 +189,7 @@ def test_as_many_names_as_wanted_are_near() -> None:
 
 
 def test_memory_is_asked_for_in_bytes_and_refused_with_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plateau_interp.checks._memory", lambda: 1000)
+    monkeypatch.setattr("plateau_interp.checks.machine_memory", lambda: 1000)
     check_memory(1000, "a thousand bytes")
     with pytest.raises(ValueError, match=r"^not enough memory: n=9 would need 1,001 bytes; this machine has 1,000$"):
         check_memory(1001, "n=9")
