@@ -80,6 +80,7 @@ NO_NAMES = "at must be a hook point or several"
         (hooks.PatchAttention(EYE), {"source": None}, NO_SOURCE),
         (hooks.PatchAttention(EYE), {"source": [1]}, NO_SOURCE),
         (hooks.PatchAttention(EYE), {"source": np.eye(8)}, NO_SOURCE),
+        (hooks.PatchAttention(EYE), {"source": dict}, NO_SOURCE),
         (hooks.PatchActivation(RESID, EYE), {"source": None}, NO_SOURCE),
         (hooks.AblateActivation(RESID), {"at": []}, NO_NAMES),
         (hooks.AblateActivation(RESID), {"at": 3}, NO_NAMES),
