@@ -3,6 +3,13 @@
 Give them to `plateau_interp.intervening`, to `plateau_interp.train` or to a recipe; wrap them in `During` or `When` to
 say at which training steps they act. To write one of your own, see `plateau_interp.editing`, and
 `plateau_interp.Attached` for what that does not cover.
+
+* Of attention: `targeted_attention` biases, fixes and masks it at target positions, `patched_attention` brings in that
+  of others, `ablated_heads` takes heads away. What they share: `targets` says which entries are meant, `targeted_edit`
+  is the base of edits there, `attention_maps` checks maps that users give, `readable` knows which keys a row may read.
+* Of activations at any hook point: `activations`. Of gradients: `gradients`. Of parameters: `weights`, and `parameters`
+  says which are meant.
+* `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 
 from plateau_interp.analysis.patching import patch_by_head, patch_by_position

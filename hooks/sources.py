@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class NamedTensors(Protocol):
     """Tensors by name: a dict, or TransformerLens's `ActivationCache`."""
 
@@ -62,8 +63,8 @@ def check_source(source: Any) -> None:
     Raises:
         ValueError: naming what a source can be.
     """
-    is_model = hasattr(source, "named_parameters") and not isinstance(source, type)
-    if not (isinstance(source, str | Tensor) or is_model or (hasattr(source, "keys") and not isinstance(source, type))):
+    # A class has its instances' methods, which is all that a protocol asks.
+    if isinstance(source, type) or not isinstance(source, str | Tensor | NamedTensors | torch.nn.Module):
         raise ValueError(
             f"source must be a model, a run ('RUN' or 'RUN@STEP'), tensors by name or a tensor; got {shown(source)}"
         )

@@ -36,6 +36,7 @@ __all__ = [
     "freeze_names",
     "freeze_several",
     "listed",
+    "machine_memory",
     "nearest",
     "seed_number",
     "shown",
@@ -384,13 +385,14 @@ def check_memory(n_bytes: int, what: str) -> None:
     Example:
         >>> check_memory(8, "one number")
     """
-    there = _memory()
+    there = machine_memory()
     if n_bytes > there:
         raise ValueError(f"not enough memory: {what} would need {n_bytes:,} bytes; this machine has {there:,}")
 
 
 @cache
-def _memory() -> int:
+def machine_memory() -> int:
+    """Bytes of memory that the machine has, in use or not."""
     import psutil  # its compiled part takes as long to load as all else that `plateau --help` needs
 
     return int(psutil.virtual_memory().total)

@@ -80,6 +80,7 @@ NO_NAMES = "at must be a hook point or several"
         (hooks.PatchAttention(EYE), {"source": None}, NO_SOURCE),
         (hooks.PatchAttention(EYE), {"source": [1]}, NO_SOURCE),
         (hooks.PatchAttention(EYE), {"source": np.eye(8)}, NO_SOURCE),
+        (hooks.PatchAttention(EYE), {"source": dict}, NO_SOURCE),
         (hooks.PatchActivation(RESID, EYE), {"source": None}, NO_SOURCE),
         (hooks.AblateActivation(RESID), {"at": []}, NO_NAMES),
         (hooks.AblateActivation(RESID), {"at": 3}, NO_NAMES),
@@ -191,7 +192,7 @@ def test_as_many_names_as_wanted_are_near() -> None:
 
 
 def test_memory_is_asked_for_in_bytes_and_refused_with_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plateau_interp.checks._memory", lambda: 1000)
+    monkeypatch.setattr("plateau_interp.checks.machine_memory", lambda: 1000)
     check_memory(1000, "a thousand bytes")
     with pytest.raises(ValueError, match=r"^not enough memory: n=9 would need 1,001 bytes; this machine has 1,000$"):
         check_memory(1001, "n=9")

@@ -171,7 +171,7 @@ def test_a_mistake_that_only_a_later_tyro_knows_is_told_in_its_words(monkeypatch
     class Words:
         size: int
 
-    monkeypatch.setattr(parsing, "_in_a_line", lambda mistake, known: None)
+    monkeypatch.setattr(parsing, "mistake_in_a_line", lambda mistake, known: None)
     with pytest.raises(SystemExit) as stop:
         parsing.parse(Words, [], prog="words")
     assert stop.value.code == 2

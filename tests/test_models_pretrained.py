@@ -550,11 +550,11 @@ def test_what_transformerlens_cannot_hold_is_refused_before_weights_are_read(wor
 def test_a_model_that_no_memory_holds_is_refused_before_weights_are_read(folder, monkeypatch):
     n_parameters = sum(p.numel() for name, p in pretrained_model(folder).named_parameters() if "W_" in name)
     (folder / WEIGHTS).write_bytes(b"not read")
-    monkeypatch.setattr(checks, "_memory", lambda: 4 * n_parameters - 1)
+    monkeypatch.setattr(checks, "machine_memory", lambda: 4 * n_parameters - 1)
     told = f"a model of {n_parameters:,} parameters would need {4 * n_parameters:,} bytes; this machine has"
     with pytest.raises(ValueError, match=told):
         pretrained_model(folder)
-    monkeypatch.setattr(checks, "_memory", lambda: 4 * n_parameters)
+    monkeypatch.setattr(checks, "machine_memory", lambda: 4 * n_parameters)
     with pytest.raises(ValueError, match="transformers cannot read it"):
         pretrained_model(folder)
 

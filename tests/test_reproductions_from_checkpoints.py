@@ -62,7 +62,7 @@ def test_there_is_a_row_for_each_checkpoint_that_was_measured(added, task, n_lay
 def test_segment_cosines_are_of_the_pairs_whose_earlier_row_is_in_the_segment(tmp_path):
     run = trained(ConcatenatedWindows(), tmp_path / "run")
     ours = segment_cosines(run).iloc[1]
-    batch = from_checkpoints._sequences(run.task)
+    batch = from_checkpoints.common_sequences(run.task)
     states = captured_at(run.model(2), batch.inputs, FINAL_STATE)[:, answer_rows(run.task)]
     for index, (segment, n_pairs) in enumerate(((range(4), 42), (range(4, 9), 30), (range(9, 13), 6))):
         pairs = [(i, j) for j in segment for i in range(j + 1, 13)]
@@ -87,7 +87,7 @@ class OneModel:
 def test_progress_of_the_alternative_is_whole_for_a_model_that_follows_it(follows, expected):
     task = Permutation(n=4)
     run = OneModel(task, toy_model(task, d_model=16, n_layers=2))
-    maps = getattr(task, follows)(from_checkpoints._sequences(run.task))
+    maps = getattr(task, follows)(from_checkpoints.common_sequences(run.task))
     edits = [FixAttention(targets=one.expand(256, -1, -1), layers=[layer]) for layer, one in enumerate(maps)]
     with intervening(run.model(0), *edits):
         table = permutation_strategies(run)
@@ -98,5 +98,5 @@ def test_progress_of_the_alternative_is_whole_for_a_model_that_follows_it(follow
 
 def test_right_counts_do_not_care_where_the_tokens_stand():
     symbols = torch.tensor([4, 5, 6])
-    counts = from_checkpoints._counts(torch.tensor([[4, 4, 6], [5, 1, 5]]), symbols)
+    counts = from_checkpoints.symbol_counts(torch.tensor([[4, 4, 6], [5, 1, 5]]), symbols)
     assert counts.tolist() == [[2, 0, 1], [0, 2, 0]]

@@ -144,14 +144,15 @@ def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
 
 
 def test_one_process_publishes_at_a_time(tmp_path, monkeypatch):
-    def published(paper, runs, out):
+    def collecting(settings, runs):
         # Of all papers: their sections are in one page.
         with pytest.raises(filelock.Timeout):
-            filelock.FileLock(out / "results" / ".lock").acquire(timeout=0)
-        return out
+            filelock.FileLock(tmp_path / "results" / ".lock").acquire(timeout=0)
+        raise InterruptedError("collected")
 
-    monkeypatch.setattr(results, "_published", published)
-    assert publish(PAPER, tmp_path / "none", tmp_path) == tmp_path
+    monkeypatch.setattr(results, "collect", collecting)
+    with pytest.raises(InterruptedError, match="collected"):
+        publish(PAPER, tmp_path / "none", tmp_path)
 
 
 def test_results_are_whole_after_a_kill_between_their_two_files(runs, tmp_path):

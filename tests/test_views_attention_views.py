@@ -490,8 +490,8 @@ def test_the_bundle_is_circuitsvis_and_asks_nobody():
 def notebook(monkeypatch):
     """A kernel whose running cell the test sets: a list of cell id and execution count."""
     place = ["a", 1]
-    monkeypatch.setattr(page, "_executing_cell", lambda: tuple(place))
-    monkeypatch.setattr(page, "_CARRIER", page._Carrier())
+    monkeypatch.setattr(page, "executing_cell", lambda: tuple(place))
+    monkeypatch.setattr(page, "CARRIER", page.Carrier())
     return place
 
 

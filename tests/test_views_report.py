@@ -174,7 +174,7 @@ def test_a_loss_that_never_left_its_initial_level_is_not_told_as_a_plateau(run):
     assert facts["Plateau"][0] == "none"
     assert facts["On the plateau"] == ["none", "the loss never left its initial level"]
     assert report_words.lede([flat] * 2, [flat.summary] * 2).startswith("There was no plateau.")
-    assert "plateau's level" not in report_curves._caption_loss(flat.summary, fresh=True, known=True)
+    assert "plateau's level" not in report_curves.loss_caption(flat.summary, fresh=True, known=True)
 
 
 def test_steps_on_the_plateau_count_the_first_and_the_last(run):

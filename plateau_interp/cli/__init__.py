@@ -1,5 +1,6 @@
 """The command `plateau`: `main` runs one of the `verbs`, whose words `parsing` reads; `console` prints.
 
 `options` are those of a training, which follow from its task; `words` are plug-ins on a command line; `listing` shows
-the plug-ins there are.
+the plug-ins there are; `series_verb` is the verb that measures checkpoints, `check_verb`
+the one that reads everything that folders hold.
 """

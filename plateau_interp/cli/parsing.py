@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from plateau_interp.checks import nearest, shown
 
-__all__ = ["Device", "Interventions", "Json", "Out", "UsageError", "headline", "parse"]
+__all__ = ["Device", "Interventions", "Json", "Out", "UsageError", "headline", "mistake_in_a_line", "parse"]
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str, description: str | 
         raise UsageError(f"{twice[0]} is given twice; where it takes several values: {twice[0]} A B; {see}")
 
     def refuse(mistake: _errors.ParseErrorEvent) -> None:
-        if line := _in_a_line(mistake, known=list(_flags(kind))):
+        if line := mistake_in_a_line(mistake, known=list(_flags(kind))):
             raise UsageError(f"{line}; {see}")
 
     with _errors.on_parse_error(refuse):
@@ -69,7 +69,7 @@ def headline(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
 
-def _in_a_line(mistake: _errors.ParseErrorEvent, *, known: list[str]) -> str | None:
+def mistake_in_a_line(mistake: _errors.ParseErrorEvent, *, known: list[str]) -> str | None:
     """Which option, what was expected, what came; None for a mistake that later versions of tyro may know."""
     match mistake:
         case _errors.MissingArgs(unrecognized_tokens=[]):

@@ -27,10 +27,12 @@ __all__ = [
     "PROBE_COLUMNS",
     "SEGMENT_COLUMNS",
     "STRATEGY_COLUMNS",
+    "common_sequences",
     "copies_within_halves",
     "permutation_strategies",
     "probe_accuracies",
     "segment_cosines",
+    "symbol_counts",
 ]
 
 N_SAMPLED = 256
@@ -73,7 +75,7 @@ def segment_cosines(run: Checkpointed) -> pd.DataFrame:
     Source: arXiv 2506.13688, figure 19, authors' code.
     """
     task: Any = run.task
-    batch, rows = _sequences(task), answer_rows(task)
+    batch, rows = common_sequences(task), answer_rows(task)
     found = []
     for step, model in _measured_models(run):
         states = captured_at(model, batch.inputs, FINAL_STATE)[:, rows]
@@ -102,11 +104,11 @@ def permutation_strategies(run: Checkpointed) -> pd.DataFrame:
     Source: arXiv 2506.13688, figures 13 and 14, authors' code.
     """
     task: Any = run.task
-    batch = _sequences(run.task)
+    batch = common_sequences(run.task)
     first, second = task.alternative_attention(batch)
     places, answers = slice(task.n + 1, 2 * task.n + 1), answer_rows(task)
     symbols = torch.arange(task.n + 1, task.d_vocab)
-    truth = _counts(batch.tokens[:, task.answer], symbols)
+    truth = symbol_counts(batch.tokens[:, task.answer], symbols)
     found = []
     for step, model in _measured_models(run):
         patterns = [captured_patterns(model, batch.inputs, layer=layer) for layer in (0, 1)]
@@ -116,7 +118,7 @@ def permutation_strategies(run: Checkpointed) -> pd.DataFrame:
                 "step": step,
                 "alternative_0": _progress(patterns[0], first, places),
                 "alternative_1": _progress(patterns[1], second, answers),
-                "right_counts": float((_counts(decoded, symbols) == truth).float().mean()),
+                "right_counts": float((symbol_counts(decoded, symbols) == truth).float().mean()),
             }
         )
     return pd.DataFrame(found)
@@ -139,7 +141,7 @@ def copies_within_halves(run: Checkpointed) -> pd.DataFrame:
 
     Source: arXiv 2506.13688, figure 22, authors' code.
     """
-    batch = _sequences(run.task)
+    batch = common_sequences(run.task)
     found = []
     for step, model in _measured_models(run):
         halves = greedy_answers(model, run.task, batch.tokens).chunk(2, dim=1)
@@ -164,7 +166,8 @@ def _measured_models(run: Checkpointed) -> Iterator[tuple[int, HookedModel]]:
             yield step, run.model(step)
 
 
-def _sequences(task: Task) -> Batch:
+def common_sequences(task: Task) -> Batch:
+    """The sequences that every run and checkpoint of a task is measured on."""
     # The stream's name seeds it: published numbers hang on it.
     return task.sample(N_SAMPLED, generator=stream_generator(0, "afterwards", 0))
 
@@ -173,6 +176,6 @@ def _progress(pattern: torch.Tensor, target: torch.Tensor, rows: slice) -> float
     return float(metrics.attention_progress(pattern[:, :, rows], target[:, rows]).mean())
 
 
-def _counts(tokens: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
-    """How often each symbol occurs in each sequence."""
+def symbol_counts(tokens: torch.Tensor, symbols: torch.Tensor) -> torch.Tensor:
+    """How often each symbol occurs in each sequence, ``[batch, symbol]``."""
     return (tokens[:, :, None] == symbols).sum(dim=1)

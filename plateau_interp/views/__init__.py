@@ -1,10 +1,14 @@
 """Pictures of a run: attention pages, curves, heat maps and reports.
 
-`attention_view` and `write_report` are the two to start with; `plateau_interp.views.curves` and
-`plateau_interp.views.maps` have the figures for papers, `plateau_interp.views.interactive` the curves to zoom into.
-Colours and type are `plateau_interp.views.theme`, titles and units of columns `plateau_interp.views.panels`. What is
-measured, and not drawn, is in `plateau_interp.analysis`. matplotlib, plotly and jinja2 are imported when the first
-picture is made. Nothing here needs the network.
+`attention_view` and `write_report` are the two to start with. matplotlib, plotly and jinja2 are imported when the first
+picture is made. Nothing here needs the network. What is measured, and not drawn, is in `plateau_interp.analysis`.
+
+* Figures: `curves` and `maps` are those for papers, `interactive` the curves to zoom into, `series_figures` measures of
+  checkpoints. `theme` is colours and type, `panels` titles and units of columns, `labels` words in a panel and below
+  it; `saving` makes files and inline pictures.
+* Attention: `attention_views` makes a view, `readings` are the numbers that it holds, `page` puts views on a page.
+* Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of
+  checkpoints.
 """
 
 from plateau_interp.analysis.collapse import cosine_matrices

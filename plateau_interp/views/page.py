@@ -20,7 +20,18 @@ from plateau_interp.checks import shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
-__all__ = ["ASSETS", "FIGURE_STYLE", "Page", "bundle", "document", "script_json", "side_by_side"]
+__all__ = [
+    "ASSETS",
+    "CARRIER",
+    "FIGURE_STYLE",
+    "Carrier",
+    "Page",
+    "bundle",
+    "document",
+    "executing_cell",
+    "script_json",
+    "side_by_side",
+]
 
 ASSETS = Path(__file__).parent
 """Where scripts, styles and templates of pages lie."""
@@ -185,14 +196,15 @@ def _link(specs: list[dict[str, Any]], group: str) -> None:
 
 
 @dataclass
-class _Carrier:
+class Carrier:
     """The notebook cell whose output holds the bundle, and the execution of it that emitted it."""
 
     cell: str | None = None
     execution: int | None = None
 
 
-_CARRIER = _Carrier()
+CARRIER = Carrier()
+"""That of this kernel's notebook."""
 
 
 def _notebook_bundle() -> str:
@@ -201,18 +213,18 @@ def _notebook_bundle() -> str:
     Running the carrying cell again replaces its output, so that execution carries the bundle anew. Colab shows each
     output in a frame of its own, and outside a notebook nothing is known of a page: there each view is complete.
     """
-    place = _executing_cell()
+    place = executing_cell()
     if place is None or "google.colab" in sys.modules:
         return bundle()
     cell, execution = place
-    again = cell is not None and cell == _CARRIER.cell and execution != _CARRIER.execution
-    if _CARRIER.execution is not None and not again:
+    again = cell is not None and cell == CARRIER.cell and execution != CARRIER.execution
+    if CARRIER.execution is not None and not again:
         return ""
-    _CARRIER.cell, _CARRIER.execution = cell, execution
+    CARRIER.cell, CARRIER.execution = cell, execution
     return bundle()
 
 
-def _executing_cell() -> tuple[str | None, int] | None:
+def executing_cell() -> tuple[str | None, int] | None:
     """Id of the running notebook cell (None if the front end sends none) and its execution count; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -22,7 +22,7 @@ from plateau_interp.views.saving import Draw
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["Drawing", "curve_drawings", "not_drawn", "overlaid"]
+__all__ = ["Drawing", "curve_drawings", "loss_caption", "not_drawn", "overlaid"]
 
 OVERLAID = 6
 """More runs than this are drawn as mean and spread over seeds, not as single curves."""
@@ -48,7 +48,7 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     averaged = len(runs) > OVERLAID and len(curves) < len(runs)
     how = " Line: mean over seeds; band: one standard deviation." if averaged else ""
     captions = {
-        "loss": _caption_loss(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
+        "loss": loss_caption(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
         + ("" if one else _marked(drops)),
         "accuracy": _caption_accuracy(one),
         "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
@@ -158,7 +158,8 @@ def _settings(runs: "list[Run]", names: list[str]) -> dict[str, list[int]]:
     return {names[members[0]] + (" and others" if len(members) > 1 else ""): members for members in groups.values()}
 
 
-def _caption_loss(summary: Summary | None, *, fresh: bool, known: bool) -> str:
+def loss_caption(summary: Summary | None, *, fresh: bool, known: bool) -> str:
+    """What is said below the loss: of one run or several, on fresh batches or not, with closed-form levels or not."""
     what = f"Training loss{' of fresh batches' if fresh else ''}{'; dotted: the closed-form levels' if known else ''}."
     if summary is None or summary.level is None or not summary.has_plateau:
         return what
