@@ -41,6 +41,7 @@ __all__ = [
     "Reader",
     "Task",
     "answer_rows",
+    "check_model",
     "is_finite",
     "layer_targets",
 ]
@@ -289,6 +290,16 @@ def _check_map(found: Any, task: Task, batch: Batch) -> None:
         )
     if found.dtype != torch.bool:
         raise ValueError(f"optimal_attention of {shown(task)} must give maps of true and false; got {found.dtype}")
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model, such as its name.
+
+    Raises:
+        ValueError: saying what came.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"expected a model; got {shown(model)}")
 
 
 @runtime_checkable

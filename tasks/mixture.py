@@ -11,7 +11,6 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from plateau_interp.checks import shown
-from plateau_interp.models.fitting import check_task
 from plateau_interp.tasks._layouts import below_diagonal, check_draw
 from plateau_interp.tasks.window import MovingWindowDifference, MovingWindowProduct, MovingWindowSum
 from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task, layer_targets
@@ -60,7 +59,11 @@ class Mixture(Task):
         if not self.tasks:
             raise ValueError("tasks must hold at least one task; got none")
         for task in self.tasks:
-            check_task(task)
+            if Task not in type(task).__mro__:
+                # Here, since models load TransformerLens: to name and sample a task, it need not load.
+                from plateau_interp.models.fitting import check_task
+
+                check_task(task)
         if self.shares is not None and not _are_numbers(self.shares):
             raise ValueError(f"shares must be numbers, one a task, such as (1, 1, 2); got {shown(self.shares)}")
         first = self.tasks[0]

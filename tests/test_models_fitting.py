@@ -86,7 +86,6 @@ class Bare(Task):
         ("answer", slice(5, 10), r"^answer of the task Bare must be a slice"),
         ("answer", slice(5, 5), r"^answer of the task Bare must be a slice"),
         ("defaults", {"steps": 5}, r"^defaults of the task Bare must be Defaults\(...\); got \{'steps': 5\}$"),
-        ("levels", (1, 2, 3), r"^levels of the task Bare must be Levels\(...\); got \(1, 2, 3\)$"),
     ],
 )
 def test_a_task_that_leaves_out_what_it_must_say_is_told(
@@ -96,6 +95,12 @@ def test_a_task_that_leaves_out_what_it_must_say_is_told(
     monkeypatch.setattr(Bare, member, value, raising=False)
     with pytest.raises(ValueError, match=message):
         check_task(Bare())
+
+
+def test_levels_that_are_none_are_told_with_the_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bare, "levels", (1, 2, 3), raising=False)
+    with pytest.raises(ValueError, match=r"^levels of the task Bare must be Levels\(...\); got \(1, 2, 3\)$"):
+        check_sequences(Bare(), BATCH)
 
 
 def test_numbers_that_are_no_tokens_are_refused() -> None:

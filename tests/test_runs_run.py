@@ -455,7 +455,7 @@ def test_other_damage_is_a_clear_error_too(tmp_path: Path, file: str, content: b
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": ModelOptions(d_model=16, n_heads=3)}, "n_heads must divide d_model; got n_heads=3 and d_model=16"),
+        ({"model": ModelOptions(n_heads=3)}, "n_heads must divide d_model; got n_heads=3 and d_model=256"),
         ({"interventions": (BiasAttention(factor=2.0, layers=[4]),)}, "4"),
         ({"measuring": MeasuringOptions(cosine_at=("blocks.0.hook_no",))}, "cosine_at: the model has no hook point"),
     ],

@@ -18,8 +18,8 @@ from torch import Tensor
 from plateau_interp.checks import check_takes, shown
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
 from plateau_interp.interventions.running import RunningForward, following
-from plateau_interp.models.fitting import check_model, check_tokens
-from plateau_interp.types import HookedModel
+from plateau_interp.models.fitting import check_tokens
+from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["patch_by_head", "patch_by_position"]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from plateau_interp.checks import listed, whole_number
 from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.models.fitting import check_fits, check_model, check_task
+from plateau_interp.models.fitting import check_fits, check_task
 from plateau_interp.training.batches import stream_generator
-from plateau_interp.types import HookedModel, Task, answer_rows
+from plateau_interp.types import HookedModel, Task, answer_rows, check_model
 
 __all__ = ["ProbeResult", "probe"]
 

@@ -4,8 +4,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plateau_interp.decoding.continuing import continued
-from plateau_interp.models.fitting import check_model, check_task, check_tokens
-from plateau_interp.types import HookedModel, Task
+from plateau_interp.types import HookedModel, Task, check_model
 
 __all__ = ["greedy_answers"]
 
@@ -40,6 +39,9 @@ def greedy_answers(
         >>> greedy_answers(toy_model(task, d_model=16), task, tokens).shape
         torch.Size([3, 4])
     """
+    # Here, since models load TransformerLens: tasks, which measure themselves by decoding, need it not.
+    from plateau_interp.models.fitting import check_task, check_tokens
+
     check_model(model)
     check_task(task)
     check_tokens("tokens", tokens)

@@ -18,8 +18,7 @@ from plateau_interp.decoding.choosing import StopRule, Token, chooser, finisher
 from plateau_interp.decoding.prompts import PromptLike, as_tensors
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, resolve_hook_points
-from plateau_interp.models.fitting import check_model
-from plateau_interp.types import HookedModel
+from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["Continuation", "continued"]
 

@@ -7,8 +7,7 @@ parameter. `plateau_interp.interventions.clock` is how to use the clock.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from plateau_interp.models.fitting import check_model
-from plateau_interp.types import HookedModel
+from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["Listener", "Session", "session"]
 

@@ -16,7 +16,6 @@ __all__ = [
     "check_batch_size",
     "check_device",
     "check_fits",
-    "check_model",
     "check_model_size",
     "check_sequences",
     "check_task",
@@ -24,16 +23,6 @@ __all__ = [
 ]
 
 TOKEN_BYTES = 8
-
-
-def check_model(model: Any) -> None:
-    """Refuse what is no model, such as its name.
-
-    Raises:
-        ValueError: saying what came.
-    """
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"expected a model; got {shown(model)}")
 
 
 def check_task(task: Any) -> None:
@@ -53,9 +42,12 @@ def check_task(task: Any) -> None:
     if not bounds or not all(isinstance(bound, int) for bound in bounds) or not 0 < bounds[0] < bounds[1] <= n_pos:
         expected = f"a slice of positions from 1 to n_pos={n_pos}, with start and stop"
         raise ValueError(f"answer of the task {whose} must be {expected}; got {shown(answer)}")
-    for name, value, kind in (("defaults", task.defaults, Defaults), ("levels", task.levels, Levels)):
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} of the task {whose} must be {kind.__name__}(...); got {shown(value)}")
+    _check_kind(task, "defaults", task.defaults, Defaults)
+
+
+def _check_kind(task: Task, name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} of the task {type(task).__name__} must be {kind.__name__}(...); got {shown(value)}")
 
 
 def check_tokens(name: str, tokens: Any, *, d_vocab: int | None = None) -> None:
@@ -76,11 +68,15 @@ def check_tokens(name: str, tokens: Any, *, d_vocab: int | None = None) -> None:
 def check_sequences(task: Task, batch: Any) -> None:
     """Refuse sequences that are not as the task itself says: of another length, or with tokens that it does not have.
 
+    And levels that are none.
+
     Reads all of them, which waits for their device: once a training is enough.
 
     Raises:
         ValueError: naming what the task gave, and what it said that it would.
     """
+    # Here, not in `check_task`: closed forms are computed, of sizes that may be beyond the memory.
+    _check_kind(task, "levels", task.levels, Levels)
     whose = f"the sequences of {shown(task)}"
     if not isinstance(batch, Batch):
         raise ValueError(f"{whose} must be a Batch(tokens, labels); got {shown(batch)}")

@@ -20,12 +20,12 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
-from plateau_interp.models.fitting import check_batch_size, check_fits, check_model, check_sequences, check_task
+from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
 from plateau_interp.training.settings import TrainingOptions
-from plateau_interp.types import HookedModel, OptimizerSpec, Task, is_finite
+from plateau_interp.types import HookedModel, OptimizerSpec, Task, check_model, is_finite
 
 __all__ = ["LatestMetrics", "Step", "train"]
 

@@ -19,9 +19,9 @@ from plateau_interp import metrics
 from plateau_interp.checks import shown
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
-from plateau_interp.models.fitting import check_model, check_sequences, check_task
+from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
-from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, is_finite, layer_targets
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite, layer_targets
 
 __all__ = ["Meter"]
 
