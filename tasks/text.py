@@ -4,7 +4,6 @@ There is no answer apart from the prompt: every token is predicted, and what the
 nothing. So the task measures itself: see `Text.measures`.
 """
 
-import hashlib
 import math
 import os
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from torch import Tensor
 from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.checks import listed, shown
 from plateau_interp.decoding import continued
+from plateau_interp.files import digest
 from plateau_interp.metrics import repetition_frequency
 from plateau_interp.tasks._layouts import at_least, check_draw
 from plateau_interp.types import PLACE, Batch, Defaults, HookedModel, Levels, Task
@@ -101,7 +101,7 @@ class Text(Task):
                 raise ValueError(f"the SHA-256 of {self.corpus} is {KNOWN[self.corpus]}, not {shown(self.sha256)}")
             object.__setattr__(self, "sha256", KNOWN[self.corpus])
         elif self.sha256 is None:
-            object.__setattr__(self, "sha256", hashlib.sha256(_content(self.corpus)).hexdigest())
+            object.__setattr__(self, "sha256", digest(_content(self.corpus)))
 
     @property
     def tokenizer(self) -> Any:
@@ -218,7 +218,7 @@ class _Encoded:
 def _encode(corpus: str, sha256: str, vocabulary: int) -> _Encoded:
     """A corpus in a vocabulary of its own; a second and a half for a megabyte."""
     content = _content(corpus)
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if digest(content) != sha256:
         raise ValueError(f"{corpus} is another text than it was: its SHA-256 is not {sha256}")
     try:
         text = content.decode("utf-8-sig")

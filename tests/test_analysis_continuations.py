@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_decoding_continuing import PROMPTS, by_transformers, lively
+from reference.published import by_transformers
+from test_decoding_continuing import N_NEW, PROMPTS, lively
 from torch import Tensor
 
 from plateau_interp import metrics
@@ -43,7 +44,7 @@ def test_cosine_and_repetition_are_those_of_the_published_method(case: str) -> N
     theirs: Any = lively(case)
     cosines, repeated = [], []
     for prompt in PROMPTS:
-        tokens, states = by_transformers(theirs, prompt)
+        tokens, states = by_transformers(theirs, prompt, n_new=N_NEW)
         pairs = [torch.cosine_similarity(one, other, dim=0) for one, other in combinations(states, 2)]
         assert len(pairs) == 28
         cosines.append(sum(pairs) / 28)

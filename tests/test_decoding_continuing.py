@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from reference.published import by_transformers
 from test_models_pretrained import hugging_face
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -61,24 +62,6 @@ def llama(**options: Any):
     return pretrained_model(lively("Llama, grouped"), **options)
 
 
-def by_transformers(model: Any, prompt: list[int]) -> tuple[list[int], Tensor]:
-    """One prompt alone, without a cache: the published method."""
-    tokens = torch.tensor([prompt])
-    written = model.generate(
-        tokens,
-        attention_mask=torch.ones_like(tokens),
-        max_new_tokens=N_NEW,
-        min_new_tokens=N_NEW,
-        do_sample=False,
-        use_cache=False,
-        output_hidden_states=True,
-        return_dict_in_generate=True,
-        pad_token_id=0,
-    )
-    states = torch.stack([layers[-1][0, -1] for layers in written.hidden_states])
-    return written.sequences[0, len(prompt) :].tolist(), states
-
-
 def agree(one: Continuation, other: Continuation) -> None:
     assert torch.equal(one.tokens, other.tokens)
     assert torch.equal(one.mask, other.mask)
@@ -101,7 +84,7 @@ def test_tokens_and_states_are_those_of_transformers_one_by_one(case: str, cache
     written = continued(model, PROMPTS, N_NEW, never=[2], cached=cached)
     assert len(written.tokens.unique()) > 5
     for index, prompt in enumerate(PROMPTS):
-        tokens, states = by_transformers(theirs, prompt)
+        tokens, states = by_transformers(theirs, prompt, n_new=N_NEW)
         assert written.tokens[index].tolist() == tokens
         torch.testing.assert_close(written.states[index], states, atol=1e-4, rtol=1e-4)
         agree(continued(model, [prompt], N_NEW, never=[2], cached=cached), only(index, written))
@@ -383,7 +366,7 @@ def test_half_precision_is_kept() -> None:
 def test_the_longest_prompt_may_fill_the_context() -> None:
     theirs = lively("GPT-2")
     model, prompt = pretrained_model(theirs), list(range(3, 28))
-    tokens, _ = by_transformers(theirs, prompt)
+    tokens, _ = by_transformers(theirs, prompt, n_new=N_NEW)
     assert continued(model, [prompt, [5]], N_NEW, never=[2]).tokens[0].tolist() == tokens
     with pytest.raises(ValueError, match=r"^25 tokens and 9 new ones need n_ctx >= 33; got 32$"):
         continued(model, [prompt, [5]], N_NEW + 1)

@@ -68,9 +68,8 @@ def chooser(
         return choose
     if len({*banned}) == model.cfg.d_vocab:
         raise ValueError("never leaves no token to choose")
-    return lambda logits, step: choose(
-        logits.index_fill(1, torch.tensor(banned, device=logits.device), -math.inf), step
-    )
+    left_out = torch.tensor(banned, device=next(iter(model.parameters())).device)
+    return lambda logits, step: choose(logits.index_fill(1, left_out, -math.inf), step)
 
 
 def _most_likely(logits: Float[Tensor, "batch d_vocab"], step: int) -> Int[Tensor, " batch"]:
@@ -112,9 +111,10 @@ def finisher(model: HookedModel, stop: Any) -> Finisher | None:
     tokens = [_token_id(model, rule, "to stop at") for rule in stop if not callable(rule)]
     if not tokens and not rules:
         return None
+    ends = torch.tensor(tokens, dtype=torch.long, device=next(iter(model.parameters())).device)
 
     def finished(new: Int[Tensor, "batch new"]) -> Bool[Tensor, " batch"]:
-        done = torch.isin(new[:, -1], torch.tensor(tokens, dtype=new.dtype, device=new.device))
+        done = torch.isin(new[:, -1], ends)
         for rule in rules:
             done = done | _verdict(rule, new)
         return done

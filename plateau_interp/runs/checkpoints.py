@@ -26,12 +26,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.files import sync_folder, write_atomically
+from plateau_interp.files import digest, sync_folder, write_atomically
 from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
 from plateau_interp.models.toy import ToyTransformer
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CHECKPOINT_FORMAT
-from plateau_interp.runs.identity import digest
 from plateau_interp.runs.table import nan_for_null, null_for_nan
 
 __all__ = ["FILES", "Checkpoint", "copy_weights", "digest_of_rows", "has_digests", "load_weights", "weights_of"]

@@ -1,29 +1,17 @@
 """Which run a checkpoint belongs to: a digest of the recipe that stays the same while the run is the same."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from plateau_interp.files import digest
 from plateau_interp.plugins import PluginError, kind_of, plugin_name
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.training.settings import TrainingSettings
 
-__all__ = ["digest", "goes_on_with", "recipe_digest"]
-
-
-def digest(content: bytes) -> str:
-    """SHA-256 in hexadecimal, as the command ``sha256sum`` prints it.
-
-    (It is faster than BLAKE2 where the processor has instructions for it, as nearly all do.)
-
-    Example:
-        >>> digest(b"")[:16]
-        'e3b0c44298fc1c14'
-    """
-    return hashlib.sha256(content).hexdigest()
+__all__ = ["goes_on_with", "recipe_digest"]
 
 
 def recipe_digest(recipe: Recipe) -> str:

@@ -18,10 +18,9 @@ import filelock
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import naming, read_table, write_atomically, write_table
+from plateau_interp.files import digest, naming, read_table, write_atomically, write_table
 from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
-from plateau_interp.runs.identity import digest
 from plateau_interp.series.prompts import Prompts
 
 __all__ = ["Record", "SeriesError", "SeriesFolder", "check_series"]

@@ -172,7 +172,7 @@ def check_own_measures(measures: Mapping[Any, object]) -> None:
 
 
 def _one_number(name: str, measured: Any) -> float:
-    value = torch.as_tensor(measured)
+    value = torch.as_tensor(measured).detach()
     if value.numel() != 1:
         raise ValueError(f"the measure {name!r} must be one number; got {shown(measured)}")
     return float(value)

@@ -4,7 +4,6 @@ One hundred general questions of our own are in the package, for use without a n
 ARC-Easy, a data set of the hub: `ARC_EASY`.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from plateau_interp.checks import listed, shown, whole_number
+from plateau_interp.files import digest
 
 __all__ = ["ARC_EASY", "GENERAL_QUESTIONS", "Prompts", "read_prompts"]
 
@@ -53,7 +53,7 @@ class Prompts(Sequence[str]):
     @property
     def digest(self) -> str:
         """SHA-256 of the texts, in hexadecimal; the origin does not count."""
-        return hashlib.sha256(json.dumps(self.texts, ensure_ascii=True).encode()).hexdigest()
+        return digest(json.dumps(self.texts, ensure_ascii=True).encode())
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -18,12 +18,12 @@ import torch
 
 from plateau_interp.checks import shown, whole_number
 from plateau_interp.codec import encode
+from plateau_interp.files import digest
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_device
 from plateau_interp.runs.captures import captures_in
-from plateau_interp.runs.identity import digest
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
@@ -66,7 +66,7 @@ class CheckpointSeries:
     def __init__(
         self, source: Any, revisions: str | Iterable[str | int] = "all", *, listing: Sequence[str] | None = None
     ) -> None:
-        self._given, self._chosen, self._listing = source, revisions, listing
+        self._given = source
         self._source = source_of(source, revisions, listing=listing)
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class CheckpointSeries:
         prompts = read_prompts(prompts)
         check_interventions(interventions)
         check_device(device)
-        if any(True for intervention in interventions for _capture in captures_in(intervention)):
+        if any([*captures_in(intervention)] for intervention in interventions):
             raise ValueError("a Capture records one model, and a series has many: take a measure of your own")
         whole_number("n_new", n_new, least=1)
         check_own_measures(measures or {})
@@ -147,7 +147,8 @@ class CheckpointSeries:
             "versions": _versions(),
         }
         folder = SeriesFolder.opened(out, settings)
-        source = source_of(self._given, self._chosen, notes=None if keep else folder.path, listing=self._listing)
+        names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
+        source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
         with folder.writing():
             done = {record.step for record in folder.records() if not record.error}
             left = [revision for revision in source.revisions if revision.step not in done]
