@@ -166,7 +166,7 @@ def test_an_interrupt_says_how_to_go_on(plateau, saved, tmp_path, monkeypatch):
 
     def interrupted(*words, **options):
         calls.append(words)
-        if len(calls) == 2:
+        if len(calls) >= 2:
             raise KeyboardInterrupt
         return there(*words, **options)
 
@@ -176,6 +176,8 @@ def test_an_interrupt_says_how_to_go_on(plateau, saved, tmp_path, monkeypatch):
     again = f"plateau series {saved} --first 2 --out {tmp_path / 'series'}"
     assert err.splitlines()[-1] == f"plateau: stopped after 1 of 3; they are kept; go on with: {again}"
     assert [record.step for record in SeriesFolder(tmp_path / "series").records()] == [0]
+    status, out, err = plateau("series @saved --first 2 --out @out/series")
+    assert f"stopped after 1 of 3; they are kept; go on with: {again}" in err  # what was there before counts
     monkeypatch.undo()
     assert main(again.split()[1:]) == 0
     assert [record.step for record in SeriesFolder(tmp_path / "series").records()] == list(STEPS)

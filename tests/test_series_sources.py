@@ -180,3 +180,17 @@ def test_what_is_no_source_is_refused(tmp_path, monkeypatch, given, told):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=re.escape(told)):
         unchecked(source_of)(given)
+
+
+def test_what_the_user_fetches_later_is_the_users(hub, saved, tmp_path):
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    revision = source.revisions[1]
+    source.fetch(revision)
+    source.release(revision)
+    assert snapshots(NAME) == set()
+    put_into_cache(hub, NAME, revision.name, f"{8:040x}", saved / "step8")
+    again = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    again.release(revision)  # as the same command does for all that is measured
+    again.fetch(revision)
+    again.release(revision)
+    assert snapshots(NAME) == {f"{8:040x}"}

@@ -82,10 +82,10 @@ def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
 
 
 @contextlib.contextmanager
-def counting(name: str, *, total: int) -> Iterator[Callable[[str], None]]:
+def counting(name: str, *, total: int, done: int = 0) -> Iterator[Callable[[str], None]]:
     """A bar on stderr that goes on with each call, with what was found and the time left; else a line each.
 
-    Ctrl-C tells how many calls there were, all of which are taken to be kept.
+    ``done`` of the total were made before. Ctrl-C tells how many there are, all of which are taken to be kept.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -100,8 +100,8 @@ def counting(name: str, *, total: int) -> Iterator[Callable[[str], None]]:
     bar = Progress(
         TextColumn("{task.description}", markup=False), *columns, console=console, disable=not console.is_terminal
     )
-    line = bar.add_task(name, total=total, told="")
-    n_done = 0
+    line = bar.add_task(name, total=total, completed=done, told="")
+    n_done = done
 
     def show(told: str) -> None:
         nonlocal n_done

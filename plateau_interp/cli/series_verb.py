@@ -75,7 +75,10 @@ class SeriesVerb:
             device=self.device,
             keep=self.keep,
         )
-        with counting(series.name, total=len(series.revisions)) as show:
+        steps = {revision.step for revision in series.revisions}
+        there = SeriesFolder(self.out).records() if series_among([self.out]) else []
+        done = {record.step for record in there if not record.error} & steps
+        with counting(series.name, total=len(steps), done=len(done)) as show:
             for record in records:
                 cosine = record.measures.get("cosine")
                 show(record.error or f"step {record.step:,}" + ("" if cosine is None else f"  cosine {cosine:.3f}"))

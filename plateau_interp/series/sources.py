@@ -92,11 +92,8 @@ class HubSource:
 
     def fetch(self, revision: Revision) -> None:
         """Download what is not in the cache."""
-        if self._notes is not None and self._before(revision) is None:
-            note = {"revision": revision.name, "there_before": sorted(snapshots(self.name))}
-            self._notes.parent.mkdir(parents=True, exist_ok=True)
-            with naming(self._notes), self._notes.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(note)}\n")
+        if self._before(revision) is None:
+            self._note(revision, sorted(snapshots(self.name)))
         model_folder(self.name, revision=revision.name)
 
     def load(
@@ -112,21 +109,31 @@ class HubSource:
             return
         from huggingface_hub import constants, scan_cache_dir
 
+        # First: whoever fetches it after a kill in between has it for good.
+        self._note(revision, None)
         # Of what other revisions need, too, it deletes nothing.
         scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()
 
     def _before(self, revision: Revision) -> set[str] | None:
-        """The snapshots that were there when this source first fetched a revision; None if it never did."""
-        if self._notes is None or not self._notes.is_file():
-            return None
-        for line in self._notes.read_text(encoding="utf-8").splitlines():
-            try:
-                note = json.loads(line)
-            except ValueError:  # cut by a kill, before the download began
-                continue
-            if note["revision"] == revision.name:
-                return set(note["there_before"])
-        return None
+        """The snapshots that were there when this source fetched a revision; None if it did not, or released it."""
+        before = None
+        if self._notes is not None and self._notes.is_file():
+            for line in self._notes.read_text(encoding="utf-8").splitlines():
+                try:
+                    note = json.loads(line)
+                except ValueError:  # cut by a kill, before the download began
+                    continue
+                if note["revision"] == revision.name:
+                    before = note["there_before"]
+        return None if before is None else set(before)
+
+    def _note(self, revision: Revision, there_before: list[str] | None) -> None:
+        """Write down what was there before a fetch; None where the revision is given up again."""
+        if self._notes is None:
+            return
+        self._notes.parent.mkdir(parents=True, exist_ok=True)
+        with naming(self._notes), self._notes.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps({'revision': revision.name, 'there_before': there_before})}\n")
 
 
 class FolderSource:
