@@ -18,7 +18,10 @@ from plateau_interp.series.folder import SeriesFolder, check_series
 from plateau_interp.tasks import Text
 from plateau_interp.views import series_report
 
-COMMAND = ["series", "someone/pythia", "--first", "2", "--n-new", "4", "--held-out", "story.txt", "--hook", "ablate-heads:heads=[1]", "--out", "series", "--revisions"]
+COMMAND = [
+    *["series", "someone/pythia", "--first", "2", "--n-new", "4", "--held-out", "story.txt"],
+    *["--hook", "ablate-heads:heads=[1]", "--out", "series", "--revisions"],
+]
 
 
 @pytest.fixture(autouse=True)

@@ -145,9 +145,13 @@ def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
     assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
 
 
-def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path):
+def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path, caplog):
     series = CheckpointSeries(NAME, listing=[*LISTING[:1], "step99"])
+    (hub / "models--someone--pythia" / "refs").mkdir(parents=True)
+    (hub / "models--someone--pythia" / "refs" / "step99").write_text("f" * 40)  # announced, but never here
     first, missing = list(series.measure(PROMPTS, out=tmp_path / "series"))
+    assert caplog.text == ""
+    assert snapshots(NAME) == set()  # a name without files is no reason to keep any
     assert (first.error, missing.step, missing.measures) == ("", 99, {})
     assert "its files of revision 'step99' are not in the cache" in missing.error
     assert "\n" not in missing.error

@@ -334,22 +334,25 @@
     update();
   };
 
-  // ---- the loss curve with the moving marker ---------------------------------------------------------------------------
+  // ---- the curve with the moving marker --------------------------------------------------------------------------------
   const curve = (side, spec, current, jump) => {
-    const { step, loss, levels } = spec.curve;
-    const chart = svg("svg", { class: "pv-curve", role: "img", "aria-label": "training loss, with the shown step marked" });
+    const { title, log, step, values, levels } = spec.curve;
+    const chart = svg("svg", { class: "pv-curve", role: "img", "aria-label": `${title}, with the shown step marked` });
     side.append(chart);
+    const scaled = (at) => (log ? Math.log1p(at) : at);
     const first = Math.min(step[0], spec.steps[0]);
     const last = Math.max(step[step.length - 1], spec.steps[spec.steps.length - 1]);
-    const heights = [...loss, ...levels.map(([, value]) => value)];
+    const heights = [...values, ...levels.map(([, value]) => value)];
     const high = Math.max(...heights), low = Math.min(...heights) - 0.06 * (high - Math.min(...heights));
     const height = 176, left = 34, right = 12, top = 20, bottom = 24;
     let width = 0;
-    const x = (at) => left + ((at - first) / (last - first || 1)) * (width - left - right);
+    const x = (at) => left + ((scaled(at) - scaled(first)) / (scaled(last) - scaled(first) || 1)) * (width - left - right);
     const y = (at) => top + ((high - at) / (high - low || 1)) * (height - top - bottom);
     chart.addEventListener("click", (event) => {
       const box = chart.getBoundingClientRect();
-      jump(first + ((event.clientX - box.left - left) / (width - left - right)) * (last - first));
+      const share = (event.clientX - box.left - left) / (width - left - right);
+      const at = scaled(first) + share * (scaled(last) - scaled(first));
+      jump(log ? Math.expm1(at) : at);
     });
     // Where the name of a level is farthest from the curve: at its right or left end, above or below it.
     const freest = (value, room) => {
@@ -358,7 +361,7 @@
         for (const below of [false, true]) {
           const from = end === "end" ? width - right - 6 - room : left + 6;
           const baseline = y(value) + (below ? 13 : -4), middle = baseline - 4;
-          const under = step.map((at, index) => [x(at), y(loss[index])]).filter(([at]) => at >= from && at <= from + room);
+          const under = step.map((at, index) => [x(at), y(values[index])]).filter(([at]) => at >= from && at <= from + room);
           const inside = middle > top && middle < height - bottom;
           const clear = inside ? Math.min(14, ...under.map(([, at]) => Math.abs(at - middle))) : -1;
           places.push({ clear, at: { x: end === "end" ? from + room : from, y: baseline, "text-anchor": end } });
@@ -369,18 +372,18 @@
       width = chart.clientWidth || side.clientWidth;
       if (!width) return;
       chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
-      chart.replaceChildren(svg("text", { x: 0, y: 10, class: "pv-label" }, "training loss (nats)"));
+      chart.replaceChildren(svg("text", { x: 0, y: 10, class: "pv-label" }, title));
       for (const [name, value] of levels) {
         const text = `${name} ${value.toFixed(2)}`;
         chart.append(
           svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "pv-level" }),
           svg("text", { ...freest(value, 6.6 * text.length), class: "pv-label" }, text),
-          svg("text", { x: left - 5, y: y(value) + 4, class: "pv-label", "text-anchor": "end" }, value.toFixed(1)),
+          svg("text", { x: left - 5, y: y(value) + 4, class: "pv-label", "text-anchor": "end" }, value.toFixed(high - low < 2 ? 2 : 1)),
         );
       }
       chart.append(
         svg("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "pv-axis" }),
-        svg("polyline", { points: step.map((at, index) => `${x(at).toFixed(1)},${y(loss[index]).toFixed(1)}`).join(" "), class: "pv-line" }),
+        svg("polyline", { points: step.map((at, index) => `${x(at).toFixed(1)},${y(values[index]).toFixed(1)}`).join(" "), class: "pv-line" }),
       );
       for (const at of spec.steps)
         chart.append(svg("line", { x1: x(at), x2: x(at), y1: height - bottom, y2: height - bottom + 4, class: "pv-axis" }));
@@ -389,7 +392,7 @@
       const here = step.reduce((best, at, index) => (Math.abs(at - current()) < Math.abs(step[best] - current()) ? index : best), 0);
       chart.append(
         svg("line", { x1: x(current()), x2: x(current()), y1: top, y2: height - bottom, class: "pv-marker-line" }),
-        svg("circle", { cx: x(current()), cy: y(loss[here]), r: 5, class: "pv-marker" }),
+        svg("circle", { cx: x(current()), cy: y(values[here]), r: 5, class: "pv-marker" }),
       );
     };
   };
