@@ -21,6 +21,7 @@ import torch
 from plateau_interp import continued, intervening, pretrained_model
 from plateau_interp.analysis.continuations import repetition, state_cosine
 from plateau_interp.hooks import AblateHeads, PatchAttention
+from plateau_interp.models import keep_tokenizer_
 from plateau_interp.views import attention_view
 
 try:
@@ -46,7 +47,7 @@ except importlib.metadata.PackageNotFoundError:
 file = Path(str(packed.locate()))
 load = {"gguf_file": file.name, "local_files_only": True}
 model = pretrained_model(transformers.AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **load))
-model.tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **load)
+keep_tokenizer_(model, transformers.AutoTokenizer.from_pretrained(file.parent, **load))
 print(f"{model.cfg.n_layers} layers of {model.cfg.n_heads} heads, width {model.cfg.d_model}")
 print(model.tokenizer.decode(continued(model, ["The capital of France is"], 8).lists()[0]))
 

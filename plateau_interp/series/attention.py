@@ -92,7 +92,6 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
         >>> from plateau_interp import toy_model
         >>> from plateau_interp.tasks import Text
         >>> model = toy_model(Text(), n_layers=2, d_model=32)
-        >>> model.tokenizer = Text().tokenizer
         >>> attention_on(model, "What is the").patterns.shape
         torch.Size([2, 4, 5, 5])
     """

@@ -200,7 +200,6 @@ class RunSource:
         self.run, self.name = run, str(run.path)
         if not isinstance(run.task, OfText):
             raise ValueError(f"a series goes on from texts; {run.path} is of the task {run.task.name}, which has none")
-        self._tokenizer = run.task.tokenizer
         there = [Revision(step, f"step{step}") for step in run.checkpoints]
         self.revisions = chosen_revisions(self.name, there, revisions)
 
@@ -212,7 +211,6 @@ class RunSource:
     ) -> HookedModel:
         """The run's model at a step."""
         model = self.run.model(revision.step, device=device)
-        model.tokenizer = self._tokenizer
         return model.to(dtype) if dtype != torch.float32 else model
 
     def release(self, revision: Revision) -> None:

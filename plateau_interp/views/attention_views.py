@@ -28,7 +28,7 @@ from plateau_interp.files import readable
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.types import Batch, HookedModel, Reader, Task, layer_targets
+from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task, layer_targets
 from plateau_interp.views.readings import ROWS, AttentionView, checked_view, head_names, reading
 from plateau_interp.views.series_attention import series_attention_view
 
@@ -81,7 +81,7 @@ def attention_view(
         tokens: for a model, the token ids ``[query]`` or ``[batch, query]`` to run it on (the first sequence is shown),
             or a text if it has a tokenizer; what is attached to the model acts. For a tensor or cache, a text for
             each position (the positions by default); for a run, token ids of one input to show in place of the fixed
-            batch.
+            batch, or of a run on text a text.
         layer: which layer.
         heads: which head or heads; all by default.
         steps: of a run, a series or captured steps: which to show, with a slider if several; the last by default.
@@ -201,6 +201,8 @@ def _of_run(
 
 def _one_input(task: Task, tokens: Any) -> tuple[Batch, bool]:
     """A batch of one input, and whether its answer is known: then there are target positions."""
+    if isinstance(tokens, str) and isinstance(task, OfText):
+        tokens = torch.tensor(task.tokenizer(tokens)["input_ids"], dtype=torch.long)
     if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.is_floating_point():
         raise ValueError("tokens of a run are the token ids of one input, an integer tensor [query]")
     if not 1 <= len(tokens) <= task.n_pos:
@@ -295,7 +297,10 @@ def _token_ids(model: HookedModel, tokens: Any) -> Int[Tensor, "batch query"]:
     if tokens is None:
         raise ValueError("a model is shown on tokens: attention_view(model, tokens)")
     if isinstance(tokens, str) and isinstance(model, Reader) and model.tokenizer is not None:
-        tokens = model.to_tokens(tokens)
+        # TransformerLens pads even a single text, for which a tokenizer may have no token: where it would neither add a
+        # start token nor take one away, that is all it does.
+        as_saved = model.cfg.default_prepend_bos == model.cfg.tokenizer_prepends_bos
+        tokens = model.tokenizer(tokens)["input_ids"] if as_saved else model.to_tokens(tokens)
     if not isinstance(tokens, Tensor):
         try:
             tokens = torch.tensor(whole_numbers("tokens", tokens), dtype=torch.long)

@@ -226,6 +226,8 @@ def checked_view(view: AttentionView) -> AttentionView:
 
 def affordable(checkpoints: Sequence[int], wanted: Sequence[int], *, room: int) -> list[int]:
     """At most ``room`` checkpoints: of those wanted the last, the first and those between; then some evenly spaced."""
+    if room >= len(checkpoints):
+        return list(checkpoints)
     there = [step for step in wanted if step in checkpoints]
     kept = [*there[-1:], *there[:-1]][:room]
     n_spaced = min(room - len(kept), len(checkpoints))

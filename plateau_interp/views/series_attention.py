@@ -102,8 +102,8 @@ def _affordable_view(series: SeriesFolder) -> tuple[AttentionView | None, list[s
     shown = {step: one for step, one in kept.items() if _is_like(one, like) and bool(one.patterns.isfinite().all())}
     told = []
     if len(layers) < n_layers:
-        numbers = listed([str(layer) for layer in layers])
-        told.append(f"Of {n_layers} layers {numbers} are shown; attention_view(series, layer=...) shows any.")
+        numbers, are = listed([str(layer) for layer in layers]), "is" if len(layers) == 1 else "are"
+        told.append(f"Of {n_layers} layers {numbers} {are} shown; attention_view(series, layer=...) shows any.")
     if len(chosen) < len(steps):
         told.append(f"{len(chosen)} of {len(steps)} checkpoints are shown.")
     if left := [f"{step:,}" for step in kept if step not in shown]:
