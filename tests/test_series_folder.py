@@ -90,6 +90,7 @@ def test_what_was_not_to_be_had_has_another_line_once_it_is(tmp_path):
     rows = pd.DataFrame({"step": 4, "prompt": [0, 1], "pieces": [["a"], ["b"]], "text": "", "cosine": 0.9})
     folder.add(Record(4, "step4", "0" * 64, 1.0, {"cosine": 0.9}), rows)
     assert list(folder.metrics()["error"] != "") == [True, False]
+    assert check_series(folder.path).checkpoints == 1
 
 
 def test_other_settings_are_refused_by_name(folder):

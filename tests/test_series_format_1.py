@@ -56,7 +56,7 @@ def test_it_is_of_format_1_and_whole() -> None:
     folder = SeriesFolder("series")
     assert folder.format == 1
     checked = check_series(folder.path)
-    assert (checked.checkpoints, checked.rows, checked.faults) == (4, 6, ())
+    assert (checked.checkpoints, checked.rows, checked.faults) == (3, 6, ())
     assert list(folder.path.glob("attention*")) == []
 
 

@@ -282,7 +282,8 @@ def check_series(path: Path) -> Checked:
         n_answers = len(folder.answers())
     except SeriesError as error:
         return Checked(path, faults=(str(error),))
-    return Checked(path, len(records), n_answers, faults=tuple(_faults_of_attention(folder, records)))
+    n_measured = len({record.step for record in records if record.weights})
+    return Checked(path, n_measured, n_answers, faults=tuple(_faults_of_attention(folder, records)))
 
 
 def _faults_of_attention(folder: SeriesFolder, records: Sequence[Record]) -> Iterator[str]:
