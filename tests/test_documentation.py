@@ -21,7 +21,7 @@ from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.runs.formats import CHECKPOINT_FORMAT, RECIPE_FORMAT
+from plateau_interp.runs.formats import CHECKPOINT_FORMAT, RECIPE_FORMAT, SERIES_FORMAT
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -263,6 +263,10 @@ def test_the_page_of_formats_tells_those_that_are_written_and_kept():
     assert f'`"format": {RECIPE_FORMAT}` in `recipe.json`' in told
     assert f'`"format": {CHECKPOINT_FORMAT}` in each checkpoint' in told
     assert re.findall(r"^\| (\d+) \|", page, re.MULTILINE) == [str(n + 1) for n in range(CHECKPOINT_FORMAT)]
+    assert f'`"format": {SERIES_FORMAT}` in a series' in told
+    for number in range(1, SERIES_FORMAT + 1):
+        assert f"tests/data/series-format-{number}" in page
+        assert (PROJECT / "tests" / "data" / f"series-format-{number}" / "series" / "series.json").is_file()
     for number in range(1, CHECKPOINT_FORMAT + 1):
         assert f"tests/data/run-format-{number}" in page
         assert (PROJECT / "tests" / "data" / f"run-format-{number}" / "run" / "recipe.json").is_file()

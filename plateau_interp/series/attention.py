@@ -93,7 +93,7 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
         >>> from plateau_interp.tasks import Text
         >>> model = toy_model(Text(), n_layers=2, d_model=32)
         >>> attention_on(model, "What is the").patterns.shape
-        torch.Size([2, 4, 5, 5])
+        torch.Size([2, 4, 3, 3])
     """
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError(f"the model has no tokenizer to read {shown(prompt)} with")
