@@ -6,6 +6,7 @@ import pandas as pd
 
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.folder import Record, SeriesFolder
+from plateau_interp.series.prompts import Prompts
 
 PROMPTS = ("Why is the sky blue?", "What is a comet?")
 
@@ -31,7 +32,7 @@ def measured_series(
         "source": source,
         "prompts": list(prompts),
         "prompts_origin": "by hand",
-        "prompts_sha256": "",
+        "prompts_sha256": Prompts(prompts, "by hand").digest,
         "held_out": None,
         "n_new": len(pieces),
         "interventions": [{"name": name} for name in interventions],

@@ -39,6 +39,18 @@ def test_a_damaged_file_is_told(folder, file, content, told):
     assert re.search(told, fault)
 
 
+@pytest.mark.parametrize("name", ["source", "prompts", "prompts_origin", "prompts_sha256", "n_new", "interventions"])
+def test_a_setting_that_is_gone_or_changed_is_told(folder, name):
+    file = folder.path / "series.json"
+    whole = file.read_text()
+    file.write_text(whole.replace(f'"{name}"', f'"{name}z"'))
+    with pytest.raises(SeriesError, match=rf"series\.json cannot be read: KeyError\('{name}'\)"):
+        SeriesFolder(folder.path)
+    file.write_text(whole.replace("blue", "blve"))
+    (fault,) = check_series(folder.path).faults
+    assert fault == f"{file} has other prompts than were written"
+
+
 def test_a_whole_folder_has_no_faults(folder, capsys):
     checked = check_series(folder.path)
     assert (checked.checkpoints, checked.rows, checked.faults) == (3, 6, ())

@@ -97,12 +97,19 @@ class SeriesFolder:
             raise SeriesError(f"{self.path} holds no series; `plateau series` makes one")
         try:
             self.settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            self.prompts = Prompts(tuple(self.settings["prompts"]), str(self.settings["prompts_origin"]))
             self.format = int(self.settings["format"])
+            if self.format > SERIES_FORMAT:
+                raise SeriesError(f"{self.path} has format {self.format}; this version reads up to {SERIES_FORMAT}")
+            self.prompts = Prompts(tuple(self.settings["prompts"]), str(self.settings["prompts_origin"]))
+            if self.prompts.digest != self.settings["prompts_sha256"]:
+                raise SeriesError(f"{file} has other prompts than were written")
+            # What a report tells.
+            _ = int(self.settings["n_new"]), [each["name"] for each in self.settings["interventions"]]
+            _ = self.settings["source"]
+        except SeriesError:
+            raise
         except (ValueError, KeyError, TypeError, RecursionError, UnicodeDecodeError) as error:
             raise SeriesError(f"{file} cannot be read: {shown(error)}") from None
-        if self.format > SERIES_FORMAT:
-            raise SeriesError(f"{self.path} has format {self.format}; this version reads up to {SERIES_FORMAT}")
 
     @classmethod
     def opened(cls, path: str | Path, settings: Mapping[str, Any]) -> "SeriesFolder":
