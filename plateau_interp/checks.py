@@ -15,7 +15,7 @@ from functools import cache
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 __all__ = [
     "LARGEST_BITS",
@@ -38,6 +38,7 @@ __all__ = [
     "listed",
     "machine_memory",
     "nearest",
+    "one_of",
     "seed_number",
     "shown",
     "there_steps",
@@ -143,6 +144,21 @@ def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
     """
     if getattr(value, name) not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(getattr(value, name))}")
+
+
+def one_of(kind: object, **choices: Any) -> None:
+    """Refuse a choice that a `Literal` does not list, by name.
+
+    Example:
+        >>> from typing import Literal
+        >>> one_of(Literal["left", "right"], side="up")
+        Traceback (most recent call last):
+        ...
+        ValueError: side must be one of 'left', 'right'; got 'up'
+    """
+    for name, choice in choices.items():
+        if choice not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {shown(choice)}")
 
 
 def freeze_indices(value: Any, *names: str) -> None:

@@ -7,7 +7,7 @@ edges are, and what cutting is, stands in `plateau_interp.analysis.edges`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.analysis.edges import Ablation, CutModel, Metric, cutting, one_number
-from plateau_interp.checks import check_takes, shown, whole_number
+from plateau_interp.checks import check_takes, one_of, whole_number
 from plateau_interp.models.fitting import check_tokens
-from plateau_interp.types import HookedModel, Task, answer_rows, check_model
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model
 
-__all__ = ["Circuit", "Roles", "Scoring", "circuit", "task_roles"]
+__all__ = ["Circuit", "Roles", "Scoring", "answer_difference", "check_comparison", "circuit", "task_roles"]
 
 Scoring = Literal["attributed", "exact", "integrated"]
 Roles = Mapping[str, Sequence[int]] | Literal["positions"]
@@ -44,6 +44,7 @@ class Circuit:
         clean: the metric of the whole model.
         ablated: the metric with every edge cut.
         n_sequences: how many sequences they were measured on.
+        positions: which positions each role has.
     """
 
     writers: tuple[str, ...]
@@ -56,6 +57,7 @@ class Circuit:
     clean: float
     ablated: float
     n_sequences: int
+    positions: Bool[Tensor, "role pos"]
 
     def __repr__(self) -> str:
         norms = f"norms {self.norms}"
@@ -133,7 +135,8 @@ def circuit(
         metric: from logits ``[batch, pos, d_vocab]`` to a number, such as a mean logit difference; but for
             ``scoring="exact"`` one that torch can differentiate.
         scoring: how scores are found.
-        ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position, or 0.
+        ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position, or
+            0.
         roles: groups of positions to be scored apart, by name (see `task_roles`), or ``"positions"`` for each.
         freeze_norms: whether norms keep the divisors of the clean input, so that a reader is linear in front of it.
         n_steps: forwards of ``"integrated"``.
@@ -159,8 +162,8 @@ def circuit(
         ['writer', 'reader', 'role', 'score']
     """
     check_comparison(model, clean=clean, corrupted=corrupted, metric=metric, attention_mask=attention_mask)
-    if scoring not in get_args(Scoring):
-        raise ValueError(f"scoring must be one of {', '.join(map(repr, get_args(Scoring)))}; got {shown(scoring)}")
+    one_of(Scoring, scoring=scoring)
+    one_of(Ablation, ablation=ablation)
     names, members = _members(roles, clean.shape[1], clean.device)
     whole_number("n_steps", n_steps, least=1)
     with cutting(
@@ -180,7 +183,7 @@ def circuit(
     scores = scores.masked_fill(~graph.edges[:, :, None], float("nan"))
     norms: Literal["frozen", "live"] = "frozen" if freeze_norms else "live"
     found = (graph.writers, graph.readers, names, scores, scoring, ablation, norms)
-    return Circuit(*found, cut.clean, cut.ablated, len(clean))
+    return Circuit(*found, cut.clean, cut.ablated, len(clean), members.cpu())
 
 
 def task_roles(task: Task) -> dict[str, range]:
@@ -200,6 +203,44 @@ def task_roles(task: Task) -> dict[str, range]:
         "separator": range(rows.start, rows.start + 1),
         "answer": range(rows.start + 1, rows.stop),
     }
+
+
+def answer_difference(task: Task, clean: Batch, corrupted: Batch) -> Metric:
+    """The metric of a task's counterfactual pairs: how much likelier than the corrupted answer the clean one is.
+
+    The mean, over the answers that differ, of the clean answer's logit minus that of the corrupted one. Negative where
+    a model prefers the corrupted answer.
+
+    Args:
+        task: whose answers they are.
+        clean: sequences.
+        corrupted: the same after `plateau_interp.types.Task.corrupt`.
+
+    Raises:
+        ValueError: if no answer differs.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task, generator = MovingWindowSum(n=4), torch.Generator().manual_seed(0)
+        >>> clean = task.sample(8, generator=generator)
+        >>> corrupted = task.corrupt(clean, generator=generator)
+        >>> float(answer_difference(task, clean, corrupted)(torch.zeros(8, 8, task.d_vocab)))
+        0.0
+    """
+    rows = answer_rows(task)
+    right, wrong = clean.labels[:, rows], corrupted.labels[:, rows]
+    differ = (right != wrong) & (right != IGNORE) & (wrong != IGNORE)
+    if not differ.any():
+        raise ValueError("no answer of the corrupted sequences differs from the clean ones")
+    sequence, row = differ.nonzero(as_tuple=True)
+    row = row + rows.start
+
+    def difference(logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, ""]:
+        chosen = logits[sequence, row]
+        these, those = clean.labels[sequence, row], corrupted.labels[sequence, row]
+        return (chosen.gather(1, these[:, None]) - chosen.gather(1, those[:, None])).mean()
+
+    return difference
 
 
 def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, attention_mask: Any) -> None:
@@ -271,7 +312,8 @@ def _attributed(
         total[:upstream, start:stop] += found.double().cpu() / len(points)
 
     def watch(act: Tensor, *, hook: Any, read: Any) -> None:
-        act.register_hook(partial(take, start=read.start, stop=read.stop, upstream=read.upstream))
+        here = partial(take, start=read.start, stop=read.stop, upstream=read.upstream)
+        act.register_hook(here)  # type: ignore[no-untyped-call]
 
     hooks = [(reading.point, partial(watch, read=reading)) for reading in graph.readings]
     for point in points:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import shown
+from plateau_interp.checks import one_of, shown
 from plateau_interp.types import HookedModel
 
 __all__ = ["Ablation", "CutModel", "Graph", "Metric", "attention_biases", "cutting", "graph_of", "one_number"]
@@ -182,6 +182,7 @@ class CutModel:
             moved = rearrange(moved, "copy batch pos read d -> (copy batch) pos read d").to(act.dtype)
             return act + (moved if act.ndim == moved.ndim else moved.squeeze(2))
 
+        hooks: list[tuple[str, Callable[..., Tensor | None]]]
         hooks = [(writing.point, partial(note, writing=writing)) for writing in self.graph.writings]
         hooks += [(reading.point, partial(reroute, reading=reading)) for reading in self.graph.readings]
         with self.model.hooks(fwd_hooks=[*hooks, *self.frozen(n_copies)]):
@@ -228,9 +229,8 @@ def cutting(
         ValueError: for another ablation; without corrupted tokens where they are needed; if the residual stream is not
             the sum of its parts, or the metric not one finite number.
     """
-    if ablation not in get_args(Ablation):
-        raise ValueError(f"ablation must be one of {', '.join(map(repr, get_args(Ablation)))}; got {shown(ablation)}")
-    if (corrupted is None) and ablation == "resample":
+    one_of(Ablation, ablation=ablation)
+    if corrupted is None and ablation == "resample":
         raise ValueError('ablation="resample" needs corrupted tokens: what cut edges carry')
     graph = graph_of(model)
     options = {} if attention_mask is None else {"attention_mask": attention_mask}
@@ -239,7 +239,7 @@ def cutting(
         points = [name for name in model.hook_dict if name.endswith(NORMS)] if freeze_norms else []
         with model.hooks(fwd_hooks=[(name, partial(_keep_scale, scales=scales)) for name in points]):
             written, value = _write(model, graph, clean, metric, options)
-        if ablation == "resample":
+        if ablation == "resample" and corrupted is not None:
             instead, _ = _write(model, graph, corrupted, None, options)
         elif ablation == "mean":
             instead = _means(written, attention_mask)
@@ -269,7 +269,7 @@ def _outputs(model: HookedModel, writing: _Writing, act: Tensor) -> Float[Tensor
     if writing.layer is None:
         return act[None]
     module: Any = model
-    weight = module.blocks[writing.layer].attn.W_O
+    weight: Tensor = module.blocks[writing.layer].attn.W_O
     return einsum(act, weight, "batch pos head d_head, head d_head d_model -> head batch pos d_model")
 
 
@@ -305,8 +305,8 @@ def _check_sum(model: HookedModel, graph: Graph, written: Tensor, end: Tensor) -
     if not off <= TOLERANCE.get(end.dtype, 1e-3):
         raise ValueError(
             "the residual stream is not the sum of embeddings, heads and MLPs: it is off by a share of "
-            f"{off:.2g}. Models that normalise what a layer adds (OLMo 2, Gemma 2 and 3) have no edges per head, nor has "
-            "a model under an edit of the residual stream itself"
+            f"{off:.2g}. Models that normalise what a layer adds (OLMo 2, Gemma 2 and 3) have no edges per head, nor "
+            "has a model under an edit of the residual stream itself"
         )
 
 
