@@ -21,7 +21,6 @@ __all__ = [
     "LARGEST_BITS",
     "as_index",
     "as_path",
-    "check_choice",
     "check_fraction",
     "check_memory",
     "check_norm",
@@ -136,29 +135,15 @@ def _number(value: Any, name: str, kind: type, expected: str) -> Any:
     return number
 
 
-def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
-    """Refuse a field that is none of the choices.
+def one_of(kind: object, **choices: Any) -> None:
+    """Refuse a choice that a `Literal` does not list, by name, as in ``one_of(Literal["left", "right"], side="up")``.
 
     Raises:
-        ValueError: naming the field and the choices.
-    """
-    if getattr(value, name) not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(getattr(value, name))}")
-
-
-def one_of(kind: object, **choices: Any) -> None:
-    """Refuse a choice that a `Literal` does not list, by name.
-
-    Example:
-        >>> from typing import Literal
-        >>> one_of(Literal["left", "right"], side="up")
-        Traceback (most recent call last):
-        ...
-        ValueError: side must be one of 'left', 'right'; got 'up'
+        ValueError: naming it and what is listed.
     """
     for name, choice in choices.items():
         if choice not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {shown(choice)}")
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {shown(choice)}")
 
 
 def freeze_indices(value: Any, *names: str) -> None:

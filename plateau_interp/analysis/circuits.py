@@ -15,7 +15,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.analysis.edges import Ablation, CutModel, Metric, cutting, one_number
+from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting, one_number
 from plateau_interp.checks import check_takes, one_of, whole_number
 from plateau_interp.models.fitting import check_tokens
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model
@@ -26,7 +26,7 @@ Scoring = Literal["attributed", "exact", "integrated"]
 Roles = Mapping[str, Sequence[int]] | Literal["positions"]
 """Groups of positions, by name; every position by itself."""
 
-EVERYWHERE = "all"
+ALL_POSITIONS = "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Circuit:
     roles: tuple[str, ...]
     scores: Float[Tensor, "writer reader role"]
     scoring: Scoring
-    ablation: Ablation
+    ablation: EdgeAblation
     norms: Literal["frozen", "live"]
     clean: float
     ablated: float
@@ -110,7 +110,7 @@ def circuit(
     corrupted: Int[Tensor, "batch pos"] | None = None,
     metric: Metric,
     scoring: Scoring = "attributed",
-    ablation: Ablation = "resample",
+    ablation: EdgeAblation = "resample",
     roles: Roles | None = None,
     freeze_norms: bool = False,
     n_steps: int = 16,
@@ -163,7 +163,7 @@ def circuit(
     """
     check_comparison(model, clean=clean, corrupted=corrupted, metric=metric, attention_mask=attention_mask)
     one_of(Scoring, scoring=scoring)
-    one_of(Ablation, ablation=ablation)
+    one_of(EdgeAblation, ablation=ablation)
     names, members = _members(roles, clean.shape[1], clean.device)
     whole_number("n_steps", n_steps, least=1)
     with cutting(
@@ -262,7 +262,7 @@ def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, att
 def _members(roles: Roles | None, n_pos: int, device: torch.device) -> tuple[tuple[str, ...], Bool[Tensor, "role pos"]]:
     """Names of the roles, and which positions each has."""
     if roles is None:
-        return (EVERYWHERE,), torch.ones(1, n_pos, dtype=torch.bool, device=device)
+        return (ALL_POSITIONS,), torch.ones(1, n_pos, dtype=torch.bool, device=device)
     if roles == "positions":
         return tuple(map(str, range(n_pos))), torch.eye(n_pos, dtype=torch.bool, device=device)
     if not isinstance(roles, Mapping) or not roles:

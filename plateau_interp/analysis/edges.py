@@ -21,20 +21,20 @@ from torch import Tensor
 from plateau_interp.checks import one_of, shown
 from plateau_interp.types import HookedModel
 
-__all__ = ["Ablation", "CutModel", "Graph", "Metric", "attention_biases", "cutting", "graph_of", "one_number"]
+__all__ = ["CutModel", "EdgeAblation", "Graph", "Metric", "attention_biases", "cutting", "graph_of", "one_number"]
 
 Metric = Callable[[Tensor], Tensor | float]
 """From logits ``[batch, pos, d_vocab]`` to one number."""
-Ablation = Literal["resample", "mean", "zero"]
+EdgeAblation = Literal["resample", "mean", "zero"]
 """What a cut edge carries: the writer's value on the corrupted input, its mean over the clean batch, or zero."""
 
-GATES = ("use_split_qkv_input", "use_hook_mlp_in")
+READER_FLAGS = ("use_split_qkv_input", "use_hook_mlp_in")
 """Of a TransformerLens configuration: whether readers have hook points of their own."""
 NORMS = ("ln1.hook_scale", "ln2.hook_scale", "ln_final.hook_scale")
 """Where the norms in front of the readers divide; norms of queries and keys are inside a reader."""
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+SUM_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 """How far the sum of all writers may be from the residual stream, relative to its largest entry."""
-ENTRIES = 2**26
+WRITTEN_ENTRIES = 2**26
 """Of what all writers put out in a forward with copies: 256 MiB in float32."""
 
 
@@ -152,7 +152,7 @@ class CutModel:
         # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
         if any(point.fwd_hooks for point in self.model.hook_dict.values()):
             return 1
-        return max(1, ENTRIES // self.written.numel())
+        return max(1, WRITTEN_ENTRIES // self.written.numel())
 
     def difference(self) -> Float[Tensor, "writer batch pos d_model"]:
         """What an edge carries more when it is cut, by writer."""
@@ -210,7 +210,7 @@ def cutting(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"] | None,
     metric: Metric,
-    ablation: Ablation,
+    ablation: EdgeAblation,
     freeze_norms: bool,
     attention_mask: Int[Tensor, "batch pos"] | None = None,
 ) -> Iterator[CutModel]:
@@ -229,7 +229,7 @@ def cutting(
         ValueError: for another ablation; without corrupted tokens where they are needed; if the residual stream is not
             the sum of its parts, or the metric not one finite number.
     """
-    one_of(Ablation, ablation=ablation)
+    one_of(EdgeAblation, ablation=ablation)
     if corrupted is None and ablation == "resample":
         raise ValueError('ablation="resample" needs corrupted tokens: what cut edges carry')
     graph = graph_of(model)
@@ -254,9 +254,9 @@ def cutting(
 @contextmanager
 def _gates_open(model: HookedModel) -> Iterator[None]:
     """Have the model make an input for each reader; afterwards it is as it was."""
-    before = {gate: getattr(model.cfg, gate) for gate in GATES}
+    before = {gate: getattr(model.cfg, gate) for gate in READER_FLAGS}
     try:
-        for gate in GATES:
+        for gate in READER_FLAGS:
             setattr(model.cfg, gate, True)
         yield
     finally:
@@ -302,7 +302,7 @@ def attention_biases(model: HookedModel) -> Float[Tensor, " d_model"]:
 
 def _check_sum(model: HookedModel, graph: Graph, written: Tensor, end: Tensor) -> None:
     off = float((written.sum(dim=0) + attention_biases(model) - end).abs().max() / end.abs().max().clamp_min(1e-30))
-    if not off <= TOLERANCE.get(end.dtype, 1e-3):
+    if not off <= SUM_TOLERANCE.get(end.dtype, 1e-3):
         raise ValueError(
             "the residual stream is not the sum of embeddings, heads and MLPs: it is off by a share of "
             f"{off:.2g}. Models that normalise what a layer adds (OLMo 2, Gemma 2 and 3) have no edges per head, nor "

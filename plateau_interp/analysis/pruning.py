@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, check_comparison, circuit
-from plateau_interp.analysis.edges import Ablation, CutModel, Metric, cutting
+from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting
 from plateau_interp.checks import seed_number, whole_number
 from plateau_interp.types import HookedModel
 
@@ -143,7 +143,7 @@ def robustness(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"],
     metrics: Mapping[str, Metric],
-    ablations: Sequence[Ablation] = ("resample", "mean", "zero"),
+    ablations: Sequence[EdgeAblation] = ("resample", "mean", "zero"),
     scorings: Sequence[Scoring] = ("attributed",),
     freeze_norms: Sequence[bool] = (False, True),
     n: int | None = None,
