@@ -192,7 +192,7 @@ def _largest(found: Any, n: int | None) -> list[_Edge]:
     rows = found.table().head(chosen)
     columns = (rows.writer, rows.reader, rows.role, rows.score)
     return [
-        _Edge(writer, *reader.partition(".")[::2], role, score)
+        _Edge(writer, reader.partition(".")[0], reader.partition(".")[2], role, score)
         for writer, reader, role, score in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
