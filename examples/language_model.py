@@ -88,7 +88,6 @@ display(table.loc[::3, ["loss", "validation_loss", "cosine", "repetition", "dist
 written = pd.DataFrame(index=run.checkpoints[::2], columns=["The king", "I will not"])
 for step in written.index:
     model = run.model(step)
-    model.tokenizer = task.tokenizer
     texts = [task.tokenizer.decode(tokens) for tokens in continued(model, list(written), 8).lists()]
     written.loc[step] = [repr(text) for text in texts]
 display(written)

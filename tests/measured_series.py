@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.folder import Record, SeriesFolder
 
 PROMPTS = ("Why is the sky blue?", "What is a comet?")
@@ -20,8 +21,12 @@ def measured_series(
     failed: tuple[int, ...] = (),
     interventions: tuple[str, ...] = (),
     own: dict[str, float] | None = None,
+    attention: dict[int, KeptAttention] | None = None,
 ) -> SeriesFolder:
-    """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had."""
+    """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had.
+
+    Attention is kept of the steps for which there is one.
+    """
     settings = {
         "source": source,
         "prompts": list(prompts),
@@ -44,5 +49,5 @@ def measured_series(
         measures = {"cosine": cosine, "repetition": cosine / 2, "entropy": -0.0, **(own or {})}
         rows = {"step": step, "prompt": range(len(prompts)), "pieces": [list(pieces)] * len(prompts)}
         answers = pd.DataFrame({**rows, "text": "".join(pieces), "cosine": cosine})
-        folder.add(Record(step, name, weights, 1.25, measures), answers)
+        folder.add(Record(step, name, weights, 1.25, measures), answers, (attention or {}).get(step))
     return folder

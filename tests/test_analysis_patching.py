@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from every_hook import llama
 from hook_cases import Pointer, assert_untouched, gpt_neox, tokens_for, toy
 from torch import Tensor
 from typecheck import unchecked
@@ -13,6 +14,7 @@ from plateau_interp.hooks import (
     AblateActivation,
     AblateHeads,
     FixAttention,
+    MaskAttention,
     PatchActivation,
     PatchAttention,
     ScaleActivation,
@@ -115,6 +117,61 @@ def test_batched_copies_from_the_patched_layer_on_measure_as_whole_forwards(
     assert_untouched(model)
 
 
+def padded(rows: list[Tensor], side: str) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    tokens, mask = torch.full((len(rows), longest), 2), torch.zeros(len(rows), longest, dtype=torch.long)
+    for index, row in enumerate(rows):
+        part = slice(longest - len(row), None) if side == "left" else slice(len(row))
+        tokens[index, part], mask[index, part] = row, 1
+    return tokens, mask
+
+
+@pytest.mark.parametrize(
+    ("make", "side", "edit"),
+    [
+        (llama, "left", None),
+        (gpt_neox, "right", None),
+        (lambda: toy(n_layers=2, n_heads=4, n_ctx=12), "left", None),
+        (llama, "left", MaskAttention(keys=[0], rows=[-1], at="pattern")),
+        (gpt_neox, "left", AblateHeads([1], layers=[1])),
+    ],
+)
+def test_a_padded_batch_is_patched_as_its_sequences_alone(make: Any, side: str, edit: Any) -> None:
+    model = make()
+    lengths = (6, 3, 5)
+    cleans, corrupteds = ([tokens_for(model, seed=seed)[i, :n] for i, n in enumerate(lengths)] for seed in (0, 1))
+    clean, mask = padded(cleans, side)
+    corrupted, _ = padded(corrupteds, side)
+    given = {"clean": clean, "corrupted": corrupted, "attention_mask": mask}
+    with intervening(model, *([edit] if edit else [])):
+        for index, length in enumerate(lengths):
+            last = int(mask[index].nonzero().max())
+
+            def of_this(logits: Tensor, index: int = index, last: int = last) -> Tensor:
+                return logits[index, last, 3] - logits[index, last, 1]
+
+            alone = {"clean": cleans[index][None], "corrupted": corrupteds[index][None]}
+            heads = patch_by_head(model, of_this, **given)
+            close = {"atol": 1e-5, "rtol": 1e-5}
+            torch.testing.assert_close(heads, patch_by_head(model, last_difference, **alone), **close)
+            positions = patch_by_position(model, of_this, **given)
+            assert positions.shape == (2, max(lengths))
+            torch.testing.assert_close(
+                positions[:, :length], patch_by_position(model, last_difference, **alone), **close
+            )
+            assert not positions[:, length:].any()
+    assert_untouched(model)
+
+
+def test_a_mask_of_ones_is_none() -> None:
+    model = toy(n_layers=2)
+    clean, corrupted = tokens_for(model), tokens_for(model, seed=1)
+    for by in (patch_by_position, patch_by_head):
+        plain = by(model, last_difference, clean=clean, corrupted=corrupted)
+        ones = torch.ones_like(clean).bool()
+        assert torch.equal(by(model, last_difference, clean=clean, corrupted=corrupted, attention_mask=ones), plain)
+
+
 def test_a_patched_forward_begins_at_the_patched_layer() -> None:
     model = toy(n_layers=3)
     clean, corrupted = tokens_for(model), tokens_for(model, seed=1)
@@ -174,6 +231,10 @@ TOKENS = torch.arange(40).reshape(5, 8) % 7
         ({"clean": TOKENS[:0]}, "clean must hold a token at least; got the shape [0, 8]"),
         ({"clean": TOKENS + 100}, "clean must be from 0 to d_vocab - 1 = 7; got 100 to 106"),
         ({"corrupted": TOKENS - 1}, "corrupted must be from 0 to d_vocab - 1 = 7; got -1 to 5"),
+        ({"attention_mask": TOKENS[0]}, "attention_mask must have the shape of the tokens, (5, 8); got (8,)"),
+        ({"attention_mask": [1, 1]}, "attention_mask must have the shape of the tokens, (5, 8); got [1, 1]"),
+        ({"attention_mask": TOKENS}, "attention_mask must be 1 where a token is real and 0 elsewhere; got "),
+        ({"attention_mask": TOKENS * 0}, "sequence 0 has no token that attention_mask calls real"),
     ],
 )
 def test_what_cannot_be_patched_is_refused(by: Any, changes: dict[str, Any], told: str) -> None:

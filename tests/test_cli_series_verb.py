@@ -104,14 +104,23 @@ def test_what_is_no_data_makes_no_report(plateau, tmp_path):
     assert not (tmp_path / "series" / "report").exists()
 
 
-def test_what_was_not_to_be_had_is_told(plateau, saved, tmp_path):
+def test_what_was_not_to_be_had_is_told_and_is_a_mistake_until_it_is_had(plateau, saved, tmp_path):
     (tmp_path / "some").mkdir()
     (tmp_path / "some" / "step4").symlink_to(saved / "step4")
     (tmp_path / "some" / "step9").mkdir()
     status, out, err = plateau("series @out/some --first 2 --out @out/series")
-    assert status == 0
+    assert status == 2
     assert re.search(r"^ +9 +- +- +- +not to be had", out, flags=re.MULTILINE)
-    assert "plateau: Step 9 was not to be had: " in err
+    assert "Report: " in out
+    assert "plateau: step 9  not to be had\n" in err
+    assert err.count("plateau: Step 9 was not to be had: ") == 1
+    assert err.endswith("plateau: 1 of 2 checkpoints not to be had; the same command tries again\n")
+    status, out, err = plateau("series @out/some --first 2 --out @out/series --json")
+    assert (status, [row["error"] == "" for row in json.loads(out)["checkpoints"]]) == (2, [True, False])
+    assert plateau("series @out/some --revisions 4 --first 2 --out @out/series")[0] == 0  # it is not asked for
+    (tmp_path / "some" / "step9").rmdir()
+    (tmp_path / "some" / "step9").symlink_to(saved / "step0")
+    assert plateau("series @out/some --first 2 --out @out/series")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import torch
 import transformers
+from einops import rearrange
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -141,15 +142,36 @@ def at_random(model_class: type[PreTrainedModel], config) -> PreTrainedModel:
     return model.eval()
 
 
-def test_the_output_matrix_lies_in_memory_as_it_is_multiplied():
-    """TransformerLens's unembedding makes its transpose contiguous: here that copies nothing."""
-    model = pretrained_model(hugging_face("Llama, grouped"))
-    there = model.unembed.W_U
-    for matrix in (there, copy.deepcopy(model).unembed.W_U, there.detach().to(torch.float64)):
-        assert matrix.T.is_contiguous()
+ROWS = {
+    "W_Q": "head d_model d_head -> (head d_head) d_model",
+    "W_K": "head d_model d_head -> (head d_head) d_model",
+    "W_V": "head d_model d_head -> (head d_head) d_model",
+    "W_O": "head d_head d_model -> d_model (head d_head)",
+    "W_in": "d_model d_mlp -> d_mlp d_model",
+    "W_gate": "d_model d_mlp -> d_mlp d_model",
+    "W_out": "d_mlp d_model -> d_model d_mlp",
+    "W_U": "d_model d_vocab -> d_vocab d_model",
+}
+"""What TransformerLens's forward makes contiguous of each matrix before it multiplies."""
+
+
+@pytest.mark.parametrize("name", ["Llama, grouped", "GPT-NeoX"])
+def test_matrices_lie_in_memory_as_they_are_multiplied(name):
+    """So that a forward copies none of them; a copy and another dtype lie so, too."""
+    model = pretrained_model(hugging_face(name))
+    seen = set()
+    for whole, there in model.named_parameters():
+        matrix = whole.rsplit(".", 1)[1].lstrip("_")
+        if matrix not in ROWS or (".mlp." in whole and not model.cfg.gated_mlp):
+            continue
+        seen.add(matrix)
+        for one in (there, dict(copy.deepcopy(model).named_parameters())[whole], there.detach().to(torch.float64)):
+            rows = rearrange(one, ROWS[matrix])
+            assert rows.is_contiguous()
+            assert rows.data_ptr() == one.data_ptr()
+    assert seen == (set(ROWS) if model.cfg.gated_mlp else set(ROWS) - {"W_in", "W_gate", "W_out"})
     model(some_tokens()).sum().backward()
-    assert there.grad is not None
-    assert there.grad.shape == there.shape == (32, 50)
+    assert all(parameter.grad.shape == parameter.shape for parameter in model.parameters() if parameter.requires_grad)
 
 
 @pytest.fixture

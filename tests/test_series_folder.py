@@ -4,9 +4,11 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 from measured_series import measured_series
 
 from plateau_interp.cli.main import main
+from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.folder import Record, SeriesError, SeriesFolder, check_series
 
 
@@ -88,6 +90,7 @@ def test_what_was_not_to_be_had_has_another_line_once_it_is(tmp_path):
     rows = pd.DataFrame({"step": 4, "prompt": [0, 1], "pieces": [["a"], ["b"]], "text": "", "cosine": 0.9})
     folder.add(Record(4, "step4", "0" * 64, 1.0, {"cosine": 0.9}), rows)
     assert list(folder.metrics()["error"] != "") == [True, False]
+    assert check_series(folder.path).checkpoints == 1
 
 
 def test_other_settings_are_refused_by_name(folder):
@@ -95,3 +98,25 @@ def test_other_settings_are_refused_by_name(folder):
     assert SeriesFolder.opened(folder.path, {**asked, "versions": {"torch": "another"}}).path == folder.path
     with pytest.raises(SeriesError, match="holds a series with other dtype, n_new; take another folder"):
         SeriesFolder.opened(folder.path, {**asked, "n_new": 3, "dtype": "float16"})
+
+
+def test_attention_is_kept_with_its_step_and_checked(tmp_path, capsys):
+    kept = {step: KeptAttention(("a", "b"), torch.rand(2, 1, 2, 2)) for step in (4, 16)}
+    folder = measured_series(tmp_path / "series", {0: 0.1, 4: 0.9, 16: 0.4}, attention=kept)
+    before = (folder.path / "attention" / "4.safetensors").read_bytes()
+    records = {record.step: record for record in folder.records()}
+    assert folder.attention(records[0]) is None
+    for step in (4, 16):
+        there = folder.attention(records[step])
+        assert there is not None
+        assert torch.equal(there.patterns, kept[step].patterns)
+    assert main(["check", str(folder.path)]) == 0
+    (folder.path / "attention" / "16.safetensors").write_bytes(before)
+    (folder.path / "attention" / "4.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["check", str(folder.path)]) == 2
+    told = capsys.readouterr().out
+    assert "4.safetensors is missing, but checkpoints.jsonl says that attention was kept of step 4" in told
+    assert "16.safetensors is not what was written" in told
+    with pytest.raises(SeriesError, match=r"16\.safetensors is not what was written"):
+        folder.attention(records[16])

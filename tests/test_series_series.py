@@ -22,8 +22,10 @@ from typecheck import unchecked
 from plateau_interp.hooks import AblateHeads, During
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.checkpoint_files import snapshots
+from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.series import sources
-from plateau_interp.series.folder import SeriesError, SeriesFolder
+from plateau_interp.series.attention import attention_on
+from plateau_interp.series.folder import SeriesError, SeriesFolder, check_series
 from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.tasks import Text
 
@@ -96,6 +98,12 @@ def test_every_checkpoint_is_measured_as_by_itself(saved, tmp_path):
     assert {len(tokens) for tokens in answers["tokens"]} == {5}
     means = answers.groupby("step")["cosine"].mean()
     assert list(means) == pytest.approx([record.measures["cosine"] for record in records])
+    for step, record in zip(STEPS, records, strict=True):
+        attention = folder.attention(record)
+        expected = attention_on(pretrained_model(saved / f"step{step}"), PROMPTS[0])
+        assert attention is not None
+        assert attention.tokens == expected.tokens
+        assert torch.equal(attention.patterns, expected.patterns)
 
 
 def test_the_same_call_measures_nothing_twice_and_more_checkpoints_are_added(saved, tmp_path):
@@ -145,9 +153,13 @@ def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
     assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
 
 
-def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path):
+def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path, caplog):
     series = CheckpointSeries(NAME, listing=[*LISTING[:1], "step99"])
+    (hub / "models--someone--pythia" / "refs").mkdir(parents=True)
+    (hub / "models--someone--pythia" / "refs" / "step99").write_text("f" * 40)  # announced, but never here
     first, missing = list(series.measure(PROMPTS, out=tmp_path / "series"))
+    assert caplog.text == ""
+    assert snapshots(NAME) == set()  # a name without files is no reason to keep any
     assert (first.error, missing.step, missing.measures) == ("", 99, {})
     assert "its files of revision 'step99' are not in the cache" in missing.error
     assert "\n" not in missing.error
@@ -198,9 +210,10 @@ def test_a_series_killed_at_random_moments_ends_as_an_undisturbed_one(saved, tmp
         assert process.returncode == -signal.SIGKILL, told.decode()
     assert kills >= 2
     again = SeriesFolder(tmp_path / "killed")
-    assert [(one.step, one.weights, one.measures) for one in again.records()] == [
-        (one.step, one.weights, one.measures) for one in whole
+    assert [(one.step, one.weights, one.measures, one.attention) for one in again.records()] == [
+        (one.step, one.weights, one.measures, one.attention) for one in whole
     ]
+    assert check_series(again.path).faults == ()
     pd.testing.assert_frame_equal(again.answers(), SeriesFolder(tmp_path / "whole").answers())
 
 

@@ -315,7 +315,7 @@ def test_a_run_shows_the_mean_share_and_one_sequence(run):
 def test_a_run_with_steps_has_its_loss_beside_it(run):
     curve = attention_view(run, steps=run.checkpoints).curve
     assert curve["step"] == run.metrics["step"].tolist()
-    assert curve["loss"] == pytest.approx(run.metrics["loss"].tolist(), abs=1e-4)
+    assert curve["values"] == pytest.approx(run.metrics["loss"].tolist(), abs=1e-4)
     assert [name for name, _level in curve["levels"]] == ["plateau", "floor"]
 
 
@@ -406,7 +406,7 @@ def test_captured_patterns_beside_a_run_of_another_size_are_refused(tmp_path, ru
 
 
 def test_a_run_beside_anything_else_is_refused(run):
-    with pytest.raises(ValueError, match="run needs a run or captured steps as the source; got a Tensor"):
+    with pytest.raises(ValueError, match="run needs a run, a series or captured steps as the source; got a Tensor"):
         attention_view(pattern(), run=run)
 
 

@@ -16,6 +16,7 @@ from measured_series import measured_series
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
+from plateau_interp.series.attention import KeptAttention
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import page as views_page
@@ -414,6 +415,10 @@ def series_report(tmp_path_factory):
         same=(1, 2),
         failed=(1000,),
         own={"norm": 2.0},
+        attention={
+            step: KeptAttention((HOSTILE, " sky", "\n"), torch.eye(3).roll(-(step > 0), 1).tril().expand(2, 2, 3, 3))
+            for step in (0, 16, 512, 143_000)
+        },
     )
     return write_series_report(folder)
 
@@ -431,6 +436,15 @@ def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme
     assert 2 * plots.count() == page.locator(".grid .plot svg").count() == 6
     assert all(plot.bounding_box()["width"] > 300 for plot in plots.all())
     assert page.locator("img").count() == 0
+    assert page.locator(".pv-title").inner_text().endswith("head 0 · step 143000")
+    slide(page, 0)
+    assert page.locator(".pv-title").inner_text().endswith("head 0 · step 0")
+    until_pixel(page, 2, 2, BLUE, n=3)
+    slide(page, 1)
+    until_pixel(page, 2, 2, WHITE, n=3)
+    page.get_by_label("Show", exact=True).select_option("layer 1")
+    assert page.locator(".pv-curve text").first.text_content() == "cosine of the states of new tokens"
+    assert " sky".replace(" ", "␣") in page.locator(".pv-overlay text").all_text_contents()
     tokens = page.locator(".answers tr").first.locator(".token")
     assert tokens.all_text_contents() == [HOSTILE, " the", " the", "↵", "x" * 90]
     last = page.locator(".answers .token").last.bounding_box()

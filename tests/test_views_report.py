@@ -21,6 +21,7 @@ from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
 from plateau_interp.views.theme import DARK, LIGHT
 
@@ -526,14 +527,14 @@ def test_moments_are_checkpoints_around_the_drop(run):
 
 def test_a_view_has_the_checkpoints_that_there_is_room_for():
     steps = list(range(0, 100, 10))
-    assert report_maps.affordable(steps, [0, 40, 90], room=99) == steps
-    assert report_maps.affordable(steps, [0, 40, 90], room=4) == [0, 40, 90]
-    assert report_maps.affordable(steps, [10, 40, 80], room=4) == [0, 10, 40, 80]
-    assert report_maps.affordable(steps, [0, 40, 90], room=2) == [0, 90]
-    assert report_maps.affordable(steps, [0, 40, 90], room=1) == [90]
-    assert report_maps.affordable(steps, [0, 40, 90], room=0) == []
-    assert report_maps.affordable(steps, [], room=1) == [0]
-    assert all(len(report_maps.affordable(steps, [5, 10, 40, 80], room=room)) <= room for room in range(12))
+    assert affordable(steps, [0, 40, 90], room=99) == steps
+    assert affordable(steps, [0, 40, 90], room=4) == [0, 40, 90]
+    assert affordable(steps, [10, 40, 80], room=4) == [0, 10, 40, 80]
+    assert affordable(steps, [0, 40, 90], room=2) == [0, 90]
+    assert affordable(steps, [0, 40, 90], room=1) == [90]
+    assert affordable(steps, [0, 40, 90], room=0) == []
+    assert affordable(steps, [], room=1) == [0]
+    assert all(len(affordable(steps, [5, 10, 40, 80], room=room)) <= room for room in range(12))
 
 
 def shown_steps(html):

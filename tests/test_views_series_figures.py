@@ -102,7 +102,6 @@ def test_every_measure_has_a_panel():
     """Those of a series that was really measured."""
     task = Text(n=16)
     model = toy_model(task, d_model=16)
-    model.tokenizer = task.tokenizer
     numbers = free_running(model, ["Why?"], n_new=2)[0] | teacher_forced(model, task.held_out(2).tokens)
     assert set(MEASURES) == set(numbers)
 

@@ -12,19 +12,20 @@ from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.edges import Metric, one_number
 from plateau_interp.checks import check_takes
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
+from plateau_interp.interventions.padding import layout_of
 from plateau_interp.interventions.running import RunningForward, following
 from plateau_interp.models.fitting import check_tokens
 from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["patch_by_head", "patch_by_position"]
 
-Place = tuple[slice | int, ...]
+Place = tuple[slice | int | Tensor, ...]
 """An index into an activation ``[batch, pos, ...]``."""
 
 ENTRIES = 2**25
@@ -40,8 +41,9 @@ def patch_by_position(
     *,
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"],
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
     at: str = "hook_resid_pre",
-) -> Float[Tensor, "layer pos"]:
+) -> Float[Tensor, "layer longest"]:
     """Activation patching: how much each layer's activation at each position restores.
 
     In a run on the corrupted input one activation is replaced by that of the clean run. The value is the share of the
@@ -58,14 +60,16 @@ def patch_by_position(
         metric: from logits ``[batch, pos, d_vocab]`` to a number, such as a mean logit difference.
         clean: tokens of the run to take from.
         corrupted: tokens of the run to patch, of the same shape.
+        attention_mask: of both inputs, 1 for a real token and 0 for padding. Positions then count from each sequence's
+            first real token; a sequence that is too short for one stays corrupted. The metric sees padding, too.
         at: hook point within each block.
 
     Returns:
-        The share restored, ready for a heat map.
+        The share restored, ready for a heat map, for each position of the longest sequence.
 
     Raises:
-        ValueError: for what are no model, metric or tokens; if the shapes differ, the metric does not or is not one
-            finite number, or there is no such hook point, or none with positions.
+        ValueError: for what are no model, metric, tokens or mask; if the shapes differ, the metric does not or is not
+            one finite number, or there is no such hook point, or none with positions.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -76,9 +80,12 @@ def patch_by_position(
         >>> patch_by_position(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
         torch.Size([2, 8])
     """
-    _check_inputs(model, metric, clean=clean, corrupted=corrupted)
-    places = [(slice(None), position) for position in range(clean.shape[1])]
-    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
+    _check_inputs(model, metric, clean=clean, corrupted=corrupted, mask=attention_mask)
+    layout = None if attention_mask is None else layout_of(attention_mask.to(corrupted.device))
+    places: list[Place] = [(slice(None), position) for position in range(clean.shape[1])]
+    if layout is not None:
+        places = [(layout.place == position).nonzero(as_tuple=True) for position in range(layout.longest)]
+    return _patch_each(model, metric, clean=clean, corrupted=corrupted, mask=attention_mask, at=at, places=places)
 
 
 def patch_by_head(
@@ -87,6 +94,7 @@ def patch_by_head(
     *,
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"],
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
     at: str = "attn.hook_z",
 ) -> Float[Tensor, "layer head"]:
     """Activation patching: how much each head of each layer restores; see `patch_by_position`.
@@ -96,14 +104,15 @@ def patch_by_head(
         metric: from logits ``[batch, pos, d_vocab]`` to a number.
         clean: tokens of the run to take from.
         corrupted: tokens of the run to patch, of the same shape.
+        attention_mask: of both inputs, 1 for a real token and 0 for padding. The metric sees padding, too.
         at: hook point within each block, with a head axis.
 
     Returns:
         The share restored, ready for a heat map.
 
     Raises:
-        ValueError: for what are no model, metric or tokens; if the shapes differ, the metric does not or is not one
-            finite number, or there is no such hook point, or none with positions.
+        ValueError: for what are no model, metric, tokens or mask; if the shapes differ, the metric does not or is not
+            one finite number, or there is no such hook point, or none with positions.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -114,18 +123,27 @@ def patch_by_head(
         >>> patch_by_head(model, lambda logits: logits[:, -1, 0].mean(), clean=clean, corrupted=corrupted).shape
         torch.Size([1, 4])
     """
-    _check_inputs(model, metric, clean=clean, corrupted=corrupted)
-    places = [(slice(None), slice(None), head) for head in range(head_count(model, f"blocks.0.{at}"))]
-    return _patch_each(model, metric, clean=clean, corrupted=corrupted, at=at, places=places)
+    _check_inputs(model, metric, clean=clean, corrupted=corrupted, mask=attention_mask)
+    places: list[Place] = [(slice(None), slice(None), head) for head in range(head_count(model, f"blocks.0.{at}"))]
+    return _patch_each(model, metric, clean=clean, corrupted=corrupted, mask=attention_mask, at=at, places=places)
 
 
-def _check_inputs(model: Any, metric: Any, *, clean: Any, corrupted: Any) -> None:
+def _check_inputs(model: Any, metric: Any, *, clean: Any, corrupted: Any, mask: Any) -> None:
     check_model(model)
     check_takes(metric, "metric", "logits")
     for name, tokens in (("clean", clean), ("corrupted", corrupted)):
         check_tokens(name, tokens, d_vocab=model.cfg.d_vocab)
     if clean.shape != corrupted.shape:
         raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.shape != clean.shape:
+        there = tuple(mask.shape) if isinstance(mask, Tensor) else shown(mask)
+        raise ValueError(f"attention_mask must have the shape of the tokens, {tuple(clean.shape)}; got {there}")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"attention_mask must be 1 where a token is real and 0 elsewhere; got {shown(mask)}")
+    if bool((empty := (mask == 0).all(dim=1)).any()):
+        raise ValueError(f"sequence {int(empty.int().argmax())} has no token that attention_mask calls real")
 
 
 @torch.no_grad()
@@ -135,6 +153,7 @@ def _patch_each(
     *,
     clean: Tensor,
     corrupted: Tensor,
+    mask: Tensor | None,
     at: str,
     places: Sequence[Place],
 ) -> Tensor:
@@ -150,13 +169,14 @@ def _patch_each(
             raise ValueError(f"{hook.name} holds {tuple(act.shape)}; to be patched it must hold [batch, pos, ...]")
         kept[hook.name] = act
 
+    masked: dict[str, Any] = {} if mask is None else {"attention_mask": mask.to(corrupted.device).int()}
     patches = [_Patch(layer, place) for layer in range(len(points)) for place in places]
     values: list[Tensor] = []
     with following(model) as running:
         with model.hooks(fwd_hooks=[(point, keep) for point in points]):
-            best = one_number(metric(model(clean)))
+            best = one_number(metric(model(clean, **masked)))
         with _keeping_inputs(model) as inputs:
-            worst = one_number(metric(model(corrupted)))
+            worst = one_number(metric(model(corrupted, **masked)))
         if best == worst:
             raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
         run = _CorruptedRun(model, corrupted, inputs, running)

@@ -22,7 +22,8 @@ class SeriesVerb:
     """Measure checkpoint after checkpoint of a language model: collapse, repetition, loss; and write a report.
 
     Each checkpoint is fetched, loaded, measured, written down, and deleted again if this series downloaded it. The same
-    command goes on where it was stopped, and measures nothing twice.
+    command goes on where it was stopped, and measures nothing twice. If a checkpoint was not to be had (missing, gated,
+    damaged) the others are measured and reported, and the exit status is 2; the same command tries it again.
 
     For example:
       plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
@@ -56,7 +57,7 @@ class SeriesVerb:
         """Measure what is left, then tell what came out."""
         from plateau_interp.cli.words import read_plugin
         from plateau_interp.models.fitting import check_device
-        from plateau_interp.series.folder import SeriesFolder
+        from plateau_interp.series.folder import SeriesError, SeriesFolder
         from plateau_interp.series.prompts import read_prompts
         from plateau_interp.series.series import CheckpointSeries
 
@@ -81,8 +82,13 @@ class SeriesVerb:
         with counting(series.name, total=len(steps), done=len(done)) as show:
             for record in records:
                 cosine = record.measures.get("cosine")
-                show(record.error or f"step {record.step:,}" + ("" if cosine is None else f"  cosine {cosine:.3f}"))
-        self._tell(SeriesFolder(self.out))
+                told = "not to be had" if cosine is None else f"cosine {cosine:.3f}"
+                show(f"step {record.step:,}  {told}")
+        folder = SeriesFolder(self.out)
+        self._tell(folder)
+        table = folder.metrics()
+        if failed := int((table["step"].isin(steps) & (table["error"] != "")).sum()):
+            raise SeriesError(f"{failed} of {len(steps)} checkpoints not to be had; the same command tries again")
 
     def _tell(self, folder: "SeriesFolder") -> None:
         from plateau_interp.views.series_figures import drawn_rows

@@ -3,6 +3,7 @@
 `toy` builds the paper's toy Transformers from their `settings`, `linear_attention` is their attention without softmax,
 `fitting` checks that model, task and memory fit together. `pretrained` loads language models of Hugging Face:
 `checkpoint_files` finds them, `architectures` lists what can be held, `configurations` and `conversions` say how.
+`tokenizers` lets a model read text.
 """
 
 import warnings
@@ -15,6 +16,7 @@ with warnings.catch_warnings():
 
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.models.toy import ToyTransformer, toy_model
 
-__all__ = ["LinearAttention", "ToyTransformer", "pretrained_model", "toy_model"]
+__all__ = ["LinearAttention", "ToyTransformer", "keep_tokenizer_", "pretrained_model", "toy_model"]

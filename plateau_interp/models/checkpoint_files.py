@@ -5,6 +5,7 @@ nothing is ever unpickled.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -22,7 +23,15 @@ from huggingface_hub.file_download import repo_folder_name
 
 from plateau_interp.checks import first_line, listed, nearest, shown
 
-__all__ = ["cached_commit", "has_tokenizer", "is_on_hub", "model_folder", "revision_names", "snapshots"]
+__all__ = [
+    "cached_commit",
+    "delete_snapshot",
+    "has_tokenizer",
+    "is_on_hub",
+    "model_folder",
+    "revision_names",
+    "snapshots",
+]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -107,6 +116,29 @@ def snapshots(name: str) -> set[str]:
     """The commits of a model of the hub of which the cache has files, whole or not."""
     folder = _cache_folder(name) / "snapshots"
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def delete_snapshot(name: str, commit: str) -> None:
+    """Delete a commit of a model of the hub from the cache, but for the files that other commits have, too.
+
+    The client's own `scan_cache_dir` reads all models of the cache, and deletes nothing of one that a failed download
+    left a name without files of.
+    """
+    folder = _cache_folder(name)
+    for ref in [file for file in (folder / "refs").rglob("*") if file.is_file()]:
+        if ref.read_text().strip() == commit:
+            ref.unlink()
+    needed = {file.resolve() for other in snapshots(name) - {commit} for file in _files_of(folder, other)}
+    for file in _files_of(folder, commit):
+        blob = file.resolve()
+        file.unlink()
+        if blob not in needed:
+            blob.unlink(missing_ok=True)  # where there are no links, it was the file itself
+    shutil.rmtree(folder / "snapshots" / commit, ignore_errors=True)
+
+
+def _files_of(folder: Path, commit: str) -> list[Path]:
+    return [file for file in (folder / "snapshots" / commit).rglob("*") if file.is_symlink() or file.is_file()]
 
 
 def has_tokenizer(folder: Path) -> bool:

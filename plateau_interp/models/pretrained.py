@@ -23,6 +23,7 @@ from plateau_interp.checks import check_memory, first_line, listed, shown
 from plateau_interp.models.architectures import architecture_of, hooked_config
 from plateau_interp.models.checkpoint_files import has_tokenizer, model_folder
 from plateau_interp.models.conversions import Weights
+from plateau_interp.models.tokenizers import keep_tokenizer_
 
 __all__ = ["pretrained_model"]
 
@@ -57,8 +58,8 @@ def pretrained_model(
 
     Returns:
         The model, in evaluation mode, mapping tokens ``[batch, query]`` to logits ``[batch, query, d_vocab]``.
-        ``model.tokenizer`` is what was saved beside it, else None. It begins a text with a start token only if the
-        tokenizer does so itself; without a padding token of its own it pads with the end of text, on the right.
+        ``model.tokenizer`` is what was saved beside it, kept by `keep_tokenizer_`; None where there is none, and for a
+        model in memory.
 
     Raises:
         ValueError: in one line, for a source or a revision that is not to be had, an architecture that is not mapped or
@@ -98,7 +99,8 @@ def _hooked(
     _fill_(model, architecture_of(name).convert(weights, cfg))
     if weights.left:
         raise ValueError(f"{name} in TransformerLens has no place for {_tensors_named(weights.left)}")
-    _keep_tokenizer_(model, tokenizer)
+    if tokenizer is not None:
+        keep_tokenizer_(model, tokenizer)
     return torch.nn.Module.to(model, device).eval()
 
 
@@ -108,9 +110,27 @@ def _unfilled(cfg: HookedTransformerConfig) -> HookedTransformer:
         # The deprecation names a successor whose attention hooks do not change the output.
         warnings.filterwarnings("ignore", message="HookedTransformer", category=DeprecationWarning)
         model = HookedTransformer(cfg, move_to_device=False)
-    # Each forward copies the transposed matrix in one piece: a second for a large vocabulary. In memory it lies so.
-    model.unembed.W_U.data = torch.empty_like(model.unembed.W_U.T, memory_format=torch.contiguous_format).T
+    for name, parameter in model.named_parameters():
+        if order := _order_in_memory(name, gated=cfg.gated_mlp):
+            made = torch.empty(
+                [parameter.shape[axis] for axis in order], dtype=parameter.dtype, device=parameter.device
+            )
+            parameter.data = made.permute([order.index(axis) for axis in range(len(order))])
     return model
+
+
+def _order_in_memory(name: str, *, gated: bool) -> tuple[int, ...] | None:
+    """The axes of a matrix from the outermost to the innermost, as a forward reads it; None where that is as they are.
+
+    TransformerLens's forward copies each of these matrices into that order: half the time of decoding, and a second for
+    a large vocabulary. Where it lies so in memory already, nothing is copied.
+    """
+    kind, matrix = name.split(".")[-2:]
+    if kind == "unembed" or (kind == "mlp" and gated):
+        return (1, 0) if matrix.startswith("W_") else None
+    if kind != "attn":
+        return None
+    return {"Q": (0, 2, 1), "K": (0, 2, 1), "V": (0, 2, 1), "O": (2, 0, 1)}.get(matrix.lstrip("_").removeprefix("W_"))
 
 
 def _fill_(model: HookedTransformer, tensors: Mapping[str, Tensor]) -> None:
@@ -189,23 +209,6 @@ def _tokenizer(folder: Path) -> Any:
             return AutoTokenizer.from_pretrained(folder)
     except UNREADABLE as error:
         raise ValueError(f"transformers cannot read its tokenizer: {first_line(error)}") from None
-
-
-def _keep_tokenizer_(model: HookedTransformer, tokenizer: Any) -> None:
-    """Let a model use a tokenizer as it was saved.
-
-    TransformerLens's `set_tokenizer` loads it a second time, by name and without the revision, and has it add a start
-    token that the model may never have seen.
-    """
-    if tokenizer is None:
-        return
-    # Padded on the left, TransformerLens would mask tokens of a plain forward that look like padding.
-    tokenizer.padding_side = "right"
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    starts = tokenizer.encode("")[:1] == [tokenizer.bos_token_id]
-    model.tokenizer = tokenizer
-    model.cfg.tokenizer_prepends_bos = model.cfg.default_prepend_bos = starts
 
 
 def _tensors_named(names: list[str]) -> str:

@@ -22,7 +22,8 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.models.fitting import check_device, check_model_size, check_task
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.types import AttentionKind, Task
+from plateau_interp.models.tokenizers import keep_tokenizer_
+from plateau_interp.types import AttentionKind, OfText, Task
 
 __all__ = ["ToyTransformer", "toy_model"]
 
@@ -136,7 +137,8 @@ def toy_model(
     is not touched.
 
     Args:
-        task: fixes the vocabulary and the context length; the model keeps it as ``model.task``.
+        task: fixes the vocabulary and the context length; the model keeps it as ``model.task``, and the tokenizer of a
+            task of text as ``model.tokenizer``.
         attention: "linear" (no softmax; signed, unnormalised) or "softmax"; this and the next three are by default the
             task's: linear, 1 layer (2 for tasks that need two), 1 head and 256 unless `Task.defaults` says otherwise.
         n_layers: blocks.
@@ -189,6 +191,8 @@ def toy_model(
     )
     model = ToyTransformer(cfg, task=task, attention=settings.attention)
     _initialise_(model, seed=seed)
+    if isinstance(task, OfText):
+        keep_tokenizer_(model, task.tokenizer)
     return torch.nn.Module.to(model, device)
 
 

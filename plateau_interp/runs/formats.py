@@ -1,8 +1,8 @@
 """The numbers of the formats in which runs and series are written; here alone.
 
 A number is raised when a reader of the number before would misunderstand what is written now, and what had a smaller
-number stays readable (`tests/test_runs_format_1.py`, `tests/test_runs_format_2.py`). Recipes have a number of their
-own: people write them by hand, and they are kept in other places than run folders.
+number stays readable (`tests/test_runs_format_1.py`, `tests/test_runs_format_2.py`, `tests/test_series_format_1.py`).
+Recipes have a number of their own: people write them by hand, and they are kept in other places than run folders.
 """
 
 __all__ = ["CHECKPOINT_FORMAT", "RECIPE_FORMAT", "SERIES_FORMAT"]

@@ -1,15 +1,16 @@
 """The folder of a series: what was asked, a line a measured checkpoint, and every prompt's own answers.
 
 ``series.json`` says of what and how; ``checkpoints.jsonl`` has a line a checkpoint, which is done once its line is
-there; ``answers.parquet`` and ``metrics.parquet`` are those lines as tables.
+there; ``answers.parquet`` has what followed each prompt, ``metrics.parquet`` the lines as a table,
+``attention/<step>.safetensors`` what the checkpoint attended to in the first prompt.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,15 +22,17 @@ from plateau_interp.checks import listed, shown
 from plateau_interp.files import digest, naming, read_table, write_atomically, write_table
 from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
+from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.prompts import Prompts
 
 __all__ = ["Record", "SeriesError", "SeriesFolder", "check_series"]
 
-SETTINGS, CHECKPOINTS, METRICS, ANSWERS, LOCK = (
+SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "series.json",
     "checkpoints.jsonl",
     "metrics.parquet",
     "answers.parquet",
+    "attention",
     ".lock",
 )
 
@@ -50,6 +53,7 @@ class Record:
         measures: numbers by name, NaN where there is none; empty where the checkpoint could not be had.
         error: why it could not be had; empty if it could.
         duplicate_of: steps of the series, measured before, with the very same weights.
+        attention: SHA-256 of the file with its attention; empty where none was kept.
     """
 
     step: int
@@ -59,12 +63,14 @@ class Record:
     measures: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     error: str = ""
     duplicate_of: tuple[int, ...] = ()
+    attention: str = ""
 
     def line(self) -> str:
         """The record as a line of JSON; what is no number is null there."""
         numbers = {name: value if math.isfinite(value) else None for name, value in self.measures.items()}
         told = {"step": self.step, "revision": self.revision, "weights": self.weights, "seconds": self.seconds}
-        whole = {**told, "measures": numbers, **({"error": self.error} if self.error else {})}
+        some = {"attention": self.attention, "error": self.error}
+        whole = {**told, "measures": numbers, **{name: value for name, value in some.items() if value}}
         return json.dumps({**whole, "sha256": _digest(whole)}) + "\n"
 
 
@@ -169,12 +175,16 @@ class SeriesFolder:
             records.append(record)
         return records
 
-    def add(self, record: Record, answers: pd.DataFrame) -> None:
-        """Write down a checkpoint: its answers, then its line, which is what counts.
+    def add(self, record: Record, answers: pd.DataFrame, attention: KeptAttention | None = None) -> None:
+        """Write down a checkpoint: its attention and answers, then its line, which is what counts.
 
         Raises:
             OSError: naming the file, if the disk is full.
         """
+        if attention is not None:
+            content = attention.to_bytes()
+            write_atomically(self._attention_file(record.step), content)
+            record = replace(record, attention=digest(content))
         earlier = self.answers()
         kept = earlier[earlier["step"] != record.step] if len(earlier) else earlier
         if len(answers):
@@ -205,6 +215,24 @@ class SeriesFolder:
             raise SeriesError(f"{file} has no answers of step {listed(list(map(str, missing)))}")
         return table[table["step"].isin(done)].reset_index(drop=True)
 
+    def attention(self, record: Record) -> KeptAttention | None:
+        """What a checkpoint attended to in the first prompt; None where that was not kept.
+
+        Raises:
+            SeriesError: naming the file, if it is missing or not what was written.
+        """
+        if not record.attention:
+            return None
+        file = self._attention_file(record.step)
+        if not file.is_file():
+            raise SeriesError(
+                f"{file} is missing, but {CHECKPOINTS} says that attention was kept of step {record.step}"
+            )
+        content = file.read_bytes()
+        if digest(content) != record.attention:
+            raise SeriesError(f"{file} is not what was written")
+        return KeptAttention.from_bytes(content)
+
     def metrics(self) -> pd.DataFrame:
         """A row a checkpoint, by step: ``step``, ``revision``, ``weights``, ``seconds``, ``duplicate``, the measures.
 
@@ -231,6 +259,9 @@ class SeriesFolder:
         ]
         return pd.DataFrame(rows)
 
+    def _attention_file(self, step: int) -> Path:
+        return self.path / ATTENTION / f"{step}.safetensors"
+
     def _drop_cut_line(self) -> None:
         file = self.path / CHECKPOINTS
         content = file.read_bytes() if file.is_file() else b""
@@ -239,7 +270,7 @@ class SeriesFolder:
 
 
 def check_series(path: Path) -> Checked:
-    """Check that the lines and answers of a series are what was written.
+    """Check that the lines, answers and attention of a series are what was written.
 
     Example:
         >>> check_series(Path("nowhere")).faults
@@ -248,9 +279,19 @@ def check_series(path: Path) -> Checked:
     try:
         folder = SeriesFolder(path)
         records = folder.records()
-        return Checked(path, len(records), len(folder.answers()))
+        n_answers = len(folder.answers())
     except SeriesError as error:
         return Checked(path, faults=(str(error),))
+    n_measured = len({record.step for record in records if record.weights})
+    return Checked(path, n_measured, n_answers, faults=tuple(_faults_of_attention(folder, records)))
+
+
+def _faults_of_attention(folder: SeriesFolder, records: Sequence[Record]) -> Iterator[str]:
+    for record in records:
+        try:
+            folder.attention(record)
+        except SeriesError as error:
+            yield str(error)
 
 
 def _digest(told: Mapping[str, Any]) -> str:
@@ -275,6 +316,7 @@ def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
             measures,
             str(told.get("error", "")),
             tuple(seen.get(weights, ())) if weights else (),
+            str(told.get("attention", "")),
         )
     except SeriesError:
         raise

@@ -65,7 +65,6 @@ def free_running(
         >>> from plateau_interp import toy_model
         >>> from plateau_interp.tasks import Text
         >>> model = toy_model(Text(), d_model=32)
-        >>> model.tokenizer = Text().tokenizer
         >>> means, answers = free_running(model, ["Why is the sky blue?", "What is a comet?"])
         >>> sorted(means), len(answers)
         (['cosine', 'cosine_across_prompts', 'distinct_tokens', 'entropy', 'repetition'], 2)

@@ -24,6 +24,7 @@ from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_device
 from plateau_interp.runs.captures import captures_in
+from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
@@ -98,7 +99,8 @@ class CheckpointSeries:
     ) -> Iterator[Record]:
         """Measure each checkpoint that is not measured yet, and yield what was found.
 
-        A checkpoint that is not to be had is recorded with the reason, and tried again by the next call.
+        What a checkpoint attends to in the first prompt is kept, too, for the report and `attention_view`. One that is
+        not to be had is recorded with the reason, and tried again by the next call.
 
         Args:
             prompts: see `plateau_interp.series.prompts.read_prompts`.
@@ -156,7 +158,7 @@ class CheckpointSeries:
                 if revision.step in done:
                     source.release(revision)  # a kill may have come between
             for revision, fetched in _fetched(source, left):
-                record, answers = self._measured(
+                record, answers, attention = self._measured(
                     source,
                     revision,
                     fetched,
@@ -168,7 +170,7 @@ class CheckpointSeries:
                     dtype=DTYPES[dtype],
                     device=device,
                 )
-                folder.add(record, answers)
+                folder.add(record, answers, attention)
                 yield folder.records()[-1]
 
     def _measured(
@@ -184,23 +186,25 @@ class CheckpointSeries:
         measures: Mapping[str, OwnMeasure] | None,
         dtype: torch.dtype,
         device: str | torch.device,
-    ) -> tuple[Record, pd.DataFrame]:
+    ) -> tuple[Record, pd.DataFrame, KeptAttention | None]:
         start = time.monotonic()
         try:
             fetched.result()
             model = source.load(revision, dtype=dtype, device=device)
         except ValueError as error:
-            return Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error)), pd.DataFrame()
+            failed = Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error))
+            return failed, pd.DataFrame(), None
         weights = weights_digest(model)
         with intervening(model, *interventions):
             advance(model, step=revision.step)
             numbers, answers = free_running(model, list(prompts), n_new=n_new, own=measures)
             if text is not None:
                 numbers |= teacher_forced(model, windows_of(model, text))
+            attention = attention_on(model, prompts[0])
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
-        return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers
+        return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers, attention
 
 
 def _fetched(source: CheckpointSource, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:

@@ -15,7 +15,14 @@ import torch
 
 from plateau_interp.checks import listed, nearest, shown
 from plateau_interp.files import naming
-from plateau_interp.models.checkpoint_files import cached_commit, is_on_hub, model_folder, revision_names, snapshots
+from plateau_interp.models.checkpoint_files import (
+    cached_commit,
+    delete_snapshot,
+    is_on_hub,
+    model_folder,
+    revision_names,
+    snapshots,
+)
 from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.runs.run import Run
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
@@ -107,12 +114,9 @@ class HubSource:
         before, commit = self._before(revision), cached_commit(self.name, revision.name)
         if before is None or commit is None or commit in before:
             return
-        from huggingface_hub import constants, scan_cache_dir
-
         # First: whoever fetches it after a kill in between has it for good.
         self._note(revision, None)
-        # Of what other revisions need, too, it deletes nothing.
-        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()
+        delete_snapshot(self.name, commit)
 
     def _before(self, revision: Revision) -> set[str] | None:
         """The snapshots that were there when this source fetched a revision; None if it did not, or released it."""
@@ -196,7 +200,6 @@ class RunSource:
         self.run, self.name = run, str(run.path)
         if not isinstance(run.task, OfText):
             raise ValueError(f"a series goes on from texts; {run.path} is of the task {run.task.name}, which has none")
-        self._tokenizer = run.task.tokenizer
         there = [Revision(step, f"step{step}") for step in run.checkpoints]
         self.revisions = chosen_revisions(self.name, there, revisions)
 
@@ -208,7 +211,6 @@ class RunSource:
     ) -> HookedModel:
         """The run's model at a step."""
         model = self.run.model(revision.step, device=device)
-        model.tokenizer = self._tokenizer
         return model.to(dtype) if dtype != torch.float32 else model
 
     def release(self, revision: Revision) -> None:

@@ -7,7 +7,8 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
   checkpoints. `theme` is colours and type, `panels` titles and units of columns, `labels` words in a panel and below
   it; `saving` makes files and inline pictures.
 * Circuits: `circuit_figures` draws one, or hands it to networkx and GraphViz.
-* Attention: `attention_views` makes a view, `readings` are the numbers that it holds, `page` puts views on a page.
+* Attention: `attention_views` makes a view, `series_attention` that of a series, `readings` are the numbers that it
+  holds, `page` puts views on a page.
 * Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of
   checkpoints.
 """

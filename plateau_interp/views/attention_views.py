@@ -1,4 +1,4 @@
-"""Attention maps to look at: of a tensor, a cache, a model, or a run through training.
+"""Attention maps to look at: of a tensor, a cache, a model, a run through training, or a series of checkpoints.
 
 `attention_view` is the one function; each kind of source has its part below. Maps of up to 128 tokens are CircuitsVis's
 attention pattern, framed by our own page: heads to click, a slider over the checkpoints of a run next to its loss,
@@ -27,8 +27,10 @@ from plateau_interp.checks import there_steps, whole_number, whole_numbers
 from plateau_interp.files import readable
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
-from plateau_interp.types import Batch, HookedModel, Reader, Task, layer_targets
-from plateau_interp.views.readings import AttentionView, checked_view, reading
+from plateau_interp.series.folder import SeriesFolder
+from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task, layer_targets
+from plateau_interp.views.readings import ROWS, AttentionView, checked_view, head_names, reading
+from plateau_interp.views.series_attention import series_attention_view
 
 __all__ = ["N_READINGS", "attention_view", "observed_view"]
 
@@ -37,7 +39,6 @@ N_READINGS = 2
 CURVE_POINTS = 500
 """Most points of the loss curve beside the slider."""
 SHARE_KIND = "share of attention"
-ROWS = "Rows are queries, columns keys."
 
 Tokens = str | Sequence[str | int] | Int[Tensor, "..."]
 
@@ -72,18 +73,18 @@ def attention_view(
     query's attention, which compares linear with softmax attention and early with late steps, and the pattern of the
     first sequence as it is, with signs. The weights are the checkpoint's; interventions of the run are not applied.
     What a `Capture` recorded is shown in the same two ways, on the training batch of each step, as it was recorded:
-    after the interventions that came before the capture.
+    after the interventions that came before the capture. Of a `SeriesFolder` it is what was kept of the first prompt.
 
     Args:
-        source: a `Run`, `Captured` steps, a model, an `ActivationCache` (its first sequence is shown), or a pattern
-            ``[head, query, key]`` or ``[layer, head, query, key]``.
+        source: a `Run`, a `SeriesFolder`, `Captured` steps, a model, an `ActivationCache` (its first sequence is
+            shown), or a pattern ``[head, query, key]`` or ``[layer, head, query, key]``.
         tokens: for a model, the token ids ``[query]`` or ``[batch, query]`` to run it on (the first sequence is shown),
             or a text if it has a tokenizer; what is attached to the model acts. For a tensor or cache, a text for
             each position (the positions by default); for a run, token ids of one input to show in place of the fixed
-            batch.
+            batch, or of a run on text a text.
         layer: which layer.
         heads: which head or heads; all by default.
-        steps: of a run or of captured steps: which to show, with a slider if there are several; the last by default.
+        steps: of a run, a series or captured steps: which to show, with a slider if several; the last by default.
         run: of captured steps: the run they were captured in, for its loss beside the slider and its target positions.
 
     Returns:
@@ -107,9 +108,15 @@ def attention_view(
         return _of_run(source, tokens, layer=layer, heads=heads, steps=steps)
     if isinstance(source, Captured):
         return _captured_view(source, _texts(tokens), layer=layer, heads=heads, steps=steps, run=run)
+    if isinstance(source, SeriesFolder):
+        if tokens is not None or run is not None:
+            raise ValueError("of a series attention is shown on its first prompt; tokens and run are for other sources")
+        return series_attention_view(source, layers=[layer], heads=heads, steps=steps)
     for name, given in (("steps", steps), ("run", run)):
         if given is not None:
-            raise ValueError(f"{name} needs a run or captured steps as the source; got a {type(source).__name__}")
+            raise ValueError(
+                f"{name} needs a run, a series or captured steps as the source; got a {type(source).__name__}"
+            )
     if isinstance(source, torch.nn.Module):
         patterns, texts = _run_once(source, tokens, layer)
     else:
@@ -118,7 +125,7 @@ def attention_view(
     chosen = _chosen(heads, patterns.shape[1])
     shown = reading("as it is", [patterns[0, chosen]], texts)
     note = ROWS + (f" First of {len(patterns)} sequences." if len(patterns) > 1 else "")
-    return checked_view(AttentionView(f"Attention, layer {layer}", note, _head_names(chosen), (shown,)))
+    return checked_view(AttentionView(f"Attention, layer {layer}", note, head_names(chosen), (shown,)))
 
 
 def observed_view(
@@ -167,7 +174,7 @@ def observed_view(
         AttentionView(
             title=f"{path}{' through training' if several else ''}, layer {layer}",
             note=note + ROWS,
-            heads=_head_names(chosen),
+            heads=head_names(chosen),
             readings=tuple(readings),
             steps=tuple(steps),
             curve=_curve(run) if several else None,
@@ -194,6 +201,8 @@ def _of_run(
 
 def _one_input(task: Task, tokens: Any) -> tuple[Batch, bool]:
     """A batch of one input, and whether its answer is known: then there are target positions."""
+    if isinstance(tokens, str) and isinstance(task, OfText):
+        tokens = torch.tensor(task.tokenizer(tokens)["input_ids"], dtype=torch.long)
     if not isinstance(tokens, Tensor) or tokens.ndim != 1 or tokens.is_floating_point():
         raise ValueError("tokens of a run are the token ids of one input, an integer tensor [query]")
     if not 1 <= len(tokens) <= task.n_pos:
@@ -247,7 +256,7 @@ def _captured_view(
             title=f"{readable(captured.path.name)}: captured attention, layer {layer}",
             note=f"Captured in training, after the edits that came before. {_explained(f'{size} sequences')}"
             f"Each step has sequences of its own. {ROWS}",
-            heads=_head_names(chosen),
+            heads=head_names(chosen),
             readings=readings,
             steps=tuple(at_steps),
             curve=_curve(run) if run is not None and len(at_steps) > 1 else None,
@@ -288,7 +297,10 @@ def _token_ids(model: HookedModel, tokens: Any) -> Int[Tensor, "batch query"]:
     if tokens is None:
         raise ValueError("a model is shown on tokens: attention_view(model, tokens)")
     if isinstance(tokens, str) and isinstance(model, Reader) and model.tokenizer is not None:
-        tokens = model.to_tokens(tokens)
+        # TransformerLens pads even a single text, for which a tokenizer may have no token: where it would neither add a
+        # start token nor take one away, that is all it does.
+        as_saved = model.cfg.default_prepend_bos == model.cfg.tokenizer_prepends_bos
+        tokens = model.tokenizer(tokens)["input_ids"] if as_saved else model.to_tokens(tokens)
     if not isinstance(tokens, Tensor):
         try:
             tokens = torch.tensor(whole_numbers("tokens", tokens), dtype=torch.long)
@@ -353,10 +365,6 @@ def _chosen(heads: Sequence[int] | None, n_heads: int) -> list[int]:
     return list(resolve_indices("head", heads, n_heads))
 
 
-def _head_names(heads: Sequence[int]) -> tuple[str, ...]:
-    return tuple(f"head {head}" for head in heads)
-
-
 def _attention_kind(model: HookedModel) -> str:
     # Imported here: TransformerLens, which a view of a tensor does not need, takes seconds.
     from plateau_interp.models import ToyTransformer
@@ -380,7 +388,9 @@ def _curve(run: Checkpointed) -> dict[str, Any] | None:
     levels = run.task.levels
     named = (("plateau", levels.plateau), ("floor", levels.floor))
     return {
+        "title": "training loss (nats)",
+        "log": False,
         "step": [int(step) for step in thinned["step"]],
-        "loss": [round(float(loss), 4) for loss in thinned["loss"]],
+        "values": [round(float(loss), 4) for loss in thinned["loss"]],
         "levels": [[name, round(level, 4)] for name, level in named if level is not None],
     }

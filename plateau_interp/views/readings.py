@@ -21,12 +21,26 @@ from torch import Tensor
 from plateau_interp.views.page import Page
 from plateau_interp.views.theme import LIGHT
 
-__all__ = ["MAX_VALUES", "AttentionView", "Reading", "checked_view", "reading"]
+__all__ = [
+    "MAX_VALUES",
+    "MOST_VIEWS",
+    "ROWS",
+    "AttentionView",
+    "Reading",
+    "affordable",
+    "checked_view",
+    "head_names",
+    "reading",
+]
 
 MAX_VALUES = 400_000
 """Most attention values in a view: about 1 MB of the page, and what a browser draws in a moment."""
+MOST_VIEWS = 2
+"""Runs, or series, whose view through training is in a report, side by side."""
 MAX_VALUE = 1e5
 """Larger values are no attention but scores; a page would show them as one colour."""
+ROWS = "Rows are queries, columns keys."
+"""Said below every view."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +93,8 @@ class AttentionView:
         heads: a name for each head.
         readings: one or several ways to look, of the same steps and heads.
         steps: training steps, or None where there is no time.
-        curve: step and loss of the run, levels by name, for the curve beside the slider; or None.
+        curve: of the curve beside the slider the title, whether its axis is logarithmic, steps, values and levels by
+            name; or None.
     """
 
     title: str
@@ -207,6 +222,26 @@ def checked_view(view: AttentionView) -> AttentionView:
             "fewer steps"
         )
     return view
+
+
+def affordable(checkpoints: Sequence[int], wanted: Sequence[int], *, room: int) -> list[int]:
+    """At most ``room`` checkpoints: of those wanted the last, the first and those between; then some evenly spaced."""
+    if room >= len(checkpoints):
+        return list(checkpoints)
+    there = [step for step in wanted if step in checkpoints]
+    kept = [*there[-1:], *there[:-1]][:room]
+    n_spaced = min(room - len(kept), len(checkpoints))
+    return sorted({*kept, *(checkpoints[round(at)] for at in np.linspace(0, len(checkpoints) - 1, n_spaced))})
+
+
+def head_names(heads: Sequence[int]) -> tuple[str, ...]:
+    """What heads are called on a page.
+
+    Example:
+        >>> head_names([0, 3])
+        ('head 0', 'head 3')
+    """
+    return tuple(f"head {head}" for head in heads)
 
 
 def _png(pattern: Float[np.ndarray, "query key"]) -> bytes:

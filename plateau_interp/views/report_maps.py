@@ -19,16 +19,13 @@ from plateau_interp.types import answer_rows
 from plateau_interp.views.attention_views import N_READINGS, observed_view
 from plateau_interp.views.maps import cosine_figure, pattern_figure
 from plateau_interp.views.page import Page
-from plateau_interp.views.readings import MAX_VALUES
+from plateau_interp.views.readings import MAX_VALUES, MOST_VIEWS, affordable
 from plateau_interp.views.saving import Draw
 
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["Section", "affordable", "map_sections", "moments"]
-
-MOST_VIEWS = 2
-"""Runs whose view through training is on the page, side by side."""
+__all__ = ["Section", "map_sections", "moments"]
 
 
 @dataclass(frozen=True)
@@ -135,14 +132,6 @@ def _view(shown: list[Shown], wanted: list[int], layer: int) -> tuple[str, list[
     if names and len(shown) > len(names):
         remarks.append(f"Below: {' and '.join(names)}, of {len(shown)} runs with checkpoints.")
     return Page(views).fragment(f"attention-{layer}") if views else "", remarks
-
-
-def affordable(checkpoints: list[int], wanted: list[int], *, room: int) -> list[int]:
-    """At most ``room`` checkpoints: of those wanted the last, the first and those between; then some evenly spaced."""
-    there = [step for step in wanted if step in checkpoints]
-    kept = [*there[-1:], *there[:-1]][:room]
-    n_spaced = min(room - len(kept), len(checkpoints))
-    return sorted({*kept, *(checkpoints[round(at)] for at in np.linspace(0, len(checkpoints) - 1, n_spaced))})
 
 
 def _too_large(shares: Float[np.ndarray, "step head query key"], layer: int, of: str) -> str:

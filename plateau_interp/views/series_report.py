@@ -17,9 +17,10 @@ import pandas as pd
 from plateau_interp.checks import listed, shown
 from plateau_interp.files import readable, write_atomically
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.views.page import ASSETS, FIGURE_STYLE, document
+from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
 from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
+from plateau_interp.views.series_attention import attention_section
 from plateau_interp.views.series_figures import MEASURES, drawn_rows, series_figure
 
 __all__ = ["duplicates_told", "failures_told", "write_series_report"]
@@ -116,6 +117,7 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
     import jinja2
 
     drawings = list(_drawings(tables))
+    attention, remarks = attention_section(dict(zip(tables, folders, strict=True)))
     drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -129,6 +131,8 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         figures=drawings,
         curve=lambda name: drawn[name][0],
         answers=list(_answers(folders[0], _only(tables))) if len(tables) == 1 else [],
+        attention=attention,
+        remarks=remarks,
         tables=[(name, *_numbers(table)) for name, table in tables.items()],
         settings=[
             (name, json.dumps({**folder.settings, "prompts": f"{len(folder.prompts)} texts"}, indent=2))
@@ -136,7 +140,7 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         ],
     )
     style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "series.css"))
-    page = document(body, title=", ".join(tables), style=style)
+    page = document((bundle() if attention else "") + body, title=", ".join(tables), style=style)
     return page, {name: png for name, (_svg, png) in drawn.items()}
 
 

@@ -1,0 +1,115 @@
+"""Attention on the first prompt of a series, kept with each checkpoint: it is looked at when the checkpoint is gone.
+
+One file a checkpoint, of at most 1 MiB whatever the model. `plateau_interp.views.attention_view` shows it.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import safetensors
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from plateau_interp.checks import shown
+from plateau_interp.interventions.attaching import hooking
+from plateau_interp.interventions.hook_points import pattern_name
+from plateau_interp.types import HookedModel, Reader
+
+__all__ = ["MOST_TOKENS", "MOST_VALUES", "KeptAttention", "attention_on"]
+
+MOST_VALUES = 2**18
+"""Kept of a checkpoint: 1 MiB in float32. A model of 32 layers and 32 heads is seen on its prompt's first 16 tokens."""
+MOST_TOKENS = 64
+"""Kept of a prompt, however small the model is: more are no picture that can be read."""
+PATTERNS = "patterns"
+
+
+@dataclass(frozen=True, eq=False)
+class KeptAttention:
+    """The attention of every layer on the first tokens of a prompt.
+
+    Attributes:
+        tokens: a text for each position.
+        patterns: as the model had them, interventions and all.
+
+    Raises:
+        ValueError: for what is no pattern a layer, or another number of tokens.
+
+    Example:
+        >>> kept = KeptAttention(("Why", " not"), torch.eye(2)[None, None])
+        >>> KeptAttention.from_bytes(kept.to_bytes()).tokens
+        ('Why', ' not')
+    """
+
+    tokens: tuple[str, ...]
+    patterns: Float[Tensor, "layer head query key"] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        n_tokens, shape = len(self.tokens), tuple(self.patterns.shape)
+        if len(shape) != 4 or shape[2:] != (n_tokens, n_tokens):
+            raise ValueError(f"patterns of {n_tokens} tokens must be [layer, head, query, key]; got shape {shape}")
+
+    def to_bytes(self) -> bytes:
+        """As the content of a safetensors file."""
+        tokens = {"tokens": json.dumps(self.tokens)}
+        return safetensors.torch.save({PATTERNS: self.patterns.float().contiguous()}, metadata=tokens)
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "KeptAttention":
+        """What `to_bytes` gave.
+
+        Raises:
+            ValueError: if that is something else.
+        """
+        try:
+            patterns = safetensors.torch.load(content)[PATTERNS]
+            length = int.from_bytes(content[:8], "little")  # of the header, as the format has it
+            tokens = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["tokens"])
+            return KeptAttention(tuple(str(token) for token in tokens), patterns)
+        except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+            raise ValueError(f"no attention that was kept: {shown(error)}") from None
+
+
+@torch.no_grad()
+def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
+    """What every layer attends to in a prompt, alone and as the model's tokenizer reads it.
+
+    The whole prompt is read; kept are its first tokens, which nothing after them changes: as many as give
+    `MOST_VALUES`, at most `MOST_TOKENS`.
+
+    Args:
+        model: with a tokenizer, under whatever interventions are attached: attention is kept as they left it.
+        prompt: a text.
+
+    Raises:
+        ValueError: if the model has no tokenizer.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import Text
+        >>> model = toy_model(Text(), n_layers=2, d_model=32)
+        >>> attention_on(model, "What is the").patterns.shape
+        torch.Size([2, 4, 5, 5])
+    """
+    if not isinstance(model, Reader) or model.tokenizer is None:
+        raise ValueError(f"the model has no tokenizer to read {shown(prompt)} with")
+    ids = model.tokenizer([prompt])["input_ids"][0]
+    n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
+    n_kept = min(len(ids), MOST_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
+    patterns: dict[int, Tensor] = {}
+
+    def keeping(layer: int) -> Callable[..., None]:
+        def keep(pattern: Tensor, *, hook: object) -> None:
+            patterns[layer] = pattern[0, :, :n_kept, :n_kept].float().cpu().clone()  # a view would hold the whole
+
+        return keep
+
+    device = next(iter(model.parameters())).device
+    with hooking(model, {pattern_name(layer): keeping(layer) for layer in range(n_layers)}):
+        model(torch.tensor([ids], device=device))
+    tokens = tuple(model.tokenizer.decode([token]) for token in ids[:n_kept])
+    return KeptAttention(tokens, torch.stack([patterns[layer] for layer in range(n_layers)]))
