@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.edges import Metric, one_number
-from plateau_interp.checks import check_takes
+from plateau_interp.checks import check_takes, shown
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.interventions.running import RunningForward, following
