@@ -7,14 +7,14 @@ It acts on ``attn.hook_pattern``; to ablate what a head writes, or a part of the
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from plateau_interp.checks import check_choice, freeze_indices
+from plateau_interp.checks import freeze_indices, one_of
 from plateau_interp.hooks.readable import readable_keys
 from plateau_interp.hooks.targets import select, selecting
 from plateau_interp.interventions.attached import Attached
@@ -73,7 +73,7 @@ class AblateHeads:
         if self.heads is None:
             raise ValueError("heads must be whole numbers, such as [0, 2]; got None")
         freeze_indices(self, "heads", "layers")
-        check_choice(self, "by", get_args(HeadAblation))
+        one_of(HeadAblation, by=self.by)
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The hook points it would act at."""

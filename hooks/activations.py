@@ -15,12 +15,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_choice, check_number, check_whole, freeze_indices, freeze_names
+from plateau_interp.checks import check_number, check_whole, freeze_indices, freeze_names, one_of
 from plateau_interp.hooks.sources import Source, check_batch, check_source, reading_source
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import ActivationEdit, editing
@@ -213,7 +213,7 @@ class AblateActivation(_PlacedEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "by", get_args(Ablation))
+        one_of(Ablation, by=self.by)
         check_whole(self, "seed")
 
     def bind(

@@ -14,12 +14,12 @@ marks padding, they count from each sequence's first and last real token, and pa
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_choice, check_number, freeze_indices
+from plateau_interp.checks import check_number, freeze_indices, one_of
 from plateau_interp.hooks.targeted_edit import TargetedEdit
 from plateau_interp.interventions.hook_points import AttentionSite
 
@@ -70,7 +70,7 @@ class BiasAttention(TargetedEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self, "at", get_args(AttentionSite))
+        one_of(AttentionSite, at=self.at)
         check_number(self, "factor")
         if self.at == "scores" and self.factor <= 0:
             raise ValueError(f"factor must be positive at the scores; got {self.factor}; use MaskAttention to forbid")
@@ -172,7 +172,7 @@ class MaskAttention(TargetedEdit):
     def __post_init__(self) -> None:
         super().__post_init__()
         freeze_indices(self, "keys")
-        check_choice(self, "at", get_args(AttentionSite))
+        one_of(AttentionSite, at=self.at)
         if self.keys is not None and self.targets is not None:
             raise ValueError("give keys or targets, not both")
 

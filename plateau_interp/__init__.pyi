@@ -2,6 +2,8 @@
 # ruff: noqa: TID252
 
 from . import hooks, metrics, tasks, views
+from .analysis.circuits import Circuit, circuit
+from .analysis.forming import circuits
 from .analysis.plateaus import Summary, summarise
 from .analysis.probing import ProbeResult, probe
 from .codec import RecipeError
@@ -29,6 +31,7 @@ __all__ = [
     "Capture",
     "Captured",
     "CheckpointSeries",
+    "Circuit",
     "Intervention",
     "Levels",
     "MeasuringOptions",
@@ -45,6 +48,8 @@ __all__ = [
     "ToyTransformer",
     "TrainingOptions",
     "advance",
+    "circuit",
+    "circuits",
     "continued",
     "editing",
     "greedy_answers",

@@ -15,13 +15,12 @@ from functools import cache
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 __all__ = [
     "LARGEST_BITS",
     "as_index",
     "as_path",
-    "check_choice",
     "check_fraction",
     "check_memory",
     "check_norm",
@@ -38,6 +37,7 @@ __all__ = [
     "listed",
     "machine_memory",
     "nearest",
+    "one_of",
     "seed_number",
     "shown",
     "there_steps",
@@ -135,14 +135,15 @@ def _number(value: Any, name: str, kind: type, expected: str) -> Any:
     return number
 
 
-def check_choice(value: Any, name: str, choices: Sequence[str]) -> None:
-    """Refuse a field that is none of the choices.
+def one_of(kind: object, **choices: Any) -> None:
+    """Refuse a choice that a `Literal` does not list, by name, as in ``one_of(Literal["left", "right"], side="up")``.
 
     Raises:
-        ValueError: naming the field and the choices.
+        ValueError: naming it and what is listed.
     """
-    if getattr(value, name) not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(getattr(value, name))}")
+    for name, choice in choices.items():
+        if choice not in get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}; got {shown(choice)}")
 
 
 def freeze_indices(value: Any, *names: str) -> None:

@@ -199,6 +199,14 @@ class Task(Protocol):
         """
         return None
 
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """The same sequences after the smallest change of each prompt that changes its answer, for circuits.
+
+        Raises:
+            ValueError: unless a task says how.
+        """
+        raise ValueError(f"{type(self).__name__} does not say how to corrupt its prompts: give pairs of your own")
+
     def loss(self, output: Float[Tensor, "batch query d_vocab"], batch: Batch) -> Float[Tensor, ""]:
         """Mean cross-entropy in nats over the scored positions; in float32 at least, whatever the model's dtype."""
         precise = output.to(torch.promote_types(output.dtype, torch.float32))

@@ -7,13 +7,13 @@ all its sizes, in its own order, where it is defined.
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from plateau_interp.checks import LARGEST_BITS, shown, whole_number
+from plateau_interp.checks import LARGEST_BITS, one_of, shown, whole_number
 from plateau_interp.types import IGNORE, Batch, Levels, Task, answer_rows
 
 __all__ = [
@@ -25,8 +25,10 @@ __all__ = [
     "below_diagonal",
     "check_draw",
     "distinct",
-    "one_of",
 ]
+
+ATTEMPTS = 1000
+"""How often a change of a prompt is tried before none is taken to exist."""
 
 Scored = Literal["sequence", "answer"]
 """Which predictions the loss counts: all of the sequence (the random inputs too), or the answer's alone."""
@@ -37,13 +39,6 @@ def at_least(bound: int, **sizes: Any) -> None:
     for name, size in sizes.items():
         if whole_number(name, size, least=bound) >= 2**LARGEST_BITS:
             raise ValueError(f"{name} must be below 2**{LARGEST_BITS}; got {shown(size)}")
-
-
-def one_of(kind: object, **choices: Any) -> None:
-    """Refuse a choice that a `Literal` does not list, by name."""
-    for name, choice in choices.items():
-        if choice not in get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(kind)))}; got {shown(choice)}")
 
 
 def check_draw(n: Any, generator: Any) -> None:
@@ -87,6 +82,22 @@ class PromptTask(Task):
     def _draw(self, n: int, generator: torch.Generator) -> Int[Tensor, "batch pos"]:
         """Whole sequences."""
 
+    @abstractmethod
+    def _answers(self, prompts: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch answer"]:
+        """What follows prompts."""
+
+    @property
+    def _inputs_at(self) -> range:
+        """Positions of inputs of which each may change without the others."""
+        return range(self.n_prompt - 1)
+
+    def _nudged(self, prompts: Int[Tensor, "batch prompt"], generator: torch.Generator) -> Int[Tensor, "batch prompt"]:
+        """Prompts with one input, anywhere, as another prompt has it there; it may be the same."""
+        others = self._draw(len(prompts), generator)
+        places = self._inputs_at
+        place = torch.randint(places.start, places.stop, (len(prompts), 1), generator=generator, device=prompts.device)
+        return prompts.scatter(1, place, others.gather(1, place))
+
     @property
     @abstractmethod
     def _prompt_entropy(self) -> float:
@@ -114,7 +125,29 @@ class PromptTask(Task):
         ``scored="answer"`` the answer alone.
         """
         check_draw(n, generator)
-        tokens = self._draw(n, generator)
+        return self._labelled(self._draw(n, generator))
+
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """The same sequences with one input of each prompt replaced, such that the answer is another.
+
+        Raises:
+            ValueError: if no such change is found.
+        """
+        check_draw(len(batch), generator)
+        prompts = batch.tokens[:, : self.n_prompt]
+        answers = batch.tokens[:, self.answer]
+        changed, waiting = prompts.clone(), torch.arange(len(prompts), device=prompts.device)
+        for _ in range(ATTEMPTS):
+            tried = self._nudged(prompts[waiting], generator)
+            is_other = (self._answers(tried) != answers[waiting]).any(dim=1)
+            changed[waiting[is_other]] = tried[is_other]
+            waiting = waiting[~is_other]
+            if not len(waiting):
+                return self._labelled(torch.cat([changed, self._answers(changed)], dim=1))
+        raise ValueError(f"no change of one input changes the answer of {self}")
+
+    def _labelled(self, tokens: Int[Tensor, "batch pos"]) -> Batch:
+        """Whole sequences and what is scored of them."""
         labels = tokens[:, 1:].clone()
         if self.scored == "answer":
             labels[:, : self.n_prompt - 1] = IGNORE
@@ -164,6 +197,9 @@ class Separated(PromptTask):
     @abstractmethod
     def solve(self, numbers: Int[Tensor, "batch input"]) -> Int[Tensor, "batch answer"]:
         """The answers to given inputs."""
+
+    def _answers(self, prompts: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch answer"]:
+        return self.solve(prompts[:, : self.n])
 
     @property
     def n_prompt(self) -> int:

@@ -87,6 +87,15 @@ class MultiDigitAddition(PromptTask):
         plus, equals = a.new_full((n, 1), self.plus), a.new_full((n, 1), self.separator)
         return torch.cat([a, plus, b, equals, self.solve(a, b)], dim=1)
 
+    def _answers(self, prompts: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch answer"]:
+        return self.solve(prompts[:, : self.n], prompts[:, self.n + 1 : -1])
+
+    def _nudged(self, prompts: Int[Tensor, "batch prompt"], generator: torch.Generator) -> Int[Tensor, "batch prompt"]:
+        """As elsewhere, unless ``+`` was drawn to change, which stays, or a summand would become 0."""
+        changed = super()._nudged(prompts, generator)
+        are_numbers = changed[:, : self.n].any(dim=1) & changed[:, self.n + 1 : -1].any(dim=1)
+        return torch.where(are_numbers[:, None], changed, prompts)
+
     def solve(self, a: Int[Tensor, "batch digit"], b: Int[Tensor, "batch digit"]) -> Int[Tensor, "batch answer"]:
         """The digits of the sum, last first, from the summands' digits, first first."""
         powers = self._powers(self.n, a.device)

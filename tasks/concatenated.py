@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.checks import shown
-from plateau_interp.tasks._layouts import Residues, Scored, at_least, below_diagonal, one_of
+from plateau_interp.checks import one_of, shown
+from plateau_interp.tasks._layouts import Residues, Scored, at_least, below_diagonal
 from plateau_interp.types import Batch, Defaults
 
 __all__ = ["ConcatenatedWindows"]

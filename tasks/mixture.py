@@ -1,6 +1,7 @@
 """Several tasks in one batch, each with a separator of its own."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -129,12 +130,33 @@ class Mixture(Task):
             task.sample(count, generator=generator) for task, count in zip(self.tasks, self.counts(n), strict=True)
         ]
         order = torch.randperm(n, generator=generator, device=generator.device)
+        return self._joined(batches).take(order)
+
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """Each sequence as its task corrupts it; the separator, which tells the task, stays.
+
+        Raises:
+            ValueError: if a task does not say how, or finds no such change.
+        """
+        check_draw(len(batch), generator)
+        index = self.task_index(batch.tokens)
+        rows = [(index == i).nonzero().flatten() for i in range(len(self.tasks))]
+        batches = [
+            task.corrupt(Batch(self._own_tokens(batch.tokens[some], i), batch.labels[some]), generator=generator)
+            if len(some)
+            else batch.take(some)
+            for i, (task, some) in enumerate(zip(self.tasks, rows, strict=True))
+        ]
+        return self._joined(batches).take(torch.cat(rows).argsort())
+
+    def _joined(self, batches: Sequence[Batch]) -> Batch:
+        """What the tasks drew, one after the other, with the separators that tell them."""
         tokens = torch.cat([self._with_separator(batch.tokens, i) for i, batch in enumerate(batches)])
         labels = torch.cat([batch.labels for batch in batches])
         before = self.separator_position - 1
         if before >= 0:
             labels[:, before] = torch.where(labels[:, before] == IGNORE, IGNORE, tokens[:, before + 1])
-        return Batch(tokens[order], labels[order])
+        return Batch(tokens, labels)
 
     def counts(self, n: int) -> list[int]:
         """How many of ``n`` sequences are of each task."""

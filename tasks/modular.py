@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.checks import check_memory, shown
-from plateau_interp.tasks._layouts import at_least, check_draw, one_of
+from plateau_interp.checks import check_memory, one_of, shown
+from plateau_interp.tasks._layouts import at_least, check_draw
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.optimizers import AdamW
 from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
@@ -133,6 +133,28 @@ class ModularArithmetic(FiniteTask):
         check_draw(n, generator)
         rows = torch.randint(len(self.train_set), (n,), generator=generator, device=generator.device)
         return self.train_set.to(generator.device).take(rows)
+
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """The same equations with another a or b, seen in training or not, such that the result is another.
+
+        Both are others where neither will do alone, as in 0 times 0.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        check_draw(len(batch), generator)
+        both = [part.to(batch.tokens.device) for part in (self.train_set, self.validation_set)]
+        tokens, labels = (
+            torch.cat(parts) for parts in zip(*((part.tokens, part.labels) for part in both), strict=True)
+        )
+        equal = batch.tokens[:, None, :] == tokens[None, :, :]
+        others = equal[:, :, self.operator_position] & ~equal[:, :, -1]
+        if not others.any(dim=1).all():
+            raise ValueError(f"no other numbers change the result of an equation of {self}")
+        kept = equal[:, :, list(self.operand_positions)].sum(dim=2)
+        draws = torch.rand(others.shape, generator=generator, device=generator.device).to(others.device)
+        rows = (kept + draws).masked_fill(~others, -1).argmax(dim=1)
+        return Batch(tokens[rows], labels[rows])
 
     @property
     def train_set(self) -> Batch:

@@ -79,6 +79,14 @@ class Permutation(PromptTask):
         separator = inputs.new_full((n, 1), self.separator)
         return torch.cat([inputs, separator, places + 1, separator, self.solve(inputs, places)], dim=1)
 
+    def _answers(self, prompts: Int[Tensor, "batch prompt"]) -> Int[Tensor, "batch answer"]:
+        return self.solve(prompts[:, : self.n], prompts[:, self.n + 1 : -1] - 1)
+
+    @property
+    def _inputs_at(self) -> range:
+        """The symbols: a permutation cannot change at one place alone."""
+        return range(self.n)
+
     def solve(
         self, inputs: Int[Tensor, "batch input"], places: Int[Tensor, "batch input"]
     ) -> Int[Tensor, "batch input"]:

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.tasks._layouts import Residues, Scored, below_diagonal, distinct, one_of
+from plateau_interp.checks import one_of
+from plateau_interp.tasks._layouts import Residues, Scored, below_diagonal, distinct
 from plateau_interp.types import Batch, Defaults
 
 __all__ = ["PrefixSum"]
@@ -62,6 +63,14 @@ class PrefixSum(Residues):
         if self.inputs == "independent":
             return super()._inputs(n, generator)
         return self.low + distinct(n, self.n_numbers, generator=generator)[:, : self.n]
+
+    def _nudged(self, prompts: Int[Tensor, "batch prompt"], generator: torch.Generator) -> Int[Tensor, "batch prompt"]:
+        """One input as another prompt has it; distinct inputs stay distinct, so two neighbours change places."""
+        if self.inputs == "independent" or self.n < 2:
+            return super()._nudged(prompts, generator)
+        first = torch.randint(self.n - 1, (len(prompts), 1), generator=generator, device=prompts.device)
+        both = torch.cat([first, first + 1], dim=1)
+        return prompts.scatter(1, both, prompts.gather(1, both.flip(1)))
 
     def solve(self, numbers: Int[Tensor, "batch input"]) -> Int[Tensor, "batch input"]:
         """The answers to given inputs."""

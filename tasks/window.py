@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from plateau_interp.checks import whole_number
-from plateau_interp.tasks._layouts import Residues, Scored, below_diagonal, one_of
+from plateau_interp.checks import one_of, whole_number
+from plateau_interp.tasks._layouts import Residues, Scored, below_diagonal
 from plateau_interp.types import Batch, Defaults
 
 __all__ = ["MovingWindowDifference", "MovingWindowProduct", "MovingWindowQuotient", "MovingWindowSum"]

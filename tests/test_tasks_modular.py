@@ -203,8 +203,8 @@ def test_bad_sizes_are_refused(sizes, text):
 @pytest.mark.parametrize(
     ("field", "value", "text"),
     [
-        ("operations", ("power",), "operations must be one of 'add', 'subtract', 'multiply', 'divide'; got 'power'"),
-        ("layout", "postfix", "layout must be one of 'infix', 'prefix'; got 'postfix'"),
+        ("operations", ("power",), "operations must be one of add, subtract, multiply, divide; got 'power'"),
+        ("layout", "postfix", "layout must be one of infix, prefix; got 'postfix'"),
     ],
 )
 def test_values_that_the_shape_checker_would_refuse_first(field, value, text):

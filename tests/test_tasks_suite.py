@@ -349,11 +349,11 @@ def test_found_by_its_entry_point(kind):
 @pytest.mark.parametrize(
     ("task", "field", "text"),
     [
-        (MovingWindowSum(), "edge", "edge must be one of 'copy', 'partial'; got 'wrong'"),
-        (MovingWindowQuotient(), "scored", "scored must be one of 'sequence', 'answer'; got 'wrong'"),
-        (Permutation(), "scored", "scored must be one of 'sequence', 'answer'; got 'wrong'"),
-        (PrefixSum(), "inputs", "inputs must be one of 'independent', 'distinct'; got 'wrong'"),
-        (ConcatenatedWindows(), "arrangement", "arrangement must be one of 'disjoint', 'stair'; got 'wrong'"),
+        (MovingWindowSum(), "edge", "edge must be one of copy, partial; got 'wrong'"),
+        (MovingWindowQuotient(), "scored", "scored must be one of sequence, answer; got 'wrong'"),
+        (Permutation(), "scored", "scored must be one of sequence, answer; got 'wrong'"),
+        (PrefixSum(), "inputs", "inputs must be one of independent, distinct; got 'wrong'"),
+        (ConcatenatedWindows(), "arrangement", "arrangement must be one of disjoint, stair; got 'wrong'"),
     ],
     ids=str,
 )

@@ -13,6 +13,7 @@ import torch
 from long_run import Long
 from measured_series import measured_series
 
+from plateau_interp.analysis.forming import circuits
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
@@ -21,6 +22,7 @@ from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import page as views_page
 from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.circuit_views import circuit_page
 from plateau_interp.views.page import bundle, document, side_by_side
 from plateau_interp.views.report import write_report
 from plateau_interp.views.series_report import write_series_report
@@ -102,6 +104,7 @@ def run(tmp_path_factory):
 def wait_until_drawn(page):
     page.wait_for_function(
         """() => [...document.querySelectorAll('[data-plateau-view]')].every(view => {
+             if (view.querySelector('.pc-part')) return true;
              const canvas = view.querySelector('.pv-cells canvas');
              if (!canvas || !canvas.width) return false;
              const copy = document.createElement('canvas');
@@ -452,3 +455,70 @@ def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme
     frames = [token.evaluate("token => getComputedStyle(token).borderColor") for token in tokens.all()]
     assert frames[2] not in frames[:2] + frames[3:]
     assert page.locator(".warning").count() == 2
+
+
+@pytest.fixture(scope="module")
+def circuits_page(tmp_path_factory):
+    """A run's circuits through training, beside the attention of both layers."""
+    folder = tmp_path_factory.mktemp("circuits")
+    training = TrainingOptions(steps=4, batch_size=8)
+    recipe = Recipe(MovingWindowSum(n=4), model=ModelOptions(d_model=16, n_layers=2, n_heads=2), training=training)
+    run = Run.create(folder / "run", recipe)
+    for _ in run.train():
+        pass
+    return circuit_page(run, circuits(run, n_pairs=4, by_role=True), title=HOSTILE).save(folder / "page.html")
+
+
+def edges_shown(page):
+    return page.locator(".pc-edge").count()
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")])
+def test_a_circuit_is_drawn_and_moves_with_the_attention_beside_it(circuits_page, visit, size, scheme):
+    page = visit(circuits_page, size=size, scheme=scheme)
+    circuit = page.locator(".pv").first
+    assert HOSTILE in circuit.locator(".pv-title").inner_text()
+    assert 10 < edges_shown(page) <= 40
+    names = circuit.locator(".pc-part > text:not(.pc-entry)").all_text_contents()
+    assert names[:2] == ["embed", "pos_embed"]
+    assert names[-1] == "logits"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    slider = circuit.get_by_label("training step")
+    slider.focus()
+    slider.press("Home")
+    assert [text.endswith("step 0") for text in page.locator(".pv-now").all_inner_texts()] == [True] * 3
+
+
+def test_fewer_edges_positions_by_role_and_a_table(circuits_page, visit):
+    page = visit(circuits_page)
+    fewer = page.get_by_role("slider", name="edges shown")
+    fewer.focus()
+    fewer.press("Home")
+    assert edges_shown(page) == 1
+    fewer.press("End")
+    everything = edges_shown(page)
+    page.get_by_label("Positions").select_option("answer")
+    assert 0 < edges_shown(page) < everything
+    page.locator(".pc-table summary").click()
+    assert page.locator(".pc-table tbody tr").count() == min(edges_shown(page), 200)
+    assert "(answer)" in page.locator(".pc-table td").first.inner_text()
+
+
+def test_a_part_shows_its_edges_and_a_head_its_attention(circuits_page, visit):
+    page = visit(circuits_page)
+    head = page.get_by_role("button", name="L1H1, ")
+    head.focus()
+    head.press("Enter")
+    assert head.get_attribute("aria-pressed") == "true"
+    assert page.locator(".pc-edge.pc-faint").count() > 0
+    assert "L1H1: " in page.locator(".pv-readout").first.inner_text()
+    pressed = page.locator('.pv-head[aria-pressed="true"]').all_inner_texts()
+    assert pressed == ["head 0", "head 1"]  # of layer 0 as it was, of layer 1 the one that was asked for
+    head.press("Enter")
+    assert page.locator(".pc-edge.pc-faint").count() == 0
+
+
+def test_an_edge_that_is_tapped_tells_its_score(circuits_page, visit):
+    page = visit(circuits_page, size=PHONE)
+    page.locator(".pc-hit").last.dispatch_event("pointerdown")
+    assert page.locator(".pv-readout").first.inner_text().split(" ")[1] == "\N{RIGHTWARDS ARROW}"

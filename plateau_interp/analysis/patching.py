@@ -3,7 +3,7 @@
 It measures; to train or decode under a patch use `plateau_interp.hooks.PatchActivation`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from einops import rearrange
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from plateau_interp.analysis.edges import Metric, one_number
 from plateau_interp.checks import check_takes, shown
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
 from plateau_interp.interventions.padding import layout_of
@@ -24,7 +25,6 @@ from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["patch_by_head", "patch_by_position"]
 
-Metric = Callable[[Tensor], Tensor | float]
 Place = tuple[slice | int | Tensor, ...]
 """An index into an activation ``[batch, pos, ...]``."""
 
@@ -174,15 +174,15 @@ def _patch_each(
     values: list[Tensor] = []
     with following(model) as running:
         with model.hooks(fwd_hooks=[(point, keep) for point in points]):
-            best = _one_number(metric(model(clean, **masked)))
+            best = one_number(metric(model(clean, **masked)))
         with _keeping_inputs(model) as inputs:
-            worst = _one_number(metric(model(corrupted, **masked)))
+            worst = one_number(metric(model(corrupted, **masked)))
         if best == worst:
             raise ValueError(f"the metric is {float(best)} on both inputs: there is nothing to restore")
         run = _CorruptedRun(model, corrupted, inputs, running)
         for start in range(0, len(patches), n_copies):
             logits = run.patched(patches[start : start + n_copies], points, kept)
-            values += [_one_number(metric(copy)) for copy in torch.split(logits, len(corrupted))]
+            values += [one_number(metric(copy)) for copy in torch.split(logits, len(corrupted))]
     shares = (torch.stack(values) - worst) / (best - worst)
     return rearrange(shares, "(layer place) -> layer place", layer=len(points))
 
@@ -261,15 +261,3 @@ def _keeping_inputs(model: HookedModel) -> Iterator[list[_BlockInput]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _one_number(measured: Any) -> Tensor:
-    try:
-        value = torch.as_tensor(measured)
-    except (TypeError, ValueError, RuntimeError):  # whatever torch makes no tensor of
-        raise ValueError(f"the metric must be one number; got {shown(measured)}") from None
-    if value.numel() != 1:
-        raise ValueError(f"the metric must be one number; got {tuple(value.shape)}")
-    if not value.isfinite():
-        raise ValueError(f"the metric must be finite; got {value.item()}")
-    return value.reshape(())

@@ -1,9 +1,9 @@
 """The sizes of a toy model as plain data: `ModelOptions` as they are asked for, `ModelSettings` as they are then."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from plateau_interp.checks import check_choice, check_whole
+from plateau_interp.checks import check_whole, one_of
 from plateau_interp.types import AttentionKind, Defaults, Task
 
 __all__ = ["DType", "ModelOptions", "ModelSettings"]
@@ -27,8 +27,8 @@ class ModelSettings:
     dtype: DType = "float32"
 
     def __post_init__(self) -> None:
-        check_choice(self, "attention", get_args(AttentionKind))
-        check_choice(self, "dtype", get_args(DType))
+        one_of(AttentionKind, attention=self.attention)
+        one_of(DType, dtype=self.dtype)
         check_whole(self, "n_layers", "n_heads", "d_model", least=1)
         if self.d_mlp is not None:
             check_whole(self, "d_mlp", least=1)

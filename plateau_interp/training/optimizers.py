@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch.nn import Parameter
 
-from plateau_interp.checks import check_choice, check_fraction, check_not_negative, check_positive, check_whole
+from plateau_interp.checks import check_fraction, check_not_negative, check_positive, check_whole, one_of
 from plateau_interp.training.muon import MuonWithAdam, Precision
 
 __all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon"]
@@ -218,8 +218,8 @@ class Muon:
         check_fraction(self, "momentum", "beta1", "beta2")
         check_not_negative(self, "eps")
         check_whole(self, "iterations", least=1)
-        check_choice(self, "precision", get_args(Precision))
-        check_choice(self, "final_norm", ("trained", "untrained"))
+        one_of(Precision, precision=self.precision)
+        one_of(Literal["trained", "untrained"], final_norm=self.final_norm)
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `plateau_interp.training.muon.MuonWithAdam`.

@@ -6,6 +6,7 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
 * Figures: `curves` and `maps` are those for papers, `interactive` the curves to zoom into, `series_figures` measures of
   checkpoints. `theme` is colours and type, `panels` titles and units of columns, `labels` words in a panel and below
   it; `saving` makes files and inline pictures.
+* Circuits: `circuit_views` makes a page of one, `circuit_figures` draws it, or hands it to networkx and GraphViz.
 * Attention: `attention_views` makes a view, `series_attention` that of a series, `readings` are the numbers that it
   holds, `page` puts views on a page.
 * Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of
@@ -14,6 +15,8 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
 
 from plateau_interp.analysis.collapse import cosine_matrices
 from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.circuit_figures import circuit_figure, circuit_graph, graphviz
+from plateau_interp.views.circuit_views import CircuitView, circuit_page, circuit_view
 from plateau_interp.views.curves import curves_figure
 from plateau_interp.views.interactive import interactive_curves, save_interactive
 from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
@@ -28,14 +31,20 @@ __all__ = [
     "DARK",
     "LIGHT",
     "AttentionView",
+    "CircuitView",
     "Page",
     "Panel",
     "Theme",
     "attention_view",
+    "circuit_figure",
+    "circuit_graph",
+    "circuit_page",
+    "circuit_view",
     "cosine_figure",
     "cosine_matrices",
     "curves_figure",
     "effect_figure",
+    "graphviz",
     "interactive_curves",
     "pattern_figure",
     "position_figure",

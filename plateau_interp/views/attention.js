@@ -90,6 +90,50 @@
     return (pattern) => paint(canvas, pattern.attention.flat(), pattern.tokens.length, pattern.maxValue, pattern.maskUpperTri);
   };
 
+  // ---- what views have in common: other views of the page, and time -------------------------------------------------
+  // Views of a group move together: what is chosen in one is told to the others, which hear it and tell nobody.
+  const talking = (root, spec) => {
+    const hear = {};
+    const tell = (what, value) => {
+      if (spec.group) document.dispatchEvent(new CustomEvent("plateau-view", { detail: { group: spec.group, from: root, what, value } }));
+    };
+    if (spec.group)
+      document.addEventListener("plateau-view", ({ detail: { group, from, what, value } }) => {
+        if (group === spec.group && from !== root && hear[what]) hear[what](value);
+      });
+    return { hear, tell };
+  };
+
+  // A slider over the steps, a button that plays them, the loss curve if there is one. What it returns brings them up to
+  // date with `state.step`; `update` draws the rest.
+  const timeline = (root, spec, side, { hear, tell }, state, update) => {
+    const nSteps = spec.steps ? spec.steps.length : 1;
+    if (nSteps < 2) return () => {};
+    let timer = null;
+    const stop = () => { clearInterval(timer); timer = null; play.textContent = "▶"; play.ariaLabel = "play"; };
+    const nearest = (step) => spec.steps.reduce((best, other, index) => Math.abs(other - step) < Math.abs(spec.steps[best] - step) ? index : best, 0);
+    const moveTo = (step, quiet = false) => {
+      state.step = Math.max(0, Math.min(nSteps - 1, step));
+      slider.value = state.step;
+      update();
+      if (!quiet) tell("step", spec.steps[state.step]);
+    };
+    const play = html("button", { type: "button", className: "pv-play", textContent: "▶", ariaLabel: "play", onclick: () => {
+      if (timer) return stop();
+      if (state.step === nSteps - 1) moveTo(0);
+      play.textContent = "❚❚"; play.ariaLabel = "pause";
+      timer = setInterval(() => {
+        if (!root.isConnected || state.step === nSteps - 1) return stop();
+        moveTo(state.step + 1);
+      }, PLAY_MS);
+    } });
+    const slider = html("input", { type: "range", min: 0, max: nSteps - 1, value: state.step, ariaLabel: "training step", oninput: () => { stop(); moveTo(+slider.value); } });
+    const drawCurve = spec.curve ? curve(side, spec, () => spec.steps[state.step], (step) => { stop(); moveTo(nearest(step)); }) : () => {};
+    side.append(html("div", { className: "pv-time" }, play, slider));
+    hear.step = (step) => { stop(); moveTo(nearest(step), true); };
+    return () => { slider.setAttribute("aria-valuetext", `step ${spec.steps[state.step]}`); drawCurve(); };
+  };
+
   // ---- one view ------------------------------------------------------------------------------------------------------
   const mount = (root, spec) => {
     const data = spec.readings.map(decode);
@@ -229,8 +273,7 @@
     };
 
     const thumbs = [];
-    let drawCurve = () => {};
-    let slider = null;
+    let drawTime = () => {};
     const update = () => {
       const most = range();
       drawMap(shown(state.step, state.head), most);
@@ -241,23 +284,15 @@
       const head = nHeads > 1 ? spec.heads[state.head] : "";
       const step = spec.steps ? `step ${spec.steps[state.step]}` : "";
       now.textContent = [head, step].filter(Boolean).map((text) => ` · ${text}`).join("");
-      if (slider) slider.setAttribute("aria-valuetext", step);
       drawLegend(most);
       drawOverlay();
-      drawCurve();
+      drawTime();
       say();
     };
 
     // -- controls --
-    // Views of a group move together: what is chosen in one is told to the others, which hear it and tell nobody.
-    const hear = {};
-    const tell = (what, value) => {
-      if (spec.group) document.dispatchEvent(new CustomEvent("plateau-view", { detail: { group: spec.group, from: root, what, value } }));
-    };
-    if (spec.group)
-      document.addEventListener("plateau-view", ({ detail: { group, from, what, value } }) => {
-        if (group === spec.group && from !== root && hear[what]) hear[what](value);
-      });
+    const talk = talking(root, spec);
+    const { hear, tell } = talk;
     const choice = (name, options, change) => {
       const select = html("select", { ariaLabel: name, onchange: () => {
         change(select.selectedIndex); update(); tell(name, select.value);
@@ -268,6 +303,11 @@
         if (index < 0) return;
         select.selectedIndex = index; change(index); update();
       };
+    };
+    hear.part = ({ layer, head }) => {
+      if (layer !== spec.layer || head >= nHeads) return;
+      state.head = head; update();
+      plot.scrollIntoView({ block: "nearest", behavior: "smooth" });
     };
     if (nHeads > 1) {
       hear.head = (head) => { if (head < nHeads) { state.head = head; update(); } };
@@ -282,30 +322,7 @@
       side.append(strip);
     }
 
-    const moveTo = (step, quiet = false) => {
-      state.step = Math.max(0, Math.min(nSteps - 1, step));
-      if (slider) slider.value = state.step;
-      update();
-      if (!quiet) tell("step", spec.steps[state.step]);
-    };
-    if (nSteps > 1) {
-      let timer = null;
-      const stop = () => { clearInterval(timer); timer = null; play.textContent = "▶"; play.ariaLabel = "play"; };
-      const nearest = (step) => spec.steps.reduce((best, other, index) => Math.abs(other - step) < Math.abs(spec.steps[best] - step) ? index : best, 0);
-      const play = html("button", { type: "button", className: "pv-play", textContent: "▶", ariaLabel: "play", onclick: () => {
-        if (timer) return stop();
-        if (state.step === nSteps - 1) moveTo(0);
-        play.textContent = "❚❚"; play.ariaLabel = "pause";
-        timer = setInterval(() => {
-          if (!root.isConnected || state.step === nSteps - 1) return stop();
-          moveTo(state.step + 1);
-        }, PLAY_MS);
-      } });
-      slider = html("input", { type: "range", min: 0, max: nSteps - 1, value: state.step, ariaLabel: "training step", oninput: () => { stop(); moveTo(+slider.value); } });
-      if (spec.curve) drawCurve = curve(side, spec, () => spec.steps[state.step], (step) => { stop(); moveTo(nearest(step)); });
-      side.append(html("div", { className: "pv-time" }, play, slider));
-      hear.step = (step) => { stop(); moveTo(nearest(step), true); };
-    }
+    drawTime = timeline(root, spec, side, talk, state, update);
     if (spec.readings.length > 1) choice("Show", spec.readings.map(({ name }) => name), (index) => { state.reading = index; hovered = null; });
     if (nSteps > 1) {
       choice("Compare with", ["nothing", ...spec.steps.map((step) => `step ${step}`)], (index) => (state.reference = index - 1));
@@ -330,7 +347,7 @@
       if (event.pointerType !== "mouse") return; // a tapped cell stays
       hovered = null; drawOverlay(); say();
     });
-    new ResizeObserver(() => { drawOverlay(); drawCurve(); }).observe(plot);
+    new ResizeObserver(() => { drawOverlay(); drawTime(); }).observe(plot);
     update();
   };
 
@@ -404,7 +421,8 @@
     if (!roots.length && tries < 100) return setTimeout(() => push(spec, tries + 1), 50);
     for (const root of roots) {
       root.dataset.mounted = "";
-      mount(root, spec);
+      if (spec.kind === "circuit") window.plateauCircuit(root, spec, { html, svg, signed, decode, talking, timeline });
+      else mount(root, spec);
     }
   };
   const waiting = Array.isArray(window.plateauViews) ? window.plateauViews : [];

@@ -32,7 +32,7 @@ from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task, layer
 from plateau_interp.views.readings import ROWS, AttentionView, checked_view, head_names, reading
 from plateau_interp.views.series_attention import series_attention_view
 
-__all__ = ["N_READINGS", "attention_view", "observed_view"]
+__all__ = ["N_READINGS", "attention_view", "loss_curve", "observed_view"]
 
 N_READINGS = 2
 """Ways in which a view shows a run: each has a value for each step, head, query and key."""
@@ -177,7 +177,8 @@ def observed_view(
             heads=head_names(chosen),
             readings=tuple(readings),
             steps=tuple(steps),
-            curve=_curve(run) if several else None,
+            curve=loss_curve(run) if several else None,
+            layer=layer,
         )
     )
 
@@ -259,7 +260,8 @@ def _captured_view(
             heads=head_names(chosen),
             readings=readings,
             steps=tuple(at_steps),
-            curve=_curve(run) if run is not None and len(at_steps) > 1 else None,
+            curve=loss_curve(run) if run is not None and len(at_steps) > 1 else None,
+            layer=layer,
         )
     )
 
@@ -379,7 +381,7 @@ def _explained(sequences: str) -> str:
     )
 
 
-def _curve(run: Checkpointed) -> dict[str, Any] | None:
+def loss_curve(run: Checkpointed) -> dict[str, Any] | None:
     """Step and loss of a run, thinned, and the levels it passes."""
     metrics = run.metrics
     if metrics.empty:

@@ -5,16 +5,21 @@ the internet whether it is online each time a view is shown, puts a copy of its 
 that holds ``</script>`` break out of it.
 """
 
+import base64
 import importlib.util
 import json
+import math
 import secrets
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
+
+import numpy as np
 
 from plateau_interp.checks import shown
 from plateau_interp.files import write_atomically
@@ -26,9 +31,11 @@ __all__ = [
     "FIGURE_STYLE",
     "Carrier",
     "Page",
+    "View",
     "bundle",
     "document",
     "executing_cell",
+    "packed",
     "script_json",
     "side_by_side",
 ]
@@ -52,25 +59,12 @@ FIGURE_STYLE = """
 """For pages that hold each figure twice (`saving.themed_svg`): one is shown, by the ground, in the page's type."""
 
 
-@runtime_checkable
-class Embeddable(Protocol):
-    """What a page can hold: the plain data of a view and a picture for where no script runs."""
-
-    def spec(self) -> dict[str, Any]:
-        """The data that attention.js draws."""
-        ...
-
-    def still(self) -> str:
-        """A small picture as HTML."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Page:
     """Views on one page, side by side where there is room; show it in a notebook or `save` it.
 
     Args:
-        views: attention views, in reading order.
+        views: attention and circuit views, in reading order.
         title: of the saved page.
         linked: move the views that have steps together, and give readings of one kind the same colour scale.
 
@@ -85,7 +79,7 @@ class Page:
         1
     """
 
-    views: Sequence[Embeddable] = field(repr=False)
+    views: Sequence["View"] = field(repr=False)
     title: str = "Attention"
     linked: bool = True
 
@@ -93,7 +87,7 @@ class Page:
         if not self.views:
             raise ValueError("a page needs at least one view; got none")
         for view in self.views:
-            if not isinstance(view, Embeddable):
+            if not isinstance(view, View):
                 raise ValueError(f"a page holds views, such as attention_view(run); got {shown(view)}")
 
     @property
@@ -122,7 +116,52 @@ class Page:
         return _notebook_bundle() + self.fragment(f"view-{secrets.token_hex(4)}")
 
 
-def side_by_side(*views: Embeddable, title: str = "Attention") -> Page:
+class View(ABC):
+    """What stands on a page by itself or with others: plain data for the front end, and a still picture.
+
+    Attributes:
+        title: first line.
+    """
+
+    title: str
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """The plain data that the front end draws."""
+
+    @abstractmethod
+    def still(self) -> str:
+        """A picture as HTML, for where no script runs."""
+
+    @property
+    def html(self) -> str:
+        """One whole page that works with no network."""
+        return Page([self], title=self.title).html
+
+    def save(self, path: str | Path) -> Path:
+        """Write the view as one HTML file that works with no network; returns its path."""
+        return Page([self], title=self.title).save(path)
+
+    def _repr_html_(self) -> str:
+        return Page([self])._repr_html_()
+
+
+def packed(values: np.ndarray) -> dict[str, Any]:
+    """Numbers as integers of at least four decimals, in base64, for a page; what is below 1e-300 is 0.
+
+    Example:
+        >>> packed(np.array([0.5, -1.0]))
+        {'data': 'iBPw2A==', 'bits': 16, 'decimals': 4}
+    """
+    most = float(np.abs(values).max(initial=0.0))
+    decimals = min(max(4, 3 - math.floor(math.log10(most))), 300) if most else 4  # 10.0**309 overflows
+    whole = np.rint(values * 10.0**decimals)
+    small = np.abs(whole).max(initial=0) <= np.iinfo(np.int16).max
+    data = base64.b64encode(whole.astype("<i2" if small else "<i4").tobytes()).decode()
+    return {"data": data, "bits": 16 if small else 32, "decimals": decimals}
+
+
+def side_by_side(*views: View, title: str = "Attention") -> Page:
     """Views next to each other, with one slider and the same colour scales: a run and its fork, or two checkpoints.
 
     Example:
@@ -157,8 +196,9 @@ def bundle() -> str:
     library = (Path(spec.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
     library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
-    front = (ASSETS / "attention.js").read_text(encoding="utf-8")
-    style = view_variables() + (ASSETS / "attention.css").read_text(encoding="utf-8")
+    front = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("circuit.js", "attention.js"))
+    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("attention.css", "circuit.css")]
+    style = view_variables() + "".join(styles)
     colours = script_json({"positive": LIGHT.accent, "negative": LIGHT.other, "masked": MASKED})
     # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.
     library = library.partition("//# sourceMappingURL")[0]

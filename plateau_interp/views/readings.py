@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from plateau_interp.views.page import Page
+from plateau_interp.views.page import View, packed
 from plateau_interp.views.theme import LIGHT
 
 __all__ = [
@@ -62,29 +61,24 @@ class Reading:
     kind: str = "attention"
 
     def spec(self) -> dict[str, Any]:
-        """Plain data: values as integers of at least four decimals, in base64; what is below 1e-300 is 0."""
-        most = float(np.abs(self.values).max(initial=0.0))
-        decimals = min(max(4, 3 - math.floor(math.log10(most))), 300) if most else 4  # 10.0**309 overflows
-        whole = np.rint(self.values * 10.0**decimals)
-        small = np.abs(whole).max(initial=0) <= np.iinfo(np.int16).max
+        """Plain data that attention.js draws."""
+        numbers = packed(self.values)
         outlined = [] if self.targets is None else np.argwhere(self.targets).tolist()
         return {
             "name": self.name,
             "kind": self.kind,
             "tokens": list(self.tokens),
             "targets": outlined,
-            "data": base64.b64encode(whole.astype("<i2" if small else "<i4").tobytes()).decode(),
-            "bits": 16 if small else 32,
-            "decimals": decimals,
-            "range": round(most, decimals),
-            "negative": bool((whole < 0).any()),
+            **numbers,
+            "range": round(float(np.abs(self.values).max(initial=0.0)), numbers["decimals"]),
+            "negative": bool((np.rint(self.values * 10.0 ** numbers["decimals"]) < 0).any()),
             "upper": bool(np.triu(self.values, 1).any()),
             "hint": "Hover or tap a cell." + (" Outlined: what the solution reads." if outlined else ""),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class AttentionView:
+class AttentionView(View):
     """An attention view; shows itself in Jupyter, VS Code and Colab. Made by `attention_view`.
 
     Attributes:
@@ -103,18 +97,7 @@ class AttentionView:
     readings: tuple[Reading, ...] = field(repr=False)
     steps: tuple[int, ...] | None = None
     curve: Mapping[str, Any] | None = field(default=None, repr=False)
-
-    @property
-    def html(self) -> str:
-        """One whole page that works with no network."""
-        return Page([self], title=self.title).html
-
-    def save(self, path: str | Path) -> Path:
-        """Write the view as one HTML file that works with no network; returns its path."""
-        return Page([self], title=self.title).save(path)
-
-    def _repr_html_(self) -> str:
-        return Page([self])._repr_html_()
+    layer: int | None = None
 
     def relative_to(self, step: int) -> "AttentionView":
         """The same view of the changes since a step: each map minus the map at that step.
@@ -146,6 +129,7 @@ class AttentionView:
             "steps": None if self.steps is None else list(self.steps),
             "readings": [reading.spec() for reading in self.readings],
             "curve": self.curve,
+            "layer": self.layer,
         }
 
     def still(self) -> str:

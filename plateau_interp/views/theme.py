@@ -174,12 +174,13 @@ def page_variables() -> str:
 def view_variables() -> str:
     """Style sheet of an attention view, which may stand on a page of ours or in anybody's notebook.
 
-    ``--pv-accent`` and ``--pv-on-accent`` follow the ground around the view, which Jupyter and VS Code tell in ways of
-    their own. The maps are on white everywhere: ``--pv-paper`` and ``--pv-ink`` are the light theme's.
+    ``--pv-accent``, ``--pv-other`` and ``--pv-ground`` follow the ground around the view, which Jupyter and VS Code
+    tell in ways of their own. The maps are on white everywhere: ``--pv-paper`` and ``--pv-ink`` are the light theme's.
     """
 
     def rule(theme: Theme) -> str:
-        return _declared({"pv-accent": theme.accent, "pv-on-accent": theme.ground})
+        named = {"pv-accent": theme.accent, "pv-on-accent": theme.ground}
+        return _declared({**named, "pv-other": theme.other, "pv-ground": theme.ground})
 
     paper = _declared({"pv-paper": LIGHT.ground, "pv-ink": LIGHT.ink})
     return (

@@ -1,0 +1,169 @@
+"""A circuit through training: which edges are there before the loss drops, and which come with the drop.
+
+`circuits` scores the edges at every checkpoint of a run on one fixed set of counterfactual pairs of its task;
+`Forming` is what they tell together.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from plateau_interp.analysis.circuits import Circuit, Scoring, answer_difference, circuit, task_roles
+from plateau_interp.analysis.edges import EdgeAblation
+from plateau_interp.analysis.observing import Checkpointed
+from plateau_interp.analysis.pruning import agreement
+from plateau_interp.checks import seed_number, there_steps, whole_number
+
+__all__ = ["Forming", "circuits"]
+
+N_PAIRS = 64
+"""Counterfactual pairs that a circuit is measured on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forming:
+    """The circuits of one model through training, all measured alike.
+
+    Attributes:
+        steps: of the checkpoints.
+        circuits: one a step.
+    """
+
+    steps: tuple[int, ...]
+    circuits: tuple[Circuit, ...]
+
+    def __repr__(self) -> str:
+        return f"Forming of {self.circuits[-1]!r} at {len(self.steps)} steps, {self.steps[0]} to {self.steps[-1]}"
+
+    @cached_property
+    def scores(self) -> Float[np.ndarray, "step edge"]:
+        """Scores in the order of the rows of `edges`."""
+        exists = self.circuits[-1].exists
+        return np.array([found.scores[exists].tolist() for found in self.circuits])
+
+    def table(self) -> pd.DataFrame:
+        """A row a step and edge: ``step``, ``writer``, ``reader``, ``role``, ``score``."""
+        edges = self._edges()
+        rows = [edges.assign(score=scores, step=step) for step, scores in zip(self.steps, self.scores, strict=True)]
+        return pd.concat(rows, ignore_index=True)[["step", *edges.columns, "score"]]
+
+    def edges(self, *, share: float = 0.5) -> pd.DataFrame:
+        """A row an edge, the largest at last first.
+
+        ``writer``, ``reader``, ``role``, ``score`` (at the last step), and ``step``: the first checkpoint from which on
+        the score is at least ``share`` of the last one; missing where the last one is 0.
+        """
+        last = self.scores[-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            has = self.scores / last >= share
+        from_here = np.flip(np.logical_and.accumulate(np.flip(has, axis=0), axis=0), axis=0)
+        steps = [self.steps[int(column.argmax())] if column.any() else None for column in from_here.T]
+        found = self._edges().assign(score=last, step=pd.array(steps, dtype="Int64"))
+        return found.sort_values("score", key=lambda score: -score.abs(), kind="stable", ignore_index=True)
+
+    def metrics(self, *, n: int | None = None) -> pd.DataFrame:
+        """A row a step, to be joined with the metrics of the run.
+
+        ``step``, ``answer_difference`` of the whole model and ``answer_difference_ablated`` with every edge cut, and
+        ``circuit_overlap`` and ``circuit_rank``: how alike the circuit is to the last one (see
+        `plateau_interp.analysis.pruning.agreement`, which takes ``n``).
+        """
+        rows = []
+        for step, found in zip(self.steps, self.circuits, strict=True):
+            alike = agreement(self.circuits[-1], found, n=n)
+            rows.append(
+                {
+                    "step": step,
+                    "answer_difference": found.clean,
+                    "answer_difference_ablated": found.ablated,
+                    "circuit_overlap": alike["overlap"],
+                    "circuit_rank": alike["rank"],
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def _edges(self) -> pd.DataFrame:
+        found = self.circuits[-1]
+        places = found.exists.nonzero().tolist()
+        names = [(found.writers[writer], found.readers[reader], found.roles[role]) for writer, reader, role in places]
+        return pd.DataFrame(names, columns=["writer", "reader", "role"])
+
+
+def circuits(
+    run: Checkpointed,
+    *,
+    steps: Iterable[int] | None = None,
+    n_pairs: int = N_PAIRS,
+    seed: int = 0,
+    scoring: Scoring = "attributed",
+    ablation: EdgeAblation = "resample",
+    by_role: bool = False,
+    freeze_norms: bool = False,
+    n_steps: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> Forming:
+    """The circuit of a run at every checkpoint, on counterfactual pairs of its task.
+
+    The pairs are the same at every step: sequences of the task, and the same after the least change of each prompt that
+    changes its answer. The metric is the mean logit difference of clean and corrupted answer where they differ
+    (`plateau_interp.analysis.circuits.answer_difference`).
+
+    Args:
+        run: with checkpoints.
+        steps: which of them, by default all.
+        n_pairs: sequences.
+        seed: of the pairs; they are in no training stream.
+        scoring: see `plateau_interp.analysis.circuits.circuit`, as for the next four.
+        ablation: what cut edges carry.
+        by_role: whether edges are scored apart at the prompt, the separator and the answers.
+        freeze_norms: whether norms keep the divisors of the clean input.
+        n_steps: forwards of ``scoring="integrated"``.
+        progress: called with each step before it is measured.
+
+    Returns:
+        The circuits.
+
+    Raises:
+        ValueError: for steps without a checkpoint, a task that does not say how to corrupt its prompts, and what
+            `circuit` refuses.
+
+    Example:
+        >>> from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> options = {"model": ModelOptions(d_model=16), "training": TrainingOptions(steps=4)}
+        >>> run = Run.create("small", Recipe(MovingWindowSum(n=4), **options))
+        >>> _ = [*run.train()]
+        >>> circuits(run, n_pairs=8)
+        Forming of Circuit of 13 edges (attributed, resample, norms live, 8 sequences) at 2 steps, 0 to 4
+    """
+    whole_number("n_pairs", n_pairs, least=1)
+    chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
+    generator = torch.Generator().manual_seed(seed_number(seed))
+    clean = run.task.sample(n_pairs, generator=generator)
+    corrupted = run.task.corrupt(clean, generator=generator)
+    found = []
+    for step in chosen:
+        if progress is not None:
+            progress(step)
+        model = run.model(step)
+        device = next(iter(model.parameters())).device
+        here, there = clean.to(device), corrupted.to(device)
+        found.append(
+            circuit(
+                model,
+                clean=here.inputs,
+                corrupted=there.inputs,
+                metric=answer_difference(run.task, here, there),
+                scoring=scoring,
+                ablation=ablation,
+                roles=task_roles(run.task) if by_role else None,
+                freeze_norms=freeze_norms,
+                n_steps=n_steps,
+            )
+        )
+    return Forming(tuple(chosen), tuple(found))
