@@ -103,7 +103,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize(("n_train_sequences", "chunk"), [(64, 256), (7, 30)])
+@pytest.mark.parametrize(("n_train_sequences", "chunk"), [(64, 256), (7, 30), (1, 256)])
 def test_whole_sequences_go_to_one_set(
     n_train_sequences: int, chunk: int, fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
