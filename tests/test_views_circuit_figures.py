@@ -6,7 +6,7 @@ from matplotlib.patches import PathPatch
 from typecheck import unchecked
 
 from plateau_interp.analysis.circuits import Circuit
-from plateau_interp.views.circuit_figures import Part, circuit_figure, circuit_graph, graphviz, parts
+from plateau_interp.views.circuit_figures import Part, circuit_figure, circuit_graph, graphviz, placed_parts
 from plateau_interp.views.theme import DARK, LIGHT, Theme
 
 
@@ -48,7 +48,7 @@ def boxes_of(figure: Any) -> list[str]:
 
 
 def test_parts_stand_where_they_act() -> None:
-    assert parts(found()) == [
+    assert placed_parts(found()) == [
         Part("embed", 0, -0.5),
         Part("pos_embed", 0, 0.5),
         Part("L0H0", 1, -0.5),
@@ -56,9 +56,9 @@ def test_parts_stand_where_they_act() -> None:
         Part("MLP0", 2, 0.0),
         Part("logits", 3, 0.0),
     ]
-    rows = {part.name: part.row for part in parts(found(n_layers=2, shared=True))}
+    rows = {part.name: part.row for part in placed_parts(found(n_layers=2, shared=True))}
     assert rows["embed"] < rows["L0KV0"] < rows["L0H1"] < rows["MLP0"] < rows["L1KV0"] < rows["L1H0"] < rows["logits"]
-    only = parts(found(n_layers=12), names=["embed", "L11H0", "logits"])
+    only = placed_parts(found(n_layers=12), names=["embed", "L11H0", "logits"])
     assert [(part.name, part.row) for part in only] == [("embed", 0), ("L11H0", 1), ("logits", 2)]
 
 

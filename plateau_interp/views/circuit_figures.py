@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Part", "circuit_figure", "circuit_graph", "graphviz", "parts"]
+__all__ = ["N_DRAWN", "Part", "circuit_figure", "circuit_graph", "graphviz", "placed_parts"]
 
 N_DRAWN = 40
 """Edges of a figure, unless asked for."""
@@ -55,7 +55,7 @@ class _Edge(NamedTuple):
     score: float
 
 
-def parts(found: Circuit, *, names: Sequence[str] | None = None) -> list[Part]:
+def placed_parts(found: Circuit, *, names: Sequence[str] | None = None) -> list[Part]:
     """Where each part of a model stands: rows from the embeddings to the logits, each centred.
 
     Args:
@@ -103,8 +103,8 @@ def circuit_figure(found: Circuit, *, n: int | None = None, title: str = "", the
 
     edges = _largest(found, n)
     named = {name for edge in edges for name in (edge.writer, edge.reader)}
-    everything = parts(found)
-    drawn = everything if len(everything) <= 2 * N_DRAWN else parts(found, names=[*named])
+    everything = placed_parts(found)
+    drawn = everything if len(everything) <= 2 * N_DRAWN else placed_parts(found, names=[*named])
     columns = max(abs(part.column) for part in drawn)
     n_rows = max(part.row for part in drawn) + 1
     size = (max(4.2, PART_WIDTH * (2 * columns + 2)), 1.1 + ROW_HEIGHT * n_rows)
@@ -156,7 +156,7 @@ def circuit_graph(found: Circuit, *, n: int | None = None) -> "networkx.MultiDiG
     import networkx
 
     graph = networkx.MultiDiGraph()
-    graph.add_nodes_from((part.name, {"row": part.row, "column": part.column}) for part in parts(found))
+    graph.add_nodes_from((part.name, {"row": part.row, "column": part.column}) for part in placed_parts(found))
     for edge in _largest(found, found.n_edges if n is None else n):
         graph.add_edge(edge.writer, edge.reader, score=edge.score, input=edge.entry, role=edge.role)
     return graph

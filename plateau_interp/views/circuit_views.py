@@ -19,7 +19,7 @@ from plateau_interp.analysis.forming import Forming
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import shown, whole_number
 from plateau_interp.views.attention_views import attention_view, loss_curve
-from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure, parts
+from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure, placed_parts
 from plateau_interp.views.page import Page, View, packed
 from plateau_interp.views.saving import themed_svg
 
@@ -52,7 +52,7 @@ class CircuitView(View):
     def spec(self) -> dict[str, Any]:
         """The plain data that circuit.js draws."""
         last = self.circuits[-1]
-        places = parts(last)
+        places = placed_parts(last)
         index = {part.name: number for number, part in enumerate(places)}
         edges = []
         for writer, reader, role in last.exists.nonzero()[self.kept].tolist():
