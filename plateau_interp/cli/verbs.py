@@ -27,6 +27,7 @@ from plateau_interp.cli.console import (
     watched_timing,
 )
 from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, parse
+from plateau_interp.cli.prune_verb import PruneVerb
 from plateau_interp.cli.series_verb import SeriesVerb, refuse_series, series_among, write_series_reports
 from plateau_interp.plugins import PluginError, PluginKind, plugin
 
@@ -304,6 +305,7 @@ VERBS: dict[str, type[Any]] = {
     "reproduce": Reproduce,
     "list": List,
     "check": CheckVerb,
+    "prune": PruneVerb,
 }
 
 
