@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import pytest
 import torch
 from kept_runs import copy_kept, trained
 
-from plateau_interp.cli.main import main
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.errors import RunError
@@ -190,34 +188,6 @@ def test_a_kill_at_any_moment_leaves_a_folder_that_is_whole(made: Path, tmp_path
         assert Run(run).resumable[-1] == 12
         prune_run(run)
         assert files(run) == files(pruned)
-
-
-def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = files(run)
-    assert main(["prune", str(run), "--dry-run"]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith(f"{run}: would free ")
-    assert told.err == ""
-    assert files(run) == before
-    assert main(["prune", str(run), str(tmp_path / "nowhere")]) == 2
-    told = capsys.readouterr()
-    assert told.out.startswith(f"{run}: freed ")
-    assert told.err.splitlines() == [
-        f"plateau: {tmp_path / 'nowhere'} is not a folder; `plateau train` makes a run",
-        "plateau: 1 of 2 runs were left as they are",
-    ]
-    assert main(["prune", str(run), "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["steps"], found["freed"], found["steps_made_again"]) == (str(run), [], 0, 5)
-    assert main(["prune"]) == 2
-    assert capsys.readouterr().err == "plateau: which run? plateau prune RUN [RUN ...]\n"
-
-
-def test_a_fork_says_which_steps_it_makes_again(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    prune_run(run)
-    assert main(["fork", str(run), "--at", "4", "--steps", "4", "--out", str(tmp_path / "fork")]) == 0
-    line = f"plateau: {run} keeps no optimiser state at step 4: making steps 0 to 3 again"
-    assert line in capsys.readouterr().err.splitlines()
 
 
 def test_a_folder_that_may_not_be_written_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
