@@ -200,3 +200,18 @@ def test_the_optimisers_state_is_let_go_and_the_rest_stays(checkpoint: Checkpoin
     (tmp_path / "3" / "interventions.safetensors").unlink()
     with pytest.raises(DamagedFile, match=r"interventions.safetensors is damaged"):
         Checkpoint.load(tmp_path / "3", recipe="r")
+
+
+def test_what_is_let_go_while_it_is_read_is_not_called_damaged(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+    read = Path.read_bytes
+
+    def overtaken(file: Path) -> bytes:
+        if file.name == "optimizer.safetensors":
+            let_go(tmp_path / "3", recipe="r")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert Checkpoint.load(tmp_path / "3", recipe="r").optimizer is None

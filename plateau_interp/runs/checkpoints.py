@@ -180,7 +180,12 @@ class Checkpoint:
             OSError: if a file cannot be read.
         """
         state = _read_state(folder, recipe=recipe)
-        tensors = {name: _read_tensors(folder / name, expected) for name, expected in state["files"].items()}
+        try:
+            tensors = {name: _read_tensors(folder / name, expected) for name, expected in state["files"].items()}
+        except DamagedFile:
+            if OPTIMIZER not in state["files"] or read_label(folder, recipe=recipe).has_state:
+                raise
+            return Checkpoint.load(folder, recipe=recipe)  # who trains the run has let it go in the meantime
         optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
         latest = nan_for_null(state["latest"])
         return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
