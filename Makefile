@@ -69,7 +69,7 @@ $(RUNNABLE): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPABLE): $(RUNNABLE)
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) -e '.[dev,logging]'
 	@touch $@
 
 $(DOCUMENTABLE): $(DEVELOPABLE)

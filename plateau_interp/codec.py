@@ -40,6 +40,7 @@ NAMED: dict[PluginKind, tuple[str, str]] = {
     "tasks": ("a task", "tasks"),
     "hooks": ("an intervention", "interventions"),
     "optimizers": ("an optimizer", "optimizers"),
+    "loggers": ("a logger", "loggers"),
 }
 NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 """How numbers are written that JSON does not have."""

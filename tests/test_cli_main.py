@@ -165,7 +165,7 @@ def test_help_has_an_example_of_every_verb(capsys):
             "--hook is given twice; where it takes several values: --hook A B; see `plateau train moving-window-sum",
         ),
         ("train moving-window-sum --d-model 8 --d_model=9 --out @out", "--d-model is given twice; "),
-        ("list taks", "kind: expected one of tasks, hooks, optimizers, experiments; got 'taks'; see "),
+        ("list taks", "kind: expected one of tasks, hooks, optimizers, loggers, experiments; got 'taks'; see "),
         ("list tasks --jsn", "there is no option --jsn; the nearest is --json; see `plateau list --help`"),
     ],
 )

@@ -27,7 +27,7 @@ LAYERS = (
     ("training",),
     ("analysis",),
     ("runs",),
-    ("hooks", "series", "tasks"),
+    ("hooks", "loggers", "series", "tasks"),
     ("views",),
     ("reproductions",),
     ("cli",),

@@ -224,6 +224,28 @@ def test_a_package_of_somebody_s_own_adds_its_hooks(installed, tmp_path):
     assert recipe["interventions"] == [{"name": "pull-home", "pull": 0.1}]
 
 
+@pytest.mark.slow
+def test_a_package_of_somebody_s_own_adds_its_logger(installed, tmp_path):
+    text = (PROJECT / "docs" / "how-to" / "log-elsewhere.md").read_text()
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    (settings,) = (content for language, content in blocks if language == "toml")
+    _, module = (content for language, content in blocks if language == "python")
+    plateau = install_package(module.partition("\n\nwith ")[0], settings, installed, tmp_path)
+    rows = {row["name"]: row for row in json.loads(run(plateau, "list", "loggers", "--json", cwd=tmp_path))}
+    assert (rows["lines"]["package"], rows["lines"]["summary"]) == (
+        "lines-logger",
+        "Append the loss to a file, a line a step.",
+    )
+    assert {"tensorboard", "wandb"} < set(rows)
+    sizes = "--n 4 --d-model 16 --steps 3 --batch-size 4 --n-sequences 2"
+    train = (plateau, "train", "moving-window-sum", *sizes.split(), "--log", "lines:file=mine.jsonl", "--out", "run")
+    run(*train, cwd=tmp_path)
+    logged = [json.loads(line) for line in (tmp_path / "mine.jsonl").read_text().splitlines()]
+    there = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert logged == [{"step": row["step"], "loss": row["loss"]} for row in there]
+    assert len(logged) == 3
+
+
 @pytest.mark.parametrize("group", SETTINGS["project"]["entry-points"])
 def test_entry_points_exist_and_are_called_as_they_call_themselves(group):
     for name, value in SETTINGS["project"]["entry-points"][group].items():

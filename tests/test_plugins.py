@@ -129,6 +129,7 @@ KINDS = {
     "tasks": ["train", "lost"],
     "hooks": ["train", "copy", "--hook", "lost"],
     "optimizers": ["train", "copy", "--optimizer", "lost"],
+    "loggers": ["train", "copy", "--log", "lost"],
     "experiments": ["reproduce", "lost", "--list"],
 }
 

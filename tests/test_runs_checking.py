@@ -8,6 +8,7 @@ import pytest
 from plateau_interp.cli.main import main
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run
+from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -19,6 +20,7 @@ RECIPE = Recipe(
     training=TrainingOptions(steps=4, batch_size=8),
     measuring=MeasuringOptions(n_sequences=4),
     checkpoint_every=2,
+    state_every=1,
 )
 OLD = Path(__file__).parent / "data" / "run-format-1"
 
@@ -41,6 +43,13 @@ def test_a_run_that_is_whole(run: Path) -> None:
     checked = check_run(run)
     assert checked.lines() == [f"{run}: 3 checkpoints, 4 rows: all whole"]
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_checkpoints_without_the_optimisers_state_are_counted(run: Path) -> None:
+    RunFolder(run).let_go(2)
+    checked = check_run(run)
+    assert checked.lines() == [f"{run}: 3 checkpoints, 1 of them without the optimiser's state, 4 rows: all whole"]
+    assert (checked.checkpoints, checked.resumable, checked.to_dict()["resumable"]) == (3, 2, 2)
 
 
 def test_runs_of_format_1_are_read_and_their_checkpoints_counted() -> None:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from plateau_interp.hooks import AmplifySlowGradient
 from plateau_interp.interventions.attaching import attaching
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.runs.checkpoints import Checkpoint, has_digests, load_weights, weights_of
+from plateau_interp.runs.checkpoints import Checkpoint, Label, let_go, load_weights, read_label, weights_of
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
@@ -66,7 +67,7 @@ def test_what_is_saved_is_loaded_and_what_is_taken_is_applied(checkpoint: Checkp
     assert same(again, checkpoint), "training went on in the tensors of a checkpoint"
     weights = load_weights(tmp_path / "3", recipe="r")
     assert all(torch.equal(weights[name], value) for name, value in checkpoint.weights.items())
-    assert has_digests(tmp_path / "3", recipe="r")
+    assert read_label(tmp_path / "3", recipe="r") == Label(format=3, rows="x", has_state=True)
 
 
 def test_a_state_of_something_else_is_refused(checkpoint: Checkpoint) -> None:
@@ -116,8 +117,13 @@ def swap(name: str) -> Callable[[Path], None]:
             lambda folder: rewrite(folder / "state.json", latest={"loss": "low"}),
             r"3/state.json .* not what a checkpoint",
         ),
+        (
+            lambda folder: (folder / "optimizer.safetensors").unlink(),
+            r"3/optimizer.safetensors is damaged: No such file",
+        ),
+        (lambda folder: rewrite(folder / "state.json", files={}), r"3/state.json .* not what a checkpoint holds"),
         (lambda folder: rewrite(folder / "state.json", files=None), r"3/state.json .* not what a checkpoint holds"),
-        (lambda folder: rewrite(folder / "state.json", format=99), r"newer version .format 99, this one reads 2 and"),
+        (lambda folder: rewrite(folder / "state.json", format=99), r"newer version .format 99, this one reads 3 and"),
     ],
 )
 def test_what_was_changed_is_refused_by_name(
@@ -172,3 +178,40 @@ def test_saving_that_fails_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(tmp_path / "3", recipe="r", rows="x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_optimisers_state_is_let_go_and_the_rest_stays(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "3").iterdir()}
+    let_go(tmp_path / "3", recipe="r")
+    assert read_label(tmp_path / "3", recipe="r") == Label(format=3, rows="x", has_state=False)
+    after = {file.name: file.read_bytes() for file in (tmp_path / "3").iterdir()}
+    assert {*before} - {*after} == {"optimizer.safetensors"}
+    assert {name for name in after if after[name] != before[name]} == {"state.json"}
+    loaded = Checkpoint.load(tmp_path / "3", recipe="r")
+    assert same(replace(loaded, optimizer={}), replace(checkpoint, optimizer={}))
+    assert (loaded.optimizer, loaded.latest["loss"]) == (None, checkpoint.latest["loss"])
+    model, optimizer = live()
+    with pytest.raises(ValueError, match="the optimiser's state of step 3 was let go"):
+        loaded.apply(model=model, optimizer=optimizer, attached=())
+    (tmp_path / "3" / "optimizer.safetensors").write_bytes(before["optimizer.safetensors"])
+    let_go(tmp_path / "3", recipe="r")  # a kill left the file
+    assert {file.name: file.read_bytes() for file in (tmp_path / "3").iterdir()} == after
+    (tmp_path / "3" / "interventions.safetensors").unlink()
+    with pytest.raises(DamagedFile, match=r"interventions.safetensors is damaged"):
+        Checkpoint.load(tmp_path / "3", recipe="r")
+
+
+def test_what_is_let_go_while_it_is_read_is_not_called_damaged(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+    read = Path.read_bytes
+
+    def overtaken(file: Path) -> bytes:
+        if file.name == "optimizer.safetensors":
+            let_go(tmp_path / "3", recipe="r")
+        return read(file)
+
+    monkeypatch.setattr(Path, "read_bytes", overtaken)
+    assert Checkpoint.load(tmp_path / "3", recipe="r").optimizer is None

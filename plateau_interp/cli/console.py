@@ -5,6 +5,7 @@ rich is loaded where something is drawn: help and mistakes are plain text, and t
 
 import contextlib
 import json
+import logging
 import sys
 import time
 import warnings
@@ -26,6 +27,7 @@ __all__ = [
     "print_table",
     "print_text",
     "showing_progress",
+    "telling_notes",
     "telling_warnings",
     "watched_timing",
 ]
@@ -149,6 +151,27 @@ def print_rich(table: "Table") -> None:
 def complain(text: str) -> None:
     """A line on stderr."""
     sys.stderr.write(f"plateau: {text}\n")
+
+
+@contextlib.contextmanager
+def telling_notes() -> Iterator[None]:
+    """What the package's modules log, such as why something takes a while, is told while the context is open."""
+    log, level = logging.getLogger(__name__.partition(".")[0]), logging.INFO
+    before, teller = log.level, _Teller()
+    log.addHandler(teller)
+    log.setLevel(level)
+    try:
+        yield
+    finally:
+        log.removeHandler(teller)
+        log.setLevel(before)
+
+
+class _Teller(logging.Handler):
+    """Tells each record as a line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 @contextlib.contextmanager

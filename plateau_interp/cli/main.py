@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from plateau_interp.cli.console import complain, print_text, telling_warnings
+from plateau_interp.cli.console import complain, print_text, telling_notes, telling_warnings
 from plateau_interp.cli.parsing import headline
 from plateau_interp.cli.verbs import VERBS, read_verb
 
@@ -22,6 +22,7 @@ EXAMPLES = """For example:
   plateau compare runs/mws runs/fixed
   plateau report runs/mws
   plateau check runs/mws runs/fixed
+  plateau prune runs/mws --dry-run
   plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
   plateau reproduce loss-plateau fig2 fig5 --seeds 3
   plateau list tasks
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] in (["-h"], ["--help"]):
             print_text(_help())
         else:
-            with telling_warnings():
+            with telling_warnings(), telling_notes():
                 read_verb(words).run()
         sys.stdout.flush()  # here, where a reader that has gone is understood
     except KeyboardInterrupt as interrupt:

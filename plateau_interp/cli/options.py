@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro.conf import OmitArgPrefixes
 
-from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, headline, parse
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, UsageError, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
@@ -25,7 +25,7 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
     """What to train, from a task's name (or a recipe file's) and the options that follow from its fields.
 
     Returns:
-        The recipe, and an object with the options that are in no recipe: ``out``, ``device``, ``json``.
+        The recipe, and an object with the options that are in no recipe: ``out``, ``log``, ``device``, ``json``.
 
     Raises:
         ValueError: for an unknown name, option, value or device.
@@ -90,7 +90,14 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
     defaults = {name: getattr(recipe, name) for name in chosen}
     defaults["interventions"] = tuple(write_plugin("hooks", intervention) for intervention in recipe.interventions)
     parts = {name: value for name, value in defaults.items() if dataclasses.is_dataclass(value)}
-    taken = {"out", "device", "json", *chosen, *(item.name for item in dataclasses.fields(recipe.training.schedule))}
+    taken = {
+        "out",
+        "log",
+        "device",
+        "json",
+        *chosen,
+        *(item.name for item in dataclasses.fields(recipe.training.schedule)),
+    }
     annotated: dict[str, Any] = {"interventions": Interventions}
     for name, part in sorted(parts.items(), key=lambda item: item[0] == "task"):
         names = {item.name for item in dataclasses.fields(part)}
@@ -102,6 +109,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
         [
             ("out", Out),
             *((name, annotated.get(name, hints[name]), defaults[name]) for name in chosen),
+            ("log", Loggers, ()),
             ("device", Device, "cpu"),
             ("json", Json, False),
         ],

@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from plateau_interp.checks import nearest, shown
 
-__all__ = ["Device", "Interventions", "Json", "Out", "UsageError", "headline", "mistake_in_a_line", "parse"]
+__all__ = ["Device", "Interventions", "Json", "Loggers", "Out", "UsageError", "headline", "mistake_in_a_line", "parse"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,14 @@ Out = Annotated[
 ]
 Device = Annotated[str, arg(help="Where to train: cpu, cuda, ...")]
 Json = Annotated[bool, arg(help="Print JSON instead of tables.")]
+Loggers = Annotated[
+    tuple[str, ...],
+    arg(
+        name="log",
+        metavar="[NAME[:FIELD=VALUE,...] ...]",
+        help="Where else metrics and pictures go: `tensorboard`, `wandb:project=mine`; see `plateau list loggers`.",
+    ),
+]
 Interventions = Annotated[
     tuple[str, ...] | None,
     arg(

@@ -4,14 +4,13 @@ torch and TransformerLens take seconds to load, so imports stand inside the func
 are answered at once. In Python use `plateau_interp.runs.run.Run`, which does the work.
 """
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import Annotated, Any, Protocol, cast
 
 from tyro.conf import Positional, arg
 
@@ -26,12 +25,11 @@ from plateau_interp.cli.console import (
     showing_progress,
     watched_timing,
 )
-from plateau_interp.cli.parsing import Device, Interventions, Json, Out, UsageError, parse
+from plateau_interp.cli.finishing import finish, read_loggers
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, UsageError, parse
+from plateau_interp.cli.prune_verb import PruneVerb
 from plateau_interp.cli.series_verb import SeriesVerb, refuse_series, series_among, write_series_reports
 from plateau_interp.plugins import PluginError, PluginKind, plugin
-
-if TYPE_CHECKING:
-    from plateau_interp.runs.run import Run
 
 __all__ = ["VERBS", "Compare", "ForkVerb", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
 
@@ -58,6 +56,7 @@ class Train:
       plateau train moving-window-sum --n 8 --d-model 64 --steps 200 --out runs/small
       plateau train moving-window-sum --optimizer adamw:weight_decay=0.1 --out runs/adamw
       plateau train runs/mws/recipe.json --seed 1 --out runs/mws-1
+      plateau train moving-window-sum --log tensorboard wandb:mode=offline --out runs/logged
     """
 
     task: Annotated[Positional[str], arg(metavar="TASK", help="One of `plateau list tasks`, or a recipe file.")]
@@ -72,7 +71,8 @@ class Train:
         from plateau_interp.runs.run import Run
 
         recipe, options = read_training(self.task, self.options)
-        _finish(Run.create(options.out, recipe), device=options.device, as_json=options.json)
+        loggers = read_loggers(options.log)
+        finish(Run.create(options.out, recipe), device=options.device, as_json=options.json, loggers=loggers)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class ForkVerb:
     For example:
       plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
       plateau fork runs/mws --at 100 --hook bias-attention:factor=10 ablate-heads:heads=[0] --out runs/both
+      plateau fork runs/mws --at 50 --hook fix-attention --log tensorboard --out runs/fixed
     """
 
     parent: Annotated[Positional[Path], arg(metavar="RUN", help="The folder of the run to leave.")]
@@ -91,6 +92,7 @@ class ForkVerb:
     out: Out
     interventions: Interventions = None
     steps: Annotated[int | None, arg(help="Train up to this step; by default as far as the parent.")] = None
+    log: Loggers = ()
     device: Device = "cpu"
     json: Json = False
 
@@ -104,9 +106,10 @@ class ForkVerb:
         parent = Run(self.parent)
         kept = parent.recipe.interventions
         interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
+        loggers = read_loggers(self.log)
         check_device_option(self.device)
         fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
-        _finish(fork, device=self.device, as_json=self.json)
+        finish(fork, device=self.device, as_json=self.json, loggers=loggers)
 
 
 @dataclass(frozen=True)
@@ -304,6 +307,7 @@ VERBS: dict[str, type[Any]] = {
     "reproduce": Reproduce,
     "list": List,
     "check": CheckVerb,
+    "prune": PruneVerb,
 }
 
 
@@ -322,22 +326,6 @@ def read_verb(words: Sequence[str]) -> Verb:
     if verb == "train" and not {"-h", "--help"} & {*others}:
         raise UsageError("the task comes first: plateau train TASK [options]; see `plateau list tasks`")
     return cast(Verb, parse(VERBS[verb], others, prog=f"plateau {verb}", description=getdoc(VERBS[verb])))
-
-
-def _finish(run: "Run", *, device: str, as_json: bool) -> None:
-    """Train what is left of a run, then tell what came out: summary, report."""
-    from plateau_interp.views.report import write_report
-
-    with showing_progress(run) as show:
-        for step in run.train(device=device):
-            show(step)
-    report = write_report(run)
-    if as_json:
-        summary = dataclasses.asdict(run.summary)
-        print_json({"run": str(run.path), "steps": run.step, "summary": summary, "report": str(report)})
-        return
-    print_table([str(run.path), run.task.name], run.summary.rows())
-    print_text(f"Report: {report}")
 
 
 def _duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Training on disk: `recipe` is the plain data that rebuilds a run, `run` the folder that survives being killed.
 
 Below `run` each module has one part of that: `creating` makes a folder or finds that it is there, `resuming` trains it
-from its last checkpoint on, `forking` leaves it at a step, `checking` reads all of it. What they work on is `folder`,
-the files of a run, with `checkpoints`, `table`, `environment` and `formats`; `identity` says which run a checkpoint
-belongs to, `captures` whose a folder of recordings is, `errors` what went wrong.
+from its last checkpoint on, `forking` leaves it at a step, `checking` reads all of it, `thinning` and `pruning` keep it
+small. What they work on is `folder`, the files of a run, with `checkpoints`, `table`, `environment` and `formats`;
+`identity` says which run a checkpoint belongs to, `captures` whose a folder of recordings is, `errors` what went wrong.
 """

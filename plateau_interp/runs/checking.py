@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from plateau_interp.files import read_table
-from plateau_interp.runs.checkpoints import copy_weights, has_digests
+from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import RunFolder
 
@@ -20,6 +20,7 @@ class Checked:
     Args:
         path: the folder.
         checkpoints: how many it has.
+        resumable: how many of them have the optimiser's state.
         rows: measured steps, as far as the table can be read.
         undigested: checkpoints of the format before digests: they can be read, nobody can tell if they were changed.
         faults: one line each, naming the file.
@@ -27,20 +28,23 @@ class Checked:
 
     path: Path
     checkpoints: int = 0
+    resumable: int = 0
     rows: int = 0
     undigested: int = 0
     faults: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people: what there is, and the faults."""
-        note = f", {self.undigested} of them written without digests" if self.undigested else ""
+        light = self.checkpoints - self.resumable
+        note = f", {light} of them without the optimiser's state" if light and not self.faults else ""
+        note += f", {self.undigested} of them written without digests" if self.undigested else ""
         verdict = f"{len(self.faults)} fault{'s' if len(self.faults) > 1 else ''}" if self.faults else "all whole"
         return [f"{self.path}: {self.checkpoints} checkpoints{note}, {self.rows} rows: {verdict}", *self.faults]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
-        counts = {"checkpoints": self.checkpoints, "rows": self.rows, "undigested": self.undigested}
-        return {"run": str(self.path), **counts, "faults": list(self.faults)}
+        counts = {"checkpoints": self.checkpoints, "resumable": self.resumable, "rows": self.rows}
+        return {"run": str(self.path), **counts, "undigested": self.undigested, "faults": list(self.faults)}
 
 
 def check_run(path: Path) -> Checked:
@@ -60,7 +64,10 @@ def check_run(path: Path) -> Checked:
     steps = folder.checkpoints
     faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)] + list(_faults_of_table(folder))
     told_once = tuple(dict.fromkeys(faults))  # the last checkpoint has the digest of the table, too
-    return Checked(path, len(steps), _readable_rows(folder), _undigested(folder), told_once)
+    labels = folder.labels().values()
+    undigested = sum(label.format == 1 for label in labels)
+    resumable = sum(label.has_state for label in labels)
+    return Checked(path, len(steps), resumable, _readable_rows(folder), undigested, told_once)
 
 
 def _faults_of_checkpoint(folder: RunFolder, step: int) -> Iterator[str]:
@@ -99,13 +106,3 @@ def _readable_rows(folder: RunFolder) -> int:
         return len(folder.table.rows())
     except (RunError, OSError):
         return 0
-
-
-def _undigested(folder: RunFolder) -> int:
-    count = 0
-    for step in folder.checkpoints:
-        try:
-            count += not has_digests(folder.place(step), recipe=folder.identity)
-        except RunError:
-            continue
-    return count

@@ -5,13 +5,14 @@ swap the interventions and save. A folder holds
 
 ```text
 model.safetensors          the parameters
-optimizer.safetensors      the optimiser's tensors, as PARAMETER/NAME
+optimizer.safetensors      the optimiser's tensors, as PARAMETER/NAME; only some checkpoints keep it
 interventions.safetensors  what interventions remember
 state.json                 step, latest metrics, the optimiser's numbers; digests of the files, of the recipe, of the
                            run's rows before this step, and of itself
 ```
 
-and is written whole or not at all. What was changed, swapped or renamed since is refused by name.
+and is written whole or not at all. What was changed, swapped or renamed since is refused by name. `let_go` takes the
+optimiser's state away: two thirds of the bytes, which nobody needs but who trains on from that very step.
 """
 
 import json
@@ -33,7 +34,18 @@ from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CHECKPOINT_FORMAT
 from plateau_interp.runs.table import nan_for_null, null_for_nan
 
-__all__ = ["FILES", "Checkpoint", "copy_weights", "digest_of_rows", "has_digests", "load_weights", "weights_of"]
+__all__ = [
+    "FILES",
+    "OPTIMIZER",
+    "STATE",
+    "Checkpoint",
+    "Label",
+    "copy_weights",
+    "let_go",
+    "load_weights",
+    "read_label",
+    "weights_of",
+]
 
 MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "model.safetensors",
@@ -41,6 +53,7 @@ MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "interventions.safetensors",
     "state.json",
 )
+TENSORS = (MODEL, OPTIMIZER, INTERVENTIONS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +63,7 @@ class Checkpoint:
     Args:
         step: updates made.
         weights: by parameter name.
-        optimizer: the optimiser's tensors and numbers, by ``PARAMETER/NAME``.
+        optimizer: the optimiser's tensors and numbers, by ``PARAMETER/NAME``; None if they were let go.
         memory: what interventions remember, by ``PLACE.NAME``.
         latest: the numbers of the step before, for conditions that read them.
 
@@ -68,7 +81,7 @@ class Checkpoint:
 
     step: int
     weights: Mapping[str, Tensor] = field(repr=False)
-    optimizer: Mapping[str, Any] = field(repr=False)
+    optimizer: Mapping[str, Any] | None = field(repr=False)
     memory: Mapping[str, Tensor] = field(repr=False)
     latest: Mapping[str, float]
 
@@ -103,8 +116,11 @@ class Checkpoint:
         """Bring live objects to this state. Attach before: some interventions act on entry.
 
         Raises:
-            ValueError: if this is the state of another model, optimiser or other interventions.
+            ValueError: if this is the state of another model, optimiser or other interventions, or has none of the
+                optimiser.
         """
+        if self.optimizer is None:
+            raise ValueError(f"the optimiser's state of step {self.step} was let go")
         copy_weights(model, self.weights)
         _load_optimizer(optimizer, self.optimizer, model)
         load_attached_state(attached, self.memory)
@@ -120,6 +136,7 @@ class Checkpoint:
         Raises:
             OSError: naming the file; nothing is left then.
         """
+        assert self.optimizer is not None, "what is written first is whole"
         tensors = {name: value for name, value in self.optimizer.items() if isinstance(value, Tensor)}
         contents = {
             MODEL: safetensors.torch.save(_contiguous(self.weights)),
@@ -135,14 +152,13 @@ class Checkpoint:
             "latest": null_for_nan(self.latest),
             "optimizer": {name: value for name, value in self.optimizer.items() if name not in tensors},
         }
-        sealed = {**state, "digest": _seal(state)}
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             for name, content in contents.items():
                 write_atomically(temporary / name, content)
-            write_atomically(temporary / STATE, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+            write_atomically(temporary / STATE, _sealed(state))
             sync_folder(temporary)
             temporary.rename(folder)
         except BaseException:  # Ctrl-C too
@@ -164,28 +180,67 @@ class Checkpoint:
             OSError: if a file cannot be read.
         """
         state = _read_state(folder, recipe=recipe)
-        weights, optimizer, memory = (
-            _read_tensors(folder / name, state["files"].get(name)) for name in (MODEL, OPTIMIZER, INTERVENTIONS)
-        )
+        try:
+            tensors = {name: _read_tensors(folder / name, expected) for name, expected in state["files"].items()}
+        except DamagedFile:
+            if OPTIMIZER not in state["files"] or read_label(folder, recipe=recipe).has_state:
+                raise
+            return Checkpoint.load(folder, recipe=recipe)  # who trains the run has let it go in the meantime
+        optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
         latest = nan_for_null(state["latest"])
-        return Checkpoint(state["step"], weights, {**optimizer, **state["optimizer"]}, memory, latest)
+        return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
 
 
 def load_weights(folder: Path, *, recipe: str) -> dict[str, Tensor]:
-    """A checkpoint's parameters alone, a third of its bytes; raises as `Checkpoint.load` does."""
+    """A checkpoint's parameters alone; raises as `Checkpoint.load` does."""
     state = _read_state(folder, recipe=recipe)
-    return _read_tensors(folder / MODEL, state["files"].get(MODEL))
+    return _read_tensors(folder / MODEL, state["files"][MODEL])
 
 
-def digest_of_rows(folder: Path, *, recipe: str) -> str | None:
-    """That of the rows before the step, None if an earlier version wrote it; raises as `Checkpoint.load` does."""
-    rows = _read_state(folder, recipe=recipe).get("rows")
-    return rows if isinstance(rows, str) else None
+@dataclass(frozen=True)
+class Label:
+    """What a checkpoint says of itself, without its tensors.
+
+    Args:
+        format: the number of its format; 1 has no digests.
+        rows: the digest of the run's rows before its step; None in format 1.
+        has_state: whether the optimiser's state is kept, so that training can go on from it.
+    """
+
+    format: int
+    rows: str | None
+    has_state: bool
 
 
-def has_digests(folder: Path, *, recipe: str) -> bool:
-    """Whether a checkpoint is of a format with digests; raises as `Checkpoint.load` does."""
-    return bool(_read_state(folder, recipe=recipe)["files"])
+def read_label(folder: Path, *, recipe: str) -> Label:
+    """The label of a checkpoint; raises as `Checkpoint.load` does."""
+    state = _read_state(folder, recipe=recipe)
+    rows = state.get("rows")
+    return Label(state["format"], rows if isinstance(rows, str) else None, OPTIMIZER in state["files"])
+
+
+def let_go(folder: Path, *, recipe: str) -> None:
+    """Take the optimiser's state away from a checkpoint: its weights and all else stay as they are.
+
+    A kill leaves the whole checkpoint, or one without that state and a file that nobody reads; the same call then
+    removes the file. Of a checkpoint without digests, what is there is believed, and gets digests.
+
+    Args:
+        folder: named by the step.
+        recipe: the digest of the run's recipe.
+
+    Raises:
+        OSError: naming the file; and as `Checkpoint.load`.
+    """
+    state = _read_state(folder, recipe=recipe)
+    if OPTIMIZER in state["files"]:
+        files = {name: known or digest(_content(folder / name)) for name, known in state["files"].items()}
+        del files[OPTIMIZER]
+        own = {"format": CHECKPOINT_FORMAT, "step": state["step"], "recipe": recipe, "rows": state.get("rows")}
+        slim = {**own, "files": files, "latest": state["latest"], "optimizer": {}}
+        write_atomically(folder / STATE, _sealed(slim))
+        sync_folder(folder)  # before the file goes: the state must not ask for it after a power cut
+    (folder / OPTIMIZER).unlink(missing_ok=True)
 
 
 def weights_of(model: ToyTransformer) -> dict[str, Tensor]:
@@ -225,7 +280,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], 
 
 
 def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
-    """The content of ``state.json``, all of it checked; of format 1 without digests."""
+    """The content of ``state.json``, all of it checked; ``files`` has no digests in format 1."""
     file = folder / STATE
     try:
         state = json.loads(_content(file).decode())
@@ -241,7 +296,7 @@ def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
     if not isinstance(state, dict) or not _is_whole(state):
         raise DamagedFile(file, "it is not what a checkpoint holds")
     if number == 1:
-        state = {**state, "files": {}}
+        state = {**state, "files": dict.fromkeys(TENSORS)}
     elif state.pop("digest") != _seal(state):
         raise DamagedFile(file, "it was changed after it was written")
     elif state["recipe"] != recipe:
@@ -257,8 +312,17 @@ def _is_whole(state: Mapping[str, Any]) -> bool:
     wanted = {"format": int, "step": int, "latest": dict, "optimizer": dict}
     if state.get("format") != 1:
         wanted |= {"recipe": str, "files": dict, "digest": str}
-    kinds = all(isinstance(state.get(name), kind) for name, kind in wanted.items())
-    return kinds and all(value is None or isinstance(value, int | float) for value in state["latest"].values())
+    if not all(isinstance(state.get(name), kind) for name, kind in wanted.items()):
+        return False
+    optional = {OPTIMIZER} if state["format"] > 2 else set()
+    files = {*state.get("files", TENSORS)}
+    there = {*TENSORS} - optional <= files <= {*TENSORS}
+    return there and all(value is None or isinstance(value, int | float) for value in state["latest"].values())
+
+
+def _sealed(state: Mapping[str, Any]) -> str:
+    """The text of ``state.json``, with the digest of all the rest of it."""
+    return json.dumps({**state, "digest": _seal(state)}, indent=2, allow_nan=False) + "\n"
 
 
 def _seal(state: Mapping[str, Any]) -> str:

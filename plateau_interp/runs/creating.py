@@ -1,6 +1,5 @@
 """Make a run folder, or find out that it is there; refuse, before anything is written, what cannot be a run."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ __all__ = ["create", "relocate", "takes"]
 
 
 def create(path: Path, recipe: Recipe) -> RunFolder:
-    """A new run folder, or the one that is there if it has the same recipe; a larger number of steps lengthens it.
+    """A new run folder, or the one that is there if it has the same recipe.
+
+    A larger number of steps lengthens it, and another ``state_every`` holds from then on.
 
     Raises:
         RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
@@ -74,15 +75,23 @@ def takes(path: Path, recipe: Recipe) -> bool:
     there = RunFolder(path).recipe
     if there.to_dict() == recipe.to_dict():
         return False
-    if not (goes_on_with(recipe, there) and _differ_in_steps_alone(there, recipe)):
+    if not (goes_on_with(recipe, there) and _in_its_folders(there) == _in_its_folders(recipe)):
         raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
     return True
 
 
-def _differ_in_steps_alone(one: Recipe, other: Recipe) -> bool:
-    # The digest leaves out where folders lie; here another folder of the same name may be another run.
-    same_steps = dataclasses.replace(one.training, steps=other.steps)
-    return dataclasses.replace(one, training=same_steps).to_json() == other.to_json()
+def _in_its_folders(recipe: Recipe) -> dict[str, Any]:
+    """What makes a run that run, as its digest has it, and where the folders lie that it names.
+
+    Here another folder of the same name may be another run.
+    """
+    data = recipe.to_dict()
+    del data["training"]["steps"]
+    level: dict[str, Any] | None = data
+    while level is not None:
+        del level["state_every"]
+        level = (level["fork_of"] or {}).get("parent")
+    return data
 
 
 def _difference(one: Recipe, other: Recipe) -> str:

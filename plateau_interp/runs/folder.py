@@ -16,7 +16,7 @@ from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
 from plateau_interp.files import is_step_name, steps_in
-from plateau_interp.runs.checkpoints import Checkpoint, digest_of_rows, load_weights
+from plateau_interp.runs.checkpoints import OPTIMIZER, STATE, Checkpoint, Label, let_go, load_weights, read_label
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
@@ -95,6 +95,15 @@ class RunFolder:
         return max(self.checkpoints, default=0)
 
     @property
+    def resumable(self) -> list[int]:
+        """Steps from which training can go on at once: their checkpoints have the optimiser's state.
+
+        Raises:
+            RunError: if a checkpoint is damaged, with the remedy.
+        """
+        return [step for step in self.checkpoints if self.label(step).has_state]
+
+    @property
     def finished(self) -> bool:
         """Whether every step of the recipe was made."""
         return self.step >= self.recipe.steps
@@ -140,6 +149,28 @@ class RunFolder:
         with self._with_remedy(step):
             return load_weights(self.place(step), recipe=self.identity)
 
+    def label(self, step: int) -> Label:
+        """What the checkpoint of a step says of itself.
+
+        Raises:
+            RunError: as from `Checkpoint.load`, with the remedy.
+        """
+        with self._with_remedy(step):
+            return read_label(self.place(step), recipe=self.identity)
+
+    def labels(self) -> dict[int, Label]:
+        """By step, the labels of all checkpoints that can be read."""
+        found = {}
+        for step in self.checkpoints:
+            with suppress(RunError, OSError):
+                found[step] = self.label(step)
+        return found
+
+    def let_go(self, step: int) -> None:
+        """Take the optimiser's state away from a checkpoint; raises as `plateau_interp.runs.checkpoints.let_go`."""
+        with self._with_remedy(step):
+            let_go(self.place(step), recipe=self.identity)
+
     def save(self, checkpoint: Checkpoint, *, rows: str) -> None:
         """Write a checkpoint to its place.
 
@@ -157,10 +188,16 @@ class RunFolder:
         return place_of(self.path, step)
 
     def remove_leftovers(self) -> None:
-        """Remove checkpoints that a kill left half written."""
-        for leftover in (self.path / CHECKPOINTS).glob(".*.tmp"):
-            if is_step_name(leftover.name[1:-4]):
-                shutil.rmtree(leftover)
+        """Remove `leftovers`."""
+        for leftover in self.leftovers():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def leftovers(self) -> list[Path]:
+        """What a kill left: checkpoints half written, files half written of others, and those that they have let go."""
+        halves = [half for half in (self.path / CHECKPOINTS).glob(".*.tmp") if is_step_name(half.name[1:-4])]
+        halves += [half for step in self.checkpoints for half in self.place(step).glob(f".{STATE}.*.tmp")]
+        gone = [self.place(step) / OPTIMIZER for step, label in self.labels().items() if not label.has_state]
+        return [*halves, *(file for file in gone if file.is_file())]
 
     def _check_rows(self) -> None:
         """Whether the rows before the last checkpoint are those that were there when it was written.
@@ -181,8 +218,7 @@ class RunFolder:
         )
 
     def _has_rows_of(self, step: int) -> bool:
-        with self._with_remedy(step):
-            expected = digest_of_rows(self.place(step), recipe=self.identity)
+        expected = self.label(step).rows
         there = self.table.digest(before=step)
         return expected is None or there == expected
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching
 from plateau_interp.interventions.clock import advance
-from plateau_interp.runs.captures import captures_in, check_captures, recorded
+from plateau_interp.runs.captures import captures_in, check_captures
 from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, weights_of
 from plateau_interp.runs.creating import create, takes
 from plateau_interp.runs.environment import write_environment
@@ -30,10 +30,10 @@ from plateau_interp.runs.folder import (
     saved_steps,
 )
 from plateau_interp.runs.recipe import Fork, Recipe
-from plateau_interp.runs.resuming import live_run, numbers_of
+from plateau_interp.runs.resuming import state_at
 from plateau_interp.runs.table import text_of
 
-__all__ = ["fork_folder", "forked", "handed_on", "state_at"]
+__all__ = ["fork_folder", "forked", "handed_on"]
 
 
 def forked(
@@ -99,24 +99,6 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
                 write_environment(fork.environment, device)
                 fork.save(state, rows=fork.table.digest(before=at))
     return fork
-
-
-def state_at(run: RunFolder, step: int, *, device: str | torch.device) -> Checkpoint:
-    """The state of a run after ``step`` updates, trained again from the checkpoint before if it has none of its own.
-
-    Raises:
-        RunError: if a checkpoint is damaged.
-    """
-    start = run.load(max(saved for saved in run.checkpoints if saved <= step))
-    if start.step == step:
-        return start
-    again = [recorded(intervention) for intervention in run.recipe.interventions]
-    # What they did was said when the run was trained; here there may be no step for them to act at.
-    with _quietly(), live_run(run, start, interventions=again, device=device) as live:
-        latest = live.latest
-        for made in live.steps(stop=step):
-            latest = numbers_of(made)
-        return live.checkpoint(step, latest=latest)
 
 
 def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | torch.device) -> Checkpoint:

@@ -1,7 +1,7 @@
 """The numbers of the formats in which runs and series are written; here alone.
 
 A number is raised when a reader of the number before would misunderstand what is written now, and what had a smaller
-number stays readable (`tests/test_runs_format_1.py`, `tests/test_runs_format_2.py`, `tests/test_series_format_1.py`).
+number stays readable (`tests/test_runs_format_1.py` and the two after it, `tests/test_series_format_1.py`).
 Recipes have a number of their own: people write them by hand, and they are kept in other places than run folders.
 """
 
@@ -9,7 +9,8 @@ __all__ = ["CHECKPOINT_FORMAT", "RECIPE_FORMAT", "SERIES_FORMAT"]
 
 RECIPE_FORMAT = 1
 
-CHECKPOINT_FORMAT = 2
-"""1 had no digests: what is there is believed. 2 has those of all files and of the recipe in ``state.json``."""
+CHECKPOINT_FORMAT = 3
+"""1 had no digests: what is there is believed. 2 has those of all files and of the recipe in ``state.json``. 3 may be
+without the optimiser's state."""
 
 SERIES_FORMAT = 1

@@ -17,8 +17,9 @@ __all__ = ["goes_on_with", "recipe_digest"]
 def recipe_digest(recipe: Recipe) -> str:
     """A digest that differs where two runs differ, and not where one and the same is lengthened, moved or read later.
 
-    Left out are the number of steps, where folders lie (of fields that are marked with `PLACE`), and fields at their
-    default: a field that a later version adds has its default in the recipes of earlier ones.
+    Left out are the number of steps, how much of their state is kept, where folders lie (of fields that are marked with
+    `PLACE`), and fields at their default: a field that a later version adds has its default in the recipes of earlier
+    ones.
 
     Example:
         >>> from dataclasses import replace
@@ -75,13 +76,14 @@ def _plugin_name(value: Any) -> str | None:
 
 
 def _told(value: Any) -> list["dataclasses.Field[Any]"]:
-    """The fields that count: those that are not at their default, nor the steps of a training."""
+    """The fields that count: not at their default, nor the steps of a training, nor how much a run keeps of them."""
     return [
         item
         for item in dataclasses.fields(value)
         if item.init
         and not _at_default(item, getattr(value, item.name))
         and not (isinstance(value, TrainingSettings) and item.name == "steps")
+        and not (isinstance(value, Recipe) and item.name == "state_every")
     ]
 
 

@@ -58,6 +58,9 @@ class Recipe:
         checkpoint_at: further steps that are kept, such as the first powers of two, between which much happens.
         seed: of the initial weights, the batches and the measuring, which use streams of their own.
         fork_of: for a run that goes on from another's step; `plateau_interp.runs.run.Run.fork` fills it in.
+        state_every: the most steps that a fork has to make again, wherever it leaves. All checkpoints have the weights,
+            but only the first, the last and as few between as this asks for keep the optimiser's state, which is twice
+            their size; 1 for all of them.
 
     Raises:
         RecipeError: for a task, options or interventions that are none, and for a number that cannot be.
@@ -77,6 +80,7 @@ class Recipe:
     seed: int
     fork_of: Fork | None
     checkpoint_at: tuple[int, ...] = ()
+    state_every: int = 100
 
     def __init__(
         self,
@@ -89,6 +93,7 @@ class Recipe:
         checkpoint_at: Sequence[int] = (),
         seed: int = 0,
         fork_of: Fork | None = None,
+        state_every: int = 100,
     ) -> None:
         try:
             check_task(task)
@@ -101,7 +106,8 @@ class Recipe:
         if not (fork_of is None or isinstance(fork_of, Fork)):
             raise RecipeError(f"fork_of must be a Fork(recipe, step) or None; got {shown(fork_of)}")
         own = {"task": task, "interventions": tuple(interventions), "seed": seed, "fork_of": fork_of}
-        for name, value in {**own, "checkpoint_every": checkpoint_every, "checkpoint_at": checkpoint_at}.items():
+        storing = {"checkpoint_every": checkpoint_every, "checkpoint_at": checkpoint_at, "state_every": state_every}
+        for name, value in {**own, **storing}.items():
             object.__setattr__(self, name, value)
         for name, options, kinds in (
             ("model", model, (ModelOptions, ModelSettings)),
@@ -116,6 +122,7 @@ class Recipe:
                 raise RecipeError(f"{name}.{error}") from None
         try:
             check_whole(self, "checkpoint_every", least=1)
+            check_whole(self, "state_every", least=1)
         except ValueError as error:
             raise RecipeError(str(error)) from None
 

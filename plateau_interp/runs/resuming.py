@@ -1,25 +1,31 @@
 """Train a run folder: from its last checkpoint to the end, bit for bit as if nobody had stopped it."""
 
+import logging
 import math
+import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from plateau_interp.files import write_table
 from plateau_interp.interventions.attached import Attached, Intervention
-from plateau_interp.interventions.attaching import attaching
+from plateau_interp.interventions.attaching import InterventionWarning, attaching
 from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.runs.captures import recorded
 from plateau_interp.runs.checkpoints import Checkpoint
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.table import Row, RowWriter
+from plateau_interp.runs.thinning import Thinning
 from plateau_interp.training.loop import Step, train
 
-__all__ = ["LiveRun", "going_on", "live_run", "numbers_of", "train_folder"]
+__all__ = ["LiveRun", "going_on", "live_run", "state_at", "train_folder"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +90,50 @@ def live_run(
         yield LiveRun(recipe, model, optimizer, attached, step, latest)
 
 
-def numbers_of(step: Step) -> dict[str, float]:
+def state_at(folder: RunFolder, step: int, *, device: str | torch.device) -> Checkpoint:
+    """The whole state of a run after ``step`` updates, trained again where it is not kept; nothing is written.
+
+    Steps are made again from the checkpoint before, or from the last before that one that has the optimiser's state:
+    what else is kept is taken from where it is. Which steps are made is told to the log.
+
+    Raises:
+        RunError: if a checkpoint is damaged.
+    """
+    there = folder.load(max(saved for saved in folder.checkpoints if saved <= step))
+    if there.optimizer is None:
+        base = _last_state_before(folder, there.step)
+        log.info(
+            "%s keeps no optimiser state at step %d: making steps %d to %d again",
+            *(folder.path, there.step, base, step - 1),
+        )
+        again = _trained_again(folder, folder.load(base), step=there.step, device=device)
+        there = replace(there, optimizer=again.optimizer)
+    return there if there.step == step else _trained_again(folder, there, step=step, device=device)
+
+
+def _last_state_before(folder: RunFolder, step: int) -> int:
+    earlier = (saved for saved in reversed(folder.checkpoints) if saved < step)
+    base = next((saved for saved in earlier if folder.label(saved).has_state), None)
+    if base is None:
+        raise RunError(
+            f"{folder.path} has no checkpoint with the optimiser's state before step {step}: put its first one back"
+        )
+    return base
+
+
+def _trained_again(folder: RunFolder, start: Checkpoint, *, step: int, device: str | torch.device) -> Checkpoint:
+    again = [recorded(intervention) for intervention in folder.recipe.interventions]
+    with warnings.catch_warnings():
+        # What they did was said when the run was trained; here there may be no step for them to act at.
+        warnings.simplefilter("ignore", InterventionWarning)
+        with live_run(folder, start, interventions=again, device=device) as run:
+            latest = run.latest
+            for made in run.steps(stop=step):
+                latest = _numbers_of(made)
+            return run.checkpoint(step, latest=latest)
+
+
+def _numbers_of(step: Step) -> dict[str, float]:
     """What conditions read of a step: the loss and all that was measured."""
     return {"loss": step.loss, **step.metrics}
 
@@ -99,6 +148,8 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
     with only_writer(folder.path):
         if folder.finished:
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
+            folder.remove_leftovers()
+            Thinning(folder).thin()
         else:
             yield from _train(folder, device)
         write_table(folder.path / "metrics.parquet", folder.frame())
@@ -107,13 +158,18 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
 def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, None, None]:
     recipe = folder.recipe
     start, rows = going_on(folder)
+    if start is not None and start.optimizer is None:  # somebody removed the last checkpoint
+        start = state_at(folder, start.step, device=device)
     with live_run(folder, start, interventions=recipe.interventions, device=device) as run:
         # Nothing is written before all that was there has been read and found good.
         folder.remove_leftovers()
         folder.table.replace(rows)
+        thinning = Thinning(folder)
+        thinning.thin()
         if start is None:
             write_environment(folder.environment, device)
             folder.save(run.checkpoint(0, latest={}), rows=folder.table.digest(before=0))
+            thinning.saved(0)
         with RowWriter(folder.table.file, there=rows) as writer:
             for step in run.steps(stop=recipe.steps):
                 if not math.isfinite(step.loss):
@@ -125,7 +181,8 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
-                    folder.save(run.checkpoint(reached, latest=numbers_of(step)), rows=writer.digest)
+                    folder.save(run.checkpoint(reached, latest=_numbers_of(step)), rows=writer.digest)
+                    thinning.saved(reached)
                 yield step
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()

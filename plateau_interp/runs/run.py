@@ -96,6 +96,15 @@ class Run:
         return self._folder.checkpoints
 
     @property
+    def resumable(self) -> list[int]:
+        """Of `checkpoints` those with the optimiser's state, from which training goes on at once.
+
+        Raises:
+            RunError: if a checkpoint is damaged.
+        """
+        return self._folder.resumable
+
+    @property
     def step(self) -> int:
         """The last step whose state is on disk; 0 for a run that has not begun."""
         return self._folder.step
@@ -177,8 +186,10 @@ class Run:
         """A run that goes on from this one's step, on the very batches this one saw, with other interventions.
 
         A fork with the same interventions comes out bit for bit as its parent, and those that it keeps beside others go
-        on with what they remember. Where the step has no checkpoint, the parent is trained again from the one before.
-        The fork's metrics begin with its parent's. Call `train` on it. A fork that fails leaves the folder as it was.
+        on with what they remember. Where the step has no checkpoint, or one without the optimiser's state, the parent
+        is trained again from the one before that has it: at most `Recipe.state_every` steps, or as many as lie between
+        two checkpoints. The fork's metrics begin with its parent's. Call `train` on it. A fork that fails leaves the
+        folder as it was.
 
         Args:
             at: the step to leave at; what the parent did before is kept.
@@ -186,7 +197,7 @@ class Run:
             steps: train the fork up to this step, by default the parent's last.
             out: the fork's folder, by default ``RUN-from-AT`` beside this one; an unfinished fork of the same recipe
                 is taken up again.
-            device: where to train again what has no checkpoint.
+            device: where to train again what is not kept.
 
         Raises:
             RunError: if the run has not reached the step, the folder holds something else or rows without a checkpoint,

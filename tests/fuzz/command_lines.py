@@ -5,7 +5,21 @@ from pathlib import Path
 
 from fuzz.harness import TINY, Finding, command, contents, must_be_good
 
-VERBS = ["train", "fork", "compare", "report", "check", "reproduce", "list", "", "trian", "--help", "TRAIN", "-x"]
+VERBS = [
+    "train",
+    "fork",
+    "compare",
+    "report",
+    "check",
+    "prune",
+    "reproduce",
+    "list",
+    "",
+    "trian",
+    "--help",
+    "TRAIN",
+    "-x",
+]
 TASKS = [
     "moving-window-sum",
     "copy",
@@ -130,13 +144,14 @@ def _words(rng: random.Random, folder: Path) -> list[str]:
     if rng.random() < 0.15:
         return [rng.choice([*VERBS, *TASKS, *OPTIONS, *JUNK]) for _ in range(rng.randrange(5))]
     run = str(folder / "run")
-    verb = rng.choice(["train"] * 5 + ["fork", "compare", "report", "check", "list"])
+    verb = rng.choice(["train"] * 5 + ["fork", "compare", "report", "check", "prune", "list"])
     words = {
         "train": ["train", rng.choice([*TASKS[:5] * 3, *TASKS]), "--out", str(folder / "new")],
         "fork": ["fork", run, "--at", rng.choice(["0", "2", "3", "4", "9", "-1", "x"]), "--out", str(folder / "fork")],
         "compare": ["compare", run, run, "--out", str(folder / "page")],
         "report": ["report", run, "--out", str(folder / "page")],
         "check": ["check", run],
+        "prune": ["prune", run],
         "list": ["list", rng.choice(["tasks", "hooks", "optimizers", "experiments", "hats"])],
     }[verb]
     if verb == "train":

@@ -32,7 +32,7 @@ def fuzz(rng: random.Random, folder: Path) -> str:
         shutil.rmtree(run / "checkpoints" / str(STEPS))
         (run / "metrics.parquet").unlink()
     (run / "notes.txt").write_text("mine")
-    use = rng.choice(["train", "train", "fork", "report", "read", "captured"])
+    use = rng.choice(["train", "train", "fork", "report", "read", "captured", "prune"])
     told = _told(use, words, folder)
     damage = _damage(rng, rng.choice([run, run, run, folder / "c"]))
     before, table = contents(folder), _table(run)
@@ -120,6 +120,8 @@ def _use(use: str, words: list[str], folder: Path) -> Outcome | None:
         return must_be_good(command(*words))
     if use == "fork":
         return must_be_good(command("fork", run, "--at", "3", "--hook", "fix-attention", "--out", folder / "fork"))
+    if use == "prune":
+        return must_be_good(command("prune", run))
     if use == "report":
         with with_reports():
             return must_be_good(command("report", run, "--out", folder / "page"))
