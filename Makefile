@@ -69,7 +69,7 @@ $(RUNNABLE): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPABLE): $(RUNNABLE)
-	$(INSTALL) -e '.[dev,logging]'
+	$(INSTALL) -e '.[dev,cluster,logging]'
 	@touch $@
 
 $(DOCUMENTABLE): $(DEVELOPABLE)

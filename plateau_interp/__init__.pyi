@@ -19,6 +19,7 @@ from .models.toy import ToyTransformer, toy_model
 from .runs.recipe import Recipe
 from .runs.run import Run, RunError
 from .series.series import CheckpointSeries
+from .sweeps.sweep import sweep
 from .training import optimizers
 from .training.loop import Step, train
 from .training.meter import Meter
@@ -60,6 +61,7 @@ __all__ = [
     "pretrained_model",
     "probe",
     "summarise",
+    "sweep",
     "tasks",
     "toy_model",
     "train",

@@ -41,6 +41,7 @@ NAMED: dict[PluginKind, tuple[str, str]] = {
     "hooks": ("an intervention", "interventions"),
     "optimizers": ("an optimizer", "optimizers"),
     "loggers": ("a logger", "loggers"),
+    "engines": ("an engine", "engines"),
 }
 NOT_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 """How numbers are written that JSON does not have."""

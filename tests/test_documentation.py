@@ -34,7 +34,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", *SITE)
 INTERVENTIONS = "docs/reference/interventions.md"
 PACKAGES = ("docs/how-to/write-a-hook.md", "docs/how-to/write-a-task.md")
 """Pages whose commands want what they show to be installed: `test_packaging` does so."""
-LANGUAGES = {"python", "console", "text", "toml"}
+LANGUAGES = {"python", "console", "text", "toml", "yaml"}
 SMALLER = {
     "MovingWindowSum()": "MovingWindowSum(n=4)",
     "toy_model(task)": "toy_model(task, d_model=16)",

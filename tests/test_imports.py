@@ -29,6 +29,7 @@ LAYERS = (
     ("runs",),
     ("hooks", "loggers", "series", "tasks"),
     ("views",),
+    ("sweeps",),
     ("reproductions",),
     ("cli",),
 )

@@ -1,11 +1,13 @@
 """`plateau reproduce` on the tiny paper."""
 
 import json
+from importlib.metadata import EntryPoint
 
 import pytest
 from tiny_paper import PAPER, recipe
 
 from plateau_interp.cli.main import main
+from plateau_interp.plugins import plugins
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.runs.run import Run
 
@@ -13,7 +15,7 @@ from plateau_interp.runs.run import Run
 @pytest.fixture
 def tiny(monkeypatch):
     """The command line knows the tiny paper as loss-plateau."""
-    monkeypatch.setattr("plateau_interp.cli.verbs.plugin", lambda kind, name: PAPER)
+    monkeypatch.setattr("plateau_interp.cli.reproduce_verb.plugin", lambda kind, name: PAPER)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -91,3 +93,19 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, 
     assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny").outcomes["base"]] == [1]
     assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
     assert "1 of 4 runs failed" in capsys.readouterr().err
+
+
+def test_the_command_trains_side_by_side_what_it_trains_in_turn(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        plugins("experiments"), "tiny", EntryPoint("tiny", "tiny_paper:PAPER", "plateau_interp.experiments")
+    )
+    monkeypatch.chdir(tmp_path)
+    words = "reproduce tiny first --seeds 1 --json --out"
+    assert main([*words.split(), "turn"]) == 0
+    in_turn = json.loads(capsys.readouterr().out)["claims"]
+    assert main([*words.split(), "side", "--engine", "here"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["claims"] == in_turn
+    assert "plateau: biased seed 0: done" in told.err
+    for file in (tmp_path / "turn").glob("*/*/metrics.jsonl"):
+        assert file.read_bytes() == (tmp_path / "side" / file.relative_to(tmp_path / "turn")).read_bytes()

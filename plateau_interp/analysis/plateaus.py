@@ -14,7 +14,7 @@ from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Task
 
-__all__ = ["Summary", "compare", "summarise"]
+__all__ = ["Summary", "comparable", "compare", "summarise"]
 
 SMOOTHING = 9
 """Measured steps in the running median that takes the noise of single batches out of the loss."""
@@ -251,16 +251,16 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
     """
     if len(summaries) < 2:
         raise ValueError(f"comparing needs at least two runs; got {len(summaries)}")
-    table = pd.DataFrame([_comparable(summary) for summary in summaries.values()]).astype(float)
+    table = pd.DataFrame([comparable(summary) for summary in summaries.values()]).astype(float)
     if all(summary.final_validation_accuracy is None for summary in summaries.values()):
         table = table.drop(columns=list(GROKKING))
-    changes = (table - table.iloc[0]).add_suffix("_change")
-    table = pd.concat([table, changes], axis=1)
+    table = pd.concat([table, (table - table.iloc[0]).add_suffix("_change")], axis=1)
     table.insert(0, "run", list(summaries))
     return table
 
 
-def _comparable(summary: Summary) -> dict[str, float | None]:
+def comparable(summary: Summary) -> dict[str, float | None]:
+    """The numbers of a run that are set beside another's, by column; those that `compare` tells."""
     return {
         "plateau_level": summary.level if summary.has_plateau else None,
         "plateau_start": summary.start if summary.has_plateau else None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from plateau_interp.training.loop import Step
 
 __all__ = [
+    "PLAIN_SECONDS",
     "complain",
     "counting",
     "print_json",

@@ -24,6 +24,7 @@ EXAMPLES = """For example:
   plateau check runs/mws runs/fixed
   plateau prune runs/mws --dry-run
   plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
+  plateau sweep windows.yaml --out sweeps/windows
   plateau reproduce loss-plateau fig2 fig5 --seeds 3
   plateau list tasks
 

@@ -18,7 +18,18 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from plateau_interp.checks import nearest, shown
 
-__all__ = ["Device", "Interventions", "Json", "Loggers", "Out", "UsageError", "headline", "mistake_in_a_line", "parse"]
+__all__ = [
+    "Device",
+    "Interventions",
+    "Json",
+    "Loggers",
+    "Out",
+    "UsageError",
+    "check_folder_option",
+    "headline",
+    "mistake_in_a_line",
+    "parse",
+]
 
 T = TypeVar("T")
 
@@ -48,6 +59,16 @@ Interventions = Annotated[
 
 class UsageError(ValueError):
     """The command line itself is at fault."""
+
+
+def check_folder_option(path: Path | None) -> None:
+    """Refuse a file where a folder is to be, before any work is done.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; a folder is needed")
 
 
 def parse(kind: type[T], words: Sequence[str], *, prog: str, description: str | None = None) -> T:

@@ -1,33 +1,19 @@
-"""What experiments would cost on this machine, from a few training steps of each kind, which are timed once.
+"""What experiments would cost on this machine: the runs that are left, at the pace of `plateau_interp.sweeps.pace`.
 
-The figures are kept beside the runs, in ``RUNS/.pace.json``: timing all kinds takes about a minute. Delete the file to
-have them timed again. They are rough: what else the machine did while they were timed is in them.
+The figures are kept beside the runs, in ``RUNS/.pace.json``: timing all kinds takes about a minute.
 """
 
-import contextlib
-import hashlib
-import json
-import os
-import platform
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from plateau_interp.files import write_atomically
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.running import outcome, plan
 from plateau_interp.reproductions.settings import Setting
-from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import RunError
-from plateau_interp.training.loop import train
+from plateau_interp.sweeps.pace import Watching, paces
 
 __all__ = ["costs"]
-
-PACE = ".pace.json"
-TIMED_STEPS = 2
 
 
 def costs(
@@ -35,7 +21,7 @@ def costs(
     runs: Path,
     *,
     n_seeds: int | None = None,
-    watching: Callable[[Sequence[Recipe]], Iterable[Recipe]] = iter,
+    watching: Watching = iter,
 ) -> list[dict[str, Any]]:
     """What experiments would cost on this machine, roughly.
 
@@ -43,8 +29,7 @@ def costs(
         experiments: whose runs.
         runs: the folder of the paper's runs; what was timed is kept in it.
         n_seeds: as for `plateau_interp.reproductions.running.plan`.
-        watching: is given the recipes that have to be timed, if there are any, and gives them on one by one: a
-            progress bar.
+        watching: is shown what is timed.
 
     Returns:
         For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``
@@ -54,7 +39,8 @@ def costs(
     """
     states = {e: {run: _state(*run, runs) for run in plan([e], n_seeds=n_seeds)} for e in experiments}
     left = {e: [setting for (setting, _), state in ours.items() if state != "done"] for e, ours in states.items()}
-    paces = _paces([setting.recipe for settings in left.values() for setting in settings], runs / PACE, watching)
+    kinds = [setting for settings in left.values() for setting in settings]
+    pace = dict(zip(kinds, paces([setting.recipe for setting in kinds], runs, watching=watching), strict=True))
     return [
         {
             "name": experiment.name,
@@ -63,7 +49,7 @@ def costs(
             "runs": len(ours),
             "done": len(ours) - len(left[experiment]),
             "others": [str(s.folder(runs, seed)) for (s, seed), state in ours.items() if state == "another's"],
-            "seconds": sum(paces[_cost_kind(setting.recipe)] * _steps_to_make(setting) for setting in left[experiment]),
+            "seconds": sum(pace[setting] * _steps_to_make(setting) for setting in left[experiment]),
         }
         for experiment, ours in states.items()
     ]
@@ -78,51 +64,3 @@ def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "
 
 def _steps_to_make(setting: Setting) -> int:
     return setting.recipe.steps - (0 if setting.leaves is None else setting.leaves[1])
-
-
-def _cost_kind(recipe: Recipe) -> str:
-    """A name for all recipes whose steps cost the same: learning rates, seeds and numbers of steps do not matter."""
-    parts = (recipe.task, recipe.model, recipe.batch_size, type(recipe.optimizer).__name__, recipe.measuring)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _paces(
-    recipes: Iterable[Recipe], file: Path, watching: Callable[[Sequence[Recipe]], Iterable[Recipe]]
-) -> dict[str, float]:
-    """Seconds a step by `_cost_kind`, kept in a file; those that are not in it are timed now."""
-    kept = _read_kept(file)
-    known = kept.setdefault(_this_machine(), {})
-    missing = {kind: recipe for recipe in recipes if (kind := _cost_kind(recipe)) not in known}
-    if missing:
-        for recipe in watching(list(missing.values())):
-            known[_cost_kind(recipe)] = _seconds_a_step(recipe)
-            with contextlib.suppress(OSError):  # a folder that cannot be written keeps nobody from being told
-                write_atomically(file, json.dumps(kept, indent=1) + "\n")
-    return known
-
-
-def _read_kept(file: Path) -> dict[str, dict[str, float]]:
-    """Seconds a step by machine and kind; nothing if the file is missing or not one of ours: it is timed again."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return {machine: {kind: float(seconds) for kind, seconds in paces.items()} for machine, paces in kept.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def _this_machine() -> str:
-    """What the pace hangs on beside the recipe; the name, as folders of runs are shared between machines."""
-    parts = (platform.node(), platform.machine(), f"{os.cpu_count()} cores", f"{torch.get_num_threads()} threads")
-    return ", ".join((*parts, f"torch {torch.__version__}"))
-
-
-def _seconds_a_step(recipe: Recipe) -> float:
-    """Mean over a few steps, measured ones where every step is."""
-    meter = recipe.build_meter() if recipe.measure_every == 1 else None
-    model, task, batch_size = recipe.build_model(), recipe.task, recipe.batch_size
-    optimizer = recipe.optimizer.build(model.named_parameters())
-    steps = train(model, task, steps=TIMED_STEPS + 1, batch_size=batch_size, meter=meter, optimizer=optimizer)
-    next(steps)  # the first pays for what later ones find made
-    begin = time.perf_counter()
-    list(steps)
-    return (time.perf_counter() - begin) / TIMED_STEPS

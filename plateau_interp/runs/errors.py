@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-__all__ = ["DamagedFile", "RunError"]
+__all__ = ["BusyFolder", "DamagedFile", "RunError"]
 
 
 class RunError(ValueError):
     """A run folder that cannot be used as asked (nothing is written then), or a training that diverged."""
+
+
+class BusyFolder(RunError):
+    """A run folder that somebody else is writing to."""
 
 
 class DamagedFile(RunError):

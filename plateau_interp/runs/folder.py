@@ -17,7 +17,7 @@ from torch import Tensor
 from plateau_interp.codec import RecipeError, UnknownPluginError
 from plateau_interp.files import is_step_name, steps_in
 from plateau_interp.runs.checkpoints import OPTIMIZER, STATE, Checkpoint, Label, let_go, load_weights, read_label
-from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.errors import BusyFolder, DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.table import Row, Table
@@ -250,7 +250,7 @@ def only_writer(path: Path) -> Iterator[None]:
     """Keep everybody else from writing to a folder.
 
     Raises:
-        RunError: if somebody writes there already; it says whether that is this process itself.
+        BusyFolder: if somebody writes there already; it says whether that is this process itself.
     """
     place = path.resolve()
     lock = filelock.FileLock(path / LOCK)
@@ -258,10 +258,10 @@ def only_writer(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         if place in _written:
-            raise RunError(
+            raise BusyFolder(
                 f"this process is writing to {path} already: end the loop over its other `train()`, or close() that"
             ) from None
-        raise RunError(f"another process is writing to {path}") from None
+        raise BusyFolder(f"another process is writing to {path}") from None
     _written.add(place)
     try:
         yield

@@ -30,7 +30,7 @@ from plateau_interp.training.meter import Meter
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task, layer_targets
 
-__all__ = ["Fork", "Recipe"]
+__all__ = ["Fork", "Recipe", "read_fields"]
 
 
 @dataclass(frozen=True)
@@ -236,15 +236,7 @@ class Recipe:
     @staticmethod
     def from_json(text: str) -> "Recipe":
         """Read JSON text; see `from_dict`."""
-        try:
-            data = json.loads(text.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=_once_each, parse_int=_whole)
-        except RecursionError:
-            raise RecipeError(TOO_DEEP) from None
-        except RecipeError:
-            raise
-        except ValueError as error:
-            raise RecipeError(f"not valid JSON: {error}") from None
-        return Recipe.from_dict(expect_fields(data, path=""))
+        return Recipe.from_dict(_fields_of_json(text))
 
     @staticmethod
     def read(path: str | Path) -> "Recipe":
@@ -253,27 +245,30 @@ class Recipe:
         Raises:
             RecipeError: for a file that is not there or is no such text, and as `from_dict`.
         """
-        try:
-            path = as_path(path, "the path of a recipe, such as 'recipe.yaml'")
-        except ValueError as error:
-            raise RecipeError(str(error)) from None
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise RecipeError(f"{path}: {error.strerror}; expected a recipe, a .json or .yaml file") from None
-        except UnicodeDecodeError as error:
-            raise RecipeError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
-        if path.suffix not in (".yaml", ".yml"):
-            return Recipe.from_json(text)
-        try:
-            data = yaml.load(text, Loader=_YamlLoader)
-        except RecursionError:
-            raise RecipeError(TOO_DEEP) from None
-        except RecipeError:
-            raise
-        except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
-            raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}") from None
-        return Recipe.from_dict(expect_fields(data, path=""))
+        return Recipe.from_dict(read_fields(path))
+
+
+def read_fields(path: str | Path, what: str = "recipe") -> Mapping[Any, Any]:
+    """The plain data of a ``.json``, ``.yaml`` or ``.yml`` file, of whatever fields; no field twice.
+
+    Args:
+        path: of the file.
+        what: it is to be, for messages.
+
+    Raises:
+        RecipeError: for a file that is not there or is no such text.
+    """
+    try:
+        path = as_path(path, f"the path of a {what}, such as '{what}.yaml'")
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise RecipeError(f"{path}: {error.strerror}; expected a {what}, a .json or .yaml file") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
+    return _fields_of_yaml(text) if path.suffix in (".yaml", ".yml") else _fields_of_json(text)
 
 
 TOO_DEEP = "recipe: nested too deeply"
@@ -281,6 +276,30 @@ BYTE_ORDER_MARK = "\ufeff"
 """With which some editors begin a file; YAML's reader leaves it out, too."""
 MOST_DIGITS = 1000
 """Of a whole number; fields take fewer, and say so by name. Python reads no more than 4,300."""
+
+
+def _fields_of_json(text: str) -> Mapping[Any, Any]:
+    try:
+        data = json.loads(text.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=_once_each, parse_int=_whole)
+    except RecursionError:
+        raise RecipeError(TOO_DEEP) from None
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise RecipeError(f"not valid JSON: {error}") from None
+    return expect_fields(data, path="")
+
+
+def _fields_of_yaml(text: str) -> Mapping[Any, Any]:
+    try:
+        data = yaml.load(text, Loader=_YamlLoader)
+    except RecursionError:
+        raise RecipeError(TOO_DEEP) from None
+    except RecipeError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
+        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    return expect_fields(data, path="")
 
 
 def _whole(digits: str) -> int:

@@ -1,0 +1,149 @@
+"""``plateau reproduce``: a paper's experiments, trained in turn or side by side, and what came of its claims."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from plateau_interp.checks import shown
+from plateau_interp.cli.console import complain, print_json, print_table, print_text, showing_progress, watched_timing
+from plateau_interp.cli.parsing import Device, Json, check_folder_option
+from plateau_interp.cli.sweep_verb import (
+    BUSY,
+    EngineWord,
+    Jobs,
+    Queue,
+    Scheduler,
+    chosen_engine,
+    duration,
+    ending_in_words,
+)
+from plateau_interp.cli.watching import watching_runs
+from plateau_interp.plugins import PluginError, plugin
+
+if TYPE_CHECKING:
+    from plateau_interp.reproductions.experiments import Paper
+    from plateau_interp.reproductions.settings import Setting
+
+__all__ = ["ReproduceVerb"]
+
+
+@dataclass(frozen=True)
+class ReproduceVerb:
+    """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
+
+    Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
+    fails does not keep the others from being made; what failed is told at the end.
+
+    For example:
+      plateau reproduce loss-plateau --list
+      plateau reproduce loss-plateau fig2 fig3 fig5 --seeds 3 --jobs 2
+      plateau reproduce loss-plateau --draw --publish .
+    """
+
+    paper: Annotated[Positional[str], arg(metavar="PAPER", help="One of `plateau list experiments`.")]
+    experiments: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[EXPERIMENT ...]", help="Which to run; by default all.")
+    ] = ()
+    seeds: Annotated[int | None, arg(help="Seeds a setting; by default as many as each experiment asks for.")] = None
+    out: Annotated[Path | None, arg(metavar="DIR", help="The folder of its runs, by default runs/PAPER.")] = None
+    publish: Annotated[
+        Path | None, arg(metavar="DIR", help="Where RESULTS.md and results/ go, by default with the runs.")
+    ] = None
+    list: Annotated[bool, arg(help="Show the experiments and what they would cost here, and run nothing.")] = False
+    draw: Annotated[bool, arg(help="Train nothing; write RESULTS.md from what is there.")] = False
+    jobs: Jobs = None
+    engine: EngineWord = None
+    scheduler: Scheduler = None
+    queue: Queue = None
+    device: Device = "cpu"
+    json: Json = False
+
+    def run(self) -> None:
+        """Train what is missing, then tell what came out."""
+        from plateau_interp.cli.options import check_device_option
+        from plateau_interp.reproductions.costs import costs
+        from plateau_interp.reproductions.experiments import Paper
+        from plateau_interp.reproductions.results import claims, publish
+        from plateau_interp.reproductions.running import plan
+        from plateau_interp.runs.run import RunError
+
+        check_device_option(self.device)
+        check_folder_option(self.out)
+        check_folder_option(self.publish)
+        paper = plugin("experiments", self.paper)
+        if not isinstance(paper, Paper):
+            raise PluginError(
+                f"{self.paper!r} leads to {shown(paper)}, which is no Paper; see `plateau list experiments`"
+            )
+        chosen = paper.choose(self.experiments)
+        runs = Path("runs", paper.name) if self.out is None else self.out
+        if self.list:
+            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=watched_timing))
+            return
+        todo = plan(chosen, n_seeds=self.seeds)
+        options = (self.engine, self.jobs, self.scheduler, self.queue)
+        if self.draw or options == (None, None, None, None):
+            failed = self._train_in_turn(todo, runs)
+        else:
+            failed = self._train_side_by_side(paper, todo, runs)
+        out = runs if self.publish is None else self.publish
+        page = publish(paper, runs, out)
+        found = claims(paper, chosen, out)
+        if self.json:
+            print_json({"results": str(page), "claims": found})
+        else:
+            print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
+            print_text(f"Results: {page}")
+        if failed:
+            raise RunError(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
+
+    def _train_in_turn(self, todo: "Sequence[tuple[Setting, int]]", runs: Path) -> "Sequence[str]":
+        """Train one after the other in this process, a bar each; returns what failed."""
+        from plateau_interp.reproductions.running import train_setting
+        from plateau_interp.runs.run import RunError
+
+        failed = []
+        for number, (setting, seed) in enumerate(todo, start=1):
+            name = f"{number}/{len(todo)} {setting.name} seed {seed}"
+            try:
+                if self.draw:
+                    setting.check(runs, seed)
+                else:
+                    train_setting(setting, seed, runs, device=self.device, showing=partial(showing_progress, name=name))
+            except RunError as error:
+                failed.append(f"{setting.name} seed {seed}: {error}")
+        return failed
+
+    def _train_side_by_side(self, paper: "Paper", todo: "Sequence[tuple[Setting, int]]", runs: Path) -> "Sequence[str]":
+        """Train on an engine, with one bar for all; returns what failed."""
+        from plateau_interp.reproductions.side_by_side import left_to_train, train_side_by_side
+
+        engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
+        left, failed = left_to_train(todo, runs), []
+        folders = {setting.folder(runs, seed): setting.recipe.steps for setting, seed in left}
+        with watching_runs(paper.name, folders) as show:
+            for setting, seed, ending in train_side_by_side(paper, left, runs, engine=engine, device=self.device):
+                name = f"{setting.name} seed {seed}"
+                if ending.how == "busy":
+                    complain(f"{name}: {BUSY}")
+                    continue
+                show(setting.folder(runs, seed), ending_in_words(name, ending))
+                if ending.how == "failed":
+                    failed.append(f"{name}: {ending.reason}")
+        return failed
+
+    def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
+        if self.json:
+            print_json(costs)
+            return
+        rows = [
+            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", duration(cost["seconds"])]
+            for cost in costs
+        ]
+        print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
+        if others := sorted({folder for cost in costs for folder in cost["others"]}):
+            complain(f"of other recipes than now, to be moved (or use another --out): {', '.join(others)}")

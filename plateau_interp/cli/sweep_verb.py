@@ -1,0 +1,197 @@
+"""``plateau sweep``: many runs from one recipe, side by side, with one table and one report."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from plateau_interp.cli.console import complain, print_json, print_table, print_text, watched_timing
+from plateau_interp.cli.parsing import Device, Json, UsageError
+from plateau_interp.cli.watching import watching_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from plateau_interp.sweeps.cost import SweepCost
+    from plateau_interp.sweeps.endings import Ending
+    from plateau_interp.sweeps.engines import Engine
+    from plateau_interp.sweeps.sweep import Event, Swept
+
+__all__ = [
+    "BUSY",
+    "EngineWord",
+    "Jobs",
+    "Queue",
+    "Scheduler",
+    "SweepVerb",
+    "chosen_engine",
+    "duration",
+    "ending_in_words",
+]
+
+EngineWord = Annotated[
+    str | None,
+    arg(metavar="NAME[:FIELD=VALUE,...]", help="One of `plateau list engines`, as in `loky:workers=4,threads=2`."),
+]
+Jobs = Annotated[int | None, arg(metavar="N", help="Runs side by side: the engine's workers.")]
+Scheduler = Annotated[str | None, arg(metavar="ADDRESS", help="Of the dask scheduler: tcp://HOST:8786.")]
+Queue = Annotated[str | None, arg(metavar="NAME", help="SLURM's queue.")]
+
+
+@dataclass(frozen=True)
+class SweepVerb:
+    """Train a recipe with changes to any of its fields, runs side by side, and compare what comes out.
+
+    The file names a base recipe and what is changed: grid, zip, list, seeds. The same command trains what is missing
+    alone: after Ctrl-C, a kill, a failure, or with a new seed or value in the file.
+
+    For example:
+      plateau sweep windows.yaml --out sweeps/windows --dry-run
+      plateau sweep windows.yaml --out sweeps/windows
+      plateau sweep windows.yaml --out sweeps/windows --jobs 4
+      plateau sweep windows.yaml --out sweeps/windows --engine dask --scheduler tcp://10.0.0.1:8786
+      plateau sweep windows.yaml --out sweeps/windows --engine slurm --queue short --jobs 16
+    """
+
+    file: Annotated[Positional[Path], arg(metavar="SWEEP.yaml", help="What to train, as YAML or JSON.")]
+    out: Annotated[Path, arg(metavar="DIR", help="The folder of the sweep.")]
+    dry_run: Annotated[bool, arg(help="Tell the runs and what they would cost, and train nothing.")] = False
+    engine: EngineWord = None
+    jobs: Jobs = None
+    scheduler: Scheduler = None
+    queue: Queue = None
+    device: Device = "cpu"
+    json: Json = False
+
+    def run(self) -> None:
+        """Train what is left, then tell what came out."""
+        from plateau_interp.models.fitting import check_device
+        from plateau_interp.runs.run import RunError
+        from plateau_interp.sweeps.cost import cost_of
+        from plateau_interp.sweeps.plan import read_sweep
+        from plateau_interp.sweeps.sweep import train_sweep
+
+        plan = read_sweep(self.file)
+        engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
+        check_device(self.device)
+        if self.dry_run:
+            self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
+            return
+        steps = {self.out / run.name: run.recipe.steps for run in plan.runs}
+        with watching_runs(self.out.name, steps) as show:
+            swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=_teller(self.out, show))
+        self._tell(swept)
+        if swept.failed:
+            told = "; ".join(f"{name}: {reason}" for name, reason in swept.failed.items())
+            raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {told}")
+
+    def _tell_cost(self, cost: "SweepCost") -> None:
+        if self.json:
+            print_json({**dataclasses.asdict(cost), "total_seconds": cost.total, "wall_seconds": cost.wall})
+            return
+        print_table(["run left", "time, about"], [[name, duration(each)] for name, each in cost.seconds.items()])
+        side_by_side = "" if cost.wall is None else f"; {duration(cost.wall)} on {cost.workers} workers"
+        print_text(f"{cost.done} of {cost.runs} runs done; the others take about {duration(cost.total)}{side_by_side}")
+
+    def _tell(self, swept: "Swept") -> None:
+        report = None if swept.report is None else str(swept.report)
+        if self.json:
+            rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
+            print_json({"sweep": str(swept.out), "runs": rows, "report": report})
+            return
+        print_table(["setting", "runs done", *SHOWN.values()], _by_setting(swept.table))
+        print_text(f"Table: {swept.out / 'summaries.parquet'}")
+        if report is not None:
+            print_text(f"Report: {report}")
+
+
+BUSY = "another process is at it; it is waited for"
+SHOWN = {
+    "plateau_level": "plateau (nats)",
+    "drop_step": "drop step",
+    "steps_to_99": "steps to 99 %",
+    "final_loss": "final loss",
+    "final_accuracy": "final accuracy",
+}
+"""Columns of the table that are printed, each as its median over the seeds and how far they are apart."""
+COUNTS = ("drop_step", "steps_to_99")
+
+
+def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, queue: str | None) -> "Engine":
+    """The engine that the options name; loky, if none does.
+
+    Raises:
+        ValueError: for an engine that there is not, and an option that it does not take.
+    """
+    from plateau_interp.cli.words import read_plugin
+    from plateau_interp.plugins import plugin
+
+    name, _, fields = (word or "loky").partition(":")
+    known = {item.name for item in dataclasses.fields(plugin("engines", name))}
+    options = {"workers": ("--jobs", jobs), "scheduler": ("--scheduler", scheduler), "queue": ("--queue", queue)}
+    for field, (option, value) in options.items():
+        if value is None:
+            continue
+        if field not in known:
+            raise UsageError(f"the engine {name} takes no {option}: it has {', '.join(sorted(known))}")
+        fields = ",".join([*filter(None, [fields]), f"{field}={json.dumps(value)}"])
+    engine: Engine = read_plugin("engines", f"{name}:{fields}" if fields else name)
+    return engine
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people.
+
+    Example:
+        >>> duration(30), duration(600), duration(9000)
+        ('30 s', '10 min', '2.5 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+
+
+def _teller(out: Path, show: Callable[[Path, str], None]) -> Callable[["Event"], None]:
+    warned: set[str] = set()
+
+    def tell(event: "Event") -> None:
+        if event.ending.how == "busy":
+            complain(f"{event.run}: {BUSY}")
+            return
+        show(out / event.run, ending_in_words(event.run, event.ending))
+        for warning in event.ending.warned:
+            if warning not in warned:
+                warned.add(warning)
+                complain(f"warning: {event.run}: {warning}")
+
+    return tell
+
+
+def ending_in_words(run: str, ending: "Ending") -> str:
+    """A line about a run that has ended."""
+    return f"{run}: {ending.how}{f': {ending.reason}' if ending.reason else ''}"
+
+
+def _by_setting(table: "pd.DataFrame") -> list[list[str]]:
+    """A row a setting: how many of its seeds are done, and each number's median and range."""
+    rows = []
+    for setting, runs in table.groupby("setting", sort=False):
+        numbers = [_range(runs[name].tolist(), count=name in COUNTS) if name in runs else "-" for name in SHOWN]
+        rows.append([str(setting), f"{int(runs['finished'].sum())}/{len(runs)}", *numbers])
+    return rows
+
+
+def _range(values: list[float], *, count: bool) -> str:
+    """The median, and the least and the most; how many there are, where not all have one."""
+    there = sorted(value for value in values if value == value)
+    if not there:
+        return "-"
+    form = ",.0f" if count else ".4f"
+    middle = (there[(len(there) - 1) // 2] + there[len(there) // 2]) / 2
+    spread = "" if there[0] == there[-1] else f" ({there[0]:{form}} to {there[-1]:{form}})"
+    missing = "" if len(there) == len(values) else f", {len(there)} of {len(values)}"
+    return f"{middle:{form}}{spread}{missing}"

@@ -1,0 +1,51 @@
+"""plateau_interp.cli.watching: progress that is read from folders, whoever trains the runs."""
+
+import json
+import time
+
+import pytest
+
+from plateau_interp.cli import watching
+from plateau_interp.cli.watching import watching_runs
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return {tmp_path / name: steps for name, steps in (("one", 10), ("two", 20))}
+
+
+def write(folder, *steps):
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in steps))
+
+
+def test_lines_tell_runs_steps_and_the_time_left(folders, monkeypatch, capsys):
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(watching, "PLAIN_SECONDS", 0.02)
+    one, two = folders
+    with watching_runs("both", folders) as show:
+        write(one, *range(10))
+        write(two, *range(5))
+        show(one, "one: done")
+        deadline = time.monotonic() + 30
+        while "1/2 runs, step 15/30" not in (err := capsys.readouterr().err):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert " s left" in err
+
+
+def test_ctrl_c_tells_how_many_are_done(folders):
+    write(next(iter(folders)), *range(10))
+    told = "after 1 of 2 runs; the others go on from a checkpoint"
+    with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
+        raise KeyboardInterrupt
+
+
+def test_what_is_half_written_is_no_step(folders):
+    one, two = folders
+    write(one, 3)
+    with (one / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9')
+    write(two)
+    with pytest.raises(KeyboardInterrupt, match="after 0 of 2"), watching_runs("both", folders):
+        raise KeyboardInterrupt
