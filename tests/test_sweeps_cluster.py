@@ -122,23 +122,22 @@ def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
     assert results(out) == results(tmp_path / "whole")
 
 
-def test_a_scheduler_that_is_lost_is_told_and_the_sweep_goes_on_later(tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    with scheduler_and_workers(1) as (process, address):
+def test_a_scheduler_that_is_lost_is_told(tmp_path, monkeypatch):
+    with scheduler_and_workers(1, PYTHONPATH=os.path.dirname(__file__)) as (process, address):
 
         def kill():
-            wait_for(lambda: list(out.glob("*/*/checkpoints/20")))
+            wait_for(lambda: list(tmp_path.glob("*.begun")))
             process.kill()
 
         killer = threading.Thread(target=kill)
         killer.start()
-        with pytest.raises(ClusterError, match=r"the dask scheduler at tcp.* was lost; what is trained is kept"):
-            sweep(longer(3000), WINDOWS, out=out, engine=Dask(scheduler=address))
+        told = "the dask scheduler at tcp.* was lost; what is trained is kept"
+        with Dask(scheduler=address).opened(memory=1) as pool, pytest.raises(ClusterError, match=told):
+            list(pool.results(patient, [(str(tmp_path), "one"), (str(tmp_path), "two")]))
         killer.join()
     monkeypatch.setattr(cluster, "PATIENCE", 1.0)
     with pytest.raises(ClusterError, match="no dask scheduler answers at"):
-        sweep(longer(3000), WINDOWS, out=out, engine=Dask(scheduler=address))
-    assert list(out.glob("*/*/checkpoints/20"))
+        Dask(scheduler=address).opened(memory=1).__enter__()
 
 
 def test_a_worker_without_the_plug_in_says_so(tmp_path):
