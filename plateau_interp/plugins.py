@@ -72,13 +72,14 @@ def kind_of(value: Any) -> PluginKind | None:
 
 
 @cache
-def plugins(kind: PluginKind) -> dict[str, EntryPoint]:
+def plugins(kind: PluginKind) -> dict[str, Any]:
     """Entry points of a kind by name, sorted and not yet loaded.
 
     Example:
         >>> plugins("tasks")["moving-window-sum"].value
         'plateau_interp.tasks.window:MovingWindowSum'
     """
+    # Not dict[str, EntryPoint]: where the backport importlib_metadata is loaded, as by dask, they are of its class.
     found = entry_points(group=f"plateau_interp.{kind}")
     return {point.name: point for point in sorted(found, key=lambda point: point.name)}
 
@@ -134,7 +135,7 @@ def plugin_name(kind: PluginKind, found: type[Any]) -> str:
     raise PluginError(f'{_place(found)} has no name of its own: give the class one, as in `name = "..."`')
 
 
-def _leads_to(point: EntryPoint, found: type[Any]) -> bool:
+def _leads_to(point: Any, found: type[Any]) -> bool:
     # Loaded only if it can be this class: it may stand in a module that imports the class from where it was written.
     return point.value == _place(found) or (point.attr == found.__qualname__ and point.load() is found)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from benchmarks import __main__ as benchmarks
-from benchmarks import continuing
+from benchmarks import continuing, side_by_side
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -40,6 +40,12 @@ def test_both_ways_to_continue_a_hundred_prompts_give_the_same_states():
 
 def test_the_language_model_of_the_benchmark_has_the_size_it_says():
     assert sum(parameter.numel() for parameter in continuing.language_model().parameters()) == 70_426_624
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_train_what_they_train_in_turn():
+    with side_by_side.both(n_steps=2) as (workers, threads):
+        assert workers() == pytest.approx(threads(), rel=1e-4)
 
 
 def test_the_slowest_task_is_found_and_named(monkeypatch):

@@ -8,15 +8,16 @@ import threading
 import time
 from contextlib import contextmanager
 
+import pandas as pd
 import psutil
 import pytest
-from small_sweeps import WINDOWS, longer, results
+from small_sweeps import BASE, WINDOWS, longer, results
 from worker_jobs import doubled, fragile, patient
 
 from plateau_interp.sweeps import cluster
 from plateau_interp.sweeps import sweep as sweep_module
 from plateau_interp.sweeps.cluster import ClusterError, Dask, Slurm
-from plateau_interp.sweeps.engines import Here, Lost
+from plateau_interp.sweeps.engines import Here, Loky, Lost
 from plateau_interp.sweeps.sweep import sweep
 
 pytest.importorskip("distributed")
@@ -136,7 +137,13 @@ def test_a_scheduler_that_is_lost_is_told(tmp_path, monkeypatch):
             list(pool.results(patient, [(str(tmp_path), "one"), (str(tmp_path), "two")]))
         killer.join()
     monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    assert not Dask(scheduler=address).on_this_machine
     with pytest.raises(ClusterError, match="no dask scheduler answers at"):
+        Dask(scheduler=address).opened(memory=1).__enter__()
+
+
+def test_a_scheduler_without_workers_is_told():
+    with scheduler_and_workers(0) as (_, address), pytest.raises(ClusterError, match="has no workers: start some"):
         Dask(scheduler=address).opened(memory=1).__enter__()
 
 
@@ -169,6 +176,18 @@ def test_a_worker_without_the_plug_in_says_so(tmp_path):
     assert "no task is called 'elsewhere'" in done.stdout
     assert "needs the package that has it, as this machine does" in done.stdout
     assert "the worker on" in done.stdout
+
+
+def test_all_engines_make_the_same_rows_and_weights(tmp_path):
+    """Of a sweep of 24 runs."""
+    changes = {**WINDOWS, "seeds": 12}
+    engines = {"here": Here(), "loky": Loky(workers=2), "dask": Dask(workers=2)}
+    tables = {name: sweep(BASE, changes, out=tmp_path / name, engine=engine) for name, engine in engines.items()}
+    made = {name: results(tmp_path / name) for name in engines}
+    assert len(made["here"]) == 3 * 24
+    assert made["loky"] == made["dask"] == made["here"]
+    for swept in tables.values():
+        pd.testing.assert_frame_equal(swept.table, tables["here"].table)
 
 
 def test_two_sweeps_of_one_folder_share_the_work(tmp_path):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from small_sweeps import BASE, WINDOWS, longer, results
 from typecheck import unchecked
-from worker_jobs import doubled, fragile
+from worker_jobs import doubled, fragile, patient
 
 from plateau_interp.codec import decode, encode
 from plateau_interp.plugins import plugins
@@ -73,6 +73,27 @@ def test_a_worker_that_dies_takes_no_other_job_with_it(workers, tmp_path):
     assert [found[index] for index in (0, 1, 3)] == ["never", "once", "never"]
     assert isinstance(found[2], Lost)
     assert "its worker was killed" in found[2].reason
+
+
+def test_ctrl_c_ends_the_workers(tmp_path):
+    """Also where it reaches this process alone, as by `kill -INT`."""
+
+    def interrupt():
+        while len(list(tmp_path.glob("*.begun"))) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with Loky(workers=2).opened(memory=1) as pool, pytest.raises(KeyboardInterrupt):
+        list(pool.results(patient, [(str(tmp_path), name) for name in ("one", "two", "three")]))
+    interrupter.join()
+    begun = [int(file.read_text()) for file in tmp_path.glob("*.begun")]
+    deadline = time.monotonic() + 30
+    while any(map(psutil.pid_exists, begun)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert len(begun) == 2
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ from plateau_interp.plugins import PluginError, plugin
 if TYPE_CHECKING:
     from plateau_interp.reproductions.experiments import Paper
     from plateau_interp.reproductions.settings import Setting
+    from plateau_interp.sweeps.engines import Engine
 
 __all__ = ["ReproduceVerb"]
 
@@ -71,7 +72,9 @@ class ReproduceVerb:
         from plateau_interp.reproductions.running import plan
         from plateau_interp.runs.run import RunError
 
-        check_device_option(self.device)
+        engine = self._engine()
+        if engine is None or engine.on_this_machine:
+            check_device_option(self.device)
         check_folder_option(self.out)
         check_folder_option(self.publish)
         paper = plugin("experiments", self.paper)
@@ -85,11 +88,10 @@ class ReproduceVerb:
             self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=watched_timing))
             return
         todo = plan(chosen, n_seeds=self.seeds)
-        options = (self.engine, self.jobs, self.scheduler, self.queue)
-        if self.draw or options == (None, None, None, None):
+        if self.draw or engine is None:
             failed = self._train_in_turn(todo, runs)
         else:
-            failed = self._train_side_by_side(paper, todo, runs)
+            failed = self._train_side_by_side(paper, todo, runs, engine)
         out = runs if self.publish is None else self.publish
         page = publish(paper, runs, out)
         found = claims(paper, chosen, out)
@@ -118,11 +120,18 @@ class ReproduceVerb:
                 failed.append(f"{setting.name} seed {seed}: {error}")
         return failed
 
-    def _train_side_by_side(self, paper: "Paper", todo: "Sequence[tuple[Setting, int]]", runs: Path) -> "Sequence[str]":
+    def _engine(self) -> "Engine | None":
+        """The engine that is asked for; None to train in turn in this process, on as many threads as it has."""
+        if (self.engine, self.jobs, self.scheduler, self.queue) == (None, None, None, None):
+            return None
+        return chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
+
+    def _train_side_by_side(
+        self, paper: "Paper", todo: "Sequence[tuple[Setting, int]]", runs: Path, engine: "Engine"
+    ) -> "Sequence[str]":
         """Train on an engine, with one bar for all; returns what failed."""
         from plateau_interp.reproductions.side_by_side import left_to_train, train_side_by_side
 
-        engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
         left, failed = left_to_train(todo, runs), []
         folders = {setting.folder(runs, seed): setting.recipe.steps for setting, seed in left}
         with watching_runs(paper.name, folders) as show:

@@ -69,7 +69,6 @@ class SweepVerb:
 
     def run(self) -> None:
         """Train what is left, then tell what came out."""
-        from plateau_interp.models.fitting import check_device
         from plateau_interp.runs.run import RunError
         from plateau_interp.sweeps.cost import cost_of
         from plateau_interp.sweeps.plan import read_sweep
@@ -77,7 +76,6 @@ class SweepVerb:
 
         plan = read_sweep(self.file)
         engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
-        check_device(self.device)
         if self.dry_run:
             self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
             return

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plateau_interp.checks import nearest
+from plateau_interp.models.fitting import check_device
 from plateau_interp.plugins import plugin
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.running import outcome, plan, train_setting
@@ -57,6 +58,7 @@ def train_job(job: SettingJob, stopped: Stopped = never) -> Ending:
             raise Interrupted
 
     def train() -> Ending:
+        check_device(job.device)
         setting = _setting_called(job.setting, plugin("experiments", job.paper))
         train_setting(setting, job.seed, Path(job.runs), device=job.device, showing=listening)
         return Ending("done")

@@ -56,6 +56,11 @@ class Dask:
             if self.scheduler is not None:
                 raise ValueError("workers are started where there is no scheduler; give one of the two")
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Unless somebody else's scheduler has them."""
+        return self.scheduler is None
+
     def expected(self, *, memory: int) -> int | None:
         """As the constructor says; the workers of another scheduler are not known."""
         if self.scheduler is not None:
@@ -67,13 +72,17 @@ class Dask:
         """Connected to the scheduler; workers of its own are ended with the context.
 
         Raises:
-            ClusterError: if nobody answers, or dask is not installed.
+            ClusterError: if nobody answers, there are no workers, or dask is not installed.
         """
         check_installed("distributed")
         from distributed import LocalCluster
 
         if self.scheduler is not None:
             with _client(self.scheduler) as client:
+                if not client.scheduler_info(n_workers=-1)["workers"]:
+                    raise ClusterError(
+                        f"the dask scheduler at {self.scheduler} has no workers: start some with `dask worker ADDRESS`"
+                    )
                 yield _Cluster(client, self.scheduler)
             return
         # No memory limit: dask counts what torch holds as a leak, and would pause or kill the worker.
@@ -124,6 +133,11 @@ class Slurm:
         """
         with self._cluster() as cluster:
             return str(cluster.job_script())
+
+    @property
+    def on_this_machine(self) -> bool:
+        """They are where SLURM puts them."""
+        return False
 
     def expected(self, *, memory: int) -> int:
         """As the constructor says; SLURM may give fewer, or later."""

@@ -60,6 +60,11 @@ class Engine(Protocol):
         """Of torch, in each worker."""
         ...
 
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the workers have this machine's devices."""
+        ...
+
     def expected(self, *, memory: int) -> int | None:
         """How many workers there would be, each of which will need so many bytes; None if only a scheduler knows."""
         ...
@@ -82,6 +87,11 @@ class Here:
 
     def __post_init__(self) -> None:
         check_whole(self, "threads", least=1)
+
+    @property
+    def on_this_machine(self) -> bool:
+        """It is."""
+        return True
 
     def expected(self, *, memory: int) -> int:
         """One."""
@@ -118,6 +128,11 @@ class Loky:
         check_whole(self, "threads", least=1)
         if self.workers is not None:
             check_whole(self, "workers", least=1)
+
+    @property
+    def on_this_machine(self) -> bool:
+        """They are."""
+        return True
 
     def expected(self, *, memory: int) -> int:
         """As the constructor says."""

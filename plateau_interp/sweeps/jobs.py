@@ -15,6 +15,7 @@ import torch
 
 from plateau_interp.codec import UnknownPluginError
 from plateau_interp.interventions.attaching import InterventionWarning
+from plateau_interp.models.fitting import check_device
 from plateau_interp.runs.errors import BusyFolder
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
@@ -47,6 +48,7 @@ def train_run(job: TrainingJob, stopped: Stopped = never) -> Ending:
 
     def train() -> Ending:
         _check_same_disk(Path(job.seen_from))
+        check_device(job.device)
         run = Run.create(job.path, Recipe.from_json(job.recipe))
         for _ in run.train(device=job.device):
             if stopped():

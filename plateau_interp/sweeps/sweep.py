@@ -122,7 +122,8 @@ def train_sweep(
         engine = Loky()
     if not isinstance(engine, Engine):
         raise ValueError(f"engine must be one of `plateau list engines`, such as Loky(); got {shown(engine)}")
-    check_device(device)
+    if engine.on_this_machine:
+        check_device(device)
     begin(plan, out)
     failed: dict[str, str] = {}
     left = _left(plan.runs, out, failed)

@@ -18,7 +18,7 @@ from long_run import Long
 from reference.gpt import copy_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
-from benchmarks import continuing
+from benchmarks import continuing, side_by_side
 from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
 from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
@@ -164,6 +164,11 @@ def small_language_model():
         return HookedTransformer(cfg)
 
 
+def two_runs():
+    with side_by_side.both() as (workers, threads):
+        return ratio(workers, threads, rounds=5, warm_ups=1)
+
+
 def sampling(task):
     generator = torch.Generator().manual_seed(0)
     return lambda: task.sample(BATCH, generator=generator)
@@ -227,6 +232,7 @@ ROWS = [
         # One percent drowns in the noise of large steps; small ones can be many, and ask for more.
         lambda: ratio(training_step(batch_size=8, interventions=(INACTIVE,)), training_step(batch_size=8), rounds=601),
     ),
+    Row("two measured runs on two one-thread workers / one after the other on two threads", 0.95, two_runs),
     Row("patching a language model by position and head / a forward for each", 0.125, patching_of_a_language_model),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
     Row("continuing 100 prompts by 8 tokens, with states / the published loop", 0.125, continuing_texts),
