@@ -155,8 +155,9 @@ def changed(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
 
     Example:
         >>> base = {"task": {"name": "moving-window-sum"}}
-        >>> changed(base, {"task.k": 3, "training.optimizer.learning_rate": 0.01})["training"]
-        {'optimizer': {'name': 'adam', 'learning_rate': 0.01}}
+        >>> data = changed(base, {"task.k": 3, "training.optimizer.learning_rate": 0.01})
+        >>> data["task"], data["training"]["optimizer"]["learning_rate"]
+        ({'name': 'moving-window-sum', 'k': 3}, 0.01)
     """
     data = copy.deepcopy(dict(base))
     for path, value in sorted(values.items(), key=lambda item: len(_parts(item[0]))):
