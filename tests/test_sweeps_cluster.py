@@ -136,7 +136,7 @@ def test_a_scheduler_that_is_lost_is_told(tmp_path, monkeypatch):
         with Dask(scheduler=address).opened(memory=1) as pool, pytest.raises(ClusterError, match=told):
             list(pool.results(patient, [(str(tmp_path), "one"), (str(tmp_path), "two")]))
         killer.join()
-    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    monkeypatch.setattr(cluster, "ANSWER_WITHIN", 1.0)
     assert not Dask(scheduler=address).on_this_machine
     with pytest.raises(ClusterError, match="no dask scheduler answers at"):
         Dask(scheduler=address).opened(memory=1).__enter__()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterError", "Dask", "Slurm"]
 
-PATIENCE = 20.0
+ANSWER_WITHIN = 20.0
 """Seconds to wait for a scheduler that does not answer."""
 ASK_EVERY = 1.0
 """Seconds between two questions of a worker whether to stop."""
@@ -74,7 +74,7 @@ class Dask:
         Raises:
             ClusterError: if nobody answers, there are no workers, or dask is not installed.
         """
-        check_installed("distributed")
+        _check_installed("distributed")
         from distributed import LocalCluster
 
         if self.scheduler is not None:
@@ -159,7 +159,7 @@ class Slurm:
 
     @contextmanager
     def _cluster(self) -> Iterator["SLURMCluster"]:
-        check_installed("dask_jobqueue")
+        _check_installed("dask_jobqueue")
         from dask_jobqueue import SLURMCluster
 
         with SLURMCluster(
@@ -177,7 +177,7 @@ class Slurm:
             yield cluster
 
 
-def check_installed(module: str) -> None:
+def _check_installed(module: str) -> None:
     """Refuse to go on without a module of the extra.
 
     Raises:
@@ -192,7 +192,7 @@ def _client(where: Any) -> Iterator["Client"]:
     from distributed import Client
 
     try:
-        client = Client(where, timeout=PATIENCE, set_as_default=False)
+        client = Client(where, timeout=ANSWER_WITHIN, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         reason = " ".join(str(error).split())
         raise ClusterError(f"no dask scheduler answers at {where}: {reason}") from None
