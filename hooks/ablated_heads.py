@@ -15,7 +15,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from plateau_interp.checks import freeze_indices, one_of
-from plateau_interp.hooks.readable import readable_keys
+from plateau_interp.hooks.readable import masks_padding, readable_keys
 from plateau_interp.hooks.targets import select, selecting
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
@@ -93,8 +93,8 @@ class AblateHeads:
                 elif self.by == "mean":
                     made = _mean(act, running.layout_for_mean(act.device))
                 else:
-                    # TransformerLens reads padding in bidirectional models: there is no mask to follow.
-                    mask = running.mask if model.cfg.attention_dir == "causal" else None
+                    # Where padding is read all the same, there is no mask to follow.
+                    mask = running.mask if masks_padding(model) else None
                     made = _uniform(act, model, layer_of[hook.name], mask)
                 return torch.where(chosen(act), made, act)
 

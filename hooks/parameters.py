@@ -1,6 +1,7 @@
 """Which parameters are meant: groups of them by name, patterns, functions of the name.
 
-Groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (figure 5), in TransformerLens's names:
+The first four groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (figure 5), the others the
+components that arXiv 2410.22244 trains one at a time (figure 8), in TransformerLens's names:
 
 | group | parameters |
 |---|---|
@@ -8,6 +9,11 @@ Groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (
 | ``"attention"`` | the same, values and output projections |
 | ``"mlp"`` | MLPs, second LayerNorms, final LayerNorm, unembedding |
 | ``"embeddings"`` | token and position embeddings, final LayerNorm, unembedding |
+| ``"token embedding"``, ``"position embedding"`` | either alone |
+| ``"attention layers"`` | queries, keys, values, output projections, first LayerNorms |
+| ``"mlp layers"`` | MLPs, second LayerNorms |
+| ``"norms"`` | every LayerNorm: that of the embeddings, first, second, final |
+| ``"read-out"`` | unembedding |
 
 Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name. Whatever
 matches nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with
@@ -41,6 +47,7 @@ PARTS = {
     "MLPs": r"blocks\.LAYER\.mlp\..*",
     "token embedding": r"embed\..*",
     "position embedding": r"pos_embed\..*",
+    "embedding norm": r"ln_embed\..*",
     "final norm": r"ln_final\..*",
     "unembedding": r"unembed\..*",
 }
@@ -58,6 +65,12 @@ GROUPS = {
     ),
     "mlp": ("MLPs", "second norms", "final norm", "unembedding"),
     "embeddings": ("token embedding", "position embedding", "final norm", "unembedding"),
+    "token embedding": ("token embedding",),
+    "position embedding": ("position embedding",),
+    "attention layers": ("queries", "keys", "values", "output projections", "first norms"),
+    "mlp layers": ("MLPs", "second norms"),
+    "norms": ("embedding norm", "first norms", "second norms", "final norm"),
+    "read-out": ("unembedding",),
 }
 
 
@@ -77,7 +90,7 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
     """The parameters that a group, a name pattern or a function of the name means.
 
     Every part of a group must be there in every layer, unless the model's configuration says it has none (no position
-    embedding with rotary positions, no MLPs in a model of attention alone).
+    embedding with rotary positions, no MLPs in a model of attention alone, no final norm where blocks end in one).
 
     Raises:
         ValueError: if nothing matches, or a part of a group is missing.
@@ -122,6 +135,8 @@ def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group
 
 def _may_lack(cfg: Any, part: str) -> bool:
     """Whether a model of this configuration is right to have no such parameters."""
+    if part == "embedding norm" or (part == "final norm" and cfg.attention_dir == "bidirectional"):
+        return True  # of the two an encoder has the first, other models the second
     if part == "position embedding":
         return cfg.positional_embedding_type not in ("standard", "shortformer")
     if cfg.attn_only and part in ("MLPs", "second norms"):

@@ -1,6 +1,10 @@
-"""Which keys a row of attention may read: its past, within the window of a layer with local attention."""
+"""Which keys a row of attention may read: its past, within the window of a layer with local attention.
+
+A row of a bidirectional model may read every key.
+"""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -11,7 +15,28 @@ from plateau_interp.interventions.hook_points import positions_within
 from plateau_interp.interventions.padding import Layout
 from plateau_interp.types import HookedModel
 
-__all__ = ["check_keys_left", "check_rows_left", "readable_keys", "window_of"]
+__all__ = ["MasksPadding", "check_keys_left", "check_rows_left", "masks_padding", "readable_keys", "window_of"]
+
+
+@runtime_checkable
+class MasksPadding(Protocol):
+    """A bidirectional model that says whether padding is no key of it, as our encoder does."""
+
+    masks_padding: bool
+
+
+def masks_padding(model: HookedModel) -> bool:
+    """Whether an attention mask takes keys away; of TransformerLens's bidirectional models it does not.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MatrixCompletion, MovingWindowSum
+        >>> masks_padding(toy_model(MovingWindowSum(), d_model=32)), masks_padding(toy_model(MatrixCompletion()))
+        (True, True)
+    """
+    if model.cfg.attention_dir == "causal":
+        return True
+    return isinstance(model, MasksPadding) and model.masks_padding
 
 
 def window_of(model: HookedModel, layer: int) -> int | None:

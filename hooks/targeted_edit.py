@@ -19,7 +19,8 @@ from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
-from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.positions import layer_targets
+from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows
 
 __all__ = ["TargetedEdit"]
 
@@ -60,7 +61,7 @@ class TargetedEdit(ABC):
     takes_weights: ClassVar[bool] = False
     """Whether targets may be weights."""
     spares_first_row: ClassVar[bool] = False
-    """Whether the first answer row of a task's targets is left alone unless rows are given."""
+    """Whether a task's first answer row is left alone unless rows are given; nothing is first that is filled in."""
     forbids: ClassVar[bool] = False
     """Whether targets are taken away, so that at the scores no row may lose all it has."""
 
@@ -123,7 +124,7 @@ class TargetedEdit(ABC):
             task, is_own = _task(model), True
             own = _task_maps(task, model, layers)
             layers = tuple(own)
-            if self.spares_first_row and self.rows is None:
+            if self.spares_first_row and self.rows is None and task.lookahead:  # what is filled in has no first row
                 selection = replace(selection, spared=answer_rows(task).start)
             # Two sequences with a map each: it depends on the data.
             depends = any(len(square) > 1 for square in own.values())

@@ -25,7 +25,8 @@ from plateau_interp.interventions.hook_points import (
 )
 from plateau_interp.interventions.padding import Layout
 from plateau_interp.interventions.running import RunningForward, following
-from plateau_interp.types import Batch, HookedModel, Task, layer_targets
+from plateau_interp.positions import layer_targets
+from plateau_interp.types import Batch, HookedModel, Task
 
 __all__ = [
     "MapReader",
@@ -82,9 +83,12 @@ class TaskMaps:
     def __call__(self, tokens: Int[Tensor, "batch key"]) -> list[Tensor | None]:
         """The map of each layer ``[batch, pos, pos]`` for the tokens so far."""
         n_pos = self.task.n_pos
-        # Answers that are not there yet: no row may depend on what comes after it, so any token will do.
-        padded = F.pad(tokens[:, :n_pos], (0, max(n_pos - tokens.shape[1], 0)))
-        return list(layer_targets(self.task, Batch(padded, padded[:, 1:]), n_layers=self.n_layers))
+        # Answers that are not there yet: no row may depend on what comes after it, so any token will do. What is
+        # filled in is there as a whole, and may be of several sizes.
+        missing = max(n_pos - tokens.shape[1], 0) if self.task.lookahead else 0
+        padded = F.pad(tokens[:, :n_pos], (0, missing))
+        batch = Batch(padded, padded[:, self.task.lookahead :])
+        return list(layer_targets(self.task, batch, n_layers=self.n_layers))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,10 @@ from .interventions.attached import Attached, Intervention
 from .interventions.attaching import editing, intervening
 from .interventions.capturing import Capture, Captured
 from .interventions.clock import advance
+from .models.base import ToyTransformer
 from .models.pretrained import pretrained_model
 from .models.settings import ModelOptions
-from .models.toy import ToyTransformer, toy_model
+from .models.toy import toy_model
 from .runs.recipe import Recipe
 from .runs.run import Run, RunError
 from .series.series import CheckpointSeries

@@ -14,6 +14,7 @@ __all__ = [
     "attention_progress",
     "copies_of_first",
     "effective_rank",
+    "head_shares",
     "mean_pairwise_cosine",
     "pairwise_cosine",
     "position_accuracy",
@@ -52,6 +53,29 @@ def attention_progress(
     """
     size = _precise(pattern).abs()
     return (size * target[:, None]).sum(dim=(1, 2, 3)) / size.sum(dim=(1, 2, 3))
+
+
+def head_shares(
+    pattern: Float[Tensor, "batch head row key"], target: Bool[Tensor, "#batch row key"]
+) -> Float[Tensor, "batch head"]:
+    """Share of each head's absolute attention that falls on some keys, mean over the rows.
+
+    ``mean over rows of (sum over target keys of |A| / sum over keys of |A|)``: every row counts alike, other than in
+    `attention_progress`.
+
+    Returns:
+        A share in [0, 1] for each head; invariant to a scale of any row; NaN with a row whose pattern is all 0.
+
+    Source: arXiv 2410.22244 looks at mean maps; a mean of shares is the share of the mean map if the target is the same
+    for all sequences.
+
+    Example:
+        >>> pattern = torch.tensor([[[[0.5, 0.5], [0.2, 0.8]], [[1.0, 0.0], [0.0, 1.0]]]])
+        >>> head_shares(pattern, torch.eye(2, dtype=torch.bool)[None])
+        tensor([[0.6500, 1.0000]])
+    """
+    size = _precise(pattern).abs()
+    return ((size * target[:, None]).sum(dim=-1) / size.sum(dim=-1)).mean(dim=-1)
 
 
 def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:

@@ -1,9 +1,9 @@
 """The words everything else is written in: axis names, `Batch`, and the protocols of the plug-ins.
 
 Axis words, the same in every shape of the package: ``batch`` sequences, ``pos`` token positions of a whole sequence,
-``query``/``key`` positions of the model's input (``pos - 1`` of them: the last token is only ever predicted), ``row``
-the query positions that predict the answer, ``answer`` the answer's own positions, ``head``, ``layer``, ``d_model``,
-``d_head``, ``d_vocab``.
+``query``/``key`` positions of the model's input (``pos - 1`` of them where the last token is only ever predicted, all
+where tokens are filled in), ``row`` the query positions that predict the answer, ``answer`` the answer's own positions,
+``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``.
 
 This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models, in
 `plateau_interp.interventions.attached` for what an intervention is and in `plateau_interp.training.loop` for training.
@@ -35,19 +35,20 @@ __all__ = [
     "FiniteTask",
     "HookedModel",
     "Levels",
+    "MaskEmbedding",
     "OfAttentionKind",
     "OfText",
     "OptimizerSpec",
     "Reader",
     "Task",
+    "ToyArchitecture",
     "answer_rows",
     "check_model",
     "is_finite",
-    "layer_targets",
 ]
 
 IGNORE = -100
-"""The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy)."""
+"""The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy); of numbers it is NaN."""
 
 
 PLACE: Mapping[str, bool] = MappingProxyType({"place": True})
@@ -58,27 +59,32 @@ Folders are moved, and recipes then name them anew: of such a text the last part
 
 AttentionKind = Literal["linear", "softmax"]
 """Attention without softmax (signed, rows that sum to anything) or with."""
+ToyArchitecture = Literal["decoder", "encoder"]
+"""Causal, LayerNorm before attention and MLP; or bidirectional, LayerNorm after each addition."""
+MaskEmbedding = Literal["trained", "zero"]
+"""Whether the embedding of a task's mask token is learnt like any other, or stays 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Sequences and what the model should predict at each position.
 
-    ``labels[:, i]`` is the token that the output at position ``i`` should predict; `IGNORE` where nothing is scored.
+    ``labels[:, i]`` is what the output at position ``i`` should predict: a token, `IGNORE` where nothing is scored; or
+    a number, NaN where nothing is. The model reads as many tokens as there are labels.
 
     Example:
-        >>> batch = Batch(torch.tensor([[3, 1, 4]]), torch.tensor([[1, 4]]))
+        >>> batch = Batch(torch.tensor([[3, 1, 4]]), torch.tensor([[1, 4]]))  # each predicts the next
         >>> batch.inputs.shape
         torch.Size([1, 2])
     """
 
     tokens: Int[Tensor, "batch pos"]
-    labels: Int[Tensor, "batch query"]
+    labels: Int[Tensor, "batch query"] | Float[Tensor, "batch query"]
 
     @property
     def inputs(self) -> Int[Tensor, "batch query"]:
-        """What the model reads: every token but the last."""
-        return self.tokens[:, :-1]
+        """What the model reads: the tokens that have a label."""
+        return self.tokens[:, : self.labels.shape[1]]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -87,6 +93,11 @@ class Batch:
         """Some of the sequences, in the order asked for."""
         return Batch(self.tokens[rows], self.labels[rows])
 
+    def scoring(self, sequences: Bool[Tensor, " batch"]) -> "Batch":
+        """The same sequences, of which some alone are scored."""
+        nothing = math.nan if self.labels.is_floating_point() else IGNORE
+        return Batch(self.tokens, self.labels.where(rearrange(sequences, "batch -> batch 1"), nothing))
+
     def to(self, device: str | torch.device) -> "Batch":
         """The same on a device; no copy where it is there already."""
         return Batch(self.tokens.to(device), self.labels.to(device))
@@ -94,7 +105,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Levels:
-    """Closed-form losses of a task in nats a scored position; None where no closed form is known."""
+    """Closed-form losses of a task, in its `Task.unit`; None where no closed form is known."""
 
     initial: float | None = None
     plateau: float | None = None
@@ -121,6 +132,10 @@ class Defaults:
     d_model: int = 256
     measure_every: int = 1
     """Steps from one measurement to the next."""
+    architecture: ToyArchitecture = "decoder"
+    init_std: float = 0.02
+    """Standard deviation of the initial weights."""
+    mask_embedding: MaskEmbedding = "trained"
 
 
 @protocol_of("tasks")
@@ -133,6 +148,13 @@ class Task(Protocol):
     """
 
     name: ClassVar[str]
+    lookahead: ClassVar[int] = 1
+    """How many positions on lies what an output predicts: 1 where sequences go on, 0 where they are filled in.
+
+    With 0 a label is of its own position, the whole sequence is read, and answers are read off one forward.
+    """
+    unit: ClassVar[str] = "nats"
+    """Of the loss and its levels, as figures and tables call it."""
 
     @property
     def defaults(self) -> Defaults:
@@ -145,13 +167,23 @@ class Task(Protocol):
         ...
 
     @property
+    def d_output(self) -> int:
+        """Numbers that a model gives at each position: by default a logit for each token."""
+        return self.d_vocab
+
+    @property
+    def mask_token(self) -> int | None:
+        """The token that stands where something is to be filled in; None, as by default, if there is none."""
+        return None
+
+    @property
     def n_pos(self) -> int:
         """Tokens in a whole sequence: prompt and answer."""
         ...
 
     @property
     def answer(self) -> slice:
-        """Positions of the answer in ``tokens``, with plain start and stop: ``tokens[:, task.answer]``."""
+        """Positions of the answer, or that are filled in, with plain start and stop: ``tokens[:, task.answer]``."""
         ...
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
@@ -179,7 +211,8 @@ class Task(Protocol):
     def groups(self, batch: Batch) -> Mapping[str, Bool[Tensor, " batch"]]:
         """Kinds of sequences that are also measured by themselves, by name; none by default.
 
-        The meter adds a column a measure and name, such as ``accuracy_<name>``, so a name is not a number.
+        Of each the loss is measured, too, with the labels of all other sequences hidden (`Batch.scoring`). The meter
+        adds a column a measure and name, such as ``accuracy_<name>``, so a name is not a number.
         """
         return {}
 
@@ -195,9 +228,19 @@ class Task(Protocol):
     def measures(self, model: "HookedModel", *, generator: torch.Generator) -> Mapping[str, Float[Tensor, ""]] | None:
         """What a meter measures in the place of greedy answers, for a task that has none; None for the usual measures.
 
-        Draw from the generator alone, and leave the model as it is.
+        Draw from the generator alone, and leave the model as it is. Columns ``NAME_0_1`` are of layer 0 and head 1, and
+        are drawn with the column ``NAME``; so are ``loss_…`` with the loss.
         """
         return None
+
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """What reports say below the curves of its own measures, by column; none by default."""
+        return {}
+
+    def remark(self, measured: Mapping[str, float]) -> str:
+        """What reports say about a row of metrics of its own: a sentence without its full stop; empty by default."""
+        return ""
 
     def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         """The same sequences after the smallest change of each prompt that changes its answer, for circuits.
@@ -207,8 +250,8 @@ class Task(Protocol):
         """
         raise ValueError(f"{type(self).__name__} does not say how to corrupt its prompts: give pairs of your own")
 
-    def loss(self, output: Float[Tensor, "batch query d_vocab"], batch: Batch) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats over the scored positions; in float32 at least, whatever the model's dtype."""
+    def loss(self, output: Float[Tensor, "batch query d_output"], batch: Batch) -> Float[Tensor, ""]:
+        """Mean cross-entropy in nats over the scored positions, in float32 at least; of numbers write your own."""
         precise = output.to(torch.promote_types(output.dtype, torch.float32))
         flat = rearrange(precise, "batch query d_vocab -> (batch query) d_vocab")
         return F.cross_entropy(flat, batch.labels.flatten(), ignore_index=IGNORE)
@@ -253,51 +296,16 @@ def is_finite(task: Task) -> TypeGuard[FiniteTask]:
 
 
 def answer_rows(task: Task) -> slice:
-    """The query positions whose outputs are the answer: one before each answer position.
+    """The query positions whose outputs are the answer: one before each answer position where sequences go on.
+
+    Where they are filled in, the answer positions themselves.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> answer_rows(MovingWindowSum())
         slice(16, 32, None)
     """
-    return slice(task.answer.start - 1, task.answer.stop - 1)
-
-
-def layer_targets(task: Task, batch: Batch, *, n_layers: int) -> list[Bool[Tensor, "#batch query key"] | None]:
-    """The task's optimal attention for a model of any depth: its maps belong to the last layers.
-
-    A one-map task on a two-layer model has its map in the second layer (as in the authors' code, which measures the
-    last layer); a model with fewer layers than maps has the last maps.
-
-    Raises:
-        ValueError: for what is no map over the batch's queries and keys.
-
-    Example:
-        >>> from plateau_interp.tasks import MovingWindowSum
-        >>> task = MovingWindowSum()
-        >>> batch = task.sample(1, generator=torch.Generator())
-        >>> [target is None for target in layer_targets(task, batch, n_layers=2)]
-        [True, False]
-    """
-    maps = list(task.optimal_attention(batch))
-    for found in maps:
-        _check_map(found, task, batch)
-    return ([None] * n_layers + maps)[-n_layers:]
-
-
-def _check_map(found: Any, task: Task, batch: Batch) -> None:
-    if found is None:
-        return
-    n_sequences, n_queries = len(batch.tokens), batch.tokens.shape[1] - 1
-    shape = tuple(found.shape) if isinstance(found, Tensor) else ()
-    if len(shape) != 3 or shape[0] not in (1, n_sequences) or shape[1:] != (n_queries, n_queries):
-        came = f"a tensor {list(shape)}" if isinstance(found, Tensor) else shown(found)
-        raise ValueError(
-            f"optimal_attention of {shown(task)} must list, for each layer, None or a map [batch, query, key], here "
-            f"[1 or {n_sequences}, {n_queries}, {n_queries}]; got {came}"
-        )
-    if found.dtype != torch.bool:
-        raise ValueError(f"optimal_attention of {shown(task)} must give maps of true and false; got {found.dtype}")
+    return slice(task.answer.start - task.lookahead, task.answer.stop - task.lookahead)
 
 
 def check_model(model: Any) -> None:

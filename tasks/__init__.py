@@ -1,6 +1,7 @@
 """The tasks: distributions over token sequences, each with the attention that solves it."""
 
 from plateau_interp.tasks.addition import MultiDigitAddition
+from plateau_interp.tasks.completion import MatrixCompletion
 from plateau_interp.tasks.concatenated import ConcatenatedWindows
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
 from plateau_interp.tasks.histogram import Histogram
@@ -20,6 +21,7 @@ __all__ = [
     "ConcatenatedWindows",
     "Copy",
     "Histogram",
+    "MatrixCompletion",
     "Mixture",
     "ModularArithmetic",
     "MovingWindowDifference",

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from plateau_interp.checks import shown
+from plateau_interp.positions import layer_targets
 from plateau_interp.tasks._layouts import below_diagonal, check_draw
 from plateau_interp.tasks.window import MovingWindowDifference, MovingWindowProduct, MovingWindowSum
-from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task, layer_targets
+from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task
 
 __all__ = ["Mixture"]
 

@@ -9,12 +9,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from filled import FilledTokens
 from rich.console import Console
 
 from plateau_interp.cli import listing
 from plateau_interp.cli.listing import describe, listed_plugins, tables
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.tasks import Histogram, Mixture, MovingWindowSum, MultiDigitAddition, Permutation
+from plateau_interp.tasks import Histogram, MatrixCompletion, Mixture, MovingWindowSum, MultiDigitAddition, Permutation
 from plateau_interp.types import Batch, Defaults, Levels, Task
 
 KINDS = ("tasks", "hooks", "optimizers")
@@ -63,6 +64,7 @@ def test_a_task_is_described_by_its_sizes_and_a_sequence():
         "vocabulary": 18,
         "ids": {"prompt": "1-17", "answer": "0-16"},
         "lengths": {"prompt": 17, "answer": 16},
+        "unit": "nats",
     }
 
 
@@ -72,6 +74,8 @@ def test_a_task_is_described_by_its_sizes_and_a_sequence():
         (Permutation(), {"prompt": "0-32", "answer": "17-32"}, {"prompt": 34, "answer": 16}),
         (MultiDigitAddition(), {"prompt": "0-11", "answer": "0-9"}, {"prompt": 10, "answer": 5}),
         (Mixture(shares=(1.0, 0.0, 1.0)), {"prompt": "1-17, 19", "answer": "0-16"}, {"prompt": 17, "answer": 16}),
+        (MatrixCompletion(), {"prompt": "0-21", "answer": "-1 to 1"}, {"prompt": 16, "answer": 16}),
+        (FilledTokens(), {"prompt": "0-8", "answer": "1-8"}, {"prompt": 6, "answer": 6}),
         (Scattered(), {"prompt": "3-5, 50", "answer": "9-90"}, {"prompt": 2, "answer": 2}),
     ],
     ids=lambda value: getattr(value, "name", ""),

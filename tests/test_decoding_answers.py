@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from filled import FilledNumbers, FilledTokens
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -97,3 +98,16 @@ def test_training_mode_and_gradients_are_as_found(mode: bool) -> None:
     greedy_answers(model, TASK, TASK.sample(1, generator=torch.Generator()).tokens)
     assert model.training is mode
     assert torch.is_grad_enabled()
+
+
+def test_what_is_filled_in_is_read_off_one_forward():
+    task = FilledTokens()
+    model, tokens = toy_model(task), task.sample(5, generator=torch.Generator().manual_seed(0)).tokens
+    assert torch.equal(greedy_answers(model, task, tokens), model(tokens).argmax(dim=-1))
+
+
+def test_numbers_are_no_answers():
+    task = FilledNumbers()
+    tokens = task.sample(5, generator=torch.Generator()).tokens
+    with pytest.raises(ValueError, match="the answers of filled-numbers are no tokens: they stand in the output"):
+        greedy_answers(toy_model(task), task, tokens)

@@ -36,7 +36,7 @@ from plateau_interp.hooks import (
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.interventions.clock import advance
-from plateau_interp.types import layer_targets
+from plateau_interp.positions import layer_targets
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("checks", "files", "shapes"),
     ("plugins",),
     ("types",),
-    ("codec", "metrics"),
+    ("codec", "metrics", "positions"),
     ("models",),
     ("interventions",),
     ("decoding",),

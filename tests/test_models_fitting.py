@@ -5,13 +5,14 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from filled import FilledNumbers, FilledTokens
 from typecheck import unchecked
 
-from plateau_interp.models.fitting import check_sequences, check_task
+from plateau_interp.models.fitting import check_fits, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.models.toy import toy_model
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import Copy, ModularArithmetic, MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.types import IGNORE, Batch, Task
@@ -140,3 +141,40 @@ def test_a_map_of_the_wrong_size_is_told_before_anything_is_written() -> None:
     message = r"^optimal_attention of Narrow\(.*here \[1 or 1, 8, 8\]; got a tensor \[1, 4, 4\]$"
     with pytest.raises(ValueError, match=message):
         Recipe(Narrow(n=4, p=7), model=ModelOptions(d_model=8)).rehearse()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": torch.zeros(2, 5)}, r"labels must be \[batch, n_pos=6\]|a label for each token"),
+        ({"tokens": torch.zeros(2, 7, dtype=torch.long)}, r"tokens must be \[batch, n_pos=6\]; got \[2, 7\]"),
+        ({"tokens": torch.full((2, 6), 9)}, "tokens must be from 0 to d_vocab - 1 = 8; got 9 to 9"),
+    ],
+)
+def test_sequences_that_are_filled_in_are_checked(change, message):
+    batch = {"tokens": torch.zeros(2, 6, dtype=torch.long), "labels": torch.zeros(2, 6)}
+    check_sequences(FilledNumbers(), Batch(**batch))
+    check_sequences(FilledNumbers(n=7), Batch(**batch))  # of several sizes, one in a batch
+    with pytest.raises(ValueError, match=message):
+        check_sequences(FilledNumbers(), Batch(**(batch | change)))
+
+
+def test_numbers_need_a_loss_of_their_own():
+    batch = Batch(torch.zeros(2, 6, dtype=torch.long), torch.zeros(2, 6))
+    with pytest.raises(ValueError, match="labels must be whole numbers"):
+        check_sequences(FilledTokens(), batch)
+
+
+def test_a_model_must_give_the_numbers_that_a_task_asks_for():
+    with pytest.raises(ValueError, match="the model gives d_vocab_out=9 numbers a position; filled-numbers needs 1"):
+        check_fits(toy_model(FilledTokens()), FilledNumbers())
+    with pytest.raises(ValueError, match="sees what it would have to predict of copy"):
+        check_fits(toy_model(FilledTokens(n=6, d_vocab=40), n_ctx=40), Copy(n=2))
+
+
+def test_a_lookahead_is_a_number_of_positions():
+    class Behind(FilledNumbers):
+        lookahead = -1
+
+    with pytest.raises(ValueError, match="lookahead of the task Behind must be"):
+        check_task(Behind())

@@ -157,6 +157,14 @@ def test_parameters_of_the_paper_s_models(vocabulary, context, n_layers, paramet
     assert trainable(toy_model(Sized(vocabulary, context), n_layers=n_layers)) == parameters
 
 
+@pytest.mark.parametrize("attention", KINDS)
+def test_the_second_paper_s_gpt_is_a_decoder(attention):
+    """arXiv 2410.22244: 49 masked entries, a separator, 49 entries, in 405 tokens."""
+    model = toy_model(Sized(405, 99), attention=attention, n_layers=2, n_heads=2, d_model=256)
+    assert trainable(model) == 1_812_736
+    assert trainable(model) - model.unembed.W_U.numel() == 1_709_056
+
+
 @pytest.mark.parametrize("d_model", [16, 32])
 @pytest.mark.parametrize("n_heads", [1, 4])
 @pytest.mark.parametrize("n_layers", [1, 3])

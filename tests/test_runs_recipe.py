@@ -157,7 +157,7 @@ def test_a_task_may_have_a_model_an_optimiser_and_a_measuring_of_its_own() -> No
 
 
 def test_what_is_given_goes_before_the_tasks_defaults() -> None:
-    options = ModelOptions(attention="linear", n_layers=1, n_heads=2, d_model=16)
+    options = ModelOptions("linear", 1, 2, 16, 8, "float64", "decoder", init_std=0.1, mask_embedding="zero")
     training = TrainingOptions(steps=1, batch_size=2, optimizer=Adam(), grad_clip=0.1)
     recipe = Recipe(Particular(n=4), options, training, measuring=MeasuringOptions(every=5))
     assert vars(recipe.model) == vars(options)
@@ -168,7 +168,9 @@ def test_what_is_given_goes_before_the_tasks_defaults() -> None:
 def test_the_other_tasks_recipes_say_what_they_always_said() -> None:
     data = Recipe(MovingWindowSum()).to_dict()
     sizes = {"n_layers": 1, "n_heads": 1, "d_model": 256, "d_mlp": None}
-    assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32"}
+    new = {"architecture": "decoder", "init_std": 0.02, "mask_embedding": "trained"}
+    assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32", **new}
+    assert Recipe.from_dict({**data, "model": {"attention": "linear", **sizes, "dtype": "float32"}}).to_dict() == data
     assert data["training"]["optimizer"]["learning_rate"] == 1e-4
     assert data["measuring"]["every"] == 1
 

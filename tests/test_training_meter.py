@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from filled import FilledNumbers, FilledTokens
 from torch import Tensor
 from typecheck import unchecked
 
@@ -331,3 +332,45 @@ def test_of_an_answer_of_one_token_the_norm_at_a_hook_point_is_measured() -> Non
     states = cache[point][:, answer_rows(FINITE)]
     assert measured[f"norm@{point}"] == pytest.approx(states.norm(dim=-1).mean().item(), rel=1e-5)
     assert f"cosine@{point}" not in measured
+
+
+def test_of_tokens_that_are_filled_in_the_scored_ones_are_counted():
+    task = FilledTokens()
+    model, meter = toy_model(task), Meter(task)
+    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
+    with meter.watching(model):
+        output = model(batch.inputs)
+    found = meter.measure(model, batch, generator=torch.Generator())
+    scored = batch.labels != -100
+    expected = (output.argmax(dim=-1) == batch.labels)[scored].float().mean()
+    assert found["accuracy"].item() == pytest.approx(expected.item())
+    assert found.keys() == {"accuracy", "attention_progress", "cosine"}
+
+
+def test_of_numbers_there_is_no_accuracy_and_attention_is_that_of_all_positions():
+    task = FilledNumbers()
+    model, meter = toy_model(task), Meter(task)
+    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
+    with meter.watching(model):
+        cache = model.run_with_cache(batch.inputs)[1]
+    found = meter.measure(model, batch, generator=torch.Generator())
+    assert found.keys() == {"attention_progress", "cosine"}
+    pattern = cache["pattern", 1]
+    on_seen = (pattern * (batch.inputs != 0)[:, None, None]).sum(dim=(1, 2, 3)) / pattern.sum(dim=(1, 2, 3))
+    assert found["attention_progress"].item() == pytest.approx(on_seen.mean().item())
+
+
+def test_groups_of_numbers_have_a_loss_each():
+    class Grouped(FilledNumbers):
+        def groups(self, batch):
+            return {"first is low": batch.labels[:, 0] < 0.5}
+
+    task = Grouped()
+    model, meter = toy_model(task), Meter(task)
+    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
+    with meter.watching(model):
+        output = model(batch.inputs)
+    found = meter.measure(model, batch, generator=torch.Generator())
+    low = batch.labels[:, 0] < 0.5
+    expected = (output[low, :, 0] - batch.labels[low]).square().mean()
+    assert found["loss_first_is_low"].item() == pytest.approx(expected.item())

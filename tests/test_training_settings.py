@@ -11,8 +11,8 @@ from hook_cases import recheck
 from typecheck import unchecked
 
 from plateau_interp.cli.main import main
+from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.models.toy import ToyTransformer, toy_model
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run

@@ -11,6 +11,7 @@ from typeguard import TypeCheckError, check_type
 
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models import toy_model
+from plateau_interp.positions import layer_targets
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import (
     IGNORE,
@@ -22,7 +23,6 @@ from plateau_interp.types import (
     Task,
     answer_rows,
     is_finite,
-    layer_targets,
 )
 
 

@@ -317,6 +317,7 @@ def test_a_run_with_steps_has_its_loss_beside_it(run):
     assert curve["step"] == run.metrics["step"].tolist()
     assert curve["values"] == pytest.approx(run.metrics["loss"].tolist(), abs=1e-4)
     assert [name for name, _level in curve["levels"]] == ["plateau", "floor"]
+    assert curve["title"] == "training loss (nats)"
 
 
 def test_a_long_curve_is_thinned(run):

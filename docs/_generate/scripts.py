@@ -4,7 +4,14 @@ import ast
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent.parent
-SCRIPTS = ("patch_mid_training", "fork_a_run", "your_own_task", "your_own_hook", "your_own_loop")
+SCRIPTS = (
+    "patch_mid_training",
+    "fork_a_run",
+    "your_own_task",
+    "your_own_masked_task",
+    "your_own_hook",
+    "your_own_loop",
+)
 
 
 def pages() -> dict[str, str]:

@@ -14,6 +14,7 @@ from plateau_interp.analysis.observing import Checkpointed, captured_at, fixed_b
 from plateau_interp.checks import listed, shown, there_steps, whole_numbers
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import FINAL_STATE, resolve_hook_points
+from plateau_interp.positions import input_length
 from plateau_interp.types import answer_rows
 
 __all__ = ["cosine_matrices"]
@@ -101,7 +102,7 @@ def _recorded_point(captured: Captured, at: str | None) -> str:
 
 
 def _answers(states: Float[Tensor, "batch pos width"], run: Checkpointed) -> Float[Tensor, "batch row width"]:
-    n_inputs = run.task.n_pos - 1
+    n_inputs = input_length(run.task)
     if states.shape[1] != n_inputs:
         raise ValueError(
             f"the captured states are of {states.shape[1]} positions, the inputs of the run have {n_inputs}: "

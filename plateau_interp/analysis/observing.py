@@ -17,7 +17,8 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.interventions.hook_points import FINAL_STATE, pattern_name, resolve_indices
-from plateau_interp.types import Batch, HookedModel, Task, answer_rows, layer_targets
+from plateau_interp.positions import layer_targets
+from plateau_interp.types import Batch, HookedModel, Task, answer_rows
 
 __all__ = [
     "N_EXAMPLES",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from plateau_interp.analysis.shelves import TOLERANCE, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.checks import shown
 from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
@@ -16,37 +17,16 @@ from plateau_interp.types import Task
 
 __all__ = ["Summary", "comparable", "compare", "summarise"]
 
-SMOOTHING = 9
-"""Measured steps in the running median that takes the noise of single batches out of the loss."""
-LEAST_ROWS = 3
-"""With fewer measured steps before the last quarter of the fall, nobody can tell a plateau from a slope."""
-PLATEAUS_END = 0.75
-"""Share of the fall above whose loss a plateau is looked for: what lingers in the last quarter is the end of learning.
-Two-layer tasks fall by more than half when they learn which tokens occur, before their plateau."""
-BANDWIDTH = 0.01
-"""Width of the kernel in which the density of losses is taken, as a share of the fall."""
-POINTS = 8
-"""At which the density of losses is taken, in a bandwidth: a level is good to a twelfth of it."""
-HIGHEST = 3
-"""Falls above the first loss, from which on nothing is a plateau: a loss that blows up to thousands of nats would need
-millions of points."""
-SHELF_DENSITY = 0.25
-"""A peak of the density is a shelf from this share of the highest peak on."""
-LEAST_LENGTH = 0.15
-"""A shelf is a plateau if the loss stays near it for this share of the steps before the last quarter of the fall. A
-loss that falls in a straight line stays near any level for 5 % of them, an exponential decay near the lowest for 12."""
-TOLERANCE = 0.02
-"""How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 SOLVED = 0.95
 """An answer position counts as right from this accuracy on."""
 ACCURACIES = (50, 95, 99)
+# Of runs with a validation set alone.
 GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")
-"""The numbers that only runs with a validation set have."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers of a run; steps are training steps, losses nats a scored position, None where a thing was not seen.
+    """The numbers of a run; steps are training steps, losses in `unit`, None where a thing was not seen.
 
     The loss is smoothed by a running median over 9 measured steps (near the first and the last over as many as there
     are on both sides) before anything is read off it. *Fall* means the way from the first loss to the task's
@@ -59,7 +39,8 @@ class Summary:
     are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
     None, as `start` and `end`, if it stays there for less than 15 % of the steps before the last quarter of the fall,
     or for one measured step alone, or if fewer than 3 are measured before it: such a loss falls without a plateau that
-    could be seen."""
+    could be seen. Where the closed form lies in the last quarter of the fall, as after the first steps of a squared
+    error, it is the mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
@@ -74,8 +55,7 @@ class Summary:
     positions are not measured, as with answers of one token."""
     steps_to: dict[int, int | None]
     """Percent of token accuracy (50, 95, 99) to the first measured step that has it."""
-    samples_to: dict[int, int | None]
-    """The same in training sequences seen."""
+    samples_to: dict[int, int | None]  # the same in training sequences seen
     partial_solution: tuple[int, ...]
     """Answer positions that are right in 95 % of the sequences on the second half of the plateau."""
     peak_cosine: float | None
@@ -97,14 +77,14 @@ class Summary:
     """The same of its validation set; the first crossing, whether it lasts or not."""
     grokking_delay: int | None = None
     """Steps from `train_95_step` to `validation_95_step`."""
-    final_validation_loss: float | None = None
-    """At the last measured step."""
+    final_validation_loss: float | None = None  # at the last measured step
     final_validation_accuracy: float | None = None
     grokking_delays: dict[str, int | None] = field(default_factory=dict)
     """The same delay of each of the task's groups, such as the operations of modular arithmetic, by name as columns
     have it; empty without groups."""
     positions_measured: bool = True
     """Whether the accuracy of each answer position was measured."""
+    unit: str = "nats"  # of losses, as the task has it
     left_initial_level: bool = True
     """Whether the loss came down from where it began: False if `level` is where it was at the first measured step,
     there was no drop, and that is not the closed form of the plateau."""
@@ -128,10 +108,10 @@ class Summary:
         """Labels and values as text, for a table."""
         first_answers = _positions(self.partial_solution) if self.positions_measured else "not measured"
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
-        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_nats(self.level)}"
-        level = _nats(self.level) if self.has_plateau else stayed
+        stayed = "none" if self.left_initial_level else f"none, it never left the initial {_loss(self.level)}"
+        level = _loss(self.level) if self.has_plateau else stayed
         return [
-            ("Plateau level (nats)", f"{level} (closed form {_nats(self.level_expected)})"),
+            (f"Plateau level ({self.unit})", f"{level} (closed form {_loss(self.level_expected)})"),
             ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
             ("Answers right on the plateau", first_answers),
             ("First answer right from step", first_step),
@@ -143,7 +123,7 @@ class Summary:
                 "Attention progress, start to end",
                 f"{_measured(self.attention_progress_start)} to {_measured(self.attention_progress_end)}",
             ),
-            ("Final loss (nats)", f"{_nats(self.final_loss)} (floor {_nats(self.floor)})"),
+            (f"Final loss ({self.unit})", f"{_loss(self.final_loss)} (floor {_loss(self.floor)})"),
             ("Final accuracy", _measured(self.final_accuracy)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
         ]
@@ -154,7 +134,7 @@ class Summary:
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
             ("Grokking delay", _delay(self.grokking_delay)),
             *((f"Grokking delay, {group}", _delay(delay)) for group, delay in self.delays_apart.items()),
-            ("Final validation loss (nats)", _measured(self.final_validation_loss, 4)),
+            (f"Final validation loss ({self.unit})", _measured(self.final_validation_loss, 4)),
             ("Final validation accuracy", _measured(self.final_validation_accuracy)),
         ]
 
@@ -193,9 +173,12 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     steps = metrics["step"].to_numpy()
     raw = metrics["loss"].to_numpy(dtype=float)
     lowest = float(raw.min()) if levels.floor is None else levels.floor
-    loss = _smoothed(raw, half=(raw[0] + lowest) / 2)
+    loss = smoothed(raw, half=(raw[0] + lowest) / 2)
     lowest = float(loss.min()) if levels.floor is None else levels.floor
-    level, start, end, drop = _shelf(loss, first=float(raw[0]), lowest=lowest)
+    if levels.plateau is not None and lies_low(levels.plateau, first=float(raw[0]), lowest=lowest):
+        level, start, end, drop = known_shelf(raw, loss, levels.plateau)
+    else:
+        level, start, end, drop = shelf(loss, first=float(raw[0]), lowest=lowest)
     accuracy = _column(metrics, "accuracy")
     steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
     cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
@@ -234,6 +217,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         final_validation_accuracy=_number_or_none(validation_accuracy, -1),
         grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
         positions_measured="accuracy_0" in metrics,
+        unit=task.unit,
         left_initial_level=left,
     )
 
@@ -273,56 +257,6 @@ def comparable(summary: Summary) -> dict[str, float | None]:
         **{name: getattr(summary, name) for name in GROKKING},
         **{f"grokking_delay_{group}": delay for group, delay in summary.delays_apart.items()},
     }
-
-
-def _smoothed(loss: np.ndarray, *, half: float) -> np.ndarray:
-    """The running median, near the ends over as many rows on one side as on the other.
-
-    A window that reached further to one side would move a fall to another row; this one leaves a loss that only falls
-    as it is. Only where 9 rows or more come before the loss is below ``half`` do the first take all the rows that a
-    whole window has to their right: that far from the fall they may.
-    """
-    rolling = pd.Series(loss).rolling(SMOOTHING, center=True, min_periods=1).median().to_numpy(copy=True)
-    medians, reach = rolling.copy(), SMOOTHING // 2
-    for row in {*range(min(reach, len(loss))), *range(max(len(loss) - reach, 0), len(loss))}:
-        sides = min(row, len(loss) - 1 - row)
-        medians[row] = np.median(loss[row - sides : row + sides + 1])
-    if len(loss) > SMOOTHING and (medians[:SMOOTHING] >= half).all():
-        medians[:reach] = rolling[:reach]
-    return medians
-
-
-def _shelf(loss: np.ndarray, *, first: float, lowest: float) -> tuple[float | None, int | None, int | None, int | None]:
-    """Level, and the row indices of start, end and drop; see `Summary`."""
-    fall = first - lowest
-    if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
-        return float(np.median(loss)), 0, len(loss) - 1, None
-    half, end = _first_below(loss, first - fall / 2), _first_below(loss, first - PLATEAUS_END * fall)
-    before = loss[:end]
-    before = before[before <= first + HIGHEST * fall]
-    if len(before) < LEAST_ROWS:
-        return None, None, None, half
-    level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
-    # Below the middle, since the level may be above the first loss, and once half of the fall is done.
-    drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
-    start = _first_below(loss, level + TOLERANCE * fall)
-    on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
-    if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
-        return None, None, None, half
-    return level, start, int(on_it[-1]), drop
-
-
-def _first_below(loss: np.ndarray, bound: float) -> int | None:
-    rows = np.flatnonzero(loss < bound)
-    return int(rows[0]) if len(rows) else None
-
-
-def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
-    grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(POINTS * np.ptp(loss) / bandwidth)))
-    density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
-    padded = np.pad(density, 1)
-    is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())
-    return float(grid[np.flatnonzero(is_peak)[0]])
 
 
 def _grokking(metrics: pd.DataFrame, group: str) -> tuple[int | None, int | None, int | None]:
@@ -376,7 +310,7 @@ def _extreme(values: np.ndarray | None) -> float | None:
     return None if index is None or values is None else float(values[index])
 
 
-def _nats(value: float | None) -> str:
+def _loss(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from plateau_interp.checks import listed, whole_number
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.models.fitting import check_fits, check_task
+from plateau_interp.positions import true_answers
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import HookedModel, Task, answer_rows, check_model
 
@@ -75,9 +76,9 @@ def probe(
         seed: of the sequences and the probe's initial weights and batches.
 
     Raises:
-        ValueError: for what is no model or task;
-            for a hook point that does not exist, is several, does not fire or has no query axis; for a split
-            that leaves a set without sequences; for ``max_iterations`` below 1; for a model too small for the task.
+        ValueError: for what is no model or task; for a hook point that does not exist, is several, does not fire or has
+            no query axis; for a split that leaves a set without sequences; for ``max_iterations`` below 1; for a model
+            too small for the task, and a task whose answers are numbers.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
 
@@ -101,17 +102,20 @@ def probe(
     if max_iterations < 1:
         raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
     check_fits(model, task)
+    if task.d_output != task.d_vocab:
+        raise ValueError(f"a probe reads off tokens, but the answers of {task.name} are numbers")
     # Imported here because it takes seconds and nothing else needs it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
     generator = stream_generator(seed, "probing", 0, next(model.parameters()).device)
-    tokens = task.sample(n_sequences, generator=generator).tokens
-    activations = _answer_activations(model, task, tokens, hook_point=_one_hook_point(model, hook_point))
+    batch = task.sample(n_sequences, generator=generator)
+    activations = _answer_activations(model, task, batch.inputs, hook_point=_one_hook_point(model, hook_point))
+    answers = true_answers(task, batch)
 
     def flat(sequences: slice) -> tuple[Any, Any]:
         features = rearrange(activations[sequences], "sequence row feature -> (sequence row) feature")
-        return features.float().cpu().numpy(), tokens[sequences, task.answer].flatten().cpu().numpy()
+        return features.float().cpu().numpy(), answers[sequences].flatten().cpu().numpy()
 
     seen, unseen = flat(slice(n_train_sequences)), flat(slice(n_train_sequences, None))
     classifier = MLPClassifier(hidden_layer_sizes=(256,), max_iter=max_iterations, random_state=seed % 2**32)
@@ -135,19 +139,19 @@ def _one_hook_point(model: HookedModel, name: str) -> str:
 
 @torch.no_grad()
 def _answer_activations(
-    model: HookedModel, task: Task, tokens: Int[Tensor, "sequence pos"], *, hook_point: str
+    model: HookedModel, task: Task, inputs: Int[Tensor, "sequence query"], *, hook_point: str
 ) -> Float[Tensor, "sequence row feature"]:
     """What stands at a hook point in the answer rows, heads side by side."""
     found: list[Tensor] = []
     last: list[Tensor] = []
 
     def keep(act: Tensor, *, hook: Any) -> None:
-        if act.ndim < 3 or act.shape[1] != tokens.shape[1] - 1 or hook.name.endswith(("_scores", "_pattern")):
+        if act.ndim < 3 or act.shape[1] != inputs.shape[1] or hook.name.endswith(("_scores", "_pattern")):
             raise ValueError(f"{hook.name} holds {tuple(act.shape)}: a probe needs [batch, query, ...]")
         last[:] = [rearrange(act[:, answer_rows(task)], "batch row ... -> batch row (...)")]
 
-    for chunk in torch.split(tokens, CHUNK):
+    for chunk in torch.split(inputs, CHUNK):
         with model.hooks(fwd_hooks=[(hook_point, keep)]):
-            model(chunk[:, :-1])
+            model(chunk)
         found += last  # TransformerLens normalises for queries, keys and values in turn: one of them is enough
     return torch.cat(found)

@@ -17,6 +17,8 @@ from plateau_interp.cli.parsing import headline
 from plateau_interp.plugins import PluginKind, plugin, plugins
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from plateau_interp.types import Task
 
 __all__ = ["describe", "listed_plugins", "tables"]
@@ -55,8 +57,8 @@ def describe(task: "Task") -> dict[str, Any]:
 
     Returns:
         ``example``, a sequence as text; ``vocabulary``, its size; ``ids``, those that occur in prompts and in answers;
-        ``lengths`` of prompt and answer in tokens; ``levels``, the closed-form losses in nats a scored position, None
-        where unknown; ``training``, the defaults of ``plateau train``.
+        ``lengths`` of prompt and answer in tokens; ``levels``, the closed-form losses, None where
+        unknown, and ``unit``, what they are in; ``training``, the defaults of ``plateau train``.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -65,16 +67,24 @@ def describe(task: "Task") -> dict[str, Any]:
     """
     import torch
 
-    tokens = task.sample(N_SEQUENCES, generator=torch.Generator().manual_seed(0)).tokens
-    start, stop = task.answer.start, task.answer.stop
-    parts = {"prompt": tokens[:, :start], "answer": tokens[:, start:stop]}
+    from plateau_interp.positions import true_answers
+    from plateau_interp.types import IGNORE
+
+    batch = task.sample(N_SEQUENCES, generator=torch.Generator().manual_seed(0))
+    tokens = batch.tokens
+    # What is filled in is part of the prompt.
+    parts = {
+        "prompt": tokens[:, : task.answer.start] if task.lookahead else tokens,
+        "answer": true_answers(task, batch),
+    }
     return {
         # Of a text, spaces are part of its tokens, and ends of lines would break the table.
         "example": " ".join(" ".join(task.tokens_to_text(tokens[0])).replace("\n", "↵").split()),
         "vocabulary": task.d_vocab,
-        "ids": {name: _ranges(sorted(set(part.flatten().tolist()))) for name, part in parts.items()},
+        "ids": {name: _ids(part[part != IGNORE]) for name, part in parts.items()},
         "lengths": {name: part.shape[1] for name, part in parts.items()},
         "levels": dataclasses.asdict(task.levels),
+        "unit": task.unit,
         "training": {name: _plain(value) for name, value in vars(task.defaults).items()},
     }
 
@@ -104,11 +114,19 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
         origin = "" if row["package"] in ("", OURS) else f"from {row['package']}"
         left, right = (row["name"], ids, origin), (row["summary"], row.get("example", ""))
         examples.add_row(*("\n".join(filter(None, lines)) for lines in (left, right)))
+    others = [f"; of {row['name']}: {row['unit']}" for row in described if row["unit"] != "nats"]
     numbers.caption = (
-        "tokens: prompt + answer; closed-form losses in nats a scored position; depth in layers and steps by default"
+        f"tokens: prompt + answer; closed-form losses in nats a scored position{''.join(others)}; depth in layers and "
+        "steps by default"
     )
     numbers.caption_justify = "left"
     return [numbers, examples]
+
+
+def _ids(part: "Tensor") -> str:
+    if part.is_floating_point():
+        return f"{part.min():.4g} to {part.max():.4g}"
+    return _ranges(sorted(set(part.tolist())))
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from plateau_interp.decoding.continuing import continued
+from plateau_interp.positions import answers_in
 from plateau_interp.types import HookedModel, Task, check_model
 
 __all__ = ["greedy_answers"]
@@ -14,19 +15,23 @@ def greedy_answers(
 ) -> Int[Tensor, "batch answer"]:
     """The model's own answers to the prompts of some sequences, decoded greedily.
 
+    Where sequences are filled in (`Task.lookahead` is 0) they are read off one forward.
+
     Interventions that are attached act in every forward.
 
     Args:
         model: any HookedTransformer over the task's vocabulary.
         task: says where the prompt ends and how long the answer is; all token ids may be produced.
-        tokens: whole sequences or prompts; what stands after the prompt is not looked at.
+        tokens: whole sequences or prompts; what stands after the prompt is not looked at. Those that are filled in are
+            read whole.
         cached: see `plateau_interp.decoding.continued`.
 
     Returns:
-        The answers, to be compared with ``tokens[:, task.answer]``.
+        The answers, to be compared with `plateau_interp.types.true_answers`.
 
     Raises:
-        ValueError: for what are no model, task or tokens, for fewer tokens than a prompt has, and as `continued`.
+        ValueError: for what are no model, task or tokens, for fewer tokens than a prompt has, for a task whose answers
+            are numbers, and as `continued`.
 
     Source: arXiv 2506.13688, authors' code: free-running argmax, not restricted to the task's output alphabet.
 
@@ -45,6 +50,10 @@ def greedy_answers(
     check_model(model)
     check_task(task)
     check_tokens("tokens", tokens)
+    if task.d_output != task.d_vocab:
+        raise ValueError(f"the answers of {task.name} are no tokens: they stand in the output, model(tokens)")
+    if not task.lookahead:
+        return answers_in(task, model(tokens))
     if tokens.shape[1] < task.answer.start:
         raise ValueError(f"tokens must hold the prompt's {task.answer.start} positions; got {list(tokens.shape)}")
     n_answers = task.answer.stop - task.answer.start

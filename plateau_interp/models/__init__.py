@@ -1,9 +1,9 @@
 """Models to study, all HookedTransformers; the only folder that names TransformerLens's model classes.
 
-`toy` builds the paper's toy Transformers from their `settings`, `linear_attention` is their attention without softmax,
-`fitting` checks that model, task and memory fit together. `pretrained` loads language models of Hugging Face:
-`checkpoint_files` finds them, `architectures` lists what can be held, `configurations` and `conversions` say how.
-`tokenizers` lets a model read text.
+`toy` builds the papers' toy Transformers from their `settings`: the `decoder`, whose attention may be
+`linear_attention`, or the `encoder`; `base` is what both share, `fitting` checks that model, task and memory fit.
+`pretrained` loads language models of Hugging Face: `checkpoint_files` finds them, `architectures` lists what can be
+held, `configurations` and `conversions` say how. `tokenizers` lets a model read text.
 """
 
 import warnings
@@ -14,9 +14,10 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
     import transformer_lens as _transformer_lens  # noqa: F401
 
+from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.linear_attention import LinearAttention
 from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.models.tokenizers import keep_tokenizer_
-from plateau_interp.models.toy import ToyTransformer, toy_model
+from plateau_interp.models.toy import toy_model
 
 __all__ = ["LinearAttention", "ToyTransformer", "keep_tokenizer_", "pretrained_model", "toy_model"]

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from plateau_interp.checks import check_memory, shown, whole_number
 from plateau_interp.models.settings import ModelSettings
+from plateau_interp.positions import input_length
 from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, Task
 
 __all__ = [
     "check_batch_size",
     "check_device",
+    "check_direction",
     "check_fits",
     "check_model_size",
     "check_sequences",
@@ -38,9 +40,11 @@ def check_task(task: Any) -> None:
     d_vocab, n_pos, answer = task.d_vocab, task.n_pos, task.answer
     for name, number, least in (("d_vocab", d_vocab, 1), ("n_pos", n_pos, 2)):
         whole_number(f"{name} of the task {whose}", number, least=least)
+    whole_number(f"d_output of the task {whose}", task.d_output, least=1)
     bounds = (answer.start, answer.stop) if isinstance(answer, slice) else ()
-    if not bounds or not all(isinstance(bound, int) for bound in bounds) or not 0 < bounds[0] < bounds[1] <= n_pos:
-        expected = f"a slice of positions from 1 to n_pos={n_pos}, with start and stop"
+    least = whole_number(f"lookahead of the task {whose}", task.lookahead, least=0)
+    if not bounds or not all(isinstance(bound, int) for bound in bounds) or not least <= bounds[0] < bounds[1] <= n_pos:
+        expected = f"a slice of positions from {least} to n_pos={n_pos}, with start and stop"
         raise ValueError(f"answer of the task {whose} must be {expected}; got {shown(answer)}")
     _check_kind(task, "defaults", task.defaults, Defaults)
 
@@ -80,15 +84,23 @@ def check_sequences(task: Task, batch: Any) -> None:
     whose = f"the sequences of {shown(task)}"
     if not isinstance(batch, Batch):
         raise ValueError(f"{whose} must be a Batch(tokens, labels); got {shown(batch)}")
-    for name, tensor, length in (("tokens", batch.tokens, task.n_pos), ("labels", batch.labels, task.n_pos - 1)):
-        if not isinstance(tensor, Tensor) or tensor.dtype not in (torch.int64, torch.int32):
+    has_own_loss = type(task).loss is not Task.loss  # and that may read other labels
+    ahead = f" - {task.lookahead}" if task.lookahead else ""
+    lengths = (("tokens", batch.tokens, task.n_pos, ""), ("labels", batch.labels, input_length(task), ahead))
+    for name, tensor, length, less in lengths:
+        numbers = has_own_loss and name == "labels" and isinstance(tensor, Tensor) and tensor.is_floating_point()
+        if not numbers and (not isinstance(tensor, Tensor) or tensor.dtype not in (torch.int64, torch.int32)):
             came = tensor.dtype if isinstance(tensor, Tensor) else shown(tensor)
             raise ValueError(f"{whose}: {name} must be whole numbers (torch.int64); got {came}")
-        if tensor.shape[1:] != (length,):
-            counted = "n_pos" if name == "tokens" else "n_pos - 1"
-            raise ValueError(f"{whose}: {name} must be [batch, {counted}={length}]; got {list(tensor.shape)}")
+        # What is filled in may be of several sizes, one in a batch.
+        shorter = not task.lookahead and tensor.ndim == 2 and tensor.shape[1] <= length
+        if tensor.shape[1:] != (length,) and not shorter:
+            raise ValueError(f"{whose}: {name} must be [batch, n_pos{less}={length}]; got {list(tensor.shape)}")
+    if batch.labels.shape[1] != batch.tokens.shape[1] - task.lookahead:
+        sizes = f"{list(batch.tokens.shape)} and {list(batch.labels.shape)}"
+        raise ValueError(f"{whose}: there must be a label for each token that is read; got {sizes}")
     _check_range(f"{whose}: tokens", batch.tokens, task.d_vocab)
-    if type(task).loss is Task.loss:  # one of its own may read other labels
+    if not has_own_loss:
         _check_range(f"{whose}: labels", batch.labels[batch.labels != IGNORE], task.d_vocab)
 
 
@@ -118,15 +130,35 @@ def check_device(device: Any) -> None:
 
 
 def check_fits(model: HookedModel, task: Task) -> None:
-    """Refuse a model that is too small for a task's sequences or its vocabulary.
+    """Refuse a model that is too small for a task's sequences or its vocabulary, or is of the wrong kind for it.
 
     Raises:
         ValueError: naming both sizes.
     """
-    if model.cfg.n_ctx < task.n_pos - 1:
-        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {task.n_pos - 1}")
+    n_inputs = input_length(task)
+    if model.cfg.n_ctx < n_inputs:
+        raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {n_inputs}")
     if model.cfg.d_vocab < task.d_vocab:
         raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")
+    gives_logits = task.d_output == task.d_vocab
+    if model.cfg.d_vocab_out < task.d_output or (not gives_logits and model.cfg.d_vocab_out != task.d_output):
+        raise ValueError(
+            f"the model gives d_vocab_out={model.cfg.d_vocab_out} numbers a position; {task.name} needs {task.d_output}"
+        )
+    check_direction(model.cfg.attention_dir == "bidirectional", task)
+
+
+def check_direction(bidirectional: bool, task: Task) -> None:
+    """Refuse a model that reads in both directions for a task whose next token it is to predict.
+
+    Raises:
+        ValueError: naming the task.
+    """
+    if bidirectional and task.lookahead:
+        raise ValueError(
+            f"an encoder, which reads in both directions, sees what it would have to predict of {task.name}; use a "
+            "decoder, or a task whose sequences are filled in"
+        )
 
 
 def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int) -> None:
@@ -137,7 +169,9 @@ def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int) -> None
     """
     check_memory(settings.n_layers * n_ctx**2, f"attention over n_ctx={n_ctx} tokens of {shown(task, most=60)}")
     width, mlp_width = settings.d_model, settings.mlp_width
-    n_parameters = (2 * task.d_vocab + n_ctx) * width + settings.n_layers * (4 * width**2 + 2 * width * mlp_width)
+    n_parameters = (task.d_vocab + task.d_output + n_ctx) * width + settings.n_layers * (
+        4 * width**2 + 2 * width * mlp_width
+    )
     sizes = f"n_layers={settings.n_layers}, d_model={width}, d_mlp={mlp_width}, d_vocab={task.d_vocab}, n_ctx={n_ctx}"
     check_memory(n_parameters * (8 if settings.dtype == "float64" else 4), f"a model with {sizes}")
 
@@ -158,5 +192,5 @@ def check_batch_size(task: Task, n_sequences: int, *, name: str, model: HookedMo
     check_memory(n_sequences * task.n_pos * TOKEN_BYTES, what)
     parameter = None if model is None else next(model.parameters())
     if model is not None and parameter is not None and parameter.device.type == "cpu":
-        cells = model.cfg.n_layers * model.cfg.n_heads * (task.n_pos - 1) ** 2
+        cells = model.cfg.n_layers * model.cfg.n_heads * input_length(task) ** 2
         check_memory(n_sequences * cells * parameter.element_size(), f"attention over {what}")

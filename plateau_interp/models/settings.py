@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from plateau_interp.checks import check_whole, one_of
-from plateau_interp.types import AttentionKind, Defaults, Task
+from plateau_interp.checks import check_positive, check_whole, one_of
+from plateau_interp.types import AttentionKind, Defaults, MaskEmbedding, Task, ToyArchitecture
 
 __all__ = ["DType", "ModelOptions", "ModelSettings"]
 
@@ -25,9 +25,17 @@ class ModelSettings:
     d_model: int
     d_mlp: int | None = None
     dtype: DType = "float32"
+    architecture: ToyArchitecture = "decoder"
+    init_std: float = Defaults.init_std
+    mask_embedding: MaskEmbedding = "trained"
 
     def __post_init__(self) -> None:
+        one_of(ToyArchitecture, architecture=self.architecture)
         one_of(AttentionKind, attention=self.attention)
+        one_of(MaskEmbedding, mask_embedding=self.mask_embedding)
+        check_positive(self, "init_std")
+        if self.architecture == "encoder" and self.attention != "softmax":
+            raise ValueError(f"attention of an encoder must be softmax; got {self.attention}")
         one_of(DType, dtype=self.dtype)
         check_whole(self, "n_layers", "n_heads", "d_model", least=1)
         if self.d_mlp is not None:
@@ -56,6 +64,9 @@ class ModelOptions:
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default 4 d_model.
         dtype: of parameters and activations.
+        architecture: causal with norms before attention and MLP, or bidirectional with norms after them.
+        init_std: standard deviation of the initial weights.
+        mask_embedding: whether the embedding of the task's mask token is learnt, or stays 0.
 
     Raises:
         ValueError: for a size that cannot be; the message names the argument.
@@ -67,6 +78,9 @@ class ModelOptions:
     d_model: int | None = None
     d_mlp: int | None = None
     dtype: DType = "float32"
+    architecture: ToyArchitecture | None = None
+    init_std: float | None = None
+    mask_embedding: MaskEmbedding | None = None
 
     def __post_init__(self) -> None:
         # Refused where it is written, whatever the task; a width that is left open is one that the heads divide.
@@ -86,11 +100,16 @@ class ModelOptions:
         return self._over(task.defaults)
 
     def _over(self, defaults: Defaults) -> ModelSettings:
+        architecture = defaults.architecture if self.architecture is None else self.architecture
+        attention = "softmax" if architecture == "encoder" else defaults.attention
         return ModelSettings(
-            attention=defaults.attention if self.attention is None else self.attention,
+            attention=attention if self.attention is None else self.attention,
             n_layers=defaults.n_layers if self.n_layers is None else self.n_layers,
             n_heads=defaults.n_heads if self.n_heads is None else self.n_heads,
             d_model=defaults.d_model if self.d_model is None else self.d_model,
             d_mlp=self.d_mlp,
             dtype=self.dtype,
+            architecture=architecture,
+            init_std=defaults.init_std if self.init_std is None else self.init_std,
+            mask_embedding=defaults.mask_embedding if self.mask_embedding is None else self.mask_embedding,
         )

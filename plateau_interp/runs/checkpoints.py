@@ -29,7 +29,7 @@ from torch import Tensor
 
 from plateau_interp.files import digest, sync_folder, write_atomically
 from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
-from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CHECKPOINT_FORMAT
 from plateau_interp.runs.table import nan_for_null, null_for_nan

@@ -21,14 +21,16 @@ from plateau_interp.checks import as_path, check_whole, seed_number, shown, whol
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.fitting import check_batch_size, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
-from plateau_interp.models.toy import ToyTransformer, toy_model
+from plateau_interp.models.toy import toy_model
+from plateau_interp.positions import layer_targets
 from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
-from plateau_interp.types import OptimizerSpec, Task, layer_targets
+from plateau_interp.types import OptimizerSpec, Task
 
 __all__ = ["Fork", "Recipe", "read_fields"]
 
@@ -167,6 +169,9 @@ class Recipe:
             n_heads=options.n_heads,
             d_model=options.d_model,
             d_mlp=options.d_mlp,
+            architecture=options.architecture,
+            init_std=options.init_std,
+            mask_embedding=options.mask_embedding,
             seed=self.seed,
             dtype=getattr(torch, options.dtype),
             device=device,

@@ -12,7 +12,7 @@ import torch
 from plateau_interp.files import write_table
 from plateau_interp.interventions.attached import Attached, Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, attaching
-from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.captures import recorded
 from plateau_interp.runs.checkpoints import Checkpoint
 from plateau_interp.runs.environment import write_environment

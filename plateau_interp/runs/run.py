@@ -23,7 +23,7 @@ import torch
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.checks import as_path, shown, there_steps, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
-from plateau_interp.models.toy import ToyTransformer
+from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.creating import create
 from plateau_interp.runs.errors import RunError

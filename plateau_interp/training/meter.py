@@ -20,8 +20,9 @@ from plateau_interp.checks import shown
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
 from plateau_interp.models.fitting import check_sequences, check_task
+from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
-from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite, layer_targets
+from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
 __all__ = ["Meter"]
 
@@ -50,6 +51,10 @@ class Meter:
 
     A task with measures of its own (`Task.measures`) has those in the place of what is measured of greedy answers and
     their states; ``cosine@POINT`` is then that of the training batch's own tokens.
+
+    Where sequences are filled in (`Task.lookahead` is 0) nothing is generated: ``accuracy`` is then the share of the
+    scored tokens of the training batch that are the likeliest, and there is no repetition or entropy. Where numbers are
+    predicted there is no accuracy either.
 
     Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
     moment. A task whose answer is one token has none of the measures that compare answers or their states: no
@@ -169,7 +174,7 @@ class Meter:
         if OUTPUT not in self._seen:
             raise ValueError("the meter saw no forward: make one in `with meter.watching(model):` before each measure")
         own = self.task.measures(model, generator=generator)
-        answered, by_group = self._answered(model, batch, generator) if own is None else (own, {})
+        answered, by_group = self._of_answers(model, batch, generator) if own is None else (own, {})
         watched = self._attention(batch, n_layers=model.cfg.n_layers)
         if self._several_answers:
             if own is None:
@@ -188,6 +193,20 @@ class Meter:
         self._seen.clear()
         return measured
 
+    def _of_answers(
+        self, model: HookedModel, batch: Batch, generator: torch.Generator
+    ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
+        """What is measured of answers: over all sequences, and over each of the task's groups."""
+        return self._answered(model, batch, generator) if self.task.lookahead else (self._filled_in(batch), {})
+
+    def _filled_in(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Of tokens that are filled in, how many of the training batch's are right; of numbers nothing."""
+        truth = batch.labels[:, answer_rows(self.task)]
+        if truth.is_floating_point():
+            return {}
+        right = answers_in(self.task, self._seen[OUTPUT]) == truth
+        return {"accuracy": right.sum() / (truth != IGNORE).sum()}
+
     def _answered(
         self, model: HookedModel, batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
@@ -198,7 +217,7 @@ class Meter:
             for given in (batch, drawn, *((task.validation_set,) if is_finite(task) else ())):
                 check_sequences(task, given)
             self._checked = True
-        answers, truth = self._answers(model, drawn), drawn.tokens[:, task.answer]
+        answers, truth = self._answers(model, drawn), true_answers(task, drawn)
         decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
         by_position = {}
         if self._several_answers:
@@ -220,14 +239,14 @@ class Meter:
         if self._several_answers:
             return greedy_answers(model, self.task, batch.tokens)
         output = model(batch.inputs) if output is None else output
-        return output[:, answer_rows(self.task)].argmax(dim=-1)
+        return answers_in(self.task, output)
 
     def _validation(self, model: HookedModel, device: torch.device) -> dict[str, Float[Tensor, ""]]:
         if not is_finite(self.task):
             return {}
         batch = self.task.validation_set.to(device)
         output = model(batch.inputs)
-        accuracy = metrics.token_accuracy(self._answers(model, batch, output), batch.tokens[:, self.task.answer])
+        accuracy = metrics.token_accuracy(self._answers(model, batch, output), true_answers(self.task, batch))
         groups = self.task.groups(batch)
         return {
             "validation_loss": self.task.loss(output, batch),
@@ -270,12 +289,7 @@ class Meter:
         self, name: str, output: Tensor, batch: Batch, groups: Mapping[str, Bool[Tensor, " batch"]]
     ) -> dict[str, Float[Tensor, ""]]:
         # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
-        return {
-            f"{name}_{_word(group)}": self.task.loss(
-                output, Batch(batch.tokens, batch.labels.where(mask[:, None], IGNORE))
-            )
-            for group, mask in groups.items()
-        }
+        return {f"{name}_{_word(group)}": self.task.loss(output, batch.scoring(mask)) for group, mask in groups.items()}
 
 
 def _group_means(

@@ -391,7 +391,7 @@
       chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
       chart.replaceChildren(svg("text", { x: 0, y: 10, class: "pv-label" }, title));
       for (const [name, value] of levels) {
-        const text = `${name} ${value.toFixed(2)}`;
+        const text = `${name} ${value.toFixed(value < 0.1 ? 3 : 2)}`;
         chart.append(
           svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "pv-level" }),
           svg("text", { ...freest(value, 6.6 * text.length), class: "pv-label" }, text),

@@ -27,8 +27,9 @@ from plateau_interp.checks import there_steps, whole_number, whole_numbers
 from plateau_interp.files import readable
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
+from plateau_interp.positions import layer_targets
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task, layer_targets
+from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task
 from plateau_interp.views.readings import ROWS, AttentionView, checked_view, head_names, reading
 from plateau_interp.views.series_attention import series_attention_view
 
@@ -212,8 +213,8 @@ def _one_input(task: Task, tokens: Any) -> tuple[Batch, bool]:
         raise ValueError(f"token ids must be between 0 and {task.d_vocab - 1}; got {tokens.tolist()}")
     whole = len(tokens) == task.n_pos
     if not whole:
-        tokens = torch.cat([tokens, tokens[-1:]])  # a batch's inputs are all of its tokens but the last
-    return Batch(tokens[None], tokens[None, 1:]), whole
+        tokens = torch.cat([tokens, tokens[-1:].repeat(task.lookahead)])  # those that a batch's inputs leave out
+    return Batch(tokens[None], tokens[None, task.lookahead :]), whole
 
 
 def _captured_view(
@@ -390,7 +391,7 @@ def loss_curve(run: Checkpointed) -> dict[str, Any] | None:
     levels = run.task.levels
     named = (("plateau", levels.plateau), ("floor", levels.floor))
     return {
-        "title": "training loss (nats)",
+        "title": f"training loss ({run.task.unit})",
         "log": False,
         "step": [int(step) for step in thinned["step"]],
         "values": [round(float(loss), 4) for loss in thinned["loss"]],

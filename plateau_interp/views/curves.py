@@ -254,7 +254,12 @@ def _draw_curves(axes: "Axes", drawn: Sequence[Line], column: str, panels: Panel
     look = panel(column, panels)
     for line in drawn:
         values, colour = line.values, theme.nth(line.series)
-        style: Any = {"linewidth": 1.2 if line.thin else 1.8, "linestyle": "--" if line.dashed else "-"}
+        # Where there are more parts than colours, those that come second are dotted.
+        again = line.thin and line.series >= len(theme.series)
+        style: Any = {
+            "linewidth": 1.2 if line.thin else 1.8,
+            "linestyle": "--" if line.dashed else ":" if again else "-",
+        }
         style["marker"] = "o" if len(values.step) == 1 else None  # one measured step has no line
         axes.plot(values.step, values.mean, color=colour, label=kept(line.label), **style)
         if values.n_runs > 1:

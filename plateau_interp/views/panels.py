@@ -6,6 +6,7 @@ How a panel is drawn is in `plateau_interp.views.curves`.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -101,12 +102,14 @@ def limits(look: Panel, values: Iterable[float]) -> tuple[float, float] | None:
 def parts(columns: Iterable[str], column: str) -> dict[str, str]:
     """Columns that measure a part of what ``column`` measures, by what to call them.
 
-    The parts are layers (``attention_progress_0``, …) and, where the loss of groups of sequences was measured
-    (``loss_x``), these groups (``accuracy_x``).
+    The parts are layers (``attention_progress_0``, …), heads (``x_0_1``, of layer 0 and head 1) and, where the loss of
+    groups of sequences was measured (``loss_x``), these groups (``accuracy_x``).
 
     Example:
         >>> parts(["loss", "loss_window_sum", "accuracy", "accuracy_0", "accuracy_window_sum"], "accuracy")
         {'window sum': 'accuracy_window_sum'}
+        >>> parts(["on_row", "on_row_0_1"], "on_row")
+        {'layer 0, head 1': 'on_row_0_1'}
     """
     there = list(map(str, columns))
     groups = [name.removeprefix("loss_") for name in there if name.startswith("loss_")]
@@ -114,4 +117,9 @@ def parts(columns: Iterable[str], column: str) -> dict[str, str]:
     if column == "attention_progress":
         layers = [name.removeprefix(f"{column}_") for name in there if name.startswith(f"{column}_")]
         named |= {f"layer {layer}": f"{column}_{layer}" for layer in layers if layer.isdigit()}
+    named |= {
+        f"layer {found[1]}, head {found[2]}": name
+        for name in there
+        if (found := re.fullmatch(rf"{re.escape(column)}_(\d+)_(\d+)", name))
+    }
     return {label: name for label, name in named.items() if name in there}

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plateau_interp.analysis.plateaus import Summary
+from plateau_interp.types import Task
 from plateau_interp.views.curves import Curves, curves_figure, level_lines
 from plateau_interp.views.maps import position_figure
-from plateau_interp.views.panels import METER_PANELS, panel, parts
+from plateau_interp.views.panels import METER_PANELS, NO_MORE, Panels, panel, parts
 from plateau_interp.views.report_words import agree
 from plateau_interp.views.saving import Draw
 
@@ -62,18 +63,27 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
         "attention_progress_without_separator": "Attention progress of the attention that is not on the separator.",
         "attention_separator": "Share of the attention of the answer rows that lies on the separator.",
     }
-    captions |= {column: f"The column {column} of the metrics." for column in _others(measured, captions)}
+    own = runs[0].task.captions if agree(run.task for run in runs) else {}
+    captions |= {
+        column: own.get(column, f"The column {column} of the metrics.") for column in _others(measured, captions)
+    }
     alone = isinstance(curves, pd.DataFrame) or len(curves) == 1
     shown = [
         Drawing(
             _picture_name(column),
-            partial(curves_figure, curves, [column], levels=levels, drops=drops),
+            partial(curves_figure, curves, [column], levels=levels, drops=drops, panels=_panels(runs)),
             caption + _also(column, measured, validated, alone=alone, several=one is None) + how,
         )
         for column, caption in captions.items()
         if column in measured
     ]
     return shown + _position_drawings(runs, names, summaries)
+
+
+def _panels(runs: "list[Run]") -> Panels:
+    """The loss in its own unit, if that is not nats."""
+    unit = " or ".join(dict.fromkeys(run.task.unit for run in runs))
+    return NO_MORE if unit == Task.unit else {"loss": dataclasses.replace(panel("loss"), unit=unit)}
 
 
 def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]) -> list[Drawing]:
@@ -168,7 +178,7 @@ def loss_caption(summary: Summary | None, *, fresh: bool, known: bool) -> str:
         if summary.level_expected is None
         else f", {abs(summary.level - summary.level_expected):.3f} from its closed form"
     )
-    where = f"The plateau's level is {summary.level:.3f} nats{distance}."
+    where = f"The plateau's level is {summary.level:.3f} {summary.unit}{distance}."
     return f"{what} {where}"
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agree",
     "facts",
+    "figure",
     "grokking",
     "histories",
     "lede",
@@ -94,16 +95,26 @@ def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
     summary = summaries[0]
     if summary.drop_step is None:
         n_steps = _steps_made(runs[0])
-        ended = f"is {summary.final_loss:.2f} nats"
-        if not summary.left_initial_level:
-            ended = f"never left its initial level, {summary.level:.2f} nats"
+        ended = f"is {figure(summary.final_loss)} {summary.unit}"
+        if not summary.left_initial_level and summary.level is not None:
+            ended = f"never left its initial level, {figure(summary.level)} {summary.unit}"
         return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss {ended}."
     if summary.level is None:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
     return (
-        f"The loss sat at {summary.level:.2f} nats for {_steps_on_it(summary)} steps, then dropped at step "
-        f"{summary.drop_step} and ended at {summary.final_loss:.2f}."
+        f"The loss sat at {figure(summary.level)} {summary.unit} for {_steps_on_it(summary)} steps, then dropped at "
+        f"step {summary.drop_step} and ended at {figure(summary.final_loss)}."
     )
+
+
+def figure(loss: float) -> str:
+    """A loss to two places; one of a few hundredths or thousandths, as mean squares may be, to two that count.
+
+    Example:
+        >>> figure(2.634), figure(0.0334)
+        ('2.63', '0.033')
+    """
+    return f"{loss:#.2g}" if 0.001 <= loss < 0.1 else f"{loss:.2f}"
 
 
 def _level(summary: Summary) -> float | None:
@@ -119,7 +130,8 @@ def lede(runs: "list[Run]", summaries: list[Summary]) -> str:
     """A few sentences more: where the run came from, closed forms, what was right, how alike the states became."""
     if len(summaries) > 1:
         levels = _range([_level(summary) for summary in summaries], "{:.4f}")
-        seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} nats."
+        unit = summaries[0].unit
+        seen = "There was no plateau." if levels == "none" else f"The loss on the plateau was {levels} {unit}."
         told = _closed_form(summaries[0]) if agree(summary.level_expected for summary in summaries) else ""
         return f"{seen} {told}".strip()
     summary, run = summaries[0], runs[0]
@@ -134,8 +146,19 @@ def lede(runs: "list[Run]", summaries: list[Summary]) -> str:
         start, end = summary.attention_progress_start, summary.attention_progress_end
         applied = ", the interventions included" if run.recipe.interventions else ""
         sentences.append(f"The share of attention on the target positions went from {start:.2f} to {end:.2f}{applied}.")
-    sentences.append(grokking(summary))
+    sentences += [grokking(summary), *_remarks(run, summary)]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _remarks(run: "Run", summary: Summary) -> list[str]:
+    """What the task says of two measured rows: the last one on the plateau (without one, the first), and the last."""
+    table = run.metrics
+    on_it = table[table["step"] <= summary.end].tail(1) if summary.has_plateau else table.head(1)
+    told = {}
+    for row in (on_it, table.tail(1)):
+        numbers = {str(name): float(value) for name, value in row.iloc[0].items()}
+        told[int(numbers["step"])] = run.task.remark(numbers)
+    return [f"Step {step}: {remark}." for step, remark in told.items() if remark]
 
 
 def origin(run: "Run") -> str:
@@ -178,7 +201,7 @@ def grokking(summary: Summary) -> str:
 def _closed_form(summary: Summary) -> str:
     if summary.level_expected is None:
         return "No closed form of the plateau is known for this task."
-    return f"The closed form of the plateau is {summary.level_expected:.4f} nats."
+    return f"The closed form of the plateau is {summary.level_expected:.4f} {summary.unit}."
 
 
 def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, str]]:

@@ -1,0 +1,146 @@
+"""What the tasks of low-rank matrices share: how a matrix is drawn, masked and written in tokens.
+
+Private to this folder. It holds no dataclass fields, so that each task shows all its sizes where it is defined.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from plateau_interp.checks import LARGEST_BITS, check_number, check_positive, one_of, shown
+from plateau_interp.tasks._layouts import at_least
+from plateau_interp.types import Task
+
+__all__ = ["MASK", "Entries", "Masking", "Matrices", "Shape"]
+
+MASK = 0
+"""The token of a missing entry."""
+TAIL = 10
+"""Standard deviations of an entry at which a grid ends whose law has no end."""
+Entries = Literal["uniform", "normal", "laplace", "full rank"]
+"""The law of a factor's entries, each of mean 0; or of the matrix's own entries, uniform and independent."""
+Masking = Literal["independent", "count"]
+"""Each entry missing by a throw of its own, or a fixed number of entries of each matrix."""
+Shape = tuple[int, int]
+"""Rows and columns of a matrix."""
+
+
+class Matrices(Task):
+    """Matrices of low rank on a grid of values, some entries of which are missing."""
+
+    rank: int
+    missing: float
+    masking: Masking
+    entries: Entries
+    scale: float
+    grid_step: float
+    largest: float | None
+
+    def check_matrices(self) -> None:
+        """Refuse numbers that cannot be.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        at_least(1, rank=self.rank)
+        one_of(Masking, masking=self.masking)
+        one_of(Entries, entries=self.entries)
+        check_number(self, "missing")
+        if not 0 < self.missing < 1:
+            raise ValueError(f"missing must be above 0 and below 1; got {shown(self.missing)}")
+        check_positive(self, "scale", "grid_step")
+        if self.largest is not None:
+            check_positive(self, "largest")
+        if not 1 <= self.bound / self.grid_step < 2**LARGEST_BITS:
+            raise ValueError(
+                f"grid_step must be at most the largest value, {self.bound:g}; got {shown(self.grid_step)}"
+            )
+
+    @property
+    def variance(self) -> float:
+        """Of an entry, before it is rounded to the grid: the squared error of a model that always says 0."""
+        spread = self.scale**2
+        factor = {"uniform": spread / 3, "normal": spread, "laplace": 2 * spread}
+        return spread / 3 if self.entries == "full rank" else self.rank * factor[self.entries] ** 2
+
+    @property
+    def bound(self) -> float:
+        """The largest value of the grid: ``largest``, or what an entry can be; of laws without end ten deviations."""
+        if self.largest is not None:
+            return self.largest
+        ends = {"uniform": self.rank * self.scale**2, "full rank": self.scale}
+        return ends.get(self.entries, TAIL * math.sqrt(self.variance))
+
+    @property
+    def half(self) -> int:
+        """Steps of the grid from 0 to the largest value."""
+        return round(self.bound / self.grid_step)
+
+    def ids(self, values: Float[Tensor, "*axes"]) -> Int[Tensor, "*axes"]:
+        """The tokens of some values: rounded to the grid, and to its ends what lies beyond."""
+        return self._steps(values) + self.half + 1
+
+    def values(self, tokens: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """What tokens of the grid stand for; NaN for the mask."""
+        steps = (tokens - self.half - 1).to(torch.float64) * self.grid_step
+        return steps.masked_fill(tokens == MASK, math.nan).to(torch.float32)
+
+    def rounded(self, values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """The values of the grid that are nearest."""
+        return (self._steps(values).to(torch.float64) * self.grid_step).to(torch.float32)
+
+    def draw_matrices(
+        self, n: int, shape: Shape, *, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch row column"], Bool[Tensor, "batch row column"]]:
+        """Matrices of one shape, not yet rounded, and which of their entries are seen."""
+        n_rows, n_columns = shape
+
+        def factor(size: int) -> Float[Tensor, "batch size rank"]:
+            return self.scale * LAWS[self.entries]((n, size, self.rank), generator)
+
+        matrices: Tensor
+        if self.entries == "full rank":
+            matrices = self.scale * LAWS["uniform"]((n, n_rows, n_columns), generator)
+        else:
+            left, right = factor(n_rows), factor(n_columns)
+            matrices = einsum(left, right, "batch row rank, batch column rank -> batch row column")
+        keys = torch.rand(n, n_rows * n_columns, generator=generator, device=generator.device)
+        if self.masking == "independent":
+            seen = keys >= self.missing
+        else:
+            seen = keys.argsort(dim=1).argsort(dim=1) >= round(self.missing * n_rows * n_columns)
+        return matrices, rearrange(seen, "batch (row column) -> batch row column", row=n_rows)
+
+    def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
+        """Each value with the decimals of the grid; ``?`` where it is missing."""
+        decimals = max(0, math.ceil(-math.log10(self.grid_step) - 1e-9))
+        return ["?" if math.isnan(value) else f"{value:.{decimals}f}" for value in self.values(tokens).tolist()]
+
+    def _steps(self, values: Float[Tensor, "*axes"]) -> Int[Tensor, "*axes"]:
+        return (values.to(torch.float64) / self.grid_step).round().long().clamp(-self.half, self.half)
+
+
+def _uniform(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return 2 * torch.rand(size, generator=generator, device=generator.device) - 1
+
+
+def _normal(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randn(size, generator=generator, device=generator.device)
+
+
+def _laplace(size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """The difference of two exponentials of mean 1; 1 - rand is above 0."""
+    first, second = (-torch.log(1 - torch.rand(size, generator=generator, device=generator.device)) for _ in range(2))
+    return first - second
+
+
+LAWS: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
+    "uniform": _uniform,
+    "normal": _normal,
+    "laplace": _laplace,
+}

@@ -1,0 +1,71 @@
+"""Plateaus at a level that is known, which lie where the search for an unknown one does not look."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from filled import FilledNumbers
+
+from plateau_interp.analysis.plateaus import summarise
+from plateau_interp.analysis.shelves import known_shelf, lies_low, smoothed
+from plateau_interp.tasks import MatrixCompletion
+
+LEVEL = 1 / 30
+
+
+def losses(*stretches: tuple[float, int], noise: float = 0.0) -> np.ndarray:
+    """Stretches of a level and a length, with noise that is a share of the level, as that of single batches is."""
+    levels = np.concatenate([np.full(length, level) for level, length in stretches])
+    return levels * (1 + noise * np.random.default_rng(0).standard_normal(len(levels)))
+
+
+def summary_of(loss: np.ndarray):
+    table = pd.DataFrame({"step": 10 * np.arange(len(loss)), "loss": loss})
+    return summarise(table, task=MatrixCompletion(), batch_size=128)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.1])
+@pytest.mark.parametrize("first", [0.3, 37.0])
+def test_plateau_and_drop_are_found_below_a_high_beginning(first, noise):
+    """As in the paper, whose loss is 37 after the first update."""
+    found = summary_of(losses((first, 5), (LEVEL, 300), (0.015, 100), noise=noise))
+    assert found.level == pytest.approx(LEVEL, rel=0.02)
+    assert found.has_plateau
+    assert found.start <= 100
+    assert 2950 <= found.end <= 3050
+    assert 3040 <= found.drop_step <= 3090
+    assert found.unit == "mean square"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_a_plateau_that_is_not_left_has_no_drop(noise):
+    found = summary_of(losses((0.3, 5), (LEVEL, 300), noise=noise))
+    assert found.level == pytest.approx(LEVEL, rel=0.02)
+    assert found.drop_step is None
+    assert found.end >= 2900
+    assert found.left_initial_level
+
+
+def test_a_loss_that_passes_by_was_on_no_plateau():
+    falling = 0.3 * np.exp(-np.arange(300) / 40)
+    found = summary_of(falling)
+    assert (found.level, found.start, found.end) == (None, None, None)
+    assert found.drop_step is not None
+
+
+def test_the_level_is_a_mean_and_no_median():
+    """Errors of squares are skewed: the median of the batches is below their mean."""
+    raw = np.concatenate([np.full(5, 0.3), np.tile([0.03, 0.03, 0.04], 100), np.full(100, 0.01)])
+    assert known_shelf(raw, smoothed(raw, half=0.15), LEVEL).level == pytest.approx(0.1 / 3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("level", "is_low"), [(None, False), (2.9, False), (1.0, False), (0.74, True), (0.5, True), (0.4, False)]
+)
+def test_a_level_lies_low_within_the_last_quarter(level, is_low):
+    assert lies_low(level, first=1.5, lowest=0.5) == is_low
+
+
+def test_a_level_above_the_last_quarter_is_searched_as_ever():
+    task = FilledNumbers()
+    table = pd.DataFrame({"step": np.arange(90), "loss": losses((0.6, 5), (0.4, 50), (0.1, 35))})
+    assert summarise(table, task=task, batch_size=8).level == pytest.approx(0.4, abs=0.005)
