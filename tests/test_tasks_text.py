@@ -71,6 +71,14 @@ def test_the_vocabulary_is_trained_on_the_training_text_alone(tmp_path, corpus):
     assert one.d_vocab == two.d_vocab == 300
 
 
+@pytest.mark.parametrize("vocabulary", [256, 1024, 1117, 1118, 2000])
+def test_how_many_tokens_a_named_corpus_has_is_known_without_it(vocabulary, monkeypatch):
+    task = Text(n=8, vocabulary=vocabulary)
+    assert task.d_vocab == len(task.tokenizer)
+    monkeypatch.setattr("plateau_interp.tasks.text._content", None)
+    assert Recipe(Text(TINY_SHAKESPEARE, vocabulary=vocabulary)).task.d_vocab == vocabulary
+
+
 def test_every_text_can_be_written(task):
     for text in ("tab\there", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
         assert task.tokenizer.decode(task.tokenizer.encode(text)) == text

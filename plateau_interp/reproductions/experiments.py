@@ -11,10 +11,13 @@ from typing import Any
 
 from plateau_interp.checks import nearest
 from plateau_interp.reproductions.claims import Claim, Outcomes, Statement
-from plateau_interp.reproductions.quantities import Quantity
+from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
 from plateau_interp.reproductions.settings import Outcome, Setting
 
-__all__ = ["Experiment", "Paper"]
+__all__ = ["OF_EVERY_SETTING", "Experiment", "Paper"]
+
+OF_EVERY_SETTING: tuple[Quantity, ...] = (DROP, steps_to(50), steps_to(99), PEAK_COSINE, PEAK_REPETITION)
+"""What is told of each setting, of a task with answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Experiment:
         n_seeds: how many seeds to run by default.
         notes: what is unknown, departures from the paper, what was tried.
         draws: a picture of its own in place of the curves, from the outcomes by setting name.
+        table: what is told of each of its settings, whether a claim is about it or not.
+        needs: what it takes that not every machine has, such as a corpus or the hub.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Experiment:
     n_seeds: int = 3
     notes: str = ""
     draws: Callable[[dict[str, list[Outcome]]], Any] | None = None
+    table: tuple[Quantity, ...] = OF_EVERY_SETTING
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if self.key[1] not in self.settings:

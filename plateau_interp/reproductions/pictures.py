@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["moves_figure", "seeds_figure"]
+__all__ = ["against_figure", "moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -46,9 +46,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
     measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
     columns = [column for column in experiment.panels if column in measured]
     added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
-    levels = {
-        level for ours in outcomes.values() for one in ours for level in level_lines(one.setting.recipe.task.levels)
-    }
+    levels = _levels(one.setting for ours in outcomes.values() for one in ours) if "loss" in columns else set()
     height = -(-len(columns) // COLUMNS)
     width = -(-len(columns) // height)
     with matplotlib.rc_context(figure_style()):
@@ -72,6 +70,39 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
         if len(outcomes) > 1:
             lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
             legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
+        return figure
+
+
+def against_figure(
+    outcomes: Mapping[str, Sequence[Outcome]], column: str, measures: Sequence[str], *, mark: float
+) -> "Figure":
+    """Measures against a column that falls while a model learns, not against the step: time runs to the right.
+
+    Args:
+        outcomes: by setting name; one colour a setting, one line a seed.
+        column: on the horizontal axis, from its highest value to its lowest.
+        measures: one panel each.
+        mark: the value of the column where a dotted line stands.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    across = panel(column, added)
+    with matplotlib.rc_context(figure_style()):
+        size = (1.3 * PANEL[0] * len(measures), 1.2 * PANEL[1] + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        for axes, measure in zip(figure.subplots(ncols=len(measures), squeeze=False).flat, measures, strict=True):
+            for colour, ours in zip(ordered_colours(len(outcomes)), outcomes.values(), strict=True):
+                for one in ours:
+                    rows = one.metrics[[column, measure]].dropna()
+                    axes.plot(rows[column], rows[measure], color=colour, linewidth=0.9, alpha=0.8)
+            axes.axvline(mark, color=LIGHT.muted, linewidth=0.8, linestyle=":")
+            look = panel(measure, added)
+            axes.set(title=look.title, ylabel=look.unit, xlabel=f"{across.title} ({across.unit})", ylim=look.limits)
+            axes.invert_xaxis()
+        lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
+        legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
         return figure
 
 
@@ -116,6 +147,11 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
     colour = LIGHT.ground if abs(steps) > 0.6 * most else LIGHT.ink
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _levels(settings: Iterable[Setting]) -> set[tuple[str, float]]:
+    """Closed-form losses of their tasks."""
+    return {level for setting in settings for level in level_lines(setting.recipe.task.levels)}
 
 
 def _added_panels(settings: Iterable[Setting]) -> Panels:

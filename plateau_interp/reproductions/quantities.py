@@ -26,16 +26,19 @@ __all__ = [
     "Quantity",
     "at",
     "difference",
+    "falls_to",
     "final",
     "first_at",
     "halfway_before_drop",
     "last_on_plateau",
     "lowest",
+    "mean_between",
     "mean_on_plateau",
     "median",
     "over",
     "part_solved",
     "peak",
+    "peak_step",
     "peaks_before_drop",
     "since_fork",
     "splits_in_halves",
@@ -43,6 +46,7 @@ __all__ = [
     "steadily_at",
     "steps_to",
     "summary_number",
+    "value_at",
 ]
 
 NEVER = math.inf
@@ -180,6 +184,61 @@ def steadily_at(column: str, level: float) -> Quantity:
         return _first_step(outcome.metrics["step"], outcome.metrics[column].rolling(RUNNING).median() >= level)
 
     return Quantity(f"first step with {column} steadily ≥ {level:g}", of)
+
+
+def peak_step(column: str) -> Quantity:
+    """The measured step at which a column is highest, the first of several."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        return None if seen.empty else float(seen["step"].iloc[int(np.argmax(seen[column]))])
+
+    return Quantity(f"step of the peak {column}", of)
+
+
+def falls_to(column: str, level: float) -> Quantity:
+    """First measured step, from the column's peak on, at which it is no more than a level."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        if seen.empty:
+            return None
+        later = seen.iloc[int(np.argmax(seen[column])) :]
+        return _first_step(later["step"], later[column] <= level)
+
+    return Quantity(f"step at which {column} has fallen to {level:g}", of)
+
+
+def value_at(column: str, moment: Quantity, *, digits: int = 3) -> Quantity:
+    """A column's value at a measured step that another quantity names; None where that was not reached."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen, step = _measured(outcome, column), moment.of(outcome)
+        there = seen.loc[seen["step"] == step, column]
+        return None if there.empty else float(there.iloc[0])
+
+    return Quantity(f"{column} at the {moment.name}", of, digits)
+
+
+def mean_between(column: str, start: int, stop: int, *, digits: int = 3) -> Quantity:
+    """A column's mean over the measured steps from ``start`` to ``stop``, both included; None if the last is missing.
+
+    So a run that ended before is not taken for one that went all the way.
+    """
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        if seen.empty or outcome.metrics["step"].iloc[-1] < stop:
+            return None
+        values = seen.loc[seen["step"].between(start, stop), column]
+        return None if values.empty else float(values.mean())
+
+    return Quantity(f"mean {column}, steps {start} to {stop}", of, digits)
+
+
+def _measured(outcome: Outcome, column: str) -> pd.DataFrame:
+    """The rows in which a column was measured."""
+    return outcome.metrics[["step", column]].dropna() if column in outcome.metrics else pd.DataFrame()
 
 
 def over(part: Quantity, whole: Quantity, name: str) -> Quantity:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -209,9 +210,9 @@ class Outcome:
     setting: Setting
     seed: int
     metrics: pd.DataFrame
-    summary: Summary = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def summary(self) -> Summary:
+        """Of its plateau, read off when somebody asks: it needs the task's levels, and so a text's corpus."""
         recipe = self.setting.recipe
-        summary = summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size)
-        object.__setattr__(self, "summary", summary)
+        return summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size)

@@ -6,13 +6,9 @@ from plateau_interp.reproductions.claims import Statement
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.markdown import anchor, table
 from plateau_interp.reproductions.paper_results import PaperResults
-from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Outcome
 
-__all__ = ["TABLE", "setting_rows", "statements_page"]
-
-TABLE: tuple[Quantity, ...] = (DROP, steps_to(50), steps_to(99), PEAK_COSINE, PEAK_REPETITION)
-"""What is told of every setting."""
+__all__ = ["setting_rows", "statements_page"]
 
 
 def statements_page(results: PaperResults) -> str:
@@ -36,15 +32,15 @@ def statements_page(results: PaperResults) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
-    """One row a setting that was run: name, seeds, and median and range of the numbers of `TABLE`."""
+def setting_rows(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
+    """One row a setting that was run: name, seeds, and median and range of the numbers of the experiment's table."""
     rows = []
-    for setting in settings:
+    for setting in experiment.settings:
         seeds = outcomes.get(setting.name, [])
         if not seeds:
             continue
         numbers = []
-        for quantity in TABLE:
+        for quantity in experiment.table:
             values = [value for outcome in seeds if (value := quantity.of(outcome)) is not None]
             numbers.append(quantity.tell_all(values) if values else "-")
         rows.append([setting.about or setting.name, str(len(seeds)), *numbers])
@@ -53,12 +49,12 @@ def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Ou
 
 def _section(experiment: Experiment, results: PaperResults) -> list[str]:
     statements = results.judged(of=experiment.name)
-    header = ["setting", "seeds", *(quantity.name for quantity in TABLE)]
+    header = ["setting", "seeds", *(quantity.name for quantity in experiment.table)]
     return [
         f"{anchor(experiment.name)}\n\n## {experiment.name}: {experiment.title}",
         f"Reproduces {experiment.figures}.",
         f"![{experiment.title}]({experiment.name}.png)",
-        table(header, setting_rows(experiment.settings, results.outcomes)),
+        table(header, setting_rows(experiment, results.outcomes)),
         experiment.notes,
         results.remarks.of(experiment.name),
         _statement_table(statements),

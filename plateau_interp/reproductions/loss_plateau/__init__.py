@@ -13,6 +13,7 @@ from plateau_interp.reproductions.loss_plateau.hidden_states import FIG20, FIG41
 from plateau_interp.reproductions.loss_plateau.long_tasks import FIG9, FIG13, FIG15, FIG19
 from plateau_interp.reproductions.loss_plateau.optimisation import FIG31, FIG32, FIG34
 from plateau_interp.reproductions.loss_plateau.short_tasks import FIG6, FIG7, FIG17, FIG18, FIG21, FIG22
+from plateau_interp.reproductions.loss_plateau.trained_text import TEXT, TEXT_ATTENTION, TEXT_UNIGRAM
 from plateau_interp.reproductions.loss_plateau.variants import FIG26, FIG30
 
 __all__ = ["PAPER"]
@@ -63,5 +64,8 @@ PAPER = Paper(
         FIG13,
         FIG15,
         COUNTERFACTUAL,
+        TEXT,
+        TEXT_UNIGRAM,
+        TEXT_ATTENTION,
     ),
 )
