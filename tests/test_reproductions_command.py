@@ -13,7 +13,7 @@ from plateau_interp.runs.run import Run
 @pytest.fixture
 def tiny(monkeypatch):
     """The command line knows the tiny paper as loss-plateau."""
-    monkeypatch.setattr("plateau_interp.cli.verbs.plugin", lambda kind, name: PAPER)
+    monkeypatch.setattr("plateau_interp.cli.reproduce_verb.plugin", lambda kind, name: PAPER)
 
 
 @pytest.mark.usefixtures("tiny")

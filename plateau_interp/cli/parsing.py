@@ -18,7 +18,18 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from plateau_interp.checks import nearest, shown
 
-__all__ = ["Device", "Interventions", "Json", "Loggers", "Out", "UsageError", "headline", "mistake_in_a_line", "parse"]
+__all__ = [
+    "Device",
+    "Interventions",
+    "Json",
+    "Loggers",
+    "Out",
+    "UsageError",
+    "headline",
+    "mistake_in_a_line",
+    "parse",
+    "refuse_file",
+]
 
 T = TypeVar("T")
 
@@ -70,6 +81,16 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str, description: str | 
         return tyro.cli(
             kind, args=words, prog=prog, description=description, registry=_registry(), config=(FlagCreatePairsOff,)
         )
+
+
+def refuse_file(path: Path | None) -> None:
+    """Refuse a file where a folder is to be, before any work is done.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if path is not None and path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file; a folder is needed")
 
 
 def headline(kind: type) -> str:

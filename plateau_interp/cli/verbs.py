@@ -7,14 +7,12 @@ are answered at once. In Python use `plateau_interp.runs.run.Run`, which does th
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
 from tyro.conf import Positional, arg
 
-from plateau_interp.checks import shown
 from plateau_interp.cli.check_verb import CheckVerb
 from plateau_interp.cli.console import (
     complain,
@@ -22,14 +20,13 @@ from plateau_interp.cli.console import (
     print_rich,
     print_table,
     print_text,
-    showing_progress,
-    watched_timing,
 )
 from plateau_interp.cli.finishing import finish, read_loggers
-from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, UsageError, parse
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, UsageError, parse, refuse_file
 from plateau_interp.cli.prune_verb import PruneVerb
+from plateau_interp.cli.reproduce_verb import Reproduce
 from plateau_interp.cli.series_verb import SeriesVerb, refuse_series, series_among, write_series_reports
-from plateau_interp.plugins import PluginError, PluginKind, plugin
+from plateau_interp.plugins import PluginKind
 
 __all__ = ["VERBS", "Compare", "ForkVerb", "List", "Report", "Reproduce", "Train", "Verb", "read_verb"]
 
@@ -133,7 +130,7 @@ class Compare:
         from plateau_interp.runs.run import Run
         from plateau_interp.views.report import write_report
 
-        _check_folder(self.out)
+        refuse_file(self.out)
         refuse_series(self.runs)
         runs = [Run(path) for path in self.runs]
         table = compare({str(run.path): run.summary for run in runs})
@@ -174,7 +171,7 @@ class Report:
 
         if not self.runs:
             raise UsageError("which run? plateau report RUN [RUN ...]")
-        _check_folder(self.out)
+        refuse_file(self.out)
         if series_among(self.runs):
             reports = write_series_reports(self.runs, self.out)
         else:
@@ -184,90 +181,6 @@ class Report:
             print_json([str(report) for report in reports])
         else:
             print_text("\n".join(map(str, reports)))
-
-
-@dataclass(frozen=True)
-class Reproduce:
-    """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
-
-    Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
-    fails does not keep the others from being made; what failed is told at the end.
-
-    For example:
-      plateau reproduce loss-plateau --list
-      plateau reproduce loss-plateau fig2 fig3 fig5 --seeds 3
-      plateau reproduce loss-plateau --draw --publish .
-    """
-
-    paper: Annotated[Positional[str], arg(metavar="PAPER", help="One of `plateau list experiments`.")]
-    experiments: Annotated[
-        Positional[tuple[str, ...]], arg(metavar="[EXPERIMENT ...]", help="Which to run; by default all.")
-    ] = ()
-    seeds: Annotated[int | None, arg(help="Seeds a setting; by default as many as each experiment asks for.")] = None
-    out: Annotated[Path | None, arg(metavar="DIR", help="The folder of its runs, by default runs/PAPER.")] = None
-    publish: Annotated[
-        Path | None, arg(metavar="DIR", help="Where RESULTS.md and results/ go, by default with the runs.")
-    ] = None
-    list: Annotated[bool, arg(help="Show the experiments and what they would cost here, and run nothing.")] = False
-    draw: Annotated[bool, arg(help="Train nothing; write RESULTS.md from what is there.")] = False
-    device: Device = "cpu"
-    json: Json = False
-
-    def run(self) -> None:
-        """Train what is missing, then tell what came out."""
-        from plateau_interp.cli.options import check_device_option
-        from plateau_interp.reproductions.costs import costs
-        from plateau_interp.reproductions.experiments import Paper
-        from plateau_interp.reproductions.results import claims, publish
-        from plateau_interp.reproductions.running import plan, train_setting
-        from plateau_interp.runs.run import RunError
-
-        check_device_option(self.device)
-        _check_folder(self.out)
-        _check_folder(self.publish)
-        paper = plugin("experiments", self.paper)
-        if not isinstance(paper, Paper):
-            raise PluginError(
-                f"{self.paper!r} leads to {shown(paper)}, which is no Paper; see `plateau list experiments`"
-            )
-        chosen = paper.choose(self.experiments)
-        runs = Path("runs", paper.name) if self.out is None else self.out
-        if self.list:
-            self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=watched_timing))
-            return
-        failed = []
-        todo = plan(chosen, n_seeds=self.seeds)
-        for number, (setting, seed) in enumerate(todo, start=1):
-            name = f"{number}/{len(todo)} {setting.name} seed {seed}"
-            try:
-                if self.draw:
-                    setting.check(runs, seed)
-                else:
-                    train_setting(setting, seed, runs, device=self.device, showing=partial(showing_progress, name=name))
-            except RunError as error:
-                failed.append(f"{setting.name} seed {seed}: {error}")
-        out = runs if self.publish is None else self.publish
-        page = publish(paper, runs, out)
-        found = claims(paper, chosen, out)
-        if self.json:
-            print_json({"results": str(page), "claims": found})
-        else:
-            print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
-            print_text(f"Results: {page}")
-        if failed:
-            raise RunError(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
-
-    def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
-        if self.json:
-            print_json(costs)
-            return
-        rows = [
-            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", _duration(cost["seconds"])]
-            for cost in costs
-        ]
-        print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
-        if others := sorted({folder for cost in costs for folder in cost["others"]}):
-            complain(f"of other recipes than now, to be moved (or use another --out): {', '.join(others)}")
 
 
 @dataclass(frozen=True)
@@ -328,14 +241,6 @@ def read_verb(words: Sequence[str]) -> Verb:
     return cast(Verb, parse(VERBS[verb], others, prog=f"plateau {verb}", description=getdoc(VERBS[verb])))
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-
-
-def _check_folder(path: Path | None) -> None:
-    """Refuse a file where a folder is to be, before any work is done."""
-    if path is not None and path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is a file; a folder is needed")
 
 
 def _in_words(column: str) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import torch
 from plateau_interp.files import write_atomically
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.running import outcome, plan
-from plateau_interp.reproductions.settings import Setting
+from plateau_interp.reproductions.settings import Compared, NotHereError, Setting
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import RunError
 from plateau_interp.training.loop import train
@@ -48,13 +48,17 @@ def costs(
 
     Returns:
         For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``
-        and the folders that hold ``others``, of another recipe; and the ``seconds`` that those take which are not
-        done if each goes to its last step: most are solved long before. A run that several share counts in each; what
-        is measured afterwards does not count.
+        and the folders that hold ``others``, of another recipe; what the experiment ``needs``, as long as something is
+        left; and the ``seconds`` that those take which are not done if each goes to its last step: most are solved long
+        before. A run that several share counts in each; what is measured afterwards does not count. ``seconds`` is None
+        where it cannot be known: for published models, and for tasks that lack something on this machine.
     """
     states = {e: {run: _state(*run, runs) for run in plan([e], n_seeds=n_seeds)} for e in experiments}
     left = {e: [setting for (setting, _), state in ours.items() if state != "done"] for e, ours in states.items()}
-    paces = _paces([setting.recipe for settings in left.values() for setting in settings], runs / PACE, watching)
+    trained = {setting for settings in left.values() for setting in settings if _can_be_trained(setting)}
+    # In the order of the experiments, so that the same kinds are timed in the same order.
+    timed = [s for settings in left.values() for s in settings if isinstance(s, Setting) and s in trained]
+    paces = _paces([setting.recipe for setting in timed], runs / PACE, watching)
     return [
         {
             "name": experiment.name,
@@ -63,13 +67,29 @@ def costs(
             "runs": len(ours),
             "done": len(ours) - len(left[experiment]),
             "others": [str(s.folder(runs, seed)) for (s, seed), state in ours.items() if state == "another's"],
-            "seconds": sum(paces[_cost_kind(setting.recipe)] * _steps_to_make(setting) for setting in left[experiment]),
+            "needs": experiment.needs if left[experiment] else "",
+            "seconds": _seconds_of(left[experiment], paces) if trained.issuperset(left[experiment]) else None,
         }
         for experiment, ours in states.items()
     ]
 
 
-def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
+def _can_be_trained(setting: Compared) -> bool:
+    if not isinstance(setting, Setting):
+        return False
+    try:
+        setting.check_here()
+    except NotHereError:
+        return False
+    return True
+
+
+def _seconds_of(settings: Iterable[Compared], paces: Mapping[str, float]) -> float:
+    trained = [setting for setting in settings if isinstance(setting, Setting)]
+    return sum(paces[_cost_kind(setting.recipe)] * _steps_to_make(setting) for setting in trained)
+
+
+def _state(setting: Compared, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
     try:
         return "left" if outcome(setting, seed, runs) is None else "done"
     except RunError:

@@ -12,7 +12,7 @@ from typing import Any
 from plateau_interp.checks import nearest
 from plateau_interp.reproductions.claims import Claim, Outcomes, Statement
 from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Compared, Outcome
 
 __all__ = ["OF_EVERY_SETTING", "Experiment", "Paper"]
 
@@ -42,9 +42,9 @@ class Experiment:
     name: str
     title: str
     figures: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Compared, ...]
     claims: tuple[Claim, ...]
-    key: tuple[Quantity, Setting]
+    key: tuple[Quantity, Compared]
     panels: tuple[str, ...] = ("loss", "accuracy", "cosine", "repetition")
     n_seeds: int = 3
     notes: str = ""
@@ -97,7 +97,7 @@ class Paper:
             raise ValueError(f"two experiments have one name: {names}")
         if self.cover and self.cover not in names:
             raise ValueError(f"the cover is to be an experiment; got {self.cover!r}; {nearest(self.cover, names)}")
-        by_name: dict[str, Setting] = {}
+        by_name: dict[str, Compared] = {}
         for setting in self.settings():
             if by_name.setdefault(setting.name, setting) is not setting:
                 raise ValueError(f"two settings are called {setting.name!r}")
@@ -118,7 +118,7 @@ class Paper:
                 )
         return tuple(experiment for name, experiment in known.items() if not names or name in names)
 
-    def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Setting]:
+    def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Compared]:
         """The settings of some experiments (by default all), each once, in order."""
         found = [s for experiment in experiments or self.experiments for s in experiment.settings]
         return list(dict.fromkeys(found))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 from plateau_interp.views.curves import level_lines
 from plateau_interp.views.labels import legend_below
 from plateau_interp.views.panels import Panels, limits, panel
@@ -149,11 +149,12 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
-def _levels(settings: Iterable[Setting]) -> set[tuple[str, float]]:
+def _levels(settings: Iterable[Compared]) -> set[tuple[str, float]]:
     """Closed-form losses of their tasks."""
-    return {level for setting in settings for level in level_lines(setting.recipe.task.levels)}
+    trained = (setting for setting in settings if isinstance(setting, Setting))
+    return {level for setting in trained for level in level_lines(setting.recipe.task.levels)}
 
 
-def _added_panels(settings: Iterable[Setting]) -> Panels:
+def _added_panels(settings: Iterable[Compared]) -> Panels:
     """Those of the columns that the settings bring with them, beside the meter's."""
     return {column: look for setting in settings if setting.adds for column, look in setting.adds.panels.items()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting
 
 __all__ = [
     "CONSTANT",
@@ -304,10 +304,11 @@ def since_fork(quantity: Quantity) -> Quantity:
     """A quantity that counts steps, counted from the step at which a setting leaves another; None if it came before."""
 
     def of(outcome: Outcome) -> float | None:
-        value = quantity.of(outcome)
-        if value is None or outcome.setting.leaves is None or value < outcome.setting.leaves[1]:
+        value, setting = quantity.of(outcome), outcome.setting
+        left = setting.leaves if isinstance(setting, Setting) else None
+        if value is None or left is None or value < left[1]:
             return None
-        return value - outcome.setting.leaves[1]
+        return value - left[1]
 
     return Quantity(f"{quantity.name} after the fork", of)
 

@@ -88,12 +88,19 @@ def _not_run(results: PaperResults) -> list[str]:
     parts = []
     missing = [one for one in results.paper.experiments if one not in results.run_experiments]
     if missing:
-        listed = "\n".join(f"* `{one.name}` ({one.figures}): {one.title}" for one in missing)
+        listed = "\n".join(_line_not_run(one, results) for one in missing)
         parts += ["## Not run", "Defined, but without results here:", listed]
     if results.there.others:
         names = ", ".join(f"`{name}`" for name in results.there.others)
         parts += ["## Not counted", f"Curves are stored, but of another recipe than the setting has now: {names}."]
     return parts
+
+
+def _line_not_run(experiment: Experiment, results: PaperResults) -> str:
+    line = f"* `{experiment.name}` ({experiment.figures}): {experiment.title}"
+    if not experiment.needs:
+        return line
+    return f"{line}. Not run: needs {experiment.needs}; then `plateau reproduce {results.paper.name} {experiment.name}`"
 
 
 def _machine_and_time(results: PaperResults) -> str:

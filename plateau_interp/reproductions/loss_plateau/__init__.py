@@ -10,6 +10,7 @@ from plateau_interp.reproductions.loss_plateau.attention_interventions import FI
 from plateau_interp.reproductions.loss_plateau.baseline import FIG2
 from plateau_interp.reproductions.loss_plateau.counterfactual import COUNTERFACTUAL
 from plateau_interp.reproductions.loss_plateau.hidden_states import FIG20, FIG41
+from plateau_interp.reproductions.loss_plateau.language_models import FIG8, FIG23, TABLES
 from plateau_interp.reproductions.loss_plateau.long_tasks import FIG9, FIG13, FIG15, FIG19
 from plateau_interp.reproductions.loss_plateau.optimisation import FIG31, FIG32, FIG34
 from plateau_interp.reproductions.loss_plateau.short_tasks import FIG6, FIG7, FIG17, FIG18, FIG21, FIG22
@@ -64,6 +65,9 @@ PAPER = Paper(
         FIG13,
         FIG15,
         COUNTERFACTUAL,
+        FIG8,
+        FIG23,
+        TABLES,
         TEXT,
         TEXT_UNIGRAM,
         TEXT_ATTENTION,

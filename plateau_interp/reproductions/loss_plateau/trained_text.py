@@ -43,7 +43,7 @@ PANELS = ("above_unigram", "cosine", "repetition", "distinct_tokens")
 NEEDS = "the corpus tiny-shakespeare: `make corpus`"
 
 
-def recipe(*, steps: int, every: int = 4, rate: float | None = None) -> Recipe:
+def text_recipe(*, steps: int, every: int = 4, rate: float | None = None) -> Recipe:
     """The task's model and training, measured often enough for what happens within a hundred steps."""
     optimizer = None if rate is None else Adam(learning_rate=rate)
     return Recipe(
@@ -55,10 +55,10 @@ def recipe(*, steps: int, every: int = 4, rate: float | None = None) -> Recipe:
     )
 
 
-TRAINED = Setting("text", recipe(steps=144), about="text", whole=True, adds=TEXT_COLUMNS)
+TRAINED = Setting("text", text_recipe(steps=144), about="text", whole=True, adds=TEXT_COLUMNS)
 SLOW = Setting(
     "text-slow",
-    recipe(steps=280, every=8, rate=5e-4),
+    text_recipe(steps=280, every=8, rate=5e-4),
     about="half the learning rate",
     whole=True,
     adds=TEXT_COLUMNS,
@@ -97,7 +97,7 @@ FIX_LATER = left(
 
 AT_PASSING = falls_to("above_unigram", 0.0)
 COLLAPSE_ENDS = falls_to("cosine", 0.5)
-TOLD = (
+OF_TEXT = (
     PEAK_COSINE,
     PEAK_REPETITION,
     AT_PASSING,
@@ -107,7 +107,7 @@ TOLD = (
 )
 IN_A_TENTH = "early: in the first tenth of the steps; the bound is ours"
 HALF_COLLAPSE = "less than about half of the peak; the bound is ours"
-NOTES = (
+TEXT_NOTES = (
     "Held-out text throughout: 64 prompts of 32 tokens, 8 tokens written greedily after each, the states that "
     "predicted them, as for the published language models. Before the bounds were fixed, one run of seed 100 and forks "
     "of it had been looked at; the five seeds had not. The plateau finder is not asked: where not every step is "
@@ -122,7 +122,7 @@ TEXT = Experiment(
     key=(PEAK_COSINE, TRAINED),
     panels=PANELS,
     n_seeds=5,
-    table=TOLD,
+    table=OF_TEXT,
     needs=NEEDS,
     claims=(
         Claim(
@@ -170,7 +170,7 @@ TEXT = Experiment(
             },
         ),
     ),
-    notes=NOTES,
+    notes=TEXT_NOTES,
 )
 
 BELOW = Quantity(
@@ -199,7 +199,7 @@ TEXT_UNIGRAM = Experiment(
     key=(BELOW, SLOW),
     n_seeds=5,
     draws=unigram_figure,
-    table=(*TOLD, BELOW),
+    table=(*OF_TEXT, BELOW),
     needs=NEEDS,
     claims=(
         *(
@@ -253,7 +253,7 @@ TEXT_UNIGRAM = Experiment(
             "the same: within half as much again, either way; the bound is ours",
         ),
     ),
-    notes=NOTES,
+    notes=TEXT_NOTES,
 )
 
 MEANWHILE = mean_between("repetition", 40, 80)
@@ -339,8 +339,8 @@ TEXT_ATTENTION = Experiment(
         f"Each run is a fork of the text run of its seed at step {FORKED_AT}, where states are most collapsed and the "
         f"loss is above the unigram entropy (one: at step {FORKED_LATER}, below it), on the same batches, with "
         "attention edited in all layers and heads from there on, also while continuations are written. *Fixed*: all "
-        "attention goes there; rows without such a position (the first; tokens that did not occur before) stay as the model "
-        "makes them. "
-        f"*Biased*: ten times as much before each row is normalised again. {NOTES}"
+        "attention goes there; rows without such a position (the first; tokens that did not occur before) stay as the "
+        "model makes them. "
+        f"*Biased*: ten times as much before each row is normalised again. {TEXT_NOTES}"
     ),
 )
