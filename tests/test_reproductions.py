@@ -25,7 +25,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.training.settings import TrainingOptions
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views.panels import Panel
 
 
@@ -57,6 +57,12 @@ def test_runs_are_those_of_their_settings(runs):
     base, left = (outcome(setting, 0, runs).metrics for setting in (BASE, LEFT))
     pd.testing.assert_frame_equal(base[base.step < 3], left[left.step < 3])
     assert base.loss[3] != left.loss[3]
+
+
+def test_a_whole_run_that_is_seldom_measured_goes_to_its_end(tmp_path):
+    setting = Setting("seldom", recipe(measuring=MeasuringOptions(every=4)), whole=True)
+    assert train_setting(setting, 0, tmp_path).metrics.step.tolist() == [0, 1, 2, 3, 4, 5]
+    assert Run(tmp_path / "seldom" / "seed-0").finished
 
 
 def test_a_run_of_another_recipe_is_refused_and_told(runs, tmp_path):

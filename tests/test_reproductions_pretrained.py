@@ -113,6 +113,9 @@ def test_a_series_is_measured_once_and_goes_on(hub, tmp_path):
     assert told == [(4, 2), 512, 1000]
     assert MODEL.measure(runs, 0, showing=None).metrics.equals(found.metrics)
     assert len(told) == 3
+    (runs / "small" / "seed-0" / "environment.json").unlink()  # a kill came before it
+    assert outcome(MODEL, 0, runs) is None
+    assert MODEL.measure(runs, 0).metrics.equals(found.metrics)
 
 
 class _Telling:

@@ -95,6 +95,8 @@ def against_figure(
         for axes, measure in zip(figure.subplots(ncols=len(measures), squeeze=False).flat, measures, strict=True):
             for colour, ours in zip(ordered_colours(len(outcomes)), outcomes.values(), strict=True):
                 for one in ours:
+                    if not {column, measure} <= set(one.metrics):
+                        continue
                     rows = one.metrics[[column, measure]].dropna()
                     axes.plot(rows[column], rows[measure], color=colour, linewidth=0.9, alpha=0.8)
             axes.axvline(mark, color=LIGHT.muted, linewidth=0.8, linestyle=":")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from plateau_interp.reproductions.settings import Added, NotHereError, Outcome
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.folder import ENVIRONMENT
 from plateau_interp.series.folder import Record, SeriesError, SeriesFolder
 from plateau_interp.series.measures import OwnMeasure
 from plateau_interp.series.prompts import ARC_EASY, read_prompts
@@ -95,7 +96,8 @@ class PublishedModel:
         """
         self.check(runs, seed)
         path = self.folder(runs, seed)
-        if len(self._measured_steps(path)) < len(self.steps):
+        # Where that file is missing a kill came just before it: nothing is left to measure, but to tell what made it.
+        if len(self._measured_steps(path)) < len(self.steps) or not (path / ENVIRONMENT).is_file():
             return None
         table = SeriesFolder(path).metrics()
         table = table[table["step"].isin(self.steps)].drop(columns=list(LEFT_OUT)).reset_index(drop=True)
@@ -145,7 +147,7 @@ class PublishedModel:
                     show(record)
         except SeriesError as error:
             raise RunError(str(error)) from None
-        write_environment(path / "environment.json", device)
+        write_environment(path / ENVIRONMENT, device)
         done = self.outcome(runs, seed)
         if done is None:
             errors = [record.error for record in SeriesFolder(path).records() if record.error]

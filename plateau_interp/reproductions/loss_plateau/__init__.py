@@ -26,8 +26,9 @@ PAPER = Paper(
     about=(
         "One-layer Transformers with linear attention, most of them, learn small algorithmic tasks (above all the "
         "moving-window sum: y_i is the sum of neighbouring numbers modulo 17) from fresh batches: the loss rests on a "
-        "plateau, then drops within a few steps. Nothing here was checked against the paper's own text: its claims "
-        "are known from what third parties tell of its figures, and many of their bounds are ours."
+        "plateau, then drops within a few steps. Language models collapse early in their training, too: a small one "
+        "was trained here, published ones need a hub. Nothing here was checked against the paper's own text: its "
+        "claims are known from what third parties tell of its figures, and many of their bounds are ours."
     ),
     legend=(
         "Nothing here was checked against the paper's own text: *figure* marks what third parties tell of a figure, "
@@ -35,10 +36,10 @@ PAPER = Paper(
         "which is good to 0.1, as are the bounds of those claims; *inferred* marks what follows from a figure's "
         "setting without being told; *closed form* a number that follows from the task. Claims marked *late* were "
         "written, or given another measure, after some of their runs had been looked at, all others before.\n\n"
-        "Runs of the baseline and of figure 20 go to their last step, all others end 10 steps after they are solved "
-        "(99 % of the decoded tokens right): *at the end* means there. Where the loss falls without a plateau, *drop "
-        "step* is where half of the fall is done. Figures 20 and 41 measure more in the baseline's own trainings, "
-        "repeated: they are no further evidence for figure 2."
+        "Runs of the baseline, of figure 20 and of text go to their last step, all others end 10 steps after they are "
+        "solved (99 % of the decoded tokens right): *at the end* means there. Where the loss falls without a plateau, "
+        "*drop step* is where half of the fall is done. Figures 20 and 41 measure more in the baseline's own "
+        "trainings, repeated: they are no further evidence for figure 2."
     ),
     cover="counterfactual",
     experiments=(
