@@ -45,7 +45,7 @@ def test_the_paper_is_read_judged_and_drawn_without_the_corpus(without_corpus):
         statements = experiment.statements(outcomes)
         assert "not run" not in [one.finding.verdict for one in statements]
         figure = (experiment.draws or (lambda shown, of=experiment: seeds_figure(of, shown)))(outcomes)
-        assert len(figure.axes) == (2 if experiment is TEXT_UNIGRAM else 4)
+        assert len(figure.axes) == {TEXT: 4, TEXT_UNIGRAM: 2, TEXT_ATTENTION: 10}[experiment]
         for quantity in experiment.table:
             assert quantity.of(outcomes[experiment.settings[0].name][0]) is not None
     assert all(one.finding.verdict in ("holds", "unknown") for one in TEXT.statements({"text": [by_hand(TEXT.key[1])]}))
@@ -74,6 +74,15 @@ def test_time_runs_to_the_right_where_measures_are_drawn_against_the_loss():
     assert titles == ["Similarity of hidden states", "Repetition in continuations"]
     (only,) = against_figure({"text": [by_hand(trained)]}, "above_unigram", ["entropy"], mark=0.0).axes[:1]
     assert len(only.get_lines()) == 1  # what was not measured is left out
+
+
+def test_each_fork_stands_beside_the_text_run():
+    first, *forks = TEXT_ATTENTION.settings
+    figure = TEXT_ATTENTION.draws({one.name: [by_hand(one, seed) for seed in range(2)] for one in (first, *forks)})
+    assert [axes.get_title(loc="left").replace("\n", " ") for axes in figure.axes[:5]] == [one.about for one in forks]
+    for axes in figure.axes:
+        assert [len(axes.get_lines())] == [4]
+        assert len({line.get_color() for line in axes.get_lines()}) == 2
 
 
 def test_a_fork_is_the_text_run_with_its_attention_edited(tmp_path):

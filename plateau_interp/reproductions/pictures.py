@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["against_figure", "moves_figure", "seeds_figure"]
+__all__ = ["against_figure", "beside_figure", "moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -105,6 +105,41 @@ def against_figure(
             axes.invert_xaxis()
         lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
         legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
+        return figure
+
+
+def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[str]) -> "Figure":
+    """Each setting beside the first, which is grey behind all others: a column a setting, a row a measure.
+
+    For settings that have no order, and too many lines for one panel.
+
+    Args:
+        outcomes: by setting name; one line a seed.
+        measures: columns of the metrics.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    (_, first), *others = outcomes.items()
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    with matplotlib.rc_context(figure_style()):
+        size = (0.75 * PANEL[0] * max(len(others), 1), 0.75 * PANEL[1] * len(measures) + 0.5)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(measures), max(len(others), 1), squeeze=False, sharex=True, sharey="row")
+        for column, (name, ours) in enumerate(others):
+            about = ours[0].setting.about or name
+            grid[0, column].set_title(textwrap.fill(about, TITLE_WIDTH * 2 // 3, break_long_words=False), fontsize=9)
+            grid[-1, column].set_xlabel("training step")
+            for row, measure in enumerate(measures):
+                for seeds, colour in ((first, LIGHT.muted), (ours, LIGHT.accent)):
+                    for one in seeds:
+                        seen = one.metrics[["step", measure]].dropna()
+                        grid[row, column].plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
+        for row, measure in enumerate(measures):
+            look = panel(measure, added)
+            grid[row, 0].set(ylabel=f"{look.title}\n({look.unit})", ylim=look.limits)
+        lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in (LIGHT.muted, LIGHT.accent)]
+        legend_below(figure, lines, [first[0].setting.about or first[0].setting.name, "what the title says"])
         return figure
 
 

@@ -11,7 +11,7 @@ from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.from_checkpoints import TEXT_COLUMNS
 from plateau_interp.reproductions.loss_plateau.statements import EVERY_SEED, reported
-from plateau_interp.reproductions.pictures import against_figure
+from plateau_interp.reproductions.pictures import against_figure, beside_figure
 from plateau_interp.reproductions.quantities import (
     PEAK_COSINE,
     PEAK_REPETITION,
@@ -256,6 +256,12 @@ TEXT_UNIGRAM = Experiment(
     notes=TEXT_NOTES,
 )
 
+
+def attention_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
+    """Collapse and repetition of each fork, with the text run behind."""
+    return beside_figure(outcomes, ("cosine", "repetition"))
+
+
 MEANWHILE = mean_between("repetition", 40, 80)
 MEAN_COLLAPSE = mean_between("cosine", 40, 80)
 LOSS_THEN = mean_between("validation_loss", 84, 96)
@@ -266,8 +272,8 @@ TEXT_ATTENTION = Experiment(
     figures="nothing: it goes beyond the paper",
     settings=(TRAINED, FIX_PREVIOUS, BIAS_PREVIOUS, FIX_LATER, FIX_LAST, BIAS_LAST),
     key=(COLLAPSE_ENDS, FIX_PREVIOUS),
-    panels=PANELS,
     n_seeds=5,
+    draws=attention_figure,
     table=(AT_PASSING, COLLAPSE_ENDS, MEAN_COLLAPSE, MEANWHILE, LOSS_THEN),
     needs=NEEDS,
     claims=(
