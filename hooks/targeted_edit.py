@@ -7,12 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import check_choice, freeze_indices, listed
+from plateau_interp.checks import freeze_indices, listed, one_of
 from plateau_interp.hooks.attention_maps import MapFunction, check_map, check_targets
 from plateau_interp.hooks.named_maps import NAMED_MAPS, MapName
 from plateau_interp.hooks.readable import check_keys_left, check_rows_left
@@ -69,7 +69,7 @@ class TargetedEdit(ABC):
     def __post_init__(self) -> None:
         freeze_indices(self, "layers", "heads", "rows")
         if isinstance(self.targets, str):
-            check_choice(self, "targets", get_args(MapName))
+            one_of(MapName, targets=self.targets)
         else:
             check_targets(self.targets, weights=self.takes_weights)
 

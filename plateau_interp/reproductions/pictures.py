@@ -123,7 +123,7 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
     (_, first), *others = outcomes.items()
     added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
     with matplotlib.rc_context(figure_style()):
-        size = (0.75 * PANEL[0] * max(len(others), 1), 0.75 * PANEL[1] * len(measures) + 0.5)
+        size = (0.75 * PANEL[0] * max(len(others), 1), 0.8 * PANEL[1] * len(measures) + 0.5)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(measures), max(len(others), 1), squeeze=False, sharex=True, sharey="row")
         for column, (name, ours) in enumerate(others):
@@ -137,7 +137,7 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
                         grid[row, column].plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
         for row, measure in enumerate(measures):
             look = panel(measure, added)
-            grid[row, 0].set(ylabel=f"{look.title}\n({look.unit})", ylim=look.limits)
+            grid[row, 0].set(ylabel=look.unit, ylim=look.limits)
         lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in (LIGHT.muted, LIGHT.accent)]
         legend_below(figure, lines, [first[0].setting.about or first[0].setting.name, "what the title says"])
         return figure
