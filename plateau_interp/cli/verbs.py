@@ -241,8 +241,6 @@ def read_verb(words: Sequence[str]) -> Verb:
     return cast(Verb, parse(VERBS[verb], others, prog=f"plateau {verb}", description=getdoc(VERBS[verb])))
 
 
-
-
 def _in_words(column: str) -> str:
     """A column's name for people: ``steps_to_50`` is ``steps to 50 %``."""
     return column.replace("_", " ") + (" %" if column.startswith(("steps_to_", "samples_to_")) else "")
