@@ -6,7 +6,8 @@ say at which training steps they act. To write one of your own, see `plateau_int
 
 * Of attention: `targeted_attention` biases, fixes and masks it at target positions, `patched_attention` brings in that
   of others, `ablated_heads` takes heads away. What they share: `targets` says which entries are meant, `targeted_edit`
-  is the base of edits there, `attention_maps` checks maps that users give, `readable` knows which keys a row may read.
+  is the base of edits there, `attention_maps` checks maps that users give, `named_maps` has those that go by a name,
+  `readable` knows which keys a row may read.
 * Of activations at any hook point: `activations`. Of gradients: `gradients`. Of parameters: `weights`, and `parameters`
   says which are meant.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from plateau_interp.checks import freeze_indices, listed
+from plateau_interp.checks import freeze_indices, listed, one_of
 from plateau_interp.hooks.attention_maps import MapFunction, check_map, check_targets
+from plateau_interp.hooks.named_maps import NAMED_MAPS, MapName
 from plateau_interp.hooks.readable import check_keys_left, check_rows_left
 from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
@@ -33,8 +34,9 @@ class TargetedEdit(ABC):
         layers: where; by default every layer that has targets.
         heads: which; by default all.
         rows: query positions, negative ones from the end; by default all.
-        targets: map ``[query, key]`` or ``[batch, query, key]``, or a function of (tokens, layer) that gives one; by
-            default those of the task the model was built for.
+        targets: map ``[query, key]`` or ``[batch, query, key]``, a function of (tokens, layer) that gives one, or the
+            name of one: ``"previous token"``, ``"last occurrence"`` (`plateau_interp.hooks.named_maps`); by default
+            those of the task the model was built for.
 
     Raises:
         ValueError: on entry, for what does not fit the model: layers, heads, rows, maps, rows without a target.
@@ -56,7 +58,7 @@ class TargetedEdit(ABC):
     layers: Sequence[int] | None = None
     heads: Sequence[int] | None = None
     rows: Sequence[int] | None = None
-    targets: Tensor | MapFunction | None = field(default=None, repr=False)
+    targets: Tensor | MapFunction | MapName | None = field(default=None, repr=False)
 
     takes_weights: ClassVar[bool] = False
     """Whether targets may be weights."""
@@ -67,7 +69,10 @@ class TargetedEdit(ABC):
 
     def __post_init__(self) -> None:
         freeze_indices(self, "layers", "heads", "rows")
-        check_targets(self.targets, weights=self.takes_weights)
+        if isinstance(self.targets, str):
+            one_of(MapName, targets=self.targets)
+        else:
+            check_targets(self.targets, weights=self.takes_weights)
 
     # What some edits have as fields of these names; for the others there is one choice.
 
@@ -113,6 +118,8 @@ class TargetedEdit(ABC):
         if self.keys is not None:
             check_positions("key", self.keys, model.cfg.n_ctx)
             maps = tuple(self.keys)
+        elif isinstance(self.targets, str):
+            maps = NAMED_MAPS[self.targets]
         elif callable(self.targets):
             maps = self.targets
         elif self.targets is not None:

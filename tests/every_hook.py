@@ -95,6 +95,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
     "fix": lambda m: FixAttention(targets=causal_map(16), rows=[0, 2, -1]),
     "fix weights": lambda m: FixAttention(targets=causal_pattern(16, 16), layers=[1]),
     "fix by tokens": lambda m: FixAttention(targets=later_repeats),
+    "fix by name": lambda m: FixAttention(targets="last occurrence"),
     "fix on key 0": lambda m: FixAttention(targets=torch.eye(16, dtype=torch.bool)[:1].expand(16, -1)),
     "mask keys": lambda m: MaskAttention(keys=[0, 2, -1], rows=[-1, -2]),
     "mask a map": lambda m: MaskAttention(targets=causal_map(16, seed=2), rows=[1, 3, 4, 5, 6, 7]),

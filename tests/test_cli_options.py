@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from plateau_interp.cli.parsing import UsageError
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.hooks import BiasAttention, During, FixAttention, FreezeWeights, PatchAttention
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum
+from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum, Text
 from plateau_interp.training.optimizers import SGD, Adam
 
 
@@ -43,6 +44,21 @@ def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path)
     (tmp_path / "recipe.json").write_text(Recipe(Mixture()).to_json())
     from_file, _ = read_training(str(tmp_path / "recipe.json"), words)
     assert (from_file.model.n_layers, from_file.steps) == (1, 1000)  # what a recipe says stays
+
+
+def test_a_corpus_is_known_by_its_own_digest(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("one two three four five\n" * 40)
+    words = ["--n", "8", "--out", "x"]
+    recipe, _ = read_training("text", ["--corpus", str(file), *words])
+    assert recipe.task.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert read_training("text", ["--corpus", "tiny-shakespeare", *words])[0].task == Text("tiny-shakespeare", n=8)
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert read_training(str(tmp_path / "recipe.json"), words)[0].task == recipe.task
+    with pytest.raises(
+        ValueError, match="the SHA-256 of tiny-shakespeare is"
+    ):  # what a recipe says of its corpus stays
+        read_training(str(tmp_path / "recipe.json"), ["--corpus", "tiny-shakespeare", *words])
 
 
 def test_every_field_of_a_recipe_has_an_option(capsys):

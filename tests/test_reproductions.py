@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
 
+from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
+from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
@@ -23,9 +25,10 @@ from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
+from plateau_interp.tasks import Text
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.training.settings import TrainingOptions
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views.panels import Panel
 
 
@@ -57,6 +60,12 @@ def test_runs_are_those_of_their_settings(runs):
     base, left = (outcome(setting, 0, runs).metrics for setting in (BASE, LEFT))
     pd.testing.assert_frame_equal(base[base.step < 3], left[left.step < 3])
     assert base.loss[3] != left.loss[3]
+
+
+def test_a_whole_run_that_is_seldom_measured_goes_to_its_end(tmp_path):
+    setting = Setting("seldom", recipe(measuring=MeasuringOptions(every=4)), whole=True)
+    assert train_setting(setting, 0, tmp_path).metrics.step.tolist() == [0, 4]
+    assert Run(tmp_path / "seldom" / "seed-0").finished
 
 
 def test_a_run_of_another_recipe_is_refused_and_told(runs, tmp_path):
@@ -264,12 +273,14 @@ ADDED = {
     from_checkpoints.SEGMENT_COLUMNS: {"cosine_segment_0", "cosine_segment_1", "cosine_segment_2"},
     from_checkpoints.STRATEGY_COLUMNS: {"alternative_0", "alternative_1", "right_counts"},
     from_checkpoints.HALF_COLUMNS: {"copies_in_half_0", "copies_in_half_1"},
+    from_checkpoints.TEXT_COLUMNS: {"above_unigram"},
 }
 
 
 @functools.cache
 def metered(task, n_layers, measuring):
-    """What the meter measures, which a small model shows as well."""
+    """What the meter measures, which a small model shows as well, of another text if need be."""
+    task = Text(n=8) if isinstance(task, Text) else task
     small = Recipe(task, model=ModelOptions(d_model=16, n_layers=n_layers), measuring=measuring)
     step = next(train(small.build_model(), task, steps=1, batch_size=2, meter=small.build_meter()))
     return {"loss", *step.metrics}
@@ -277,6 +288,8 @@ def metered(task, n_layers, measuring):
 
 def columns(setting):
     """What is measured of a setting's runs, by its meter and afterwards."""
+    if isinstance(setting, PublishedModel):
+        return {*WRITING, *setting.measures}
     task, model, measuring = setting.recipe.task, setting.recipe.model, setting.recipe.measuring
     return metered(task, model.n_layers, measuring) | ADDED.get(setting.adds, set())
 
@@ -298,8 +311,10 @@ def test_the_papers_are_whole(name):
             assert claim.reason or check.expected.endswith("unknown"), (experiment.name, claim.text)
         measured = set().union(*(columns(setting) for setting in experiment.settings))
         assert experiment.draws is not None or set(experiment.panels) <= measured, experiment.name
-        for setting in experiment.settings:
+        trained = [setting for setting in experiment.settings if isinstance(setting, Setting)]
+        for setting in trained:
             assert Recipe.from_json(setting.recipe.to_json()).to_json() == setting.recipe.to_json()
+        assert len(trained) == len(experiment.settings) or "the hub" in experiment.needs
 
 
 def test_moves_that_were_not_measured_are_hatched_and_endless_ones_marked():

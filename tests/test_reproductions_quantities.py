@@ -12,15 +12,18 @@ from plateau_interp.reproductions.quantities import (
     Quantity,
     at,
     difference,
+    falls_to,
     final,
     first_at,
     halfway_before_drop,
     last_on_plateau,
     lowest,
+    mean_between,
     mean_on_plateau,
     over,
     part_solved,
     peak,
+    peak_step,
     peaks_before_drop,
     since_fork,
     splits_in_halves,
@@ -28,6 +31,7 @@ from plateau_interp.reproductions.quantities import (
     steadily_at,
     steps_to,
     summary_number,
+    value_at,
 )
 from plateau_interp.reproductions.settings import Outcome, Setting
 
@@ -48,6 +52,32 @@ def test_measures_by_hand():
     assert final("cosine").of(one) == pytest.approx(0.4)
     assert steps_to(50).of(one) == 1
     assert summary_number("final loss", "final_loss").of(one) == 1.0
+
+
+def test_where_a_column_falls_and_what_another_is_there():
+    one = Outcome(
+        Setting("a", RECIPE),
+        0,
+        pd.DataFrame(
+            {
+                "step": [0, 4, 8, 12, 16],
+                "cosine": [0.1, 0.9, np.nan, 0.5, 0.2],
+                "repetition": [0.0, 0.8, 0.7, 0.6, np.nan],
+            }
+        ),
+    )
+    assert peak_step("cosine").of(one) == 4
+    assert falls_to("cosine", 0.5).of(one) == 12  # from the peak on: step 0 was lower
+    assert falls_to("cosine", 0.1).of(one) == math.inf
+    assert value_at("repetition", falls_to("cosine", 0.5)).of(one) == 0.6
+    assert value_at("repetition", falls_to("cosine", 0.2)).of(one) is None
+    assert value_at("repetition", falls_to("cosine", 0.1)).of(one) is None
+    assert value_at("repetition", peak_step("norm")).of(one) is None
+    assert mean_between("cosine", 4, 12).of(one) == pytest.approx(0.7)
+    assert mean_between("cosine", 4, 20).of(one) is None  # it did not go as far
+    for quantity in (peak_step("norm"), falls_to("norm", 1.0), mean_between("norm", 0, 4)):
+        assert quantity.of(one) is None
+    assert value_at("cosine", peak_step("cosine")).name == "cosine at the step of the peak cosine"
 
 
 def test_what_was_not_measured_is_none_and_what_was_not_reached_is_never():

@@ -71,6 +71,14 @@ def test_the_vocabulary_is_trained_on_the_training_text_alone(tmp_path, corpus):
     assert one.d_vocab == two.d_vocab == 300
 
 
+@pytest.mark.parametrize("vocabulary", [256, 1024, 1117, 1118, 2000])
+def test_how_many_tokens_a_named_corpus_has_is_known_without_it(vocabulary, monkeypatch):
+    task = Text(n=8, vocabulary=vocabulary)
+    assert task.d_vocab == len(task.tokenizer)
+    monkeypatch.setattr("plateau_interp.tasks.text.metadata.files", lambda package: None)
+    assert Recipe(Text(TINY_SHAKESPEARE, vocabulary=vocabulary)).task.d_vocab == vocabulary
+
+
 def test_every_text_can_be_written(task):
     for text in ("tab\there", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
         assert task.tokenizer.decode(task.tokenizer.encode(text)) == text
@@ -136,7 +144,7 @@ def test_tiny_shakespeare_is_told_how_to_be_fetched(monkeypatch):
     assert task.sha256 is not None
     monkeypatch.setattr("plateau_interp.tasks.text.metadata.files", lambda package: None)
     with pytest.raises(ValueError, match="the corpus tiny-shakespeare is not here: `make corpus` fetches it"):
-        _ = Text(TINY_SHAKESPEARE, vocabulary=999).d_vocab
+        _ = Text(TINY_SHAKESPEARE, vocabulary=999).train_tokens
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Loads torch and TransformerLens, which a recipe needs. For recipes in files use `plateau_interp.runs.recipe`.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,8 +65,9 @@ def check_device_option(device: str) -> None:
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:
+    task = recipe.task if _is_file(name) else _as_declared(recipe.task)
     return parse(
-        _options_of(recipe, chosen),
+        _options_of(recipe, chosen, task),
         words,
         prog=f"plateau train {name}",
         description=f"{headline(type(recipe.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
@@ -84,10 +86,22 @@ def _known_recipe(name: str) -> "Recipe":
     return Recipe(decode_fields(plugin("tasks", name), {}, path=name))  # one without a default is named
 
 
-def _options_of(recipe: "Recipe", chosen: Sequence[str]) -> type[Any]:
+def _as_declared(task: Any) -> Any:
+    """A task whose fields are at the defaults that its class declares: what it made of them is not to be an option.
+
+    A text's digest is found out where none is given; that of the corpus it has by default is no other corpus's.
+    """
+    declared = copy.copy(task)
+    for item in dataclasses.fields(task):
+        if item.init and item.default is not dataclasses.MISSING:
+            object.__setattr__(declared, item.name, item.default)
+    return declared
+
+
+def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]:
     """A dataclass of the recipe's fields with its values as defaults, flat: ``--steps``, not ``--training.steps``."""
     hints = get_type_hints(type(recipe))
-    defaults = {name: getattr(recipe, name) for name in chosen}
+    defaults = {**{name: getattr(recipe, name) for name in chosen}, "task": task}
     defaults["interventions"] = tuple(write_plugin("hooks", intervention) for intervention in recipe.interventions)
     parts = {name: value for name, value in defaults.items() if dataclasses.is_dataclass(value)}
     taken = {

@@ -1,6 +1,7 @@
-"""``plateau reproduce``: a paper's experiments, trained in turn or side by side, and what came of its claims."""
+"""``plateau reproduce``: a paper's experiments, in turn or side by side, and what came of its claims."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from plateau_interp.checks import shown
-from plateau_interp.cli.console import complain, print_json, print_table, print_text, showing_progress, watched_timing
+from plateau_interp.cli.console import (
+    complain,
+    counting,
+    print_json,
+    print_table,
+    print_text,
+    showing_progress,
+    watched_timing,
+)
 from plateau_interp.cli.parsing import Device, Json, check_folder_option
 from plateau_interp.cli.sweep_verb import (
     BUSY,
@@ -25,8 +34,11 @@ from plateau_interp.cli.watching import watching_runs
 from plateau_interp.plugins import PluginError, plugin
 
 if TYPE_CHECKING:
-    from plateau_interp.reproductions.experiments import Paper
-    from plateau_interp.reproductions.settings import Setting
+    from collections.abc import Callable
+
+    from plateau_interp.reproductions.experiments import Experiment, Paper
+    from plateau_interp.reproductions.settings import Compared, Setting
+    from plateau_interp.series.folder import Record
     from plateau_interp.sweeps.engines import Engine
 
 __all__ = ["ReproduceVerb"]
@@ -37,7 +49,8 @@ class ReproduceVerb:
     """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
 
     Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
-    fails does not keep the others from being made; what failed is told at the end.
+    fails does not keep the others from being made; what failed is told at the end. An experiment that needs what is not
+    on this machine, such as a model of the hub, is not run unless it is named: the list says what it needs.
 
     For example:
       plateau reproduce loss-plateau --list
@@ -88,10 +101,12 @@ class ReproduceVerb:
             self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=watched_timing))
             return
         todo = plan(chosen, n_seeds=self.seeds)
-        if self.draw or engine is None:
-            failed = self._train_in_turn(todo, runs)
-        else:
-            failed = self._train_side_by_side(paper, todo, runs, engine)
+        lacking: dict[Compared, str] = {}
+        in_turn, failed = todo, list[str]()
+        if engine is not None and not self.draw:
+            in_turn, side_by_side = _parted(todo)
+            failed += self._train_side_by_side(paper, side_by_side, runs, engine)
+        failed += self._make_in_turn(in_turn, runs, lacking)
         out = runs if self.publish is None else self.publish
         page = publish(paper, runs, out)
         found = claims(paper, chosen, out)
@@ -100,22 +115,26 @@ class ReproduceVerb:
         else:
             print_table([*found[0]] if found else ["claim"], [[*claim.values()] for claim in found])
             print_text(f"Results: {page}")
-        if failed:
-            raise RunError(f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}")
+        not_run = _not_run(paper, chosen, lacking)
+        told = [f"{len(failed)} of {len(todo)} runs failed: {'; '.join(failed)}"] if failed else []
+        if told or (not_run and self.experiments):
+            raise RunError("; ".join([*told, *not_run]))
+        for line in not_run:
+            complain(line)
 
-    def _train_in_turn(self, todo: "Sequence[tuple[Setting, int]]", runs: Path) -> "Sequence[str]":
-        """Train one after the other in this process, a bar each; returns what failed."""
-        from plateau_interp.reproductions.running import train_setting
+    def _make_in_turn(
+        self, todo: "Sequence[tuple[Compared, int]]", runs: Path, lacking: "dict[Compared, str]"
+    ) -> "Sequence[str]":
+        """Make one after the other in this process, a bar each; returns what failed, notes what lacked something."""
+        from plateau_interp.reproductions.settings import NotHereError
         from plateau_interp.runs.run import RunError
 
         failed = []
         for number, (setting, seed) in enumerate(todo, start=1):
-            name = f"{number}/{len(todo)} {setting.name} seed {seed}"
             try:
-                if self.draw:
-                    setting.check(runs, seed)
-                else:
-                    train_setting(setting, seed, runs, device=self.device, showing=partial(showing_progress, name=name))
+                self._make(setting, seed, runs, name=f"{number}/{len(todo)} {setting.name} seed {seed}")
+            except NotHereError as error:
+                lacking.setdefault(setting, str(error))
             except RunError as error:
                 failed.append(f"{setting.name} seed {seed}: {error}")
         return failed
@@ -145,14 +164,73 @@ class ReproduceVerb:
                     failed.append(f"{name}: {ending.reason}")
         return failed
 
+    def _make(self, setting: "Compared", seed: int, runs: Path, *, name: str) -> None:
+        """A setting's run, or series; nothing where there is only to be drawn."""
+        from plateau_interp.reproductions.pretrained import PublishedModel
+        from plateau_interp.reproductions.running import train_setting
+        from plateau_interp.reproductions.settings import Setting
+
+        if self.draw:
+            setting.check(runs, seed)
+        elif isinstance(setting, PublishedModel):
+            setting.measure(runs, seed, device=self.device, showing=partial(_counting_checkpoints, name))
+        else:
+            assert isinstance(setting, Setting)
+            train_setting(setting, seed, runs, device=self.device, showing=partial(showing_progress, name=name))
+
     def _tell_costs(self, costs: Sequence[Mapping[str, Any]]) -> None:
         if self.json:
             print_json(costs)
             return
         rows = [
-            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", duration(cost["seconds"])]
+            [str(cost["name"]), str(cost["figures"]), f"{cost['done']}/{cost['runs']}", _time_left(cost)]
             for cost in costs
         ]
         print_table(["experiment", "reproduces", "runs done", "time left, about"], rows)
         if others := sorted({folder for cost in costs for folder in cost["others"]}):
             complain(f"of other recipes than now, to be moved (or use another --out): {', '.join(others)}")
+
+
+def _parted(
+    todo: "Sequence[tuple[Compared, int]]",
+) -> "tuple[list[tuple[Compared, int]], list[tuple[Setting, int]]]":
+    """What is for this process, published models and what lacks something here, and what an engine can train."""
+    from plateau_interp.reproductions.settings import NotHereError, Setting
+
+    in_turn: list[tuple[Compared, int]] = []
+    side_by_side: list[tuple[Setting, int]] = []
+    for setting, seed in todo:
+        try:
+            if isinstance(setting, Setting):
+                setting.check_here()
+                side_by_side.append((setting, seed))
+            else:
+                in_turn.append((setting, seed))
+        except NotHereError:
+            in_turn.append((setting, seed))
+    return in_turn, side_by_side
+
+
+def _not_run(paper: "Paper", chosen: "Sequence[Experiment]", lacking: "Mapping[Compared, str]") -> "list[str]":
+    """A line an experiment that lacked something: what it needs, why that is not here, and the command elsewhere."""
+    lines = []
+    for experiment in chosen:
+        reasons = [lacking[setting] for setting in experiment.settings if setting in lacking]
+        if reasons:
+            lines.append(
+                f"{experiment.name} not run: needs {experiment.needs or reasons[0]}; then `plateau reproduce "
+                f"{paper.name} {experiment.name}`" + (f" ({reasons[0]})" if experiment.needs else "")
+            )
+    return lines
+
+
+@contextlib.contextmanager
+def _counting_checkpoints(name: str, total: int, done: int) -> "Iterator[Callable[[Record], None]]":
+    with counting(name, total=total, done=done) as show:
+        yield lambda record: show(record.error or f"step {record.step:,}  cosine {record.measures['cosine']:.3f}")
+
+
+def _time_left(cost: Mapping[str, Any]) -> str:
+    """Of an experiment, as far as it is known, and what it needs."""
+    needs = f"needs {cost['needs']}" if cost["needs"] else ""
+    return duration(cost["seconds"]) if cost["seconds"] is not None else needs or "unknown"

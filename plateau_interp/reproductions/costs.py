@@ -3,13 +3,13 @@
 The figures are kept beside the runs, in ``RUNS/.pace.json``: timing all kinds takes about a minute.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.running import outcome, plan
-from plateau_interp.reproductions.settings import Setting
+from plateau_interp.reproductions.settings import Compared, NotHereError, Setting
 from plateau_interp.runs.run import RunError
 from plateau_interp.sweeps.pace import Watching, paces
 
@@ -33,14 +33,19 @@ def costs(
 
     Returns:
         For each experiment its ``name``, ``title`` and ``figures``; how many ``runs`` it needs, how many are ``done``
-        and the folders that hold ``others``, of another recipe; and the ``seconds`` that those take which are not
-        done if each goes to its last step: most are solved long before. A run that several share counts in each; what
-        is measured afterwards does not count.
+        and the folders that hold ``others``, of another recipe; what the experiment ``needs``, as long as something is
+        left; and the ``seconds`` that those take which are not done if each goes to its last step: most are solved long
+        before. A run that several share counts in each; what is measured afterwards does not count. ``seconds`` is None
+        where it cannot be known: for published models, and for tasks that lack something on this machine.
     """
     states = {e: {run: _state(*run, runs) for run in plan([e], n_seeds=n_seeds)} for e in experiments}
     left = {e: [setting for (setting, _), state in ours.items() if state != "done"] for e, ours in states.items()}
-    kinds = [setting for settings in left.values() for setting in settings]
-    pace = dict(zip(kinds, paces([setting.recipe for setting in kinds], runs, watching=watching), strict=True))
+    # In the order of the experiments, so that the same kinds are timed in the same order.
+    everything = [setting for settings in left.values() for setting in settings]
+    kinds = [setting for setting in everything if isinstance(setting, Setting) and _is_here(setting)]
+    pace: dict[Compared, float] = dict(
+        zip(kinds, paces([setting.recipe for setting in kinds], runs, watching=watching), strict=True)
+    )
     return [
         {
             "name": experiment.name,
@@ -49,13 +54,32 @@ def costs(
             "runs": len(ours),
             "done": len(ours) - len(left[experiment]),
             "others": [str(s.folder(runs, seed)) for (s, seed), state in ours.items() if state == "another's"],
-            "seconds": sum(pace[setting] * _steps_to_make(setting) for setting in left[experiment]),
+            "needs": experiment.needs if left[experiment] else "",
+            "seconds": _seconds_of(left[experiment], pace),
         }
         for experiment, ours in states.items()
     ]
 
 
-def _state(setting: Setting, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
+def _is_here(setting: Setting) -> bool:
+    try:
+        setting.check_here()
+    except NotHereError:
+        return False
+    return True
+
+
+def _seconds_of(settings: Iterable[Compared], pace: Mapping[Compared, float]) -> float | None:
+    """Of the runs that are left; None if one of them cannot be trained here."""
+    total = 0.0
+    for setting in settings:
+        if not isinstance(setting, Setting) or setting not in pace:
+            return None
+        total += pace[setting] * _steps_to_make(setting)
+    return total
+
+
+def _state(setting: Compared, seed: int, runs: Path) -> Literal["done", "left", "another's"]:
     try:
         return "left" if outcome(setting, seed, runs) is None else "done"
     except RunError:

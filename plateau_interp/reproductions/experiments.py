@@ -11,10 +11,13 @@ from typing import Any
 
 from plateau_interp.checks import nearest
 from plateau_interp.reproductions.claims import Claim, Outcomes, Statement
-from plateau_interp.reproductions.quantities import Quantity
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
+from plateau_interp.reproductions.settings import Compared, Outcome
 
-__all__ = ["Experiment", "Paper"]
+__all__ = ["OF_EVERY_SETTING", "Experiment", "Paper"]
+
+OF_EVERY_SETTING: tuple[Quantity, ...] = (DROP, steps_to(50), steps_to(99), PEAK_COSINE, PEAK_REPETITION)
+"""What is told of each setting, of a task with answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,18 +35,22 @@ class Experiment:
         n_seeds: how many seeds to run by default.
         notes: what is unknown, departures from the paper, what was tried.
         draws: a picture of its own in place of the curves, from the outcomes by setting name.
+        table: what is told of each of its settings, whether a claim is about it or not.
+        needs: what it takes that not every machine has, such as a corpus or the hub.
     """
 
     name: str
     title: str
     figures: str
-    settings: tuple[Setting, ...]
+    settings: tuple[Compared, ...]
     claims: tuple[Claim, ...]
-    key: tuple[Quantity, Setting]
+    key: tuple[Quantity, Compared]
     panels: tuple[str, ...] = ("loss", "accuracy", "cosine", "repetition")
     n_seeds: int = 3
     notes: str = ""
     draws: Callable[[dict[str, list[Outcome]]], Any] | None = None
+    table: tuple[Quantity, ...] = OF_EVERY_SETTING
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if self.key[1] not in self.settings:
@@ -90,7 +97,7 @@ class Paper:
             raise ValueError(f"two experiments have one name: {names}")
         if self.cover and self.cover not in names:
             raise ValueError(f"the cover is to be an experiment; got {self.cover!r}; {nearest(self.cover, names)}")
-        by_name: dict[str, Setting] = {}
+        by_name: dict[str, Compared] = {}
         for setting in self.settings():
             if by_name.setdefault(setting.name, setting) is not setting:
                 raise ValueError(f"two settings are called {setting.name!r}")
@@ -111,7 +118,7 @@ class Paper:
                 )
         return tuple(experiment for name, experiment in known.items() if not names or name in names)
 
-    def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Setting]:
+    def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Compared]:
         """The settings of some experiments (by default all), each once, in order."""
         found = [s for experiment in experiments or self.experiments for s in experiment.settings]
         return list(dict.fromkeys(found))

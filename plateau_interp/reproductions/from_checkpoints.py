@@ -1,4 +1,4 @@
-"""What is measured after training, from a run's checkpoints: the values of `Setting.adds`.
+"""What is measured after training, from a run's checkpoints or curves: the values of `Setting.adds`.
 
 For what is too dear, or too special to one figure, to be measured at every training step. Each function takes
 a run and gives a table: the column ``step``, measures beside it, one row a checkpoint up to the last measured step.
@@ -18,6 +18,7 @@ from plateau_interp.analysis.probing import probe
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.reproductions.settings import Added
+from plateau_interp.runs.run import Run
 from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import Batch, HookedModel, Task, answer_rows
 from plateau_interp.views.panels import COSINE, SHARE, Panel
@@ -27,8 +28,10 @@ __all__ = [
     "PROBE_COLUMNS",
     "SEGMENT_COLUMNS",
     "STRATEGY_COLUMNS",
+    "TEXT_COLUMNS",
     "common_sequences",
     "copies_within_halves",
+    "losses_above_unigram",
     "permutation_strategies",
     "probe_accuracies",
     "segment_cosines",
@@ -154,6 +157,28 @@ HALF_COLUMNS = Added(
     copies_within_halves,
     {
         "copies_in_half_#": Panel("Copies of its first answer, half {}", "share of the half's tokens", SHARE, first=1),
+    },
+)
+
+
+def losses_above_unigram(run: Run) -> pd.DataFrame:
+    """The loss on held-out text, less the unigram entropy of the text that is trained on.
+
+    Column ``above_unigram``, in nats a token: 0 for a model that knows how frequent each token is and nothing else.
+    It is kept with the curves, so that they can be read without the corpus.
+    """
+    task: Any = run.task
+    measured = run.metrics[["step", "validation_loss"]].dropna()
+    return pd.DataFrame({"step": measured["step"], "above_unigram": measured["validation_loss"] - task.unigram_entropy})
+
+
+TEXT_COLUMNS = Added(
+    losses_above_unigram,
+    {
+        "above_unigram": Panel("Held-out loss above the unigram entropy", "nats a token"),
+        "repetition": Panel("Repetition in continuations", "share of equal neighbours", SHARE),
+        "distinct_tokens": Panel("Distinct tokens of continuations", "share", SHARE),
+        "cosine_across_prompts": Panel("Likeness of different prompts", "mean cosine", COSINE),
     },
 )
 

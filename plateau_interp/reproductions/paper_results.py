@@ -66,7 +66,7 @@ class PaperResults:
     def cost(self) -> Cost:
         """What the stored runs cost."""
         made = self.there.made
-        paces = [one["seconds"] / one["steps"] for one in made if one["seconds"]]
+        paces = [one["seconds"] / one["steps"] for one in made if one["seconds"] and one["steps"]]
         return Cost(
             n_runs=len(made),
             n_steps=sum(one["steps"] for one in made),

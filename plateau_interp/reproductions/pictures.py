@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 from plateau_interp.views.curves import level_lines
 from plateau_interp.views.labels import legend_below
 from plateau_interp.views.panels import Panels, limits, panel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["moves_figure", "seeds_figure"]
+__all__ = ["against_figure", "beside_figure", "moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -46,9 +46,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
     measured = {column for ours in outcomes.values() for one in ours for column in one.metrics.columns}
     columns = [column for column in experiment.panels if column in measured]
     added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
-    levels = {
-        level for ours in outcomes.values() for one in ours for level in level_lines(one.setting.recipe.task.levels)
-    }
+    levels = _levels(one.setting for ours in outcomes.values() for one in ours) if "loss" in columns else set()
     height = -(-len(columns) // COLUMNS)
     width = -(-len(columns) // height)
     with matplotlib.rc_context(figure_style()):
@@ -72,6 +70,76 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
         if len(outcomes) > 1:
             lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
             legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
+        return figure
+
+
+def against_figure(
+    outcomes: Mapping[str, Sequence[Outcome]], column: str, measures: Sequence[str], *, mark: float
+) -> "Figure":
+    """Measures against a column that falls while a model learns, not against the step: time runs to the right.
+
+    Args:
+        outcomes: by setting name; one colour a setting, one line a seed.
+        column: on the horizontal axis, from its highest value to its lowest.
+        measures: one panel each.
+        mark: the value of the column where a dotted line stands.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    across = panel(column, added)
+    with matplotlib.rc_context(figure_style()):
+        size = (1.3 * PANEL[0] * len(measures), 1.2 * PANEL[1] + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        for axes, measure in zip(figure.subplots(ncols=len(measures), squeeze=False).flat, measures, strict=True):
+            for colour, ours in zip(ordered_colours(len(outcomes)), outcomes.values(), strict=True):
+                for one in ours:
+                    if not {column, measure} <= set(one.metrics):
+                        continue
+                    rows = one.metrics[[column, measure]].dropna()
+                    axes.plot(rows[column], rows[measure], color=colour, linewidth=0.9, alpha=0.8)
+            axes.axvline(mark, color=LIGHT.muted, linewidth=0.8, linestyle=":")
+            look = panel(measure, added)
+            axes.set(title=look.title, ylabel=look.unit, xlabel=f"{across.title} ({across.unit})", ylim=look.limits)
+            axes.invert_xaxis()
+        lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in ordered_colours(len(outcomes))]
+        legend_below(figure, lines, [ours[0].setting.about or name for name, ours in outcomes.items()])
+        return figure
+
+
+def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[str]) -> "Figure":
+    """Each setting beside the first, which is grey behind all others: a column a setting, a row a measure.
+
+    For settings that have no order, and too many lines for one panel.
+
+    Args:
+        outcomes: by setting name; one line a seed.
+        measures: columns of the metrics.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    (_, first), *others = outcomes.items()
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    with matplotlib.rc_context(figure_style()):
+        size = (0.75 * PANEL[0] * max(len(others), 1), 0.8 * PANEL[1] * len(measures) + 0.5)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(measures), max(len(others), 1), squeeze=False, sharex=True, sharey="row")
+        for column, (name, ours) in enumerate(others):
+            about = ours[0].setting.about or name
+            grid[0, column].set_title(textwrap.fill(about, TITLE_WIDTH * 2 // 3, break_long_words=False), fontsize=9)
+            grid[-1, column].set_xlabel("training step")
+            for row, measure in enumerate(measures):
+                for seeds, colour in ((first, LIGHT.muted), (ours, LIGHT.accent)):
+                    for one in seeds:
+                        seen = one.metrics[["step", measure]].dropna()
+                        grid[row, column].plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
+        for row, measure in enumerate(measures):
+            look = panel(measure, added)
+            grid[row, 0].set(ylabel=look.unit, ylim=look.limits)
+        lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in (LIGHT.muted, LIGHT.accent)]
+        legend_below(figure, lines, [first[0].setting.about or first[0].setting.name, "what the title says"])
         return figure
 
 
@@ -118,6 +186,12 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
-def _added_panels(settings: Iterable[Setting]) -> Panels:
+def _levels(settings: Iterable[Compared]) -> set[tuple[str, float]]:
+    """Closed-form losses of their tasks."""
+    trained = (setting for setting in settings if isinstance(setting, Setting))
+    return {level for setting in trained for level in level_lines(setting.recipe.task.levels)}
+
+
+def _added_panels(settings: Iterable[Compared]) -> Panels:
     """Those of the columns that the settings bring with them, beside the meter's."""
     return {column: look for setting in settings if setting.adds for column, look in setting.adds.panels.items()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting
 
 __all__ = [
     "CONSTANT",
@@ -26,16 +26,19 @@ __all__ = [
     "Quantity",
     "at",
     "difference",
+    "falls_to",
     "final",
     "first_at",
     "halfway_before_drop",
     "last_on_plateau",
     "lowest",
+    "mean_between",
     "mean_on_plateau",
     "median",
     "over",
     "part_solved",
     "peak",
+    "peak_step",
     "peaks_before_drop",
     "since_fork",
     "splits_in_halves",
@@ -43,6 +46,7 @@ __all__ = [
     "steadily_at",
     "steps_to",
     "summary_number",
+    "value_at",
 ]
 
 NEVER = math.inf
@@ -182,6 +186,61 @@ def steadily_at(column: str, level: float) -> Quantity:
     return Quantity(f"first step with {column} steadily ≥ {level:g}", of)
 
 
+def peak_step(column: str) -> Quantity:
+    """The measured step at which a column is highest, the first of several."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        return None if seen.empty else float(seen["step"].iloc[int(np.argmax(seen[column]))])
+
+    return Quantity(f"step of the peak {column}", of)
+
+
+def falls_to(column: str, level: float) -> Quantity:
+    """First measured step, from the column's peak on, at which it is no more than a level."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        if seen.empty:
+            return None
+        later = seen.iloc[int(np.argmax(seen[column])) :]
+        return _first_step(later["step"], later[column] <= level)
+
+    return Quantity(f"step at which {column} has fallen to {level:g}", of)
+
+
+def value_at(column: str, moment: Quantity, *, digits: int = 3) -> Quantity:
+    """A column's value at a measured step that another quantity names; None where that was not reached."""
+
+    def of(outcome: Outcome) -> float | None:
+        seen, step = _measured(outcome, column), moment.of(outcome)
+        there = seen.loc[seen["step"] == step, column]
+        return None if there.empty else float(there.iloc[0])
+
+    return Quantity(f"{column} at the {moment.name}", of, digits)
+
+
+def mean_between(column: str, start: int, stop: int, *, digits: int = 3) -> Quantity:
+    """A column's mean over the measured steps from ``start`` to ``stop``, both included; None if the last is missing.
+
+    So a run that ended before is not taken for one that went all the way.
+    """
+
+    def of(outcome: Outcome) -> float | None:
+        seen = _measured(outcome, column)
+        if seen.empty or outcome.metrics["step"].iloc[-1] < stop:
+            return None
+        values = seen.loc[seen["step"].between(start, stop), column]
+        return None if values.empty else float(values.mean())
+
+    return Quantity(f"mean {column}, steps {start} to {stop}", of, digits)
+
+
+def _measured(outcome: Outcome, column: str) -> pd.DataFrame:
+    """The rows in which a column was measured."""
+    return outcome.metrics[["step", column]].dropna() if column in outcome.metrics else pd.DataFrame()
+
+
 def over(part: Quantity, whole: Quantity, name: str) -> Quantity:
     """One quantity divided by another.
 
@@ -245,10 +304,11 @@ def since_fork(quantity: Quantity) -> Quantity:
     """A quantity that counts steps, counted from the step at which a setting leaves another; None if it came before."""
 
     def of(outcome: Outcome) -> float | None:
-        value = quantity.of(outcome)
-        if value is None or outcome.setting.leaves is None or value < outcome.setting.leaves[1]:
+        value, setting = quantity.of(outcome), outcome.setting
+        left = setting.leaves if isinstance(setting, Setting) else None
+        if value is None or left is None or value < left[1]:
             return None
-        return value - outcome.setting.leaves[1]
+        return value - left[1]
 
     return Quantity(f"{quantity.name} after the fork", of)
 

@@ -95,6 +95,14 @@ def read_results(paper: Paper, out: Path) -> PaperResults:
 
 
 def claims(paper: Paper, experiments: Sequence[Experiment], out: Path) -> list[dict[str, str]]:
-    """The claims of experiments against the stored results: one dict of texts each, ``verdict`` last."""
+    """The claims of experiments against the stored results: one dict of texts each, ``verdict`` last.
+
+    Of what was not run the verdict says what it needs.
+    """
     outcomes = stored(paper, out).outcomes
-    return [one.texts() for experiment in experiments for one in experiment.statements(outcomes)]
+    texts = []
+    for experiment in experiments:
+        for statement in experiment.statements(outcomes):
+            needs = f": needs {experiment.needs}" if experiment.needs and statement.finding.verdict == "not run" else ""
+            texts.append({**statement.texts(), "verdict": f"{statement.finding.verdict}{needs}"})
+    return texts

@@ -12,7 +12,7 @@ from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.markdown import anchor, anchored, headed, table
 from plateau_interp.reproductions.paper_results import PaperResults
 from plateau_interp.reproductions.quantities import Quantity
-from plateau_interp.reproductions.settings import Setting
+from plateau_interp.reproductions.settings import Compared
 
 __all__ = ["check_is_ours", "results_page", "results_section"]
 
@@ -120,7 +120,8 @@ def _line_not_held(statement: Statement, results: PaperResults) -> str:
 def _experiment_row(experiment: Experiment, results: PaperResults) -> list[str]:
     name = f"`{experiment.name}`: {experiment.title}"
     if not experiment.was_run(results.outcomes):
-        return [name, experiment.figures, "not run", "", "", "", ""]
+        needs = f"not run: needs {experiment.needs}" if experiment.needs else "not run"
+        return [name, experiment.figures, needs, "", "", "", ""]
     counts = [str(results.count(verdict, of=experiment.name)) for verdict in ("holds", "does not hold", "unknown")]
     link = f"{_link_to(experiment.name, experiment.name, results)}: {experiment.title}"
     return [
@@ -157,7 +158,7 @@ def _number_that_matters(experiment: Experiment, results: PaperResults) -> str:
     return f"{told} with {setting.about or setting.name}{compared}"
 
 
-def _of_all(quantity: Quantity, setting: Setting, results: PaperResults) -> str:
+def _of_all(quantity: Quantity, setting: Compared, results: PaperResults) -> str:
     values = [value for one in results.outcomes[setting.name] if (value := quantity.of(one)) is not None]
     return quantity.tell_all(values) if values else "-"
 

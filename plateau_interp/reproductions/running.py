@@ -1,5 +1,7 @@
 """Trains what an experiment asks for: each setting and seed once, whatever experiments share it.
 
+Published models are not trained, but measured: `plateau_interp.reproductions.pretrained`.
+
 Runs are ordinary run folders under ``RUNS/<setting>/seed-<seed>``. A run that is there is not made again, and one that
 was killed goes on, so the same call simply continues. What comes out is read by `plateau_interp.reproductions.results`.
 """
@@ -12,22 +14,25 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting, first_solved
+from plateau_interp.reproductions.pretrained import PublishedModel
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting, first_solved
 from plateau_interp.runs.run import Run, RunError
+from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.training.loop import Step
 
-__all__ = ["collect", "outcome", "plan", "seconds", "train_setting"]
+__all__ = ["collect", "made_with", "outcome", "plan", "train_setting"]
 
 SECONDS = "seconds.json"
 SEED = re.compile(r"seed-(\d+)")
 """A folder with another ending was put aside by somebody."""
 
 
-def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> list[tuple[Setting, int]]:
+def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> list[tuple[Compared, int]]:
     """The runs that experiments need, each once, what others take from first.
 
     Seeds go round before settings, so that stopping early leaves whole comparisons.
@@ -41,25 +46,29 @@ def plan(experiments: Iterable[Experiment], *, n_seeds: int | None = None) -> li
     """
     if n_seeds is not None and n_seeds < 1:
         raise ValueError(f"seeds must be at least 1; got {n_seeds}")
-    ordered: dict[tuple[Setting, int], None] = {}
+    ordered: dict[tuple[Compared, int], None] = {}
 
-    def add(setting: Setting, seed: int) -> None:
+    def add(setting: Compared, seed: int) -> None:
         for needed in setting.needs(seed):
             add(*needed)
         ordered.setdefault((setting, seed))
 
     for experiment in experiments:
         for seed, setting in itertools.product(range(n_seeds or experiment.n_seeds), experiment.settings):
-            add(setting, seed)
+            if seed == 0 or not setting.one_seed:
+                add(setting, seed)
     return list(ordered)
 
 
-def outcome(setting: Setting, seed: int, runs: Path) -> Outcome | None:
+def outcome(setting: Compared, seed: int, runs: Path) -> Outcome | None:
     """What came out of a setting's run; None if it has not ended (or not begun).
 
     Raises:
         RunError: if its folder holds the run of another recipe.
     """
+    if isinstance(setting, PublishedModel):
+        return setting.outcome(runs, seed)
+    assert isinstance(setting, Setting)
     folder = setting.folder(runs, seed)
     if not (folder / "recipe.json").is_file():
         return None
@@ -74,7 +83,7 @@ def outcome(setting: Setting, seed: int, runs: Path) -> Outcome | None:
     return Outcome(setting, seed, metrics)
 
 
-def collect(settings: Iterable[Setting], runs: Path) -> dict[str, list[Outcome]]:
+def collect(settings: Iterable[Compared], runs: Path) -> dict[str, list[Outcome]]:
     """By setting name, what came out of every run that has ended, whatever its seed; not of other recipes' runs."""
     found: dict[str, list[Outcome]] = {}
     for setting in settings:
@@ -106,11 +115,13 @@ def train_setting(
         showing: given the run, a context whose value is called with each step: a progress bar.
 
     Raises:
+        NotHereError: if its task lacks something on this machine.
         RunError: as from `Run.train` and `Run.fork`.
     """
     done = outcome(setting, seed, runs)
     if done is not None:
         return done
+    setting.check_here()
     with warnings.catch_warnings():
         # A run may be solved before a scheduled intervention's time has come; that is a finding, not a slip.
         warnings.simplefilter("ignore", InterventionWarning)
@@ -123,7 +134,8 @@ def train_setting(
                     show(step)
                     if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED_ACCURACY:
                         solved = step.step
-                    if step.metrics and setting.enough(step.step, solved=solved):
+                    # The last measured step of a whole run may come before its last step, whose checkpoint others take.
+                    if step.metrics and not setting.whole and setting.enough(step.step, solved=solved):
                         break
             write_table(run.path / "metrics.parquet", run.metrics)
         if setting.adds is not None:
@@ -145,6 +157,18 @@ def _added(setting: Setting, folder: Path) -> Path | None:
 def _ended(setting: Setting, run: Run) -> bool:
     """Whether a run has all that its setting asks for: of a whole one the last checkpoint, which others may take."""
     return setting.ended(run.metrics) and (run.finished or not setting.whole)
+
+
+def made_with(setting: Compared, seed: int, runs: Path) -> dict[str, Any]:
+    """What made a run that has ended: versions, machine and threads, its training ``steps`` and ``seconds``."""
+    folder = setting.folder(runs, seed)
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    if isinstance(setting, PublishedModel):
+        took = sum(record.seconds for record in SeriesFolder(folder).records())
+        return {**environment, "seconds": took, "steps": 0}
+    run = Run(folder)
+    first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
+    return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}
 
 
 def seconds(folder: Path) -> float | None:

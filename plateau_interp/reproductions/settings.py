@@ -4,10 +4,12 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
+import torch
 
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.codec import RecipeError
@@ -20,7 +22,17 @@ from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.views.panels import Panels
 
-__all__ = ["AFTERWARDS", "SOLVED_ACCURACY", "Added", "Outcome", "Setting", "first_solved", "is_same_run"]
+__all__ = [
+    "AFTERWARDS",
+    "SOLVED_ACCURACY",
+    "Added",
+    "Compared",
+    "NotHereError",
+    "Outcome",
+    "Setting",
+    "first_solved",
+    "is_same_run",
+]
 
 TAKEN = "taken.json"
 """Beside a run's recipe, which names no more than a folder: what the run there was whose weights it took."""
@@ -29,6 +41,54 @@ SOLVED_ACCURACY = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
+
+
+class NotHereError(RunError):
+    """What a setting takes is not on this machine: a corpus, a model, a data set."""
+
+
+class Compared(Protocol):
+    """What experiments compare: a way to train (`Setting`), or a published model."""
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its stored curves."""
+        ...
+
+    @property
+    def about(self) -> str:
+        """What it is, for tables; empty where the name says it."""
+        ...
+
+    @property
+    def adds(self) -> "Added | None":
+        """What is measured afterwards."""
+        ...
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether there is only one of it, whatever number of seeds is asked for."""
+        ...
+
+    def folder(self, runs: Path, seed: int) -> Path:
+        """Where what is made of it is."""
+        ...
+
+    def needs(self, seed: int) -> "list[tuple[Any, int]]":
+        """Settings and seeds that have to be made before."""
+        ...
+
+    def identity(self, seed: int) -> dict[str, Any]:
+        """What makes it what it is, as plain data."""
+        ...
+
+    def check(self, runs: Path, seed: int) -> None:
+        """Refuse a folder that holds something else.
+
+        Raises:
+            RunError: naming it.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +131,8 @@ class Setting:
     leaves: tuple["Setting", int] | None = None
     whole: bool = False
     adds: Added | None = None
+
+    one_seed: ClassVar[bool] = False
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its run of a seed is."""
@@ -134,6 +196,17 @@ class Setting:
         fork = Run(parent.folder(runs, seed)).fork
         interventions = self.interventions(runs)
         return fork(at=step, interventions=interventions, steps=self.recipe.steps, out=path, device=device)
+
+    def check_here(self) -> None:
+        """Whether its task can be had on this machine.
+
+        Raises:
+            NotHereError: saying what it lacks, such as a corpus.
+        """
+        try:
+            self.recipe.task.sample(1, generator=torch.Generator())
+        except ValueError as error:
+            raise NotHereError(str(error)) from None
 
     def check(self, runs: Path, seed: int) -> None:
         """Whether what is in its folder was made by its recipe, with weights of the run that the setting takes.
@@ -206,12 +279,18 @@ def first_solved(metrics: pd.DataFrame) -> int | None:
 class Outcome:
     """What came out of a setting's run of one seed."""
 
-    setting: Setting
+    setting: Compared
     seed: int
     metrics: pd.DataFrame
-    summary: Summary = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def summary(self) -> Summary:
+        """Of its plateau, read off when somebody asks: it needs the task's levels, and so a text's corpus.
+
+        Raises:
+            ValueError: of a published model, which nobody saw in training.
+        """
+        if not isinstance(self.setting, Setting):
+            raise ValueError(f"{self.setting.name} was not trained here: there is no loss to find a plateau in")
         recipe = self.setting.recipe
-        summary = summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size)
-        object.__setattr__(self, "summary", summary)
+        return summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size)

@@ -116,7 +116,8 @@ def _waves(todo: Sequence[tuple[Setting, int]]) -> list[list[tuple[Setting, int]
 
 
 def _setting_called(name: str, paper: Paper) -> Setting:
-    known = {setting.name: setting for setting, _ in plan(paper.experiments, n_seeds=1)}
+    every = [setting for setting, _ in plan(paper.experiments, n_seeds=1)]
+    known = {setting.name: setting for setting in every if isinstance(setting, Setting)}
     if name not in known:
         raise ValueError(f"{paper.name} has no setting {name!r} on this worker; {nearest(name, known)}")
     return known[name]

@@ -6,13 +6,9 @@ from plateau_interp.reproductions.claims import Statement
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.markdown import anchor, table
 from plateau_interp.reproductions.paper_results import PaperResults
-from plateau_interp.reproductions.quantities import DROP, PEAK_COSINE, PEAK_REPETITION, Quantity, steps_to
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Outcome
 
-__all__ = ["TABLE", "setting_rows", "statements_page"]
-
-TABLE: tuple[Quantity, ...] = (DROP, steps_to(50), steps_to(99), PEAK_COSINE, PEAK_REPETITION)
-"""What is told of every setting."""
+__all__ = ["setting_rows", "statements_page"]
 
 
 def statements_page(results: PaperResults) -> str:
@@ -36,15 +32,15 @@ def statements_page(results: PaperResults) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
-    """One row a setting that was run: name, seeds, and median and range of the numbers of `TABLE`."""
+def setting_rows(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> list[list[str]]:
+    """One row a setting that was run: name, seeds, and median and range of the numbers of the experiment's table."""
     rows = []
-    for setting in settings:
+    for setting in experiment.settings:
         seeds = outcomes.get(setting.name, [])
         if not seeds:
             continue
         numbers = []
-        for quantity in TABLE:
+        for quantity in experiment.table:
             values = [value for outcome in seeds if (value := quantity.of(outcome)) is not None]
             numbers.append(quantity.tell_all(values) if values else "-")
         rows.append([setting.about or setting.name, str(len(seeds)), *numbers])
@@ -53,12 +49,12 @@ def setting_rows(settings: Sequence[Setting], outcomes: Mapping[str, Sequence[Ou
 
 def _section(experiment: Experiment, results: PaperResults) -> list[str]:
     statements = results.judged(of=experiment.name)
-    header = ["setting", "seeds", *(quantity.name for quantity in TABLE)]
+    header = ["setting", "seeds", *(quantity.name for quantity in experiment.table)]
     return [
         f"{anchor(experiment.name)}\n\n## {experiment.name}: {experiment.title}",
         f"Reproduces {experiment.figures}.",
         f"![{experiment.title}]({experiment.name}.png)",
-        table(header, setting_rows(experiment.settings, results.outcomes)),
+        table(header, setting_rows(experiment, results.outcomes)),
         experiment.notes,
         results.remarks.of(experiment.name),
         _statement_table(statements),
@@ -92,12 +88,19 @@ def _not_run(results: PaperResults) -> list[str]:
     parts = []
     missing = [one for one in results.paper.experiments if one not in results.run_experiments]
     if missing:
-        listed = "\n".join(f"* `{one.name}` ({one.figures}): {one.title}" for one in missing)
+        listed = "\n".join(_line_not_run(one, results) for one in missing)
         parts += ["## Not run", "Defined, but without results here:", listed]
     if results.there.others:
         names = ", ".join(f"`{name}`" for name in results.there.others)
         parts += ["## Not counted", f"Curves are stored, but of another recipe than the setting has now: {names}."]
     return parts
+
+
+def _line_not_run(experiment: Experiment, results: PaperResults) -> str:
+    line = f"* `{experiment.name}` ({experiment.figures}): {experiment.title}"
+    if not experiment.needs:
+        return line
+    return f"{line}. Not run: needs {experiment.needs}; then `plateau reproduce {results.paper.name} {experiment.name}`"
 
 
 def _machine_and_time(results: PaperResults) -> str:

@@ -20,9 +20,8 @@ import pandas as pd
 
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.experiments import Paper
-from plateau_interp.reproductions.running import seconds
-from plateau_interp.reproductions.settings import Outcome, Setting, is_same_run
-from plateau_interp.runs.run import Run
+from plateau_interp.reproductions.running import made_with
+from plateau_interp.reproductions.settings import Compared, Outcome, is_same_run
 
 __all__ = ["Stored", "folder_of", "store", "stored"]
 
@@ -32,7 +31,7 @@ def folder_of(paper: Paper, out: Path) -> Path:
     return out / "results" / paper.name
 
 
-def store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:
+def store(setting: Compared, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:
     """Add what came out of runs to a setting's two files.
 
     Args:
@@ -50,7 +49,7 @@ def store(setting: Setting, fresh: Sequence[Outcome], runs: Path, folder: Path) 
     curves = pd.concat([*kept, *tables], ignore_index=True).sort_values(["seed", "step"], ignore_index=True)
     floats = curves.select_dtypes("float64").columns
     before: dict[str, Any] = {} if old is None else old.attrs["seeds"]
-    made = {str(one.seed): _made(setting.folder(runs, one.seed)) for one in fresh}
+    made = {str(one.seed): made_with(setting, one.seed, runs) for one in fresh}
     curves = curves.astype(dict.fromkeys(floats, np.float32))  # seven digits are more than any table shows
     # In the file of the curves, so that a kill parts nothing; the other file is for people.
     about: dict[Any, Any] = {**setting.identity(0), "seeds": {**before, **made}}
@@ -92,7 +91,7 @@ def stored(paper: Paper, out: Path) -> Stored:
     return there
 
 
-def _kept_curves(setting: Setting, folder: Path) -> pd.DataFrame | None:
+def _kept_curves(setting: Compared, folder: Path) -> pd.DataFrame | None:
     """The stored curves, unless they are of another recipe under the same name; ``attrs`` as the file for people."""
     file = folder / f"{setting.name}.parquet"
     if not file.is_file():
@@ -107,10 +106,3 @@ def _of_seed(curves: pd.DataFrame, seed: int) -> pd.DataFrame:
     """One seed's curves, without columns that only other seeds have."""
     rows = curves[curves["seed"] == seed].drop(columns="seed")
     return rows.dropna(axis=1, how="all").reset_index(drop=True)
-
-
-def _made(folder: Path) -> dict[str, Any]:
-    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    run = Run(folder)
-    first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
-    return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}

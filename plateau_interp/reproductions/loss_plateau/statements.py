@@ -28,6 +28,7 @@ __all__ = [
     "LONG_BEFORE",
     "OUR_BUDGET",
     "PAPERS_BUDGET",
+    "READ_OFF",
     "REPETITION_REASON",
     "TO_50",
     "TO_99",
