@@ -25,7 +25,7 @@ from plateau_interp.metrics import repetition_frequency
 from plateau_interp.tasks._layouts import at_least, check_draw
 from plateau_interp.types import PLACE, Batch, Defaults, HookedModel, Levels, Task
 
-__all__ = ["QUESTIONS", "TINY_SHAKESPEARE", "Text"]
+__all__ = ["QUESTIONS", "TINY_SHAKESPEARE", "EncodedCorpus", "Text", "encode_corpus"]
 
 QUESTIONS = "general-questions"
 """A stand-in of 5 kB that is in the package: it shows that all works, and is learnt by heart in no time."""
@@ -199,9 +199,9 @@ class Text(Task):
         return [self._encoded.tokenizer.decode([token]) for token in tokens.tolist()]
 
     @property
-    def _encoded(self) -> "_Encoded":
+    def _encoded(self) -> "EncodedCorpus":
         assert self.sha256 is not None
-        encoded = _encode(self.corpus, self.sha256, self.vocabulary)
+        encoded = encode_corpus(self.corpus, self.sha256, self.vocabulary)
         shorter = min((encoded.train, encoded.held_out), key=len)
         if len(shorter) <= self.n:
             raise ValueError(
@@ -211,7 +211,9 @@ class Text(Task):
 
 
 @dataclass(frozen=True, eq=False)
-class _Encoded:
+class EncodedCorpus:
+    """A vocabulary, and the two parts of a corpus in it: to train on, and held out."""
+
     tokenizer: Any
     d_vocab: int
     train: Int[Tensor, " trained"]
@@ -219,8 +221,12 @@ class _Encoded:
 
 
 @lru_cache(maxsize=2)
-def _encode(corpus: str, sha256: str, vocabulary: int) -> _Encoded:
-    """A corpus in a vocabulary of its own; a second and a half for a megabyte."""
+def encode_corpus(corpus: str, sha256: str, vocabulary: int) -> EncodedCorpus:
+    """A corpus in a vocabulary of its own; a second and a half for a megabyte.
+
+    Raises:
+        ValueError: for another text than the digest's, or one that is not UTF-8.
+    """
     content = _content(corpus)
     if digest(content) != sha256:
         raise ValueError(f"{corpus} is another text than it was: its SHA-256 is not {sha256}")
@@ -232,7 +238,7 @@ def _encode(corpus: str, sha256: str, vocabulary: int) -> _Encoded:
     cut = text.rfind("\n", 0, len(text) - len(text) // HELD_OUT) + 1 or len(text) - len(text) // HELD_OUT
     tokenizer = _trained(text[:cut], vocabulary)
     train, held_out = (torch.tensor(tokenizer.encode(part).ids, dtype=torch.long) for part in (text[:cut], text[cut:]))
-    return _Encoded(tokenizer, tokenizer.get_vocab_size(), train, held_out)
+    return EncodedCorpus(tokenizer, tokenizer.get_vocab_size(), train, held_out)
 
 
 def _trained(text: str, vocabulary: int) -> Any:

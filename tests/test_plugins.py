@@ -49,7 +49,7 @@ def test_names_come_sorted():
         ),
         (
             "zzz",
-            "no task is called 'zzz'; there are concatenated-windows, copy, histogram, mixture and 11 more; "
+            "no task is called 'zzz'; there are concatenated-windows, copy, histogram, matrix-completion and 12 more; "
             "see `plateau list tasks`",
         ),
     ],

@@ -25,7 +25,7 @@ SMALL, SHORT = ModelOptions(n_layers=1, n_heads=2, d_model=16), TrainingOptions(
 @pytest.fixture
 def without_corpus(monkeypatch):
     monkeypatch.setattr("plateau_interp.tasks.text.metadata.files", lambda package: None)
-    monkeypatch.setattr("plateau_interp.tasks.text._encode", pytest.fail)
+    monkeypatch.setattr("plateau_interp.tasks.text.encode_corpus", pytest.fail)
 
 
 def by_hand(setting, seed=0, *, lag=0.0):

@@ -8,7 +8,7 @@ from plateau_interp.hooks import FixAttention, MaskAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
 from plateau_interp.series import attention
-from plateau_interp.series.attention import MOST_TOKENS, KeptAttention, attention_on
+from plateau_interp.series.attention import MOST_SHOWN_TOKENS, KeptAttention, attention_on
 from plateau_interp.tasks import MovingWindowSum, Text
 
 PROMPT = "Why is the sky blue?"
@@ -40,14 +40,14 @@ def test_it_is_as_interventions_leave_it(model):
 def test_of_a_long_prompt_the_first_tokens_are_kept_as_all_of_it_is_read(model, monkeypatch):
     long = " ".join([PROMPT] * 12)[:120]
     whole = attention_on(model, long)
-    assert 20 < len(whole.tokens) <= MOST_TOKENS
+    assert 20 < len(whole.tokens) <= MOST_SHOWN_TOKENS
     monkeypatch.setattr(attention, "MOST_VALUES", 2 * 2 * 7**2 + 5)
     with intervening(model, MaskAttention(keys=[-1], rows=[-1], at="pattern")):  # far behind what is kept
         kept = attention_on(model, long)
     assert kept.patterns.shape == (2, 2, 7, 7)
     assert kept.tokens == whole.tokens[:7]
     assert torch.equal(kept.patterns, whole.patterns[..., :7, :7])
-    monkeypatch.setattr(attention, "MOST_TOKENS", 3)
+    monkeypatch.setattr(attention, "MOST_SHOWN_TOKENS", 3)
     assert attention_on(model, long).tokens == whole.tokens[:3]
     monkeypatch.setattr(attention, "MOST_VALUES", 1)
     assert attention_on(model, long).patterns.shape == (2, 2, 1, 1)

@@ -4,7 +4,7 @@ import pytest
 from typecheck import unchecked
 
 from plateau_interp.hooks import BiasAttention
-from plateau_interp.sweeps.changes import Changes, changed, value_at
+from plateau_interp.sweeps.changes import Changes, changed, field_at
 
 BASE = {"task": {"name": "moving-window-sum"}}
 BIASED = {**BASE, "interventions": [{"name": "bias-attention", "factor": 2}]}
@@ -117,7 +117,7 @@ def test_a_path_that_leads_nowhere_is_answered_with_the_nearest(path, message):
 
 
 def test_what_stands_at_a_path():
-    assert value_at(BIASED, "interventions[0].factor") == 2
-    assert value_at(BIASED, "interventions.0.factor") == 2
-    assert value_at(BIASED, "interventions[7].factor") is None
-    assert value_at(BIASED, "task.name.more") is None
+    assert field_at(BIASED, "interventions[0].factor") == 2
+    assert field_at(BIASED, "interventions.0.factor") == 2
+    assert field_at(BIASED, "interventions[7].factor") is None
+    assert field_at(BIASED, "task.name.more") is None

@@ -23,7 +23,7 @@ __all__ = ["PublishedModel"]
 
 KEPT = ("step", "revision", "weights", "duplicate")
 """Columns of a series that are kept beside what was measured."""
-LEFT_OUT = ("seconds", "error")
+DROPPED = ("seconds", "error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class PublishedModel:
         if len(self._measured_steps(path)) < len(self.steps) or not (path / ENVIRONMENT).is_file():
             return None
         table = SeriesFolder(path).metrics()
-        table = table[table["step"].isin(self.steps)].drop(columns=list(LEFT_OUT)).reset_index(drop=True)
+        table = table[table["step"].isin(self.steps)].drop(columns=list(DROPPED)).reset_index(drop=True)
         for name in set(map(str, table)) - set(KEPT):
             table[name] = table[name].astype("float64").mask(table["duplicate"])
         return Outcome(self, seed, table)

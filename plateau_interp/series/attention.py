@@ -19,11 +19,11 @@ from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import pattern_name
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["MOST_TOKENS", "MOST_VALUES", "KeptAttention", "attention_on"]
+__all__ = ["MOST_SHOWN_TOKENS", "MOST_VALUES", "KeptAttention", "attention_on"]
 
 MOST_VALUES = 2**18
 """Kept of a checkpoint: 1 MiB in float32. A model of 32 layers and 32 heads is seen on its prompt's first 16 tokens."""
-MOST_TOKENS = 64
+MOST_SHOWN_TOKENS = 64
 """Kept of a prompt, however small the model is: more are no picture that can be read."""
 PATTERNS = "patterns"
 
@@ -79,7 +79,7 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
     """What every layer attends to in a prompt, alone and as the model's tokenizer reads it.
 
     The whole prompt is read; kept are its first tokens, which nothing after them changes: as many as give
-    `MOST_VALUES`, at most `MOST_TOKENS`.
+    `MOST_VALUES`, at most `MOST_SHOWN_TOKENS`.
 
     Args:
         model: with a tokenizer, under whatever interventions are attached: attention is kept as they left it.
@@ -99,7 +99,7 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
         raise ValueError(f"the model has no tokenizer to read {shown(prompt)} with")
     ids = model.tokenizer([prompt])["input_ids"][0]
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    n_kept = min(len(ids), MOST_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
+    n_kept = min(len(ids), MOST_SHOWN_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
     patterns: dict[int, Tensor] = {}
 
     def keeping(layer: int) -> Callable[..., None]:

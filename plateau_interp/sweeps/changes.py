@@ -16,7 +16,7 @@ from plateau_interp.codec import RecipeError, encode
 from plateau_interp.plugins import kind_of
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["Changes", "Combination", "changed", "value_at"]
+__all__ = ["Changes", "Combination", "changed", "field_at"]
 
 IN_BRACKETS = re.compile(r"\[(\d+)\]")
 ELSEWHERE = {
@@ -168,11 +168,11 @@ def changed(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
     return data
 
 
-def value_at(data: Mapping[str, Any], path: str) -> Any:
+def field_at(data: Mapping[str, Any], path: str) -> Any:
     """What plain data of a recipe has at a path; None if it leads nowhere.
 
     Example:
-        >>> value_at({"task": {"name": "copy", "n": 4}}, "task.n")
+        >>> field_at({"task": {"name": "copy", "n": 4}}, "task.n")
         4
     """
     found = _at(data, _parts(path))

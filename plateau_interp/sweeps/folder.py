@@ -26,7 +26,7 @@ from plateau_interp.runs.formats import SWEEP_FORMAT
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.sweeps.changes import value_at
+from plateau_interp.sweeps.changes import field_at
 from plateau_interp.sweeps.pace import PACE
 from plateau_interp.sweeps.plan import PlannedRun, SweepPlan
 
@@ -36,7 +36,7 @@ SWEEP, SUMMARIES, REPORT = "sweep.json", "summaries.parquet", "report"
 LOCK = ".lock"
 LOCK_PATIENCE = 30.0
 """Seconds to wait for another process that writes `SWEEP`, which takes it a moment."""
-TAIL = 4096
+LAST_BYTES = 4096
 """Bytes at the end of a table of metrics in which its last line is looked for."""
 
 
@@ -117,7 +117,7 @@ def steps_made(folder: Path) -> int:
     """Steps up to the last measured one in a run folder, whoever trains it, at a glance; 0 where there is none."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL))
+            file.seek(max(0, file.seek(0, 2) - LAST_BYTES))
             lines = file.read().split(b"\n")[:-1]
         return int(json.loads(lines[-1])["step"]) + 1
     except (OSError, ValueError, KeyError, IndexError, TypeError):
@@ -160,7 +160,7 @@ def _row(run: PlannedRun, out: Path, error: str, paths: list[str]) -> dict[str, 
 
 def _value(run: PlannedRun, path: str) -> Any:
     """What a run has where another is changed: its own change, or what its recipe says; None where that has no such."""
-    value = run.values[path] if path in run.values else value_at(run.recipe.to_dict(), path)
+    value = run.values[path] if path in run.values else field_at(run.recipe.to_dict(), path)
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)
 
 

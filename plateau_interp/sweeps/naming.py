@@ -12,7 +12,7 @@ from plateau_interp.sweeps.changes import Combination
 __all__ = ["check_name", "name_of"]
 
 NOTHING_CHANGED = "base"
-LEFT_OUT = ("task.", "model.", "training.", "measuring.")
+UNNAMED = ("task.", "model.", "training.", "measuring.")
 """Not in names, as they are of the options of `plateau train`."""
 SAFE = re.compile(r"[a-z0-9_][a-z0-9._+-]*")
 """Without capitals, which some file systems do not tell from small letters."""
@@ -57,7 +57,7 @@ def _label(path: str, values: Mapping[str, Any]) -> str:
 
 
 def _ungrouped(path: str) -> str:
-    return next((path.removeprefix(group) for group in LEFT_OUT if path.startswith(group)), path)
+    return next((path.removeprefix(group) for group in UNNAMED if path.startswith(group)), path)
 
 
 def _text(value: Any) -> str:

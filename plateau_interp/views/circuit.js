@@ -1,8 +1,9 @@
 // The front end of plateau_interp.views.circuit_view: the largest edges of a circuit, through training.
 //
-// attention.js mounts it and lends its tools. Parts stand in rows from the embeddings to the logits; an edge is as wide
+// attention.js mounts it. Parts stand in rows from the embeddings to the logits; an edge is as wide
 // as its score is large. All text reaches the page through textContent.
-window.plateauCircuit = window.plateauCircuit || ((root, spec, { html, svg, signed, decode, talking, timeline }) => {
+window.plateauCircuit = window.plateauCircuit || ((root, spec) => {
+  const { html, svg, signed, decode, talking, timeline } = window.plateauTools; // of tools.js
   const ROW = 62, COLUMN = 92, HALF = 13, WIDEST = 9, THINNEST = 0.8;
   const ENTRY = { q: -0.24, k: 0, v: 0.24, "": 0 };
   const MANY = 80; // parts: of a larger model only those with an edge are shown

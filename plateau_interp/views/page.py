@@ -196,7 +196,7 @@ def bundle() -> str:
     library = (Path(spec.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
     library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
-    front = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("circuit.js", "attention.js"))
+    front = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("tools.js", "circuit.js", "attention.js"))
     styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("attention.css", "circuit.css")]
     style = view_variables() + "".join(styles)
     colours = script_json({"positive": LIGHT.accent, "negative": LIGHT.other, "masked": MASKED})

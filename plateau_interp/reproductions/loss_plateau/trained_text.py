@@ -35,7 +35,7 @@ from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["TEXT", "TEXT_ATTENTION", "TEXT_UNIGRAM"]
+__all__ = ["TEXT", "TEXT_ATTENTION", "TEXT_UNIGRAM", "unigram_figure"]
 
 CORPUS = Text(TINY_SHAKESPEARE)
 FORKED_AT, FORKED_LATER, FORKS_END = 8, 40, 100
