@@ -22,7 +22,16 @@ from plateau_interp.views.series_figures import series_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FIG8", "FIG23", "TABLES", "at_checkpoint", "peak_early", "sampled_cosine", "sampled_repetition"]
+__all__ = [
+    "FIG8",
+    "FIG23",
+    "TABLES",
+    "at_checkpoint",
+    "peak_early",
+    "pretraining_figure",
+    "sampled_cosine",
+    "sampled_repetition",
+]
 
 PYTHIA_STEPS = PAPER_STEPS["eleutherai/pythia-"]
 OLMO_STEPS = PAPER_STEPS["allenai/olmo-2-1124-7b"]
