@@ -49,8 +49,8 @@ class ReproduceVerb:
     """Run a paper's experiments, print which of its claims hold, and write RESULTS.md.
 
     Runs that are there are not made again, and one that was killed goes on: the same command continues. A run that
-    fails does not keep the others from being made; what failed is told at the end. An experiment that needs what is not
-    on this machine, such as a model of the hub, is not run unless it is named: the list says what it needs.
+    fails does not keep the others from being made; what failed is told at the end. So is what an experiment needs and
+    this machine lacks, such as a model of the hub; that is a failure only where the experiment was named.
 
     For example:
       plateau reproduce loss-plateau --list
