@@ -31,6 +31,7 @@ __all__ = [
     "pretraining_figure",
     "sampled_cosine",
     "sampled_repetition",
+    "where_cosine_peaks",
 ]
 
 PYTHIA_STEPS = PAPER_STEPS["eleutherai/pythia-"]
