@@ -165,7 +165,10 @@ def test_help_has_an_example_of_every_verb(capsys):
             "--hook is given twice; where it takes several values: --hook A B; see `plateau train moving-window-sum",
         ),
         ("train moving-window-sum --d-model 8 --d_model=9 --out @out", "--d-model is given twice; "),
-        ("list taks", "kind: expected one of tasks, hooks, optimizers, loggers, experiments; got 'taks'; see "),
+        (
+            "list taks",
+            "kind: expected one of tasks, hooks, optimizers, loggers, engines, experiments; got 'taks'; see ",
+        ),
         ("list tasks --jsn", "there is no option --jsn; the nearest is --json; see `plateau list --help`"),
     ],
 )
@@ -218,6 +221,9 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "n_heads": 2,
         "d_model": 16,
         "d_mlp": None,
+        "architecture": "decoder",
+        "init_std": 0.02,
+        "mask_embedding": "trained",
         "dtype": "float64",
     }
     assert recipe["training"]["optimizer"]["weight_decay"] == 0.2

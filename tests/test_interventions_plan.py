@@ -193,5 +193,5 @@ def test_a_plan_is_attached_in_order() -> None:
 def test_brief() -> None:
     assert brief(hooks.BiasAttention()) == "BiasAttention()"
     assert brief(hooks.FreezeWeights(len)) == "FreezeWeights(<len>)"
-    assert brief(hooks.PatchAttention(toy())) == "PatchAttention(<ToyTransformer>)"
+    assert brief(hooks.PatchAttention(toy())) == "PatchAttention(<ToyDecoder>)"
     assert brief(hooks.When(hooks.BiasAttention(), "loss < 2")) == "When(BiasAttention(), condition='loss < 2')"

@@ -127,7 +127,7 @@ def test_the_last_value_on_the_plateau_skips_what_was_not_measured():
 
 def test_what_comes_before_the_plateau_is_not_on_it():
     one = plateau()
-    fall = pd.DataFrame({"step": range(12), "loss": np.linspace(4.4, 2.9, 12), "accuracy": 0.1, "early": 1.0})
+    fall = pd.DataFrame({"step": range(12), "loss": np.linspace(3.4, 2.9, 12), "accuracy": 0.1, "early": 1.0})
     later = one.metrics.assign(step=one.metrics["step"] + 12)
     both = Outcome(one.setting, 0, pd.concat([fall, later], ignore_index=True))
     assert 10 < both.summary.start < 14

@@ -312,7 +312,7 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
             next(Run(path).train())
     code = "import sys; from plateau_interp import Run; next(Run(sys.argv[1]).train())"
     other = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True)
-    assert "RunError: another process is writing to" in other.stderr
+    assert "BusyFolder: another process is writing to" in other.stderr
     steps.close()
     next(Run(run.path).train())
 

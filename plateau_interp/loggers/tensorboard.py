@@ -34,7 +34,7 @@ class TensorBoard:
         ValueError: if the package tensorboard is not installed.
 
     Example:
-        >>> TensorBoard()  # doctest: +SKIP
+        >>> TensorBoard()
         TensorBoard()
     """
 

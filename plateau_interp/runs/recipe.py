@@ -253,7 +253,7 @@ class Recipe:
         return Recipe.from_dict(read_fields(path))
 
 
-def read_fields(path: str | Path, what: str = "recipe") -> Mapping[Any, Any]:
+def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
     """The plain data of a ``.json``, ``.yaml`` or ``.yml`` file, of whatever fields; no field twice.
 
     Args:

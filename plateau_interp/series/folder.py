@@ -290,7 +290,13 @@ def check_series(path: Path) -> Checked:
     except SeriesError as error:
         return Checked(path, faults=(str(error),))
     n_measured = len({record.step for record in records if record.weights})
-    return Checked(path, n_measured, n_answers, faults=tuple(_faults_of_attention(folder, records)))
+    return Checked(
+        path,
+        checkpoints=n_measured,
+        resumable=n_measured,
+        rows=n_answers,
+        faults=tuple(_faults_of_attention(folder, records)),
+    )
 
 
 def _faults_of_attention(folder: SeriesFolder, records: Sequence[Record]) -> Iterator[str]:
