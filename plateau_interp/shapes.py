@@ -27,11 +27,12 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from types import CodeType, ModuleType
-from typing import Any, Self
+from types import CodeType, ModuleType, UnionType
+from typing import Any, Self, Union, get_args, get_origin
 
 import jaxtyping
 import typeguard
+from typing_extensions import is_protocol
 
 __all__ = ["check", "check_as_told", "typechecked"]
 
@@ -110,10 +111,30 @@ def _values(parameter: inspect.Parameter, argument: Any) -> tuple[Any, ...]:
 
 
 def _check(value: Any, annotation: Any) -> None:
-    """A string annotation is left unchecked (nothing says in which scope to read it), and so is Self."""
-    if annotation is inspect.Signature.empty or annotation is Self or isinstance(annotation, str):
+    """A string annotation is left unchecked (nothing says in which scope to read it), and so is Self.
+
+    Whether a class has what a protocol asks for is looked at once: typeguard compares every signature each time, which
+    would be most of the cost of a small model's training step.
+    """
+    if annotation in (inspect.Signature.empty, Self, Any) or isinstance(annotation, str):
+        return
+    asked = (type(value), _protocol_in(annotation))
+    if asked in _FULFILLED:
         return
     typeguard.check_type(value, annotation)
+    if asked[1] is not None and value is not None:
+        _FULFILLED.add(asked)
+
+
+_FULFILLED: set[tuple[type, Any]] = set()
+"""Classes and protocols that were found to fit."""
+
+
+def _protocol_in(annotation: Any) -> Any:
+    """The protocol of an annotation that is one, or one or None; of any other None."""
+    options = [option for option in get_args(annotation) or (annotation,) if option is not type(None)]
+    is_one = len(options) == 1 and (options[0] is annotation or get_origin(annotation) in (Union, UnionType))
+    return options[0] if is_one and is_protocol(options[0]) else None
 
 
 def _check_cells() -> None:

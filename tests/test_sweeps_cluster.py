@@ -217,6 +217,15 @@ def test_a_worker_that_sees_another_disk_says_so(tmp_path):
     assert "all workers need the sweep's folder, under the same path" in ending.reason
 
 
+def test_ctrl_c_is_what_it_was_once_slurm_was_asked_for_its_script():
+    code = (
+        "import signal; from plateau_interp.sweeps.cluster import Slurm; Slurm('short', workers=1).job_script(); "
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def test_the_script_that_slurm_gets():
     engine = Slurm(
         "long",

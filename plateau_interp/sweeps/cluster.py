@@ -5,6 +5,7 @@ gives the run to another, which goes on from there.
 """
 
 import logging
+import signal
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -160,9 +161,7 @@ class Slurm:
     @contextmanager
     def _cluster(self) -> Iterator["SLURMCluster"]:
         _check_installed("dask_jobqueue")
-        from dask_jobqueue import SLURMCluster
-
-        with SLURMCluster(
+        with _slurm_cluster()(
             queue=self.queue,
             cores=self.threads,
             processes=1,
@@ -175,6 +174,15 @@ class Slurm:
             scheduler_options={"dashboard_address": ":0"},
         ) as cluster:
             yield cluster
+
+
+def _slurm_cluster() -> Any:
+    """dask-jobqueue's class. Its import makes Ctrl-C end the process without a word, everywhere: that is undone."""
+    handler = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, handler)
+    return SLURMCluster
 
 
 def _check_installed(module: str) -> None:
