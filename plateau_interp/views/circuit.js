@@ -6,7 +6,7 @@ window.plateauCircuit = window.plateauCircuit || ((root, spec) => {
   const { html, svg, signed, decode, talking, timeline } = window.plateauTools; // of tools.js
   const ROW = 62, COLUMN = 92, HALF = 13, WIDEST = 9, THINNEST = 0.8;
   const ENTRY = { q: -0.24, k: 0, v: 0.24, "": 0 };
-  const MANY = 80; // parts: of a larger model only those with an edge are shown
+  const MANY = 80; // parts: of a larger model those without an edge are left out
   const scores = decode(spec);
   const nEdges = spec.edges.length;
   const nSteps = spec.steps ? spec.steps.length : 1;
