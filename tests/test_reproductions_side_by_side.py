@@ -28,6 +28,7 @@ def curves(runs):
     }
 
 
+@pytest.mark.slow
 def test_what_comes_out_is_what_comes_out_one_after_the_other(tmp_path):
     todo = plan(PAPER.experiments)
     ended = list(train_side_by_side(PAPER, todo, tmp_path / "side", engine=Here()))
