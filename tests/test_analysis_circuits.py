@@ -16,7 +16,7 @@ from plateau_interp.analysis.pruning import agreement
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 
 TASK = MovingWindowSum(n=4, p=5)
 KINDS = list(product(("linear", "softmax"), (1, 2)))
@@ -271,6 +271,10 @@ def test_other_models_of_the_host_library(shape: str) -> None:
     assert live.ablated == pytest.approx(linear(model(corrupted)).item(), abs=1e-9)
 
 
+def test_a_task_of_one_answer_has_no_role_for_further_ones() -> None:
+    assert list(task_roles(ModularArithmetic(p=5))) == ["prompt", "separator"]
+
+
 def test_models_without_such_a_graph_are_refused() -> None:
     clean, corrupted = pair()
     model = host_model(use_normalization_before_and_after=True, normalization_type="RMS")
@@ -326,6 +330,9 @@ def test_padding_changes_no_score() -> None:
 
 def test_half_precision_is_scored_in_float32() -> None:
     clean, corrupted = pair()
+    half: Any = {"metric": metric, "ablation": "resample", "freeze_norms": False}
+    with cutting(model_of("softmax", 1, dtype=torch.bfloat16), clean=clean, corrupted=corrupted, **half) as cut:
+        assert cut.difference().dtype == torch.float32
     expected = circuit(model_of("softmax", 1, dtype=torch.float32), clean=clean, corrupted=corrupted, metric=metric)
     found = circuit(model_of("softmax", 1, dtype=torch.bfloat16), clean=clean, corrupted=corrupted, metric=metric)
     assert agreement(expected, found)["rank"] > 0.9

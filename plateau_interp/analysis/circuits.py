@@ -189,8 +189,8 @@ def circuit(
 def task_roles(task: Task) -> dict[str, range]:
     """The positions of a task's prompt, of what comes just before its first answer, and of its answers but the last.
 
-    They are positions of a model's input, where position p predicts position p + 1: the separator's predicts the first
-    answer.
+    A role without a position, as where there is one answer, is left out. They are positions of a model's input, where
+    position p predicts position p + 1: the separator's predicts the first answer.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -198,11 +198,12 @@ def task_roles(task: Task) -> dict[str, range]:
         {'prompt': range(0, 4), 'separator': range(4, 5), 'answer': range(5, 8)}
     """
     rows = answer_rows(task)
-    return {
+    roles = {
         "prompt": range(rows.start),
         "separator": range(rows.start, rows.start + 1),
         "answer": range(rows.start + 1, rows.stop),
     }
+    return {name: positions for name, positions in roles.items() if positions}
 
 
 def answer_difference(task: Task, clean: Batch, corrupted: Batch) -> Metric:
@@ -339,6 +340,5 @@ def _starting(cut: CutModel, leaves: list[Tensor], point: float | None) -> list[
         leaves.append(value.clone().requires_grad_())
         return leaves[-1]
 
-    first = cut.graph.writings[: 1 if point is None else 2]
-    embeddings = [writing for writing in first if writing.layer is None and writing.point.startswith("hook_")]
+    embeddings = [writing for writing in cut.graph.writings if writing.point.startswith("hook_")]
     return [(writing.point, partial(start, writer=writing.start)) for writing in embeddings]

@@ -144,7 +144,7 @@ class CutModel:
     instead: Float[Tensor, "writer batch pos d_model"]
     scales: Mapping[str, Tensor]
     clean: float
-    ablated: float = float("nan")
+    ablated: float
 
     @property
     def most_copies(self) -> int:
@@ -155,8 +155,9 @@ class CutModel:
         return max(1, WRITTEN_ENTRIES // self.written.numel())
 
     def difference(self) -> Float[Tensor, "writer batch pos d_model"]:
-        """What an edge carries more when it is cut, by writer."""
-        return self.instead - self.written
+        """What an edge carries more when it is cut, by writer; in float32 at least, whatever the model's dtype."""
+        precise = torch.promote_types(self.written.dtype, torch.float32)
+        return self.instead.to(precise) - self.written.to(precise)
 
     @torch.no_grad()
     def metrics_when_cut(self, cut: Bool[Tensor, "copy writer reader #pos"]) -> Float[Tensor, " copy"]:
@@ -232,23 +233,39 @@ def cutting(
     one_of(EdgeAblation, ablation=ablation)
     if corrupted is None and ablation == "resample":
         raise ValueError('ablation="resample" needs corrupted tokens: what cut edges carry')
-    graph = graph_of(model)
     options = {} if attention_mask is None else {"attention_mask": attention_mask}
-    with _gates_open(model), torch.no_grad():
-        scales: dict[str, Tensor] = {}
-        points = [name for name in model.hook_dict if name.endswith(NORMS)] if freeze_norms else []
-        with model.hooks(fwd_hooks=[(name, partial(_keep_scale, scales=scales)) for name in points]):
-            written, value = _write(model, graph, clean, metric, options)
-        if ablation == "resample" and corrupted is not None:
-            instead, _ = _write(model, graph, corrupted, None, options)
-        elif ablation == "mean":
-            instead = _means(written, attention_mask)
-        else:
-            instead = torch.zeros_like(written)
-        model_cut = CutModel(model, graph, clean, metric, options, written, instead, scales, value)
-        model_cut.ablated = float(model_cut.metrics_when_cut(graph.edges[None, :, :, None])[0])
     with _gates_open(model):
-        yield model_cut
+        with torch.no_grad():
+            cut = _measured(model, clean, corrupted, metric, ablation, freeze_norms=freeze_norms, options=options)
+        yield cut
+
+
+def _measured(
+    model: HookedModel,
+    clean: Tensor,
+    corrupted: Tensor | None,
+    metric: Metric,
+    ablation: EdgeAblation,
+    *,
+    freeze_norms: bool,
+    options: Mapping[str, Tensor],
+) -> CutModel:
+    """One forward on the clean tokens, and what else tells what cut edges carry and what comes of cutting them all."""
+    graph, scales = graph_of(model), dict[str, Tensor]()
+    points = [name for name in model.hook_dict if name.endswith(NORMS)] if freeze_norms else []
+    with model.hooks(fwd_hooks=[(name, partial(_keep_scale, scales=scales)) for name in points]):
+        written, value = _write(model, graph, clean, metric, options)
+    ablated = float("nan")
+    if ablation == "resample" and corrupted is not None:
+        instead, ablated = _write(model, graph, corrupted, metric, options)
+    elif ablation == "mean":
+        instead = _means(written, options.get("attention_mask"))
+    else:
+        instead = torch.zeros_like(written)
+    cut = CutModel(model, graph, clean, metric, options, written, instead, scales, value, ablated)
+    if ablation != "resample" or freeze_norms:  # otherwise with every edge cut it reads the corrupted tokens
+        cut.ablated = float(cut.metrics_when_cut(graph.edges[None, :, :, None])[0])
+    return cut
 
 
 @contextmanager
@@ -274,7 +291,7 @@ def _outputs(model: HookedModel, writing: _Writing, act: Tensor) -> Float[Tensor
 
 
 def _write(
-    model: HookedModel, graph: Graph, tokens: Tensor, metric: Metric | None, options: Mapping[str, Tensor]
+    model: HookedModel, graph: Graph, tokens: Tensor, metric: Metric, options: Mapping[str, Tensor]
 ) -> tuple[Tensor, float]:
     """What every writer adds in a forward, and the metric; the sum is compared with the residual stream."""
     outputs: dict[int, Tensor] = {}
@@ -290,8 +307,8 @@ def _write(
     with model.hooks(fwd_hooks=hooks):
         logits = model(tokens, **options)
     written = torch.stack([outputs[writer] for writer in range(len(graph.writers))])
-    _check_sum(model, graph, written, end[0])
-    return written, float("nan") if metric is None else float(one_number(metric(logits)))
+    _check_sum(model, written, end[0])
+    return written, float(one_number(metric(logits)))
 
 
 def attention_biases(model: HookedModel) -> Float[Tensor, " d_model"]:
@@ -300,7 +317,7 @@ def attention_biases(model: HookedModel) -> Float[Tensor, " d_model"]:
     return torch.stack([block.attn.b_O.detach() for block in module.blocks]).sum(dim=0)
 
 
-def _check_sum(model: HookedModel, graph: Graph, written: Tensor, end: Tensor) -> None:
+def _check_sum(model: HookedModel, written: Tensor, end: Tensor) -> None:
     off = float((written.sum(dim=0) + attention_biases(model) - end).abs().max() / end.abs().max().clamp_min(1e-30))
     if not off <= SUM_TOLERANCE.get(end.dtype, 1e-3):
         raise ValueError(
