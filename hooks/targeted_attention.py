@@ -39,10 +39,10 @@ class BiasAttention(TargetedEdit):
         layers: where; by default every layer that has targets.
         heads: which; by default all.
         rows: query positions, negative ones from the end; by default every row with targets but the first answer row,
-            which the paper leaves alone (for targets of your own: every row). A task with a single answer row needs
-            them given.
-        targets: Bool map ``[query, key]`` or ``[batch, query, key]``, or a function of (tokens, layer) that gives one;
-            by default those of the model's task.
+            which the paper leaves alone (for targets of your own, and where sequences are filled in: every row). A
+            task with a single answer row needs them given.
+        targets: Bool map ``[query, key]`` or ``[batch, query, key]``, a function of (tokens, layer) that gives one, or
+            the name of one, "previous token" or "last occurrence"; by default those of the model's task.
         at: "pattern", or "scores" to have softmax models renormalise.
 
     Raises:
@@ -96,8 +96,9 @@ class FixAttention(TargetedEdit):
         layers: where; by default every layer that has targets.
         heads: which; by default all.
         rows: query positions, negative ones from the end; by default every row with targets.
-        targets: map ``[query, key]`` or ``[batch, query, key]``, Bool or nonnegative Float, or a function of (tokens,
-            layer) that gives one; by default those of the model's task.
+        targets: map ``[query, key]`` or ``[batch, query, key]``, Bool or nonnegative Float, a function of (tokens,
+            layer) that gives one, or the name of one, "previous token" or "last occurrence"; by default those of the
+            model's task.
 
     Raises:
         ValueError: for a total that is not finite; on entry, for what does not fit the model.
@@ -144,8 +145,8 @@ class MaskAttention(TargetedEdit):
         layers: where; by default every layer (without ``keys``: that has targets).
         heads: which; by default all.
         rows: query positions that are masked, negative ones from the end; by default all.
-        targets: without ``keys``, the forbidden positions as a Bool map or function; by default those of the model's
-            task, that is, the solution itself.
+        targets: without ``keys``, the forbidden positions as a Bool map, function or name; by default those of the
+            model's task, that is, the solution itself.
         at: "pattern", or "scores" to have softmax models renormalise.
 
     Raises:

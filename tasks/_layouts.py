@@ -128,7 +128,9 @@ class PromptTask(Task):
         return self._labelled(self._draw(n, generator))
 
     def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
-        """The same sequences with one input of each prompt replaced, such that the answer is another.
+        """The same sequences with the least change of each prompt that makes the answer another.
+
+        One input is replaced, anywhere; a task whose inputs cannot change alone says what else changes.
 
         Raises:
             ValueError: if no such change is found.
@@ -144,7 +146,7 @@ class PromptTask(Task):
             waiting = waiting[~is_other]
             if not len(waiting):
                 return self._labelled(torch.cat([changed, self._answers(changed)], dim=1))
-        raise ValueError(f"no change of one input changes the answer of {self}")
+        raise ValueError(f"no such change of a prompt changes the answer of {self}")
 
     def _labelled(self, tokens: Int[Tensor, "batch pos"]) -> Batch:
         """Whole sequences and what is scored of them."""

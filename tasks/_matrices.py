@@ -76,6 +76,11 @@ class Matrices(Task):
         ends = {"uniform": self.rank * self.scale**2, "full rank": self.scale}
         return ends.get(self.entries, TAIL * math.sqrt(self.variance))
 
+    def share_missing(self, shape: Shape) -> float:
+        """Of a matrix's entries, those that are missing: expected, or exactly where they are counted."""
+        n = math.prod(shape)
+        return self.missing if self.masking == "independent" else round(self.missing * n) / n
+
     @property
     def half(self) -> int:
         """Steps of the grid from 0 to the largest value."""
@@ -113,7 +118,7 @@ class Matrices(Task):
         if self.masking == "independent":
             seen = keys >= self.missing
         else:
-            seen = keys.argsort(dim=1).argsort(dim=1) >= round(self.missing * n_rows * n_columns)
+            seen = keys.argsort(dim=1).argsort(dim=1) >= round(self.share_missing(shape) * n_rows * n_columns)
         return matrices, rearrange(seen, "batch (row column) -> batch row column", row=n_rows)
 
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:

@@ -1,7 +1,6 @@
 """Completing matrices of low rank, some entries of which are missing: `MatrixCompletion`.
 
-Numbers are predicted, everywhere at once, by a model that reads in both directions. The same matrices written out by a
-causal model are `plateau_interp.tasks.generated_completion.MatrixGeneration`.
+Numbers are predicted, everywhere at once, by a model that reads in both directions.
 """
 
 import math
@@ -112,6 +111,15 @@ class MatrixCompletion(Matrices):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", _shapes(self.shapes))
         self.check_matrices()
+        if not all(0 < self.share_missing(shape) < 1 for shape in self.shapes):
+            raise ValueError(
+                f"missing must leave every matrix something to see and something to fill in; got {self.missing:g}"
+            )
+
+    @property
+    def mean_missing(self) -> float:
+        """The share of missing entries, mean over the shapes."""
+        return sum(map(self.share_missing, self.shapes)) / len(self.shapes)
 
     @property
     def d_vocab(self) -> int:
@@ -144,7 +152,7 @@ class MatrixCompletion(Matrices):
         variance = self.variance
         return {
             "zero": ClosedForm(all=variance, observed=variance, missing=variance),
-            "copy": ClosedForm(all=self.missing * variance, observed=0.0, missing=variance),
+            "copy": ClosedForm(all=self.mean_missing * variance, observed=0.0, missing=variance),
         }
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
@@ -253,7 +261,7 @@ class MatrixCompletion(Matrices):
                 continue
             layer, head = (int(number) for number in column.removeprefix("attention_on_self_").split("_"))
             share = {kind: measured[f"attention_on_{kind}_{layer}_{head}"] for kind in READ}
-            if share["observed"] > 1 - self.missing / 2:
+            if share["observed"] > 1 - self.mean_missing / 2:
                 groups["observed"].append((layer, head))
             reads = "self" if share["self"] > MOST_OF_IT else max(("row", "column"), key=lambda kind: share[kind])
             if share[reads] > MOST_OF_IT:
@@ -270,7 +278,7 @@ class MatrixCompletion(Matrices):
             "attention_on_row": f"{share} the query's row. {heads}",
             "attention_on_column": f"{share} the query's column. {heads}",
             "attention_on_self": f"{share} the query itself. {heads}",
-            "attention_on_observed": f"{share} entries that are seen: {1 - self.missing:.2f} by chance. {heads}",
+            "attention_on_observed": f"{share} entries that are seen: {1 - self.mean_missing:.2f} by chance. {heads}",
         }
 
     def remark(self, measured: Mapping[str, float]) -> str:

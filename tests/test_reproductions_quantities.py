@@ -75,7 +75,8 @@ def test_where_a_column_falls_and_what_another_is_there():
     assert value_at("repetition", peak_step("norm")).of(one) is None
     assert mean_between("cosine", 4, 12).of(one) == pytest.approx(0.7)
     assert mean_between("cosine", 4, 20).of(one) is None  # it did not go as far
-    for quantity in (peak_step("norm"), falls_to("norm", 1.0), mean_between("norm", 0, 4)):
+    of_norm = value_at("norm", peak_step("cosine"))
+    for quantity in (peak_step("norm"), falls_to("norm", 1.0), mean_between("norm", 0, 4), of_norm):
         assert quantity.of(one) is None
     assert value_at("cosine", peak_step("cosine")).name == "cosine at the step of the peak cosine"
 

@@ -4,6 +4,7 @@ import pytest
 from typecheck import unchecked
 
 from plateau_interp.hooks import BiasAttention
+from plateau_interp.runs.recipe import Recipe
 from plateau_interp.sweeps.changes import Changes, changed, field_at
 
 BASE = {"task": {"name": "moving-window-sum"}}
@@ -121,3 +122,12 @@ def test_what_stands_at_a_path():
     assert field_at(BIASED, "interventions.0.factor") == 2
     assert field_at(BIASED, "interventions[7].factor") is None
     assert field_at(BIASED, "task.name.more") is None
+
+
+@pytest.mark.parametrize(
+    "values", [{"task.k": 12, "task.n": 16}, {"task.n": 16, "task.k": 12}, {"model.d_model": 50, "model.n_heads": 5}]
+)
+def test_changes_may_be_possible_only_together(values):
+    base = {"task": {"name": "moving-window-sum", "n": 8}, "model": {"d_model": 64, "n_heads": 4}}
+    data = Recipe.from_dict(changed(base, values)).to_dict()
+    assert {path: field_at(data, path) for path in values} == values

@@ -99,7 +99,7 @@ def test_the_base_of_a_file_is_found_from_its_folder(tmp_path):
     [
         ("grid: {task.k: [2]}", "base: missing"),
         ("base: copy\nbase: copy", "the field 'base' is given twice"),
-        ("base: copy\ngrid: {task.nn: [2]}", "sweep.yaml: task.nn: unknown field; the nearest is task.n"),
+        ("base: copy\ngrid: {task.nn: [2]}", "sweep.yaml: nn=2: task.nn: unknown field; the nearest is task.n"),
         ("[1]", "expected fields and values"),
         ("{", "not valid YAML"),
     ],

@@ -106,11 +106,12 @@ def test_what_is_not_scored_has_no_part_in_loss_and_gradient():
     assert output.grad[::2].isfinite().all()
 
 
-def test_closed_forms_are_the_losses_of_models_that_copy_and_that_say_nothing():
-    batch = PAPER.sample(20_000, generator=generator())
-    copied = PAPER.values(batch.tokens).nan_to_num()[..., None]
+@pytest.mark.parametrize("task", [PAPER, MatrixCompletion(masking="count", grid_step=0.01)], ids=["drawn", "counted"])
+def test_closed_forms_are_the_losses_of_models_that_copy_and_that_say_nothing(task):
+    batch = task.sample(20_000, generator=generator())
+    copied = task.values(batch.tokens).nan_to_num()[..., None]
     for name, output in (("zero", torch.zeros_like(copied)), ("copy", copied)):
-        losses, expected = PAPER.entry_losses(output, batch), PAPER.closed_forms[name]
+        losses, expected = task.entry_losses(output, batch), task.closed_forms[name]
         for kind in ("all", "observed", "missing"):
             assert getattr(losses, kind).item() == pytest.approx(getattr(expected, kind), rel=0.02, abs=1e-9)
 
@@ -209,6 +210,7 @@ def test_measuring_draws_from_its_own_stream_and_leaves_the_model():
         ({"missing": 0.0}, "missing must be above 0 and below 1; got 0.0"),
         ({"missing": 1.0}, "missing must be above 0 and below 1; got 1.0"),
         ({"masking": "some"}, "masking must be one of"),
+        ({"masking": "count", "shapes": ((1, 2),), "missing": 0.2}, "missing must leave every matrix something to see"),
         ({"entries": "cauchy"}, "entries must be one of"),
         ({"scale": 0.0}, "scale must be a positive number"),
         ({"grid_step": -0.1}, "grid_step must be a positive number"),

@@ -97,7 +97,7 @@ def test_a_mixture_leaves_the_task_as_it_is() -> None:
 
 def test_where_no_change_is_to_be_had_it_is_said() -> None:
     task = Copy(n=2, high=1)
-    with pytest.raises(ValueError, match="no change of one input changes the answer of Copy"):
+    with pytest.raises(ValueError, match="no such change of a prompt changes the answer of Copy"):
         task.corrupt(task.sample(2, generator=generator()), generator=generator())
     text = Text()
     batch = text.sample(2, generator=generator())

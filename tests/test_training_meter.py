@@ -22,7 +22,7 @@ from plateau_interp.training.batches import stream_generator, training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.settings import MeasuringOptions
-from plateau_interp.types import Batch, answer_rows
+from plateau_interp.types import IGNORE, Batch, answer_rows
 
 TASK = MovingWindowSum(n=5, p=7)
 
@@ -374,3 +374,24 @@ def test_groups_of_numbers_have_a_loss_each():
     low = batch.labels[:, 0] < 0.5
     expected = (output[low, :, 0] - batch.labels[low]).square().mean()
     assert found["loss_first_is_low"].item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("kind", [FilledNumbers, FilledTokens])
+def test_a_finite_task_that_is_filled_in_is_validated_in_one_forward(kind, monkeypatch):
+    sets = [kind().sample(8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    for name, batch in zip(("train_set", "validation_set"), sets, strict=True):
+        monkeypatch.setattr(kind, name, batch, raising=False)
+    task, batch, validation = kind(), *sets
+    model = toy_model(task, d_model=16)
+    meter = Meter(task)
+    with meter.watching(model):
+        model(batch.inputs)
+    measured = meter.measure(model, batch, generator=torch.Generator().manual_seed(0))
+    output = model(validation.inputs)
+    assert float(measured["validation_loss"]) == pytest.approx(task.loss(output, validation).item())
+    if kind is FilledNumbers:
+        assert "validation_accuracy" not in measured
+    else:
+        scored = validation.labels != IGNORE
+        right = (output.argmax(dim=-1) == validation.labels)[scored].float().mean()
+        assert float(measured["validation_accuracy"]) == pytest.approx(float(right))

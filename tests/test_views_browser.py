@@ -22,8 +22,8 @@ from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import page as views_page
 from plateau_interp.views.attention_views import attention_view
-from plateau_interp.views.circuit_views import circuit_page
-from plateau_interp.views.page import bundle, document, side_by_side
+from plateau_interp.views.circuit_views import circuit_page, circuit_view
+from plateau_interp.views.page import Page, bundle, document, side_by_side
 from plateau_interp.views.report import write_report
 from plateau_interp.views.series_report import write_series_report
 
@@ -516,6 +516,17 @@ def test_a_part_shows_its_edges_and_a_head_its_attention(circuits_page, visit):
     assert pressed == ["head 0", "head 1"]  # of layer 0 as it was, of layer 1 the one that was asked for
     head.press("Enter")
     assert page.locator(".pc-edge.pc-faint").count() == 0
+
+
+def test_a_head_leads_to_its_map_where_a_view_shows_some_heads(circuits_page, visit, tmp_path):
+    run = Run(circuits_page.parent / "run")
+    views = [circuit_view(circuits(run, n_pairs=4)), attention_view(run, layer=1, heads=[1], steps=run.checkpoints)]
+    page = visit(Page(views).save(tmp_path / "page.html"))
+    attention = page.locator(".pv").nth(1)
+    for name in ("L1H0, ", "L1H1, "):
+        page.get_by_role("button", name=name).press("Enter")
+        assert "head 0" not in attention.locator(".pv-title").inner_text()
+    assert attention.locator(".pv-cells canvas, .pv-cells svg").count() > 0
 
 
 def test_an_edge_that_is_tapped_tells_its_score(circuits_page, visit):

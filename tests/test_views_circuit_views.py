@@ -1,3 +1,4 @@
+import base64
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,13 @@ def test_what_is_no_circuit_is_refused() -> None:
         unchecked(circuit_view)(found(), run="run")
     with pytest.raises(ValueError, match="most must be at least 1"):
         circuit_view(found(), most=0)
+
+
+@pytest.mark.parametrize("largest", [1e-9, 1.0, 3e5, 4e9])
+def test_numbers_of_any_size_come_back(largest: float) -> None:
+    values = np.array([largest, -largest / 3, 0.0])
+    numbers = packed(values)
+    whole = np.frombuffer(base64.b64decode(numbers["data"]), dtype="<i2" if numbers["bits"] == 16 else "<i4")
+    unit = 10.0 ** -numbers["decimals"]
+    assert unit <= max(1e-3 * largest, 1e-4)
+    assert np.abs(whole * unit - values).max() <= 0.501 * unit

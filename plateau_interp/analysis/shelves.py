@@ -46,7 +46,7 @@ class Shelf(NamedTuple):
     drop: int | None
 
 
-def lies_low(level: float | None, *, first: float, lowest: float) -> bool:
+def lies_low(level: float, *, first: float, lowest: float) -> bool:
     """Whether a closed form lies where `shelf` does not look: within the last quarter of the fall.
 
     So it is where an untrained model's loss is far above all that it knows, as a sum of squares may be.
@@ -55,7 +55,7 @@ def lies_low(level: float | None, *, first: float, lowest: float) -> bool:
         >>> lies_low(0.03, first=0.3, lowest=0.01), lies_low(2.6, first=2.9, lowest=1.3)
         (True, False)
     """
-    return level is not None and lowest <= level < first - PLATEAUS_END * (first - lowest)
+    return lowest <= level < first - PLATEAUS_END * (first - lowest)
 
 
 def known_shelf(raw: np.ndarray, loss: np.ndarray, level: float) -> Shelf:

@@ -125,6 +125,7 @@ def tables(kind: PluginKind, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
 
 def _ids(part: "Tensor") -> str:
     if part.is_floating_point():
+        part = part[part.isfinite()]  # where nothing is scored a task of numbers may have none
         return f"{part.min():.4g} to {part.max():.4g}"
     return _ranges(sorted(set(part.tolist())))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class SweepVerb:
     def run(self) -> None:
         """Train what is left, then tell what came out."""
         from plateau_interp.runs.run import RunError
-        from plateau_interp.sweeps.cost import cost_of
+        from plateau_interp.sweeps.cost import cost_of, left_of
         from plateau_interp.sweeps.plan import read_sweep
         from plateau_interp.sweeps.sweep import train_sweep
 
@@ -79,7 +80,7 @@ class SweepVerb:
         if self.dry_run:
             self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
             return
-        steps = {self.out / run.name: run.recipe.steps for run in plan.runs}
+        steps = {self.out / run.name: run.recipe.steps for run in left_of(plan, self.out)}
         with watching_runs(self.out.name, steps) as show:
             swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=_teller(self.out, show))
         self._tell(swept)
@@ -109,7 +110,7 @@ class SweepVerb:
 
 BUSY = "another process is at it; it is waited for"
 SHOWN = {
-    "plateau_level": "plateau (nats)",
+    "plateau_level": "plateau level",
     "drop_step": "drop step",
     "steps_to_99": "steps to 99 %",
     "final_loss": "final loss",
@@ -185,11 +186,11 @@ def _by_setting(table: "pd.DataFrame") -> list[list[str]]:
 
 def _range(values: list[float], *, count: bool) -> str:
     """The median, and the least and the most; how many there are, where not all have one."""
-    there = sorted(value for value in values if value == value)
+    there = [value for value in values if value == value]
     if not there:
         return "-"
     form = ",.0f" if count else ".4f"
-    middle = (there[(len(there) - 1) // 2] + there[len(there) // 2]) / 2
-    spread = "" if there[0] == there[-1] else f" ({there[0]:{form}} to {there[-1]:{form}})"
+    middle, low, high = statistics.median(there), min(there), max(there)
+    spread = "" if low == high else f" ({low:{form}} to {high:{form}})"
     missing = "" if len(there) == len(values) else f", {len(there)} of {len(values)}"
     return f"{middle:{form}}{spread}{missing}"

@@ -55,6 +55,8 @@ def watching_runs(name: str, runs: Mapping[Path, int]) -> Iterator[Callable[[Pat
         with bar:
             looking.start()
             yield show
+            watch.look()
+            bar.update(line, completed=watch.made, told=watch.told())
     except KeyboardInterrupt:
         watch.look()
         raise KeyboardInterrupt(f"after {watch.done} of {len(runs)} runs; the others go on from a checkpoint") from None

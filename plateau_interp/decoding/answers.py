@@ -27,7 +27,7 @@ def greedy_answers(
         cached: see `plateau_interp.decoding.continued`.
 
     Returns:
-        The answers, to be compared with `plateau_interp.types.true_answers`.
+        The answers, to be compared with `plateau_interp.positions.true_answers`.
 
     Raises:
         ValueError: for what are no model, task or tokens, for fewer tokens than a prompt has, for a task whose answers

@@ -102,6 +102,8 @@ class _Session(Log):
             return
         file = Path(self._session.dir).parent / f"run-{self._id}.wandb"
         self._session.finish(exit_code=exit_code)
+        if not file.is_file():  # WANDB_MODE=disabled: nothing is logged anywhere
+            return
         # It does not wait for the disk, and who opens the log next has to find all of it.
         deadline = time.monotonic() + PATIENCE
         while not any(record.WhichOneof("record_type") == "exit" for record in _messages(file)):

@@ -133,6 +133,8 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
             for row, measure in enumerate(measures):
                 for seeds, colour in ((first, LIGHT.muted), (ours, LIGHT.accent)):
                     for one in seeds:
+                        if measure not in one.metrics:
+                            continue
                         seen = one.metrics[["step", measure]].dropna()
                         grid[row, column].plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
         for row, measure in enumerate(measures):

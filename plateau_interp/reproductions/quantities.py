@@ -238,7 +238,9 @@ def mean_between(column: str, start: int, stop: int, *, digits: int = 3) -> Quan
 
 def _measured(outcome: Outcome, column: str) -> pd.DataFrame:
     """The rows in which a column was measured."""
-    return outcome.metrics[["step", column]].dropna() if column in outcome.metrics else pd.DataFrame()
+    if column not in outcome.metrics:
+        return pd.DataFrame(columns=["step", column])
+    return outcome.metrics[["step", column]].dropna()
 
 
 def over(part: Quantity, whole: Quantity, name: str) -> Quantity:

@@ -123,8 +123,7 @@ class Recipe:
             except ValueError as error:
                 raise RecipeError(f"{name}.{error}") from None
         try:
-            check_whole(self, "checkpoint_every", least=1)
-            check_whole(self, "state_every", least=1)
+            check_whole(self, "checkpoint_every", "state_every", least=1)
         except ValueError as error:
             raise RecipeError(str(error)) from None
 

@@ -4,6 +4,7 @@ A field is named by its path, such as ``training.optimizer.learning_rate`` or ``
 recipes name it. For the runs that come out see `plateau_interp.sweeps.plan`.
 """
 
+import contextlib
 import copy
 import itertools
 import re
@@ -160,11 +161,14 @@ def changed(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
         ({'name': 'moving-window-sum', 'k': 3}, 0.01)
     """
     data = copy.deepcopy(dict(base))
+    whole = Recipe.from_dict(data).to_dict()
     for path, value in sorted(values.items(), key=lambda item: len(_parts(item[0]))):
         parts = _parts(path)
         if parts[0] in ELSEWHERE:
             raise RecipeError(f"{path}: {ELSEWHERE[str(parts[0])]}")
-        _put(data, Recipe.from_dict(data).to_dict(), parts, value, path)
+        _put(data, whole, parts, value, path)
+        with contextlib.suppress(RecipeError):  # some changes are possible only together: the run has the last word
+            whole = Recipe.from_dict(data).to_dict()
     return data
 
 

@@ -156,7 +156,7 @@ class Slurm:
         with self._cluster() as cluster:
             cluster.adapt(minimum=self.workers, maximum=self.workers)  # asks again for what SLURM has ended
             with _client(cluster) as client:
-                yield _Cluster(client, cluster.scheduler_address, expected=self.workers)
+                yield _Cluster(client, cluster.scheduler_address)
 
     @contextmanager
     def _cluster(self) -> Iterator["SLURMCluster"]:
@@ -212,12 +212,8 @@ def _client(where: Any) -> Iterator["Client"]:
 
 
 class _Cluster:
-    def __init__(self, client: "Client", address: str, *, expected: int = 0) -> None:
-        self.client, self.address, self.expected = client, address, expected
-
-    @property
-    def workers(self) -> int:
-        return max(1, self.expected, len(self.client.scheduler_info(n_workers=-1)["workers"]))
+    def __init__(self, client: "Client", address: str) -> None:
+        self.client, self.address = client, address
 
     def results(self, function: Work, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         from distributed import as_completed

@@ -10,7 +10,7 @@ from plateau_interp.sweeps.memory import most_memory
 from plateau_interp.sweeps.pace import Watching, paces
 from plateau_interp.sweeps.plan import PlannedRun, SweepPlan
 
-__all__ = ["SweepCost", "cost_of"]
+__all__ = ["SweepCost", "cost_of", "left_of"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def cost_of(plan: SweepPlan, out: Path, engine: Engine, *, watching: Watching = 
         RunError: if the folder holds another sweep or something else.
     """
     refuse_others(plan, out)
-    left = [run for run in plan.runs if not _done(run, out)]
+    left = left_of(plan, out)
     recipes = [run.recipe for run in left]
     pace = paces(recipes, out, threads=engine.threads, watching=watching)
     steps = [max(0, run.recipe.steps - steps_made(out / run.name)) for run in left]
@@ -65,6 +65,11 @@ def cost_of(plan: SweepPlan, out: Path, engine: Engine, *, watching: Watching = 
         seconds={run.name: each * number for run, each, number in zip(left, pace, steps, strict=True)},
         workers=engine.expected(memory=most_memory(recipes)),
     )
+
+
+def left_of(plan: SweepPlan, out: Path) -> list[PlannedRun]:
+    """The runs of a sweep that are not done."""
+    return [run for run in plan.runs if not _done(run, out)]
 
 
 def _done(run: PlannedRun, out: Path) -> bool:

@@ -40,11 +40,6 @@ class Lost:
 class Pool(Protocol):
     """Workers that are there as long as an engine's context is open."""
 
-    @property
-    def workers(self) -> int:
-        """How many jobs are done at a time."""
-        ...
-
     def results(self, function: Work, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         """Each job's index and result, or `Lost`, as they end; a loop that is left, by Ctrl-C too, stops the jobs."""
         ...
@@ -104,8 +99,6 @@ class Here:
 
 
 class _InTurn:
-    workers = 1
-
     def results(self, function: Work, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
         for index, job in enumerate(jobs):
             yield index, function(job, never)

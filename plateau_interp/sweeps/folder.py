@@ -76,11 +76,11 @@ def _check_same(plan: SweepPlan, out: Path) -> dict[str, Any]:
     file = out / SWEEP
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        version, base, runs = data["format"], data["base"], dict(data["runs"])
+        version, base, runs = int(data["format"]), data["base"], dict(data["runs"])
     except (ValueError, TypeError, KeyError) as error:
         raise RunError(f"{file} is damaged: {type(error).__name__}: {error}") from None
-    if version != SWEEP_FORMAT:
-        raise RunError(f"{file}: this version reads sweeps of format {SWEEP_FORMAT}; got {shown(version)}")
+    if version > SWEEP_FORMAT:
+        raise RunError(f"{file}: this version reads sweeps up to format {SWEEP_FORMAT}; got {shown(version)}")
     try:
         same = _essence(Recipe.from_dict(base)) == _essence(plan.base)
     except RecipeError as error:

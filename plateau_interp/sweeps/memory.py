@@ -5,6 +5,7 @@ Nothing is allocated. What cannot fit at all is refused by `plateau_interp.runs.
 
 from collections.abc import Iterable
 
+from plateau_interp.positions import input_length
 from plateau_interp.runs.recipe import Recipe
 
 __all__ = ["memory_of", "most_memory"]
@@ -23,7 +24,7 @@ def memory_of(recipe: Recipe) -> int:
         >>> 0.5 < memory_of(Recipe(MovingWindowSum())) / 2**30 < 2
         True
     """
-    model, task, n_query = recipe.model, recipe.task, recipe.task.n_pos - 1
+    model, task, n_query = recipe.model, recipe.task, input_length(recipe.task)
     width, n_layers = model.d_model, model.n_layers
     n_parameters = (2 * task.d_vocab + n_query) * width + n_layers * (4 * width**2 + 2 * width * model.mlp_width)
     a_layer = STATES * width + 3 * model.mlp_width + 3 * model.n_heads * n_query

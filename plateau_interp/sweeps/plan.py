@@ -124,9 +124,8 @@ def _name(combination: Combination) -> str:
 
 
 def _planned(base: Mapping[str, Any], name: str, combination: Combination, seed: int) -> PlannedRun:
-    data = changed(base, combination.values)
     try:
-        recipe = Recipe.from_dict({**data, "seed": seed})
+        recipe = Recipe.from_dict({**changed(base, combination.values), "seed": seed})
     except RecipeError as error:
         raise RecipeError(f"{name}: {error}") from None
     return PlannedRun(name, seed, combination.values, recipe)

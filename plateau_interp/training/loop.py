@@ -50,7 +50,7 @@ class Step:
 
     @cached_property
     def loss(self) -> float:
-        """Training loss in nats a scored position."""
+        """Training loss, in the task's `unit` a scored position."""
         return self.loss_tensor.item()
 
     @cached_property

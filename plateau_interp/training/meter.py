@@ -47,7 +47,7 @@ class Meter:
       point of ``cosine_at`` | -1 to 1; above 0 |
     | ``<measure>_<group>`` | each of these measures, and ``loss``, over the sequences of one of the task's `groups`,
       such as ``accuracy_moving_window_sum``; NaN where the batch has none | as above |
-    | ``validation_loss``, ``validation_accuracy`` | on the whole validation set of a finite task | nats, 0 to 1 |
+    | ``validation_loss``, ``validation_accuracy`` | on the validation set of a finite task | the task's unit, 0 to 1 |
 
     A task with measures of its own (`Task.measures`) has those in the place of what is measured of greedy answers and
     their states; ``cosine@POINT`` is then that of the training batch's own tokens.
@@ -197,14 +197,16 @@ class Meter:
         self, model: HookedModel, batch: Batch, generator: torch.Generator
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         """What is measured of answers: over all sequences, and over each of the task's groups."""
-        return self._answered(model, batch, generator) if self.task.lookahead else (self._filled_in(batch), {})
+        if self.task.lookahead:
+            return self._answered(model, batch, generator)
+        return self._filled_in(self._seen[OUTPUT], batch), {}
 
-    def _filled_in(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Of tokens that are filled in, how many of the training batch's are right; of numbers nothing."""
-        truth = batch.labels[:, answer_rows(self.task)]
+    def _filled_in(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Of tokens that are filled in, how many of a batch's are right; of numbers nothing."""
+        truth = true_answers(self.task, batch)
         if truth.is_floating_point():
             return {}
-        right = answers_in(self.task, self._seen[OUTPUT]) == truth
+        right = answers_in(self.task, output) == truth
         return {"accuracy": right.sum() / (truth != IGNORE).sum()}
 
     def _answered(
@@ -246,14 +248,15 @@ class Meter:
             return {}
         batch = self.task.validation_set.to(device)
         output = model(batch.inputs)
-        accuracy = metrics.token_accuracy(self._answers(model, batch, output), true_answers(self.task, batch))
         groups = self.task.groups(batch)
-        return {
-            "validation_loss": self.task.loss(output, batch),
-            "validation_accuracy": accuracy.mean(),
-            **self._group_losses("validation_loss", output, batch, groups),
-            **_group_means({"validation_accuracy": accuracy}, groups),
-        }
+        losses = {"validation_loss": self.task.loss(output, batch)}
+        of_groups = self._group_losses("validation_loss", output, batch, groups)
+        if not self.task.lookahead:
+            filled_in = {f"validation_{name}": value for name, value in self._filled_in(output, batch).items()}
+            return losses | filled_in | of_groups
+        accuracy = metrics.token_accuracy(self._answers(model, batch, output), true_answers(self.task, batch))
+        by_group = _group_means({"validation_accuracy": accuracy}, groups)
+        return losses | {"validation_accuracy": accuracy.mean()} | of_groups | by_group
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
         rows = answer_rows(self.task)

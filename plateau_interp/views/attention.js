@@ -238,8 +238,9 @@
       };
     };
     hear.part = ({ layer, head }) => {
-      if (layer !== spec.layer || head >= nHeads) return;
-      state.head = head; update();
+      const index = spec.heads.indexOf(`head ${head}`); // a view may show some of them
+      if (layer !== spec.layer || index < 0) return;
+      state.head = index; update();
       plot.scrollIntoView({ block: "nearest", behavior: "smooth" });
     };
     if (nHeads > 1) {

@@ -383,7 +383,7 @@ def _explained(sequences: str) -> str:
 
 
 def loss_curve(run: Checkpointed) -> dict[str, Any] | None:
-    """Step and loss of a run, thinned, and the levels it passes."""
+    """A run's loss by step, thinned, and the levels it passes: what a view draws beside its slider."""
     metrics = run.metrics
     if metrics.empty:
         return None

@@ -36,22 +36,24 @@ class CircuitView(View):
     Attributes:
         title: first line.
         note: what is shown and how it was measured.
-        circuits: one a step, all of the same model.
+        circuit: the last one.
+        scores: of its edges at each step.
         steps: training steps, or None where there is no time.
         kept: which edges the view holds, in the order of `plateau_interp.analysis.circuits.Circuit.exists`.
-        curve: step and loss of the run for the curve beside the slider; or None.
+        curve: what is drawn beside the slider, as in `plateau_interp.views.readings.AttentionView`; or None.
     """
 
     title: str
     note: str
-    circuits: tuple[Circuit, ...] = field(repr=False)
+    circuit: Circuit = field(repr=False)
+    scores: Float[np.ndarray, "step edge"] = field(repr=False)
     steps: tuple[int, ...] | None
-    kept: Int[np.ndarray, " edge"] = field(repr=False)
+    kept: Int[np.ndarray, " kept"] = field(repr=False)
     curve: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def spec(self) -> dict[str, Any]:
         """The plain data that circuit.js draws."""
-        last = self.circuits[-1]
+        last = self.circuit
         places = placed_parts(last)
         index = {part.name: number for number, part in enumerate(places)}
         edges = []
@@ -70,15 +72,12 @@ class CircuitView(View):
             "shown": min(N_DRAWN, len(edges)),
             "curve": self.curve,
             "readings": [],
-            **packed(self._scores()[:, self.kept]),
+            **packed(self.scores[:, self.kept]),
         }
 
     def still(self) -> str:
         """The figure of the last step."""
-        return themed_svg(partial(circuit_figure, self.circuits[-1], title=self.title), "circuit")
-
-    def _scores(self) -> Float[np.ndarray, "step edge"]:
-        return Forming(self.steps or (0,), self.circuits).scores
+        return themed_svg(partial(circuit_figure, self.circuit, title=self.title), "circuit")
 
 
 def circuit_view(
@@ -122,7 +121,7 @@ def circuit_view(
         f"{left_out:,} smaller edges are left out. " if left_out else ""
     )
     curve = loss_curve(run) if run is not None and steps is not None else None
-    return CircuitView(title, note + _explained(last), forming.circuits, steps, kept, curve)
+    return CircuitView(title, note + _explained(last), last, forming.scores, steps, kept, curve)
 
 
 def circuit_page(
@@ -143,8 +142,8 @@ def circuit_page(
     Raises:
         ValueError: as `circuit_view` and `attention_view`.
     """
-    n_layers = run.model(found.steps[-1]).cfg.n_layers
-    chosen = range(n_layers) if layers is None else layers
+    heads = (_place_in_model(writer) for writer in found.circuits[-1].writers)
+    chosen = sorted({head["layer"] for head in heads if head}) if layers is None else layers
     maps = [attention_view(run, layer=layer, steps=found.steps) for layer in chosen]
     return Page([circuit_view(found, title=title, run=run), *maps], title=title)
 

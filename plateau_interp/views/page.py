@@ -147,14 +147,17 @@ class View(ABC):
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
-    """Numbers as integers of at least four decimals, in base64, for a page; what is below 1e-300 is 0.
+    """Numbers as integers in base64, for a page: four decimals at least, fewer of what is above 100,000.
+
+    What is below 1e-300 is 0.
 
     Example:
         >>> packed(np.array([0.5, -1.0]))
         {'data': 'iBPw2A==', 'bits': 16, 'decimals': 4}
     """
     most = float(np.abs(values).max(initial=0.0))
-    decimals = min(max(4, 3 - math.floor(math.log10(most))), 300) if most else 4  # 10.0**309 overflows
+    digits = math.floor(math.log10(most)) if most else 0
+    decimals = min(max(4, 3 - digits), 300, 8 - digits)  # 10.0**309 overflows, and so do integers of 32 bits
     whole = np.rint(values * 10.0**decimals)
     small = np.abs(whole).max(initial=0) <= np.iinfo(np.int16).max
     data = base64.b64encode(whole.astype("<i2" if small else "<i4").tobytes()).decode()

@@ -89,6 +89,7 @@ class AttentionView(View):
         steps: training steps, or None where there is no time.
         curve: of the curve beside the slider the title, whether its axis is logarithmic, steps, values and levels by
             name; or None.
+        layer: which layer it shows, so that a click on a head of a circuit leads here; None where there is no one.
     """
 
     title: str

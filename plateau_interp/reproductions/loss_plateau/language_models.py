@@ -38,7 +38,7 @@ PYTHIA_STEPS = PAPER_STEPS["eleutherai/pythia-"]
 OLMO_STEPS = PAPER_STEPS["allenai/olmo-2-1124-7b"]
 PYTHIA_SIZES = ("14m", "1b", "1.4b", "2.8b")
 EARLY = 1000
-"""Of the 10,000 steps that the paper plots."""
+"""Steps of pretraining, of the 10,000 that the paper plots, in which the peak is looked for."""
 
 
 def _sampled(model: HookedModel, greedy: Continuation) -> Continuation:
@@ -132,7 +132,10 @@ FIG8 = Experiment(
     n_seeds=1,
     draws=pretraining_figure,
     table=OF_PRETRAINING,
-    needs=f"the hub, for {', '.join(one.name for one in PYTHIA.values())} (16 checkpoints each) and {ARC_QUESTIONS}",
+    needs=(
+        f"the hub, for {', '.join(one.name for one in PYTHIA.values())} ({len(PYTHIA_STEPS)} checkpoints each) and "
+        f"{ARC_QUESTIONS}"
+    ),
     claims=tuple(
         claim
         for setting in PYTHIA.values()
