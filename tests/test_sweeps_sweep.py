@@ -122,7 +122,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         ("{", "sweep.json is damaged"),
         ("[]", "sweep.json is damaged"),
         ('{"format": 1}', "sweep.json is damaged: KeyError"),
-        ('{"format": 7, "base": {}, "runs": {}}', "reads sweeps of format 1; got 7"),
+        ('{"format": 7, "base": {}, "runs": {}}', "reads sweeps up to format 1; got 7"),
         ('{"format": 1, "base": {}, "runs": {}}', "sweep.json: base.task: missing"),
     ],
 )
