@@ -27,6 +27,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from types import CodeType, ModuleType, UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
@@ -83,16 +84,13 @@ def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     if inspect.isclass(function):
         return function
-    signature = inspect.signature(function)
+    asked = _Asked.of(inspect.signature(function))
 
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        for name, argument in signature.bind(*args, **kwargs).arguments.items():
-            parameter = signature.parameters[name]
-            for value in _values(parameter, argument):
-                _check(value, parameter.annotation)
+        asked.check(args, kwargs)
         result = function(*args, **kwargs)
-        _check(result, signature.return_annotation)
+        asked.result.check(result)
         return result
 
     return checked
@@ -102,39 +100,83 @@ CHECKED = jaxtyping.jaxtyped(typechecker=typechecked)
 """The decorator itself: `typechecked` within the scope in which jaxtyping binds the names of axes."""
 
 
-def _values(parameter: inspect.Parameter, argument: Any) -> tuple[Any, ...]:
-    if parameter.kind is parameter.VAR_POSITIONAL:
-        return tuple(argument)
-    if parameter.kind is parameter.VAR_KEYWORD:
-        return tuple(argument.values())
-    return (argument,)
+@dataclass(frozen=True)
+class _Annotation:
+    """What a value must be; what can be told beforehand is."""
+
+    of: Any
+    classes: tuple[type, ...]
+    """Those whose instances fit, as far as they are plain: a class, or an option of a union."""
+    protocol: Any
+    """Whether a class has what a protocol asks for is looked at once: typeguard compares every signature each time,
+    which would be most of the cost of a small model's training step."""
+
+    @classmethod
+    def read(cls, annotation: Any) -> "_Annotation":
+        """A string is left unchecked (nothing says in which scope to read it), and so is Self."""
+        if annotation in (inspect.Signature.empty, Self, Any) or isinstance(annotation, str):
+            return cls(annotation, (object,), None)
+        options = _options(annotation)
+        classes = [option for option in options if isinstance(option, type) and not get_origin(option)]
+        protocols = [option for option in options if option is not type(None) and is_protocol(option)]
+        others = len(options) - (type(None) in options)
+        plain = tuple(option for option in classes if not is_protocol(option))
+        return cls(annotation, plain, protocols[0] if protocols and others == 1 else None)
+
+    def check(self, value: Any) -> None:
+        """Raises typeguard's error for a value that does not fit."""
+        if isinstance(value, self.classes) or (type(value), self.protocol) in _FULFILLED:
+            return
+        typeguard.check_type(value, self.of)
+        if self.protocol is not None:
+            _FULFILLED.add((type(value), self.protocol))
 
 
-def _check(value: Any, annotation: Any) -> None:
-    """A string annotation is left unchecked (nothing says in which scope to read it), and so is Self.
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The options of a union, or the one that there is."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
-    Whether a class has what a protocol asks for is looked at once: typeguard compares every signature each time, which
-    would be most of the cost of a small model's training step.
-    """
-    if annotation in (inspect.Signature.empty, Self, Any) or isinstance(annotation, str):
-        return
-    asked = (type(value), _protocol_in(annotation))
-    if asked in _FULFILLED:
-        return
-    typeguard.check_type(value, annotation)
-    if asked[1] is not None and value is not None:
-        _FULFILLED.add(asked)
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a signature asks of arguments and result. Nothing is bound at a call: jaxtyping has bound them already."""
+
+    positional: tuple[_Annotation, ...]
+    named: dict[str, _Annotation]
+    further: _Annotation
+    """Of ``*args``."""
+    further_named: _Annotation
+    """Of ``**kwargs``."""
+    result: _Annotation
+
+    @classmethod
+    def of(cls, signature: inspect.Signature) -> "_Asked":
+        def of_kind(*kinds: Any) -> dict[str, _Annotation]:
+            parameters = signature.parameters.values()
+            return {each.name: _Annotation.read(each.annotation) for each in parameters if each.kind in kinds}
+
+        kind = inspect.Parameter
+        positional = of_kind(kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)
+        anything = _Annotation.read(Any)
+        return cls(
+            positional=tuple(positional.values()),
+            named=positional | of_kind(kind.KEYWORD_ONLY),
+            further=next(iter(of_kind(kind.VAR_POSITIONAL).values()), anything),
+            further_named=next(iter(of_kind(kind.VAR_KEYWORD).values()), anything),
+            result=_Annotation.read(signature.return_annotation),
+        )
+
+    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for annotation, value in zip(self.positional, args, strict=False):
+            annotation.check(value)
+        for value in args[len(self.positional) :]:
+            self.further.check(value)
+        for name, value in kwargs.items():
+            self.named.get(name, self.further_named).check(value)
 
 
 _FULFILLED: set[tuple[type, Any]] = set()
 """Classes and protocols that were found to fit."""
-
-
-def _protocol_in(annotation: Any) -> Any:
-    """The protocol of an annotation that is one, or one or None; of any other None."""
-    options = [option for option in get_args(annotation) or (annotation,) if option is not type(None)]
-    is_one = len(options) == 1 and (options[0] is annotation or get_origin(annotation) in (Union, UnionType))
-    return options[0] if is_one and is_protocol(options[0]) else None
 
 
 def _check_cells() -> None:
