@@ -19,6 +19,7 @@ cell, what later cells define is checked, too::
 """
 
 import ast
+import dataclasses
 import functools
 import importlib.abc
 import importlib.machinery
@@ -28,14 +29,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import CodeType, ModuleType, UnionType
-from typing import Any, Self, Union, get_args, get_origin
+from types import CodeType, FunctionType, ModuleType, SimpleNamespace, UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 import jaxtyping
 import typeguard
 from typing_extensions import is_protocol
 
-__all__ = ["check", "check_as_told", "typechecked"]
+__all__ = ["check", "check_as_told", "checked"]
 
 OWN = "plateau_interp"
 DECORATOR = "__plateau_interp_checked__"
@@ -75,29 +76,85 @@ def check_as_told(setting: str) -> None:
         check(*(word for word in words if word not in ("", "1")))
 
 
-def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check arguments on the way in and the result on the way out, as jaxtyping's type checkers do.
+def checked(target: Any) -> Any:
+    """A function, or a dataclass's construction, that refuses arguments and results which its annotations exclude.
 
-    `typeguard.typechecked` itself cannot be used: it reads annotations again as source text, where
-    ``Float[Tensor, "batch query"]`` is a syntax error and an alias goes unchecked. A class is left alone (jaxtyping
-    does the fields of dataclasses), and so are annotations that are strings and ``Self``.
+    Within a call the names of axes stand for one size each, as in `jaxtyping.jaxtyped`, whose words an error has; as
+    long as all fits, most of what that does is spared. ``Self`` is left alone, and so is an annotation in which a
+    string names what the module does not hold yet.
+
+    Args:
+        target: A function, a class, or what `staticmethod`, `classmethod` and `property` make of functions.
     """
-    if inspect.isclass(function):
-        return function
-    asked = _Asked.of(inspect.signature(function))
+    if isinstance(target, staticmethod | classmethod):
+        return type(target)(checked(target.__func__))
+    if isinstance(target, property):
+        return property(*(part and checked(part) for part in (target.fget, target.fset, target.fdel)))
+    if inspect.isclass(target):
+        if dataclasses.is_dataclass(target) and not hasattr(target.__init__, "__wrapped__"):
+            type.__setattr__(target, "__init__", checked(target.__init__))
+        return target
+    return _checked_function(target)
+
+
+def _checked_function(function: FunctionType) -> Callable[..., Any]:
+    asked = _Asked.of(function)
+    if asked.reads_arguments:
+        return jaxtyping.jaxtyped(function, typechecker=_refusing)
 
     @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        asked.check(args, kwargs)
-        result = function(*args, **kwargs)
-        asked.result.check(result)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        with SCOPE:
+            if not asked.are_met(args, kwargs):
+                _refuse(function, asked.signature, args, kwargs)
+            result = function(*args, **kwargs)
+            if not asked.result.is_met(result):
+                _refuse(function, asked.signature, args, kwargs, result)
         return result
 
-    return checked
+    return called
 
 
-CHECKED = jaxtyping.jaxtyped(typechecker=typechecked)
-"""The decorator itself: `typechecked` within the scope in which jaxtyping binds the names of axes."""
+SCOPE = jaxtyping.jaxtyped("context")
+"""Names of axes are free at its beginning and forgotten at its end; entered anew by each call."""
+
+
+def _refuse(
+    function: FunctionType,
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    result: Any = None,
+) -> None:
+    """Have jaxtyping say what does not fit: of the arguments, or else of the result, which is not made again."""
+
+    @functools.wraps(function)
+    def again(*_: Any, **__: Any) -> Any:
+        return result
+
+    vars(again)["__signature__"] = signature
+    jaxtyping.jaxtyped(again, typechecker=_refusing)(*args, **kwargs)
+
+
+def _refusing(function: FunctionType) -> Callable[..., Any]:
+    """What jaxtyping asks of a type checker.
+
+    `typeguard.typechecked` cannot be used: it reads annotations again as source text, where
+    ``Float[Tensor, "batch query"]`` is a syntax error and an alias goes unchecked.
+    """
+    asked = _Asked.of(function)
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        if not asked.are_met(args, kwargs):
+            raise TypeError
+        result = function(*args, **kwargs)
+        if not asked.result.is_met(result):
+            raise TypeError
+        return result
+
+    return called
 
 
 @dataclass(frozen=True)
@@ -113,23 +170,29 @@ class _Annotation:
 
     @classmethod
     def read(cls, annotation: Any) -> "_Annotation":
-        """A string is left unchecked (nothing says in which scope to read it), and so is Self."""
-        if annotation in (inspect.Signature.empty, Self, Any) or isinstance(annotation, str):
+        """One that has been resolved; Self is left unchecked."""
+        if annotation in (inspect.Signature.empty, Self, Any):
             return cls(annotation, (object,), None)
         options = _options(annotation)
         classes = [option for option in options if isinstance(option, type) and not get_origin(option)]
         protocols = [option for option in options if option is not type(None) and is_protocol(option)]
         others = len(options) - (type(None) in options)
         plain = tuple(option for option in classes if not is_protocol(option))
+        if float in plain:
+            plain += (int,)  # as for type checkers
         return cls(annotation, plain, protocols[0] if protocols and others == 1 else None)
 
-    def check(self, value: Any) -> None:
-        """Raises typeguard's error for a value that does not fit."""
+    def is_met(self, value: Any) -> bool:
+        """Whether a value fits."""
         if isinstance(value, self.classes) or (type(value), self.protocol) in _FULFILLED:
-            return
-        typeguard.check_type(value, self.of)
+            return True
+        try:
+            typeguard.check_type(value, self.of)
+        except typeguard.TypeCheckError:
+            return False
         if self.protocol is not None:
             _FULFILLED.add((type(value), self.protocol))
+        return True
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -137,9 +200,21 @@ def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
+def _resolved(annotation: Any, scope: dict[str, Any]) -> Any:
+    """Without strings and None; Any if something in it has no value yet, such as the class it stands in."""
+    try:
+        return get_type_hints(SimpleNamespace(__annotations__={"it": annotation}), scope, include_extras=True)["it"]
+    except Exception:  # whatever evaluating somebody's annotation may raise
+        return Any
+
+
+def _reads_arguments(annotation: Any) -> bool:
+    return "{" in getattr(annotation, "dim_str", "") or any(map(_reads_arguments, get_args(annotation)))
+
+
 @dataclass(frozen=True)
 class _Asked:
-    """What a signature asks of arguments and result. Nothing is bound at a call: jaxtyping has bound them already."""
+    """What a signature asks of arguments and result, so that nothing is left to be read or bound at a call."""
 
     positional: tuple[_Annotation, ...]
     named: dict[str, _Annotation]
@@ -148,14 +223,21 @@ class _Asked:
     further_named: _Annotation
     """Of ``**kwargs``."""
     result: _Annotation
+    signature: inspect.Signature
+    """The function's own, without strings."""
 
     @classmethod
-    def of(cls, signature: inspect.Signature) -> "_Asked":
-        def of_kind(*kinds: Any) -> dict[str, _Annotation]:
-            parameters = signature.parameters.values()
-            return {each.name: _Annotation.read(each.annotation) for each in parameters if each.kind in kinds}
+    def of(cls, function: FunctionType) -> "_Asked":
+        written, scope, kind = inspect.signature(function), function.__globals__, inspect.Parameter
+        parameters = {
+            name: each.replace(annotation=_resolved(each.annotation, scope))
+            for name, each in written.parameters.items()
+        }
+        result = _resolved(written.return_annotation, scope)
 
-        kind = inspect.Parameter
+        def of_kind(*kinds: Any) -> dict[str, _Annotation]:
+            return {name: _Annotation.read(each.annotation) for name, each in parameters.items() if each.kind in kinds}
+
         positional = of_kind(kind.POSITIONAL_ONLY, kind.POSITIONAL_OR_KEYWORD)
         anything = _Annotation.read(Any)
         return cls(
@@ -163,16 +245,26 @@ class _Asked:
             named=positional | of_kind(kind.KEYWORD_ONLY),
             further=next(iter(of_kind(kind.VAR_POSITIONAL).values()), anything),
             further_named=next(iter(of_kind(kind.VAR_KEYWORD).values()), anything),
-            result=_Annotation.read(signature.return_annotation),
+            result=_Annotation.read(result),
+            signature=written.replace(parameters=[*parameters.values()], return_annotation=result),
         )
 
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    @property
+    def reads_arguments(self) -> bool:
+        """Whether an axis is a size that is computed from arguments, as in ``Float[Tensor, "{n}"]``."""
+        asked = (each.annotation for each in self.signature.parameters.values())
+        return any(map(_reads_arguments, (*asked, self.signature.return_annotation)))
+
+    def are_met(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether arguments fit. That there is one for each parameter, and no other, is Python's to see."""
         for annotation, value in zip(self.positional, args, strict=False):
-            annotation.check(value)
+            if not annotation.is_met(value):
+                return False
         for value in args[len(self.positional) :]:
-            self.further.check(value)
-        for name, value in kwargs.items():
-            self.named.get(name, self.further_named).check(value)
+            if not self.further.is_met(value):
+                return False
+        # Loops, since this is the path of every call: a generator would cost more than what it goes through.
+        return all(self.named.get(name, self.further_named).is_met(value) for name, value in kwargs.items())
 
 
 _FULFILLED: set[tuple[type, Any]] = set()
@@ -184,7 +276,7 @@ def _check_cells() -> None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell and not any(isinstance(transformer, _Decorating) for transformer in shell.ast_transformers):
-        shell.user_ns_hidden[DECORATOR] = shell.user_ns[DECORATOR] = CHECKED
+        shell.user_ns_hidden[DECORATOR] = shell.user_ns[DECORATOR] = checked
         shell.ast_transformers.append(_Decorating())
 
 
@@ -244,7 +336,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return compile(ast.fix_missing_locations(_Decorating().visit(tree)), path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module)[DECORATOR] = CHECKED
+        vars(module)[DECORATOR] = checked
         super().exec_module(module)
 
 

@@ -12,15 +12,14 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 import pytest
 import torch
-from jaxtyping import Float, Int, TypeCheckError, jaxtyped
+from jaxtyping import Float, Int, TypeCheckError
 from torch import Tensor
 from typecheck import unchecked
 
-from plateau_interp.shapes import check, typechecked
+from plateau_interp.shapes import check, checked
 from plateau_interp.tasks import MovingWindowSum
 
 PROJECT = Path(__file__).parent.parent
-checked = jaxtyped(typechecker=typechecked)
 
 Pattern = Float[Tensor, "batch head query key"]
 

@@ -30,7 +30,16 @@ from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.interventions.receipts import EditReceipt, holds_infinities
 from plateau_interp.types import HookedModel
 
-__all__ = ["ActivationEdit", "EditAttached", "InterventionWarning", "attaching", "editing", "hooking", "intervening"]
+__all__ = [
+    "ActivationEdit",
+    "EditAttached",
+    "InterventionWarning",
+    "attaching",
+    "editing",
+    "hooking",
+    "intervening",
+    "quietly",
+]
 
 ActivationEdit = Callable[..., Tensor]
 """``edit(act, *, hook) -> act``: a new tensor of the same shape and dtype, made without writing to the old one."""
@@ -44,6 +53,14 @@ _open: WeakSet[ExitStack] = WeakSet()
 
 class InterventionWarning(UserWarning):
     """An intervention did not do what it was attached for."""
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without `InterventionWarning`: where steps are made in which interventions need not act."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterventionWarning)
+        yield
 
 
 @atexit.register

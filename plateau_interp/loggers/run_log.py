@@ -1,6 +1,5 @@
 """Hand a run's rows to loggers as they come; a logger that fails costs one warning, never the run."""
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -64,10 +63,10 @@ class RunLog:
         step = self._run.step
         self._each(lambda opened: opened.log.picture(step, name, file))
 
-    def close(self) -> None:
-        """Close all logs; an error that is under way is told to them."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Close all logs; an error that ended the run is told to them."""
         while self._opened:
-            self._close(self._opened.pop())
+            self._close(self._opened.pop(), error)
 
     def _open(self, logger: Logger) -> _Opened | None:
         try:
@@ -92,14 +91,13 @@ class RunLog:
             except Exception as error:  # anything can go wrong in somebody's package, or on the way to a server
                 self._opened.remove(opened)
                 self._warn(opened.logger, error)
-                self._close(opened, warning=False)
+                self._close(opened, error, warning=False)
 
-    def _close(self, opened: _Opened, *, warning: bool = True) -> None:
-        under_way = sys.exc_info()
+    def _close(self, opened: _Opened, told: BaseException | None, *, warning: bool = True) -> None:
         try:
-            opened.context.__exit__(*under_way)
+            opened.context.__exit__(*((None, None, None) if told is None else (type(told), told, told.__traceback__)))
         except Exception as error:
-            if warning and error is not under_way[1]:
+            if warning and error is not told:
                 self._warn(opened.logger, error)
 
     def _warn(self, logger: Logger, error: Exception) -> None:
@@ -153,5 +151,7 @@ def logging_to(run: Run, *loggers: Logger) -> Iterator[RunLog]:
     try:
         log.catch_up()
         yield log
-    finally:
-        log.close()
+    except BaseException as error:
+        log.close(error)
+        raise
+    log.close()

@@ -10,14 +10,13 @@ import itertools
 import json
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from plateau_interp.files import read_table, write_atomically, write_table
-from plateau_interp.interventions.attaching import InterventionWarning
+from plateau_interp.interventions.attaching import quietly
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting, first_solved
@@ -122,9 +121,8 @@ def train_setting(
     if done is not None:
         return done
     setting.check_here()
-    with warnings.catch_warnings():
-        # A run may be solved before a scheduled intervention's time has come; that is a finding, not a slip.
-        warnings.simplefilter("ignore", InterventionWarning)
+    # A run may be solved before a scheduled intervention's time has come; that is a finding, not a slip.
+    with quietly():
         begin = time.monotonic()
         run = setting.open(runs, seed, device=device)
         if not _ended(setting, run):

@@ -18,7 +18,7 @@ from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.sweeps.endings import Ending, Interrupted, Stopped, never
 from plateau_interp.sweeps.engines import Engine
-from plateau_interp.sweeps.jobs import ending_of
+from plateau_interp.sweeps.jobs import check_same_disk, ending_of
 from plateau_interp.sweeps.memory import most_memory
 from plateau_interp.sweeps.sweep import endings
 from plateau_interp.training.loop import Step
@@ -58,6 +58,7 @@ def train_job(job: SettingJob, stopped: Stopped = never) -> Ending:
             raise Interrupted
 
     def train() -> Ending:
+        check_same_disk(Path(job.runs))
         check_device(job.device)
         setting = _setting_called(job.setting, plugin("experiments", job.paper))
         train_setting(setting, job.seed, Path(job.runs), device=job.device, showing=listening)
@@ -92,6 +93,7 @@ def train_side_by_side(
     """
     if not todo:
         return
+    runs.mkdir(parents=True, exist_ok=True)
     place, by_name = str(runs.resolve()), {_name(*each): each for each in todo}
     with engine.opened(memory=most_memory(setting.recipe for setting, _ in todo)) as pool:
         for wave in _waves(todo):

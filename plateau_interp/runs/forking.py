@@ -1,16 +1,15 @@
 """Fork a run: load the state at a step, swap the interventions, save it as the first checkpoint of another run."""
 
 import dataclasses
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
-from plateau_interp.interventions.attaching import InterventionWarning, attaching
+from plateau_interp.interventions.attaching import attaching, quietly
 from plateau_interp.interventions.clock import advance
 from plateau_interp.runs.captures import captures_in, check_captures
 from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, weights_of
@@ -121,7 +120,7 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
         copy_weights(model, state.weights)
     advance(model, step=state.step, metrics=state.latest)
     attached: list[Attached] = []
-    with _quietly(), ExitStack() as stack:
+    with quietly(), ExitStack() as stack:
         # Attached before the state is taken, as when training goes on: a transplant acts on entry, and one that the
         # parent had made already does not act again.
         for place, intervention in enumerate(fork.interventions):
@@ -139,13 +138,6 @@ def _written_by_forking(out: Path, at: int) -> list[Path]:
     place = place_of(out, at)
     names = (METRICS, ENVIRONMENT, RECIPE, LOCK)
     return [*(place / name for name in FILES), place, place.parent, *(out / name for name in names), out]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InterventionWarning)
-        yield
 
 
 def _memory_of(place: int, memory: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ appear under their entry-point names, so a third-party package's plug-ins work i
 import json
 import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import yaml
 from plateau_interp.checks import as_path, check_whole, seed_number, shown, whole_number, whole_numbers
 from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expect_fields
 from plateau_interp.interventions.attached import Intervention, check_interventions
-from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.fitting import check_batch_size, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
@@ -194,11 +193,9 @@ class Recipe:
         layer_targets(self.task, batch, n_layers=model.cfg.n_layers)
         check_batch_size(self.task, self.batch_size, name="batch_size", model=model)
         check_batch_size(self.task, self.measuring.n_sequences, name="n_sequences")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", InterventionWarning)  # of course none of them acts
-            # No forward in here: a `Capture` would write it down.
-            with intervening(model, *self.interventions):
-                frozen = not any(parameter.requires_grad for parameter in model.parameters())
+        # No forward in here, so none of them acts: a `Capture` would write it down.
+        with quietly(), intervening(model, *self.interventions):
+            frozen = not any(parameter.requires_grad for parameter in model.parameters())
         if frozen:
             raise ValueError("nothing is trained at step 0: the interventions freeze every parameter")
         with self.build_meter().watching(model), torch.no_grad():

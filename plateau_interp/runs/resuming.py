@@ -2,7 +2,6 @@
 
 import logging
 import math
-import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ import torch
 
 from plateau_interp.files import write_table
 from plateau_interp.interventions.attached import Attached, Intervention
-from plateau_interp.interventions.attaching import InterventionWarning, attaching
+from plateau_interp.interventions.attaching import attaching, quietly
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.captures import recorded
 from plateau_interp.runs.checkpoints import Checkpoint
@@ -123,14 +122,13 @@ def _last_state_before(folder: RunFolder, step: int) -> int:
 
 def _trained_again(folder: RunFolder, start: Checkpoint, *, step: int, device: str | torch.device) -> Checkpoint:
     again = [recorded(intervention) for intervention in folder.recipe.interventions]
-    with warnings.catch_warnings():
-        # What they did was said when the run was trained; here there may be no step for them to act at.
-        warnings.simplefilter("ignore", InterventionWarning)
-        with live_run(folder, start, interventions=again, device=device) as run:
-            latest = run.latest
-            for made in run.steps(stop=step):
-                latest = _numbers_of(made)
-            return run.checkpoint(step, latest=latest)
+    # What they did was said when the run was trained; here there may be no step for them to act at.
+    with quietly(), live_run(folder, start, interventions=again, device=device) as run:
+        latest = run.latest
+        for made in run.steps(stop=step):
+            latest = _numbers_of(made)
+            checkpoint = run.checkpoint(step, latest=latest)
+    return checkpoint
 
 
 def _numbers_of(step: Step) -> dict[str, float]:

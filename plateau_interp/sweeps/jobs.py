@@ -21,7 +21,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.sweeps.endings import Ending, Interrupted, Stopped, never
 
-__all__ = ["TrainingJob", "ending_of", "threads_of_torch", "train_run"]
+__all__ = ["TrainingJob", "check_same_disk", "ending_of", "threads_of_torch", "train_run"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def train_run(job: TrainingJob, stopped: Stopped = never) -> Ending:
     """Make a run, or go on with it, to its end."""
 
     def train() -> Ending:
-        _check_same_disk(Path(job.seen_from))
+        check_same_disk(Path(job.seen_from))
         check_device(job.device)
         run = Run.create(job.path, Recipe.from_json(job.recipe))
         for _ in run.train(device=job.device):
@@ -91,10 +91,18 @@ def threads_of_torch(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _check_same_disk(file: Path) -> None:
-    if not file.is_file():
+def check_same_disk(path: Path) -> None:
+    """Refuse to work on a disk where what whoever asks has written is not to be seen.
+
+    Args:
+        path: a file or folder that was there when the job was made.
+
+    Raises:
+        ValueError: if it is not there.
+    """
+    if not path.exists():
         raise ValueError(
-            f"{_this_worker()} does not see {file}: all workers need the sweep's folder, under the same path"
+            f"{_this_worker()} does not see {path}: all workers need the same folders, under the same paths"
         )
 
 
