@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from plateau_interp.runs.run import Run
-
 ALMOST = {"rtol": 1e-4, "atol": 1e-5}
 """Another processor rounds in another way."""
 
@@ -15,10 +13,3 @@ def copy_kept(number: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Copies of the folders of a format, in the folder from which their recipes name the donor."""
     shutil.copytree(Path(__file__).parent / "data" / f"run-format-{number}", folder, dirs_exist_ok=True)
     monkeypatch.chdir(folder)
-
-
-def trained(run: Run) -> Run:
-    """The run, gone on with to its end."""
-    for _ in run.train():
-        pass
-    return run

@@ -3,8 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kept_runs import trained
 from test_runs_pruning import RECIPE, files
+from trained_runs import trained
 
 from plateau_interp.cli.main import main
 from plateau_interp.runs.pruning import prune_run

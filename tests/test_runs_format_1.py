@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from kept_runs import ALMOST, copy_kept, trained
+from kept_runs import ALMOST, copy_kept
+from trained_runs import trained
 
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, TransplantWeights
 from plateau_interp.models import ToyTransformer

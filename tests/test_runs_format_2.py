@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from kept_runs import ALMOST, copy_kept, trained
+from kept_runs import ALMOST, copy_kept
+from trained_runs import trained
 
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.identity import recipe_digest

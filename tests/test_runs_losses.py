@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from trained_runs import trained
 from typecheck import unchecked
 
 from plateau_interp.hooks import AmplifySlowGradient, FixAttention
@@ -27,12 +28,6 @@ RECIPE = Recipe(
     measuring=MeasuringOptions(n_sequences=4),
     checkpoint_every=4,
 )
-
-
-def trained(run: Run) -> Run:
-    for _ in run.train():
-        pass
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from kept_runs import copy_kept, trained
+from kept_runs import copy_kept
+from trained_runs import trained
 
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run

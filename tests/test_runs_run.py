@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from trained_runs import contents, finished
 from typecheck import unchecked
 
 from plateau_interp.analysis.observing import fixed_batch
@@ -51,21 +52,8 @@ undoes_training = pytest.mark.filterwarnings(
 )
 
 
-def finished(path: Path, recipe: Recipe = RECIPE) -> Run:
-    run = Run.create(path, recipe)
-    for _ in run.train():
-        pass
-    return run
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    """Every byte that a run's numbers are made of."""
-    files = [path / "metrics.jsonl", *path.glob("checkpoints/*/*")]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
 def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     assert run.checkpoints == [0, 10, 20, 25]
     assert run.finished
     assert Recipe.read(run.path / "recipe.json") == RECIPE
@@ -84,7 +72,7 @@ def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
 
 
 def test_models_are_those_of_their_steps(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     fresh, first, last = RECIPE.build_model(), run.model(0), run.model()
     assert all(torch.equal(a, b) for a, b in zip(fresh.parameters(), first.parameters(), strict=True))
     assert not torch.equal(first.W_E, last.W_E)
@@ -96,7 +84,7 @@ def test_models_are_those_of_their_steps(tmp_path: Path) -> None:
 def test_the_rows_are_those_of_a_run_without_folder(tmp_path: Path) -> None:
     from plateau_interp.training.loop import train
 
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     steps = train(RECIPE.build_model(), RECIPE.task, steps=25, batch_size=8, meter=RECIPE.build_meter())
     assert [{"loss": step.loss, **step.metrics} for step in steps] == run.metrics.drop(
         columns=["step", "samples"]
@@ -118,7 +106,7 @@ def test_stopping_and_going_on_is_bit_exact(tmp_path: Path, stop_after: int, opt
 
 def test_a_longer_recipe_goes_on_and_equals_the_long_run(tmp_path: Path) -> None:
     longer = replace(RECIPE, training=replace(RECIPE.training, steps=40))
-    finished(tmp_path / "run")
+    finished(tmp_path / "run", RECIPE)
     assert finished(tmp_path / "run", longer).metrics.equals(finished(tmp_path / "long", longer).metrics)
 
 
@@ -132,7 +120,7 @@ def test_sparse_measuring_resumes(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     before = contents(run.path)
     assert list(run.train()) == []
     assert contents(run.path) == before
@@ -177,14 +165,14 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_an_undisturbed_one(t
 
 
 def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 25, "lo')
     assert len(Run(run.path).metrics) == 25
 
 
 def test_another_recipe_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     for other, difference in (
         (replace(RECIPE, seed=1), "seed is 0 there and 1 here"),
@@ -216,7 +204,7 @@ def spoil(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(tmp_path: Path, name: str) -> None:
-    whole = finished(tmp_path / "whole")
+    whole = finished(tmp_path / "whole", RECIPE)
     run = Run.create(tmp_path / "run", RECIPE)
     steps = run.train()
     for _ in range(20):
@@ -228,7 +216,7 @@ def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(
         next(run.train())
     assert (run.path / "metrics.jsonl").read_bytes() == rows
     shutil.rmtree(run.path / "checkpoints" / "20")
-    assert contents(finished(run.path).path) == contents(whole.path)
+    assert contents(finished(run.path, RECIPE).path) == contents(whole.path)
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
@@ -266,7 +254,7 @@ def test_missing_rows_are_noticed(tmp_path: Path) -> None:
 def test_rows_that_a_finished_run_lost_are_noticed_and_the_table_is_left_alone(
     tmp_path: Path, cut: Any, told: str
 ) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     file = run.path / "metrics.jsonl"
     file.write_text("".join(cut(file.read_text().splitlines(keepends=True))))
     before = contents(run.path)
@@ -278,7 +266,7 @@ def test_rows_that_a_finished_run_lost_are_noticed_and_the_table_is_left_alone(
 
 
 def test_a_fork_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     (run.path / "checkpoints" / "20" / "state.json").write_text("{")
     with pytest.raises(RunError, match="is damaged"):
         run.fork(at=22, out=tmp_path / "fork")
@@ -287,7 +275,7 @@ def test_a_fork_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_named_by_a_dot_can_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(finished(tmp_path / "run").path)
+    monkeypatch.chdir(finished(tmp_path / "run", RECIPE).path)
     assert Run(".").fork(at=10).path == tmp_path / "run-from-10"
 
 
@@ -296,7 +284,7 @@ def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> Non
     with pytest.raises(RunError, match="has no checkpoint yet"):
         run.model()
     with pytest.raises(RunError, match="there is no checkpoint of step 12; the nearest is 10"):
-        finished(run.path).model(12)
+        finished(run.path, RECIPE).model(12)
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -328,7 +316,7 @@ def test_a_run_that_diverges_stops_there_and_keeps_the_last_good_checkpoint(tmp_
 
 
 def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = finished(tmp_path / "whole")
+    whole = finished(tmp_path / "whole", RECIPE)
     run = Run.create(tmp_path / "run", RECIPE)
     fsync, calls = os.fsync, [0]
 
@@ -343,12 +331,12 @@ def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: p
         for _ in run.train():
             pass
     monkeypatch.undo()
-    assert contents(finished(run.path).path) == contents(whole.path)
+    assert contents(finished(run.path, RECIPE).path) == contents(whole.path)
 
 
 @pytest.mark.parametrize("at", [0, 7, 10, 25])
 def test_a_fork_without_interventions_is_its_parent_bit_for_bit(tmp_path: Path, at: int) -> None:
-    parent = finished(tmp_path / "parent")
+    parent = finished(tmp_path / "parent", RECIPE)
     fork = parent.fork(at=at, out=tmp_path / "fork")
     assert fork.checkpoints == [at]
     for _ in fork.train():
@@ -365,7 +353,7 @@ def test_a_fork_without_interventions_is_its_parent_bit_for_bit(tmp_path: Path, 
 
 
 def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent")
+    parent = finished(tmp_path / "parent", RECIPE)
     steps = parent.fork(at=7).train()
     for _ in range(8):
         next(steps)
@@ -377,7 +365,7 @@ def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_pat
 
 
 def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent")
+    parent = finished(tmp_path / "parent", RECIPE)
     with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):
         parent.fork(at=26)
     with pytest.raises(RunError, match="can be forked at steps 20 to 20; got 3; for an earlier step fork its parent"):
@@ -429,7 +417,7 @@ def test_whole_numbers_for_floats_are_the_same_recipe(tmp_path: Path) -> None:
 def test_a_kill_while_the_recipe_is_written_leaves_a_folder_that_can_be_used(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".recipe.json.1f.tmp").write_text("{")
-    assert finished(tmp_path / "run").finished
+    assert finished(tmp_path / "run", RECIPE).finished
 
 
 @pytest.mark.parametrize(
@@ -468,7 +456,7 @@ def test_a_recipe_that_cannot_be_leaves_no_folder(tmp_path: Path, changes: Any, 
 
 
 def test_a_fork_that_cannot_be_leaves_no_folder(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent")
+    parent = finished(tmp_path / "parent", RECIPE)
     with pytest.raises(ValueError, match="4"):
         parent.fork(at=10, interventions=[BiasAttention(factor=2.0, layers=[4])])
     assert [child.name for child in tmp_path.iterdir()] == ["parent"]
@@ -500,7 +488,7 @@ def test_a_fork_at_0_without_its_parents_transplant_starts_from_fresh_weights(tm
     fork = parent.fork(at=0, interventions=[])
     for _ in fork.train():
         pass
-    plain = finished(tmp_path / "plain")
+    plain = finished(tmp_path / "plain", RECIPE)
     mine, theirs = contents(fork.path), contents(plain.path)
     assert mine.keys() == theirs.keys()
     differing = [name for name in mine if mine[name] != theirs[name] and not name.endswith("state.json")]
@@ -511,7 +499,7 @@ def test_a_fork_at_0_without_its_parents_transplant_starts_from_fresh_weights(tm
 @pytest.mark.parametrize("at", [0, 7, 10])
 def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: int, wrapped: bool) -> None:
     donor = finished(tmp_path / "donor", replace(RECIPE, seed=9)).model()
-    parent = finished(tmp_path / "parent")
+    parent = finished(tmp_path / "parent", RECIPE)
     transplant: Any = TransplantWeights(str(tmp_path / "donor"), "mlp")
     fork = parent.fork(at=at, interventions=[During(transplant, start=at) if wrapped else transplant])
     before, after = next(fork.train()), fork.model(at)
@@ -670,7 +658,7 @@ def test_what_is_no_number_is_null_on_disk_and_survives_a_stop(tmp_path: Path) -
     "spoil_row", [lambda row: row.replace('"loss": 2', '"loss": 3'), lambda row: row[:-2] + ', "x": 1}\n']
 )
 def test_rows_that_were_changed_are_noticed_and_made_again(tmp_path: Path, spoil_row: Any) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     whole = contents(run.path)
     file = run.path / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -688,11 +676,11 @@ def test_rows_that_were_changed_are_noticed_and_made_again(tmp_path: Path, spoil
     assert not (run.path / "metrics.parquet").exists()
     for step in (20, 25):
         shutil.rmtree(run.path / "checkpoints" / str(step))
-    assert contents(finished(run.path).path) == whole
+    assert contents(finished(run.path, RECIPE).path) == whole
 
 
 def test_the_rows_of_another_run_are_noticed(tmp_path: Path) -> None:
-    run, other = finished(tmp_path / "run"), finished(tmp_path / "other", replace(RECIPE, seed=1))
+    run, other = finished(tmp_path / "run", RECIPE), finished(tmp_path / "other", replace(RECIPE, seed=1))
     shutil.copy(other.path / "metrics.jsonl", run.path / "metrics.jsonl")
     parquet = (run.path / "metrics.parquet").read_bytes()
     with pytest.raises(RunError, match=r"run/metrics.jsonl is damaged: its rows are not those that were there"):
@@ -701,14 +689,14 @@ def test_the_rows_of_another_run_are_noticed(tmp_path: Path) -> None:
 
 
 def test_spaces_between_numbers_are_no_damage(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     file = run.path / "metrics.jsonl"
     file.write_text(file.read_text().replace(": ", ":").replace("\n", " \n"))
     assert len(run.metrics) == 25
 
 
 def test_a_damaged_run_is_not_lengthened(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     longer = replace(RECIPE, training=replace(RECIPE.training, steps=30))
     spoil(run.path / "checkpoints" / "25" / "model.safetensors")
     recipe = (run.path / "recipe.json").read_bytes()
@@ -753,7 +741,7 @@ def test_interventions_may_be_a_list() -> None:
 
 
 def test_a_folder_that_is_gone_is_no_run_that_has_not_begun(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run")
+    run = finished(tmp_path / "run", RECIPE)
     (tmp_path / "run").rename(tmp_path / "moved")
     uses = (
         lambda: run.metrics,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trained_runs import contents, finished
 
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention
 from plateau_interp.interventions.capturing import Capture, Captured
@@ -31,18 +32,6 @@ RECIPE = Recipe(
     state_every=10,
     seed=3,
 )
-
-
-def finished(path: Path, recipe: Recipe = RECIPE) -> Run:
-    run = Run.create(path, recipe)
-    for _ in run.train():
-        pass
-    return run
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    files = [path / "metrics.jsonl", *path.glob("checkpoints/*/*")]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +93,7 @@ def test_it_loses_no_more_when_stopped_and_its_folder_ends_the_same(
     steps.close()
     run = Run(tmp_path / "run")
     assert run.resumable[-1] == run.step == stop_after // 2 * 2
-    assert contents(finished(run.path).path) == contents(made / "thin")
+    assert contents(finished(run.path, RECIPE).path) == contents(made / "thin")
 
 
 @pytest.mark.parametrize("killed_at", ["let_go", "unlink"])
@@ -126,7 +115,7 @@ def test_what_a_kill_left_is_let_go_by_the_next_call(
     monkeypatch.undo()
     assert run.step == step
     assert (run.path / "checkpoints" / str((step - 1) // 2 * 2) / "optimizer.safetensors").exists()
-    assert contents(finished(run.path).path) == contents(made / "thin")
+    assert contents(finished(run.path, RECIPE).path) == contents(made / "thin")
 
 
 @pytest.mark.parametrize("at", [2, 4, 8, 10, 13, 18, 24])

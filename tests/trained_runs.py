@@ -1,0 +1,37 @@
+"""Small runs that are trained to their end, once for all tests of a process that begin with the same one."""
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
+
+
+def trained(run: Run) -> Run:
+    """The run, gone on with to its end."""
+    for _ in run.train():
+        pass
+    return run
+
+
+def finished(path: Path, recipe: Recipe) -> Run:
+    """A run in a folder, made or gone on with, at its end. A new one is a copy where another had its recipe."""
+    if not path.exists():
+        shutil.copytree(_once(recipe.to_json()), path)
+    return trained(Run.create(path, recipe))
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every byte that a run's numbers are made of, by file."""
+    files = [path / "metrics.jsonl", *path.glob("checkpoints/*/*")]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+@functools.cache
+def _once(recipe: str) -> Path:
+    return trained(Run.create(Path(tempfile.mkdtemp(dir=_FOLDER.name)) / "run", Recipe.from_json(recipe))).path
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="trained-runs-")
