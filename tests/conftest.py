@@ -1,5 +1,6 @@
 """Settings of the whole test suite."""
 
+import gc
 import os
 
 # Before torch is imported, and inherited by subprocesses: tiny models gain nothing from threads, and two processes with
@@ -18,6 +19,12 @@ hypothesis.settings.load_profile("plateau")
 
 # Before a test imports any of it: a wrong shape fails the test in which it turns up.
 shapes.check()
+
+
+def pytest_collection_finish():
+    """What is imported stays: the collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ def accumulated(run: Path) -> EventAccumulator:
     return there
 
 
+@pytest.mark.slow
 def test_a_run_and_its_fork_are_logged_with_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, fork = tmp_path / "run", tmp_path / "fork"
     train = ["train", "moving-window-sum", *SIZES.split(), "--log", "tensorboard", "--out", str(run)]

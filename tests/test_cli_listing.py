@@ -157,3 +157,16 @@ def test_listing_tasks_loads_no_transformer_lens():
 
 def test_levels_of_a_task_are_the_task_s():
     assert describe(Histogram())["levels"] == vars(Histogram().levels)
+
+
+def test_what_is_no_class_says_what_it_is(monkeypatch):
+    (row,) = [row for row in listed_plugins("experiments") if row["name"] == "loss-plateau"]
+    assert row["summary"] == plugin("experiments", "loss-plateau").__doc__.partition("\n")[0]
+
+
+def test_a_long_reason_is_cut(monkeypatch):
+    def load(kind, name):
+        raise RuntimeError("boom " * 1000)
+
+    monkeypatch.setattr(listing, "plugin", load)
+    assert all(len(row["summary"]) < 200 for row in listed_plugins("optimizers"))

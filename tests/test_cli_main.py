@@ -20,6 +20,8 @@ from plateau_interp.plugins import plugins
 from plateau_interp.runs.run import Run
 from plateau_interp.training.optimizers import Adam
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NAMES = ", ".join(VERBS)
 TINY = "--n 4 --p 7 --d-model 16 --batch-size 4 --n-sequences 2 --checkpoint-every 2"
 

@@ -10,6 +10,8 @@ from plateau_interp.cli.main import main
 from plateau_interp.runs.pruning import prune_run
 from plateau_interp.runs.run import Run
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:

@@ -19,6 +19,8 @@ from plateau_interp.sweeps import sweep as sweep_module
 from plateau_interp.sweeps.cluster import Dask, Slurm
 from plateau_interp.sweeps.engines import Loky
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COMMAND = [sys.executable, "-c", "import sys; from plateau_interp.cli.main import main; sys.exit(main(sys.argv[1:]))"]
 
 

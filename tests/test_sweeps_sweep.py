@@ -17,6 +17,8 @@ from plateau_interp.sweeps.endings import Ending
 from plateau_interp.sweeps.engines import Here
 from plateau_interp.sweeps.sweep import Event
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 HERE = Here()
 
 

@@ -23,6 +23,8 @@ from plateau_interp.training.optimizers import SGD, Adam, AdamW
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import Defaults
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 STEPS, WIDTH = 2, 16
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count, groupby
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -47,7 +48,7 @@ def listed_plugins(kind: PluginKind) -> list[dict[str, Any]]:
             if kind == "tasks":
                 row |= describe(found())
         except Exception as error:  # a broken package must not hide the others
-            row["summary"] = f"cannot be loaded: {type(error).__name__}: {error}"
+            row["summary"] = f"cannot be loaded: {shorten(f'{type(error).__name__}: {error}', 150)}"
         rows.append(row)
     return rows
 

@@ -93,7 +93,7 @@ def parse(kind: type[T], words: Sequence[str], *, prog: str, description: str | 
         )
 
 
-def headline(kind: type) -> str:
+def headline(kind: object) -> str:
     """The first line of a docstring."""
     return (kind.__doc__ or "").strip().partition("\n")[0]
 
