@@ -8,7 +8,7 @@ import pytest
 import torch
 from benchmarks import __main__ as benchmarks
 from benchmarks import continuing, side_by_side
-from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
+from benchmarks.harness import Result, Row, anew, peak_memory, ratio, report, wall_time
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -40,6 +40,11 @@ def test_both_ways_to_continue_a_hundred_prompts_give_the_same_states():
 
 def test_the_language_model_of_the_benchmark_has_the_size_it_says():
     assert sum(parameter.numel() for parameter in continuing.language_model().parameters()) == 70_426_624
+
+
+def test_goes_are_made_anew_and_the_median_counts():
+    made = iter([Result(3.0, "c"), Result(1.0, "a"), Result(2.0, "b", " s")])
+    assert anew(lambda: next(made), goes=3) == Result(2.0, "b; 3 goes, 1 to 3", " s")
 
 
 @pytest.mark.slow

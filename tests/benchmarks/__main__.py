@@ -19,7 +19,7 @@ from reference.gpt import copy_of
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from benchmarks import continuing, side_by_side
-from benchmarks.harness import Result, Row, peak_memory, ratio, report, wall_time
+from benchmarks.harness import Result, Row, anew, keep_freed_memory, peak_memory, ratio, report, wall_time
 from plateau_interp import tasks
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import (
@@ -224,7 +224,7 @@ ROWS = [
     Row(
         "five interventions attached / none",
         1.05,
-        lambda: ratio(training_step(interventions=FIVE_INTERVENTIONS), training_step(), rounds=41),
+        lambda: anew(lambda: ratio(training_step(interventions=FIVE_INTERVENTIONS), training_step(), rounds=21)),
     ),
     Row(
         "an intervention whose time has not come / none",
@@ -253,6 +253,7 @@ def main(words: list[str]) -> int:
     rows = [row for row in ROWS if not words or any(word in row.what for word in words)]
     if not rows:
         sys.exit(f"no row contains {' or '.join(words)}; there are: " + "; ".join(row.what for row in ROWS))
+    keep_freed_memory()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     return 0 if report(rows) else 1
 

@@ -4,6 +4,7 @@ Ratios, because they hold on any machine; alternating, because a machine's speed
 too.
 """
 
+import ctypes
 import gc
 import math
 import statistics
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -37,6 +39,19 @@ class Result:
     unit: str = ""
 
 
+def keep_freed_memory() -> None:
+    """Have this process keep what tensors free, where the C library can be told (glibc).
+
+    Otherwise large pieces are given back and asked for again within a step, or not, as it happens: faults of pages that
+    are five per cent of a step in one process and none in the next.
+    """
+    with suppress(AttributeError, OSError):
+        tell = ctypes.CDLL(None).mallopt
+        trim_threshold, mmap_threshold, much = -1, -3, 2**30
+        tell(trim_threshold, much)
+        tell(mmap_threshold, much)
+
+
 def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2) -> Result:
     """The median over many rounds of side / baseline, each timed once a round, in alternating order."""
     for warm_up in (side, baseline) * warm_ups:
@@ -54,6 +69,13 @@ def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2) ->
     low, middle, high = statistics.quantiles(ratios, n=4)
     ours, theirs = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
     return Result(middle, f"{ours:.1f} / {theirs:.1f} ms, {rounds} rounds, quartiles {low:.3g} to {high:.3g}")
+
+
+def anew(measure: Callable[[], Result], *, goes: int = 9) -> Result:
+    """The median of several goes, each with sides of its own: where tensors come to lie decides some per cent."""
+    results = sorted((measure() for _ in range(goes)), key=lambda result: result.value)
+    values, middle = [result.value for result in results], results[goes // 2]
+    return Result(middle.value, f"{middle.details}; {goes} goes, {values[0]:.3g} to {values[-1]:.3g}", middle.unit)
 
 
 def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
