@@ -163,6 +163,17 @@ def test_which_steps_are_made_again_is_told(made: Path, tmp_path: Path, caplog: 
     assert caplog.messages == []
 
 
+def test_nothing_is_told_of_steps_that_cannot_be_made(
+    runs: Callable[[str], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "plateau_interp")
+    run = runs("thin")
+    (run.path / "checkpoints" / "10" / "optimizer.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match="10/optimizer.safetensors is damaged"):
+        run.fork(at=18, out=tmp_path / "fork")
+    assert caplog.messages == []
+
+
 def test_memory_and_recordings_of_interventions_are_those_that_were_kept(tmp_path: Path) -> None:
     capture = Capture(("blocks.0.hook_resid_post",), out=str(tmp_path / "captured"), every=3)
     recipe = replace(RECIPE, interventions=(AmplifySlowGradient(), capture))

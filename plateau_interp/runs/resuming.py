@@ -100,12 +100,12 @@ def state_at(folder: RunFolder, step: int, *, device: str | torch.device) -> Che
     """
     there = folder.load(max(saved for saved in folder.checkpoints if saved <= step))
     if there.optimizer is None:
-        base = _last_state_before(folder, there.step)
+        base = folder.load(_last_state_before(folder, there.step))  # a damaged one is refused before a word is said
         log.info(
             "%s keeps no optimiser state at step %d: making steps %d to %d again",
-            *(folder.path, there.step, base, step - 1),
+            *(folder.path, there.step, base.step, step - 1),
         )
-        again = _trained_again(folder, folder.load(base), step=there.step, device=device)
+        again = _trained_again(folder, base, step=there.step, device=device)
         there = replace(there, optimizer=again.optimizer)
     return there if there.step == step else _trained_again(folder, there, step=step, device=device)
 
