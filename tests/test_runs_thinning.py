@@ -169,7 +169,7 @@ def test_nothing_is_told_of_steps_that_cannot_be_made(
     caplog.set_level(logging.INFO, "plateau_interp")
     run = runs("thin")
     (run.path / "checkpoints" / "10" / "optimizer.safetensors").write_bytes(b"")
-    with pytest.raises(RunError, match="10/optimizer.safetensors is damaged"):
+    with pytest.raises(RunError, match=r"10/optimizer\.safetensors is damaged"):
         run.fork(at=18, out=tmp_path / "fork")
     assert caplog.messages == []
 
