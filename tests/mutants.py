@@ -155,7 +155,7 @@ def _changes(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def files_that_test(file: Path) -> list[str]:
-    """The module's own test file first, then those that import it; of a module nobody imports, its folder's.
+    """The module's own test file first, then those that import it; of a module none imports, those of who imports it.
 
     Not those of what draws, tells or documents it: they take minutes, and say what is told, not what is right.
     """
@@ -166,6 +166,9 @@ def files_that_test(file: Path) -> list[str]:
     own = PROJECT / "tests" / f"test_{'_'.join(parts)}.py"
     suite = [PROJECT / "tests" / f"test_{parts[0]}_suite.py"]
     ordered = dict.fromkeys(test for test in (own, *suite, *others) if test.exists())
+    if not importing and not own.exists():
+        users = [other for other in sources() if f"from {dotted} import" in (PROJECT / other).read_text()]
+        ordered |= dict.fromkeys(PROJECT / test for user in users for test in files_that_test(user))
     folder = sorted((PROJECT / "tests").glob(f"test_{parts[0]}_*.py"))
     return [str(test.relative_to(PROJECT)) for test in ordered or folder]
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typecheck import unchecked
 
-from plateau_interp.analysis.plateaus import Summary, compare, summarise
+from plateau_interp.analysis.plateaus import Summary, comparable, compare, summarise
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.types import Levels
 
@@ -51,6 +51,20 @@ def test_plateau_and_drop_are_found(drop: int, noise: float) -> None:
     assert summary.peak_repetition_step == 100
     assert (summary.attention_progress_start, summary.attention_progress_end) == (0.08, 0.78)
     assert summary.final_loss == pytest.approx(1.30, abs=0.01)
+
+
+def test_what_is_set_beside_other_runs_is_the_plateau_if_there_is_one() -> None:
+    summary = summary_of(history(150))
+    told = comparable(summary)
+    assert (told["plateau_level"], told["plateau_start"], told["plateau_end"]) == (
+        summary.level,
+        summary.start,
+        summary.end,
+    )
+    assert told["drop_step"] == summary.drop_step
+    falling = summary_of(pd.DataFrame({"step": range(200), "loss": np.linspace(2.9, 0.1, 200)}))
+    assert not falling.has_plateau
+    assert {comparable(falling)[f"plateau_{part}"] for part in ("level", "start", "end")} == {None}
 
 
 def test_a_constant_loss_is_its_own_plateau() -> None:

@@ -18,6 +18,7 @@ from plateau_interp.interventions.attached import attached_state, load_attached_
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models import toy_model
+from plateau_interp.tasks import MatrixCompletion
 from plateau_interp.training.loop import train
 
 SHEET = {
@@ -135,6 +136,18 @@ def test_a_group_that_would_silently_match_less_is_an_error() -> None:
         ):
             parameters_where(model, group)
     assert parameters_where(model, "mlp")
+
+
+def test_what_a_model_should_have_is_missed_in_a_decoder_and_in_an_encoder() -> None:
+    decoder = toy()
+    decoder.ln_final = torch.nn.Identity()
+    with pytest.raises(ValueError, match="group 'mlp' needs final norm, but the model has none; it has "):
+        parameters_where(decoder, "mlp")
+    encoder = toy_model(MatrixCompletion(shapes=((2, 2),), grid_step=0.5), d_model=16, n_layers=1)
+    assert "ln_final.w" not in parameters_where(encoder, "mlp")
+    del encoder.unembed.W_U, encoder.unembed.b_U
+    with pytest.raises(ValueError, match="group 'read-out' needs unembedding, but the model has none; it has "):
+        parameters_where(encoder, "read-out")
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])

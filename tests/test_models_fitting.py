@@ -1,5 +1,6 @@
 """What a task gives must be what it says that it gives: told when training begins, not by torch in a forward."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -102,6 +103,18 @@ def test_levels_that_are_none_are_told_with_the_sequences(monkeypatch: pytest.Mo
     monkeypatch.setattr(Bare, "levels", (1, 2, 3), raising=False)
     with pytest.raises(ValueError, match=r"^levels of the task Bare must be Levels\(...\); got \(1, 2, 3\)$"):
         check_sequences(Bare(), BATCH)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_memory_that_a_model_would_need_is_that_of_its_weights(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, options = MovingWindowSum(n=4, p=19), ModelOptions(d_model=16, n_layers=2, d_mlp=24, dtype=dtype)
+    model = Recipe(task, model=options).build_model()
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    monkeypatch.setattr("plateau_interp.checks.machine_memory", lambda: 500)
+    with pytest.raises(ValueError, match=r"^not enough memory: a model with .* would need [\d,]+ bytes") as refused:
+        Recipe(task, model=options).build_model()
+    told = int(re.findall(r"need ([\d,]+) bytes", str(refused.value))[0].replace(",", ""))
+    assert told == pytest.approx(weights, rel=0.1)  # less its biases and norms
 
 
 def test_numbers_that_are_no_tokens_are_refused() -> None:

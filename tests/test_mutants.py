@@ -59,6 +59,7 @@ def test_every_module_that_is_mutated_has_tests():
     for place in (*tool.PLACES, *tool.GROUND):
         assert (PROJECT / "plateau_interp" / place).exists(), place
     assert [str(file) for file in sources() if not files_that_test(file)] == []
+    assert "tests/test_tasks_completion.py" in files_that_test(Path("tasks/_matrices.py"))  # by who imports it
 
 
 @pytest.fixture

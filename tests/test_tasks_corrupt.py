@@ -72,6 +72,9 @@ def test_distinct_inputs_stay_distinct() -> None:
     corrupted = task.corrupt(batch, generator=generator(1))
     assert (changed(task, batch, corrupted) == 2).all()
     assert torch.equal(batch.tokens[:, :16].sort().values, corrupted.tokens[:, :16].sort().values)
+    batch = task.sample(600, generator=generator())
+    places = (batch.tokens != task.corrupt(batch, generator=generator(1)).tokens)[:, :16].sum(dim=0)
+    assert (places > 20).all()  # the first and the last have one neighbour, the others two
 
 
 def test_equations_keep_the_operation_and_one_number() -> None:

@@ -80,7 +80,7 @@ def test_how_many_tokens_a_named_corpus_has_is_known_without_it(vocabulary, monk
 
 
 def test_every_text_can_be_written(task):
-    for text in ("tab\there", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
+    for text in ("tab\there", "a space , before a comma .", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
         assert task.tokenizer.decode(task.tokenizer.encode(text)) == text
 
 

@@ -161,7 +161,7 @@ def check_direction(bidirectional: bool, task: Task) -> None:
         )
 
 
-def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int) -> None:
+def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype) -> None:
     """Refuse a model whose weights, or the causal masks of its layers, no memory of this machine could hold.
 
     Raises:
@@ -173,7 +173,7 @@ def check_model_size(task: Task, settings: ModelSettings, *, n_ctx: int) -> None
         4 * width**2 + 2 * width * mlp_width
     )
     sizes = f"n_layers={settings.n_layers}, d_model={width}, d_mlp={mlp_width}, d_vocab={task.d_vocab}, n_ctx={n_ctx}"
-    check_memory(n_parameters * (8 if settings.dtype == "float64" else 4), f"a model with {sizes}")
+    check_memory(n_parameters * dtype.itemsize, f"a model with {sizes}")
 
 
 def check_batch_size(task: Task, n_sequences: int, *, name: str, model: HookedModel | None = None) -> None:

@@ -104,7 +104,7 @@ def toy_model(
     n_ctx = task.n_pos if n_ctx is None else whole_number("n_ctx", n_ctx)
     if n_ctx < input_length(task):
         raise ValueError(f"n_ctx must be at least {input_length(task)}, the task's input length; got {n_ctx}")
-    check_model_size(task, settings, n_ctx=n_ctx)
+    check_model_size(task, settings, n_ctx=n_ctx, dtype=dtype)
     is_encoder = settings.architecture == "encoder"
     check_direction(is_encoder, task)
     cfg = HookedTransformerConfig(
