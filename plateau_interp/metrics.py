@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 COSINE_EPS = 1e-8
+"""Norms are kept above it, as in `torch.cosine_similarity`."""
+SMALL, LARGE = 1e-6, 1e15
+"""Largest entries of a state beyond which its square, or the norm's floor, would decide the cosine."""
 ENTROPY_EPS = 1e-6
 """What the authors' code adds to each share before it takes the logarithm."""
 
@@ -96,13 +99,18 @@ def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, "
 def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch row row"]:
     """Cosine similarity of every two rows' states, in [-1, 1]; 0 with a state that is all 0.
 
-    Source: arXiv 2506.13688, COS_{i,j}; norms are kept above 1e-8 as in `torch.cosine_similarity`.
+    States so small or large that their squares are lost are scaled first.
+
+    Source: arXiv 2506.13688, COS_{i,j}.
 
     Example:
         >>> pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))[0, 0]
         tensor([1., 1., 0.])
     """
-    unit = F.normalize(_precise(states), dim=-1, eps=COSINE_EPS)
+    states = _precise(states)
+    largest = states.abs().amax(dim=-1, keepdim=True)
+    is_extreme = (largest > 0) & ((largest < SMALL) | (largest > LARGE)) & largest.isfinite()
+    unit = F.normalize(torch.where(is_extreme, states / largest, states), dim=-1, eps=COSINE_EPS)
     return unit @ unit.mT
 
 

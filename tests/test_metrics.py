@@ -159,6 +159,15 @@ def test_cosine_at_its_bounds():
     assert mean_pairwise_cosine(torch.ones(1, 1, 4)).isnan().all()
 
 
+@pytest.mark.parametrize("size", [1e-35, 1e-20, 1e-10, 1e-7, 1.0, 1e16, 1e30])
+def test_cosine_is_that_of_small_and_of_large_states(size):
+    states = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    states[1, 2] = 0
+    torch.testing.assert_close(pairwise_cosine(states * size), pairwise_cosine(states), atol=1e-5, rtol=0)
+    mixed = states * torch.tensor([1.0, size, 1.0, size, 1.0])[:, None]
+    torch.testing.assert_close(mean_pairwise_cosine(mixed), mean_pairwise_cosine(states), atol=1e-5, rtol=0)
+
+
 def test_cosine_ignores_lengths_and_rotations():
     states = normal(3, 5, 6)
     lengths = normal(3, 5, 1, seed=1).abs()

@@ -128,3 +128,7 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_folder_that_is_missing_is_no_damaged_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "nowhere"]) == 2
     assert capsys.readouterr() == ("", "plateau: there is no such folder: nowhere\n")
+
+
+def test_a_path_may_be_text(run: Path) -> None:
+    assert check_run(str(run)) == check_run(run)

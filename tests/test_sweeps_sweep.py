@@ -80,6 +80,28 @@ def test_the_table_says_what_was_changed_and_what_came_out(out, reported):
     assert reported == [["k=2/seed-0", "k=3/seed-0"]]
 
 
+NAMED = {"list": {"plain": {}, "helped": {"interventions": [{"name": "fix-attention"}]}}}
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"helped": {"interventions": [{"name": "ablate-heads", "heads": [0]}]}, "plain": {}},
+        {"plain": NAMED["list"]["helped"], "helped": NAMED["list"]["plain"]},
+        {"plain": {"training.batch_size": 5}, "helped": NAMED["list"]["helped"]},
+    ],
+)
+def test_another_setting_under_a_name_that_is_taken_is_refused(now, tmp_path):
+    out = tmp_path / "named"
+    sweep(BASE, NAMED, out=out, engine=HERE)
+    before = {file: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
+    with pytest.raises(RunError, match=r"holds another sweep: .*/seed-0 is another run there, see .*sweep\.json"):
+        sweep(BASE, {"list": now}, out=out, engine=HERE)
+    assert {file: file.read_bytes() for file in before} == before
+    spelled = {"plain": {}, "helped": {"interventions": [{"name": "fix-attention", "total": 1.0}]}}
+    assert len(sweep(BASE, {"list": spelled}, out=out, engine=HERE).table) == 2  # the same in other words
+
+
 def test_a_new_seed_runs_alone(out, told):
     before = {name: (out / name).stat().st_mtime_ns for name in results(out)}
     swept = sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE, telling=told.append)

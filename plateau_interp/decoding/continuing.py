@@ -68,8 +68,9 @@ def continued(
 ) -> Continuation:
     """Each prompt with ``n_new`` tokens after it, and the hidden states that predicted them.
 
-    A prompt's tokens and states are the same alone and among others, with a cache and without, and as those of Hugging
-    Face's ``generate``, but for rounding. Interventions that are attached act in every forward; with a cache the later
+    A prompt's tokens and states are the same alone and among others, with a cache and without (unless an edit is at
+    negative positions: with a cache it stays where the end has been), and as those of Hugging Face's ``generate``, but
+    for rounding. Interventions that are attached act in every forward; with a cache the later
     forwards have a single query: an attention pattern is then ``[batch, head, 1, key]``. Only the last position is
     unembedded, unless something is attached to the logits. Training mode and hooks of the model are left as they are.
 

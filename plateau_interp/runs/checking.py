@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plateau_interp.checks import as_path
 from plateau_interp.files import read_table
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
@@ -47,16 +48,20 @@ class Checked:
         return {"run": str(self.path), **counts, "undigested": self.undigested, "faults": list(self.faults)}
 
 
-def check_run(path: Path) -> Checked:
+def check_run(path: str | Path) -> Checked:
     """Read everything that a run folder holds, as if it were needed.
 
     Args:
         path: a run folder, or what should be one.
 
+    Raises:
+        ValueError: for what is no path.
+
     Example:
-        >>> check_run(Path("nowhere")).faults
+        >>> check_run("nowhere").faults
         ('nowhere is not a folder; `plateau train` makes a run',)
     """
+    path = as_path(path)
     try:
         folder = RunFolder(path)
     except (RunError, OSError) as fault:

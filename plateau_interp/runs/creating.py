@@ -76,6 +76,10 @@ def takes(path: Path, recipe: Recipe) -> bool:
     if there.to_dict() == recipe.to_dict():
         return False
     if not (goes_on_with(recipe, there) and _in_its_folders(there) == _in_its_folders(recipe)):
+        if recipe.fork_of is not None and there.fork_of is None:
+            raise RunError(
+                f"{path} holds a run that is no fork ({there.steps} steps); a fork needs a folder of its own"
+            )
         raise RunError(f"{path} holds the run of another recipe ({_difference(there, recipe)})")
     return True
 
@@ -95,7 +99,7 @@ def _in_its_folders(recipe: Recipe) -> dict[str, Any]:
 
 
 def _difference(one: Recipe, other: Recipe) -> str:
-    """The first field in which two recipes differ, with both values."""
+    """The first field in which two recipes differ, with both values; of those that may not, if any does."""
 
     def flat(data: Any, path: str = "") -> dict[str, Any]:
         if not isinstance(data, dict):
@@ -103,5 +107,6 @@ def _difference(one: Recipe, other: Recipe) -> str:
         return {p: v for key, value in data.items() for p, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
 
     theirs, ours = flat(one.to_dict()), flat(other.to_dict())
-    path = next(path for path in {**theirs, **ours} if theirs.get(path) != ours.get(path))
+    differing = [path for path in {**theirs, **ours} if theirs.get(path) != ours.get(path)]
+    path = min(differing, key=lambda path: path in ("training.steps", "state_every"))
     return f"{path} is {theirs.get(path)!r} there and {ours.get(path)!r} here"

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from plateau_interp.checks import as_path
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.checkpoints import OPTIMIZER
 from plateau_interp.runs.errors import RunError
@@ -56,7 +57,7 @@ class Pruned:
         return {"run": str(self.path), **counts, **sizes}
 
 
-def prune_run(path: Path, *, rehearsing: bool = False) -> Pruned:
+def prune_run(path: str | Path, *, rehearsing: bool = False) -> Pruned:
     """Let go the optimiser's state of checkpoints that the run's recipe does not ask for.
 
     Which stay: the first, the last, and as few between as let a fork make at most ``state_every`` steps again. Before
@@ -67,14 +68,16 @@ def prune_run(path: Path, *, rehearsing: bool = False) -> Pruned:
         rehearsing: find out what would go, and write nothing.
 
     Raises:
+        ValueError: for what is no path.
         RunError: if it is no run, somebody is writing there, or any of it is damaged.
         OSError: naming the file, if it cannot be written.
 
     Example:
         >>> from plateau_interp.runs.run import Run
-        >>> print(prune_run(Path("runs/mws"), rehearsing=True).line())  # doctest: +SKIP
+        >>> print(prune_run("runs/mws", rehearsing=True).line())  # doctest: +SKIP
         runs/mws: would free 102.4 MB of 198.5 MB, the optimiser's state of 16 of 21 checkpoints; a fork ...
     """
+    path = as_path(path)
     folder = RunFolder(path)
     with nullcontext() if rehearsing else only_writer(path):
         if faults := check_run(path).faults:

@@ -26,7 +26,7 @@ from plateau_interp.runs.formats import SWEEP_FORMAT
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.sweeps.changes import field_at
+from plateau_interp.sweeps.changes import changed, field_at
 from plateau_interp.sweeps.pace import PACE
 from plateau_interp.sweeps.plan import PlannedRun, SweepPlan
 
@@ -88,12 +88,25 @@ def _check_same(plan: SweepPlan, out: Path) -> dict[str, Any]:
     ours = {run.name for run in plan.runs}
     if not same:
         raise RunError(f"{out} holds another sweep: its base recipe is another one, see {file}")
+    for run in plan.runs:
+        if run.name in runs and not _changes_are(runs[run.name], run, base, file):
+            raise RunError(f"{out} holds another sweep: {run.name} is another run there, see {file}")
     if not (ours >= runs.keys() or ours <= runs.keys()):
         one, other = min(runs.keys() - ours), min(ours - runs.keys())
         raise RunError(
             f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it run"
         )
     return runs
+
+
+def _changes_are(there: Any, run: PlannedRun, base: dict[str, Any], file: Path) -> bool:
+    """Whether what a run of this name changes in the folder's sweep makes the same run of it."""
+    if there == json.loads(json.dumps(dict(run.values))):
+        return True
+    try:
+        return _essence(Recipe.from_dict(changed(base, there))) == _essence(run.recipe)
+    except (RecipeError, TypeError, AttributeError) as error:
+        raise RunError(f"{file}: runs.{run.name}: {error}") from None
 
 
 def _essence(base: Recipe) -> str:
