@@ -413,3 +413,42 @@ def test_what_is_no_table_of_metrics_is_refused(wrong: Any) -> None:
 def test_what_is_no_task_has_no_plateau() -> None:
     with pytest.raises(ValueError, match=r"^task must be a task such as MovingWindowSum\(\); got 3$"):
         unchecked(summarise)(history(), task=3, batch_size=2)
+
+
+@pytest.mark.parametrize("n", [20, 30, 40, 80])
+@pytest.mark.parametrize("noise", [0.02, 0.04])
+def test_a_noisy_fall_that_is_seldom_measured_has_no_plateau(n: int, noise: float) -> None:
+    # As text is measured: every tenth step of some hundred, in batches whose losses are 2 to 4 % of the fall apart.
+    fall = np.exp(-np.linspace(0, 1, n) / 0.2)
+    found = []
+    for seed in range(20):
+        loss = 4 + 3 * (fall + noise * np.random.default_rng(seed).standard_normal(n))
+        table = pd.DataFrame({"step": 10 * np.arange(n), "loss": loss})
+        found.append(summarise(table, task=Unknown(), batch_size=16).level)
+    assert found == [None] * 20
+
+
+def test_the_noise_of_a_language_models_losses_is_no_plateau() -> None:
+    # Of tiny-shakespeare, seed 0, every fourth step: from step 52 on the loss is the same five times, by chance.
+    on_its_way = [6.95, 6.49, 6.18, 5.96, 5.79, 5.63, 5.78, 5.57, 5.60, 5.59, 5.53, 5.52, 5.41, 5.29, 5.28, 5.29, 5.28]
+    later = [5.20, 5.25, 4.99, 4.90, 4.97, 5.00, 5.00, 4.75, 4.92, 4.77, 4.99, 4.84, 4.81, 4.78, 4.70, 4.72, 4.72, 4.65]
+    loss = on_its_way + later
+    summary = summarise(pd.DataFrame({"step": 4 * np.arange(len(loss)), "loss": loss}), task=Unknown(), batch_size=16)
+    assert (summary.level, summary.start, summary.end) == (None, None, None)
+
+
+@pytest.mark.parametrize("every", [1, 5, 10])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_plateau_is_found_in_the_same_noise(seed: int, every: int) -> None:
+    table = history(250).iloc[::every]
+    noise = 0.02 * 1.6 * np.random.default_rng(seed).standard_normal(len(table))
+    summary = summary_of(table.assign(loss=table.loss + noise))
+    assert summary.level == pytest.approx(2.63, abs=0.04)
+    assert summary.drop_step == pytest.approx(250, abs=20)
+
+
+def test_a_rise_that_is_not_noise_costs_a_long_plateau_nothing() -> None:
+    loss = np.array([2.9] + [2.63] * 20 + [2.75] + [2.63] * 20 + [1.3] * 60)
+    summary = falling(loss)
+    assert summary.level == pytest.approx(2.63, abs=0.01)
+    assert (summary.end, summary.drop_step) == (41, 42)

@@ -39,8 +39,10 @@ class Summary:
     are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
     None, as `start` and `end`, if it stays there for less than 15 % of the steps before the last quarter of the fall,
     or for one measured step alone, or if fewer than 3 are measured before it: such a loss falls without a plateau that
-    could be seen. Where the closed form lies in the last quarter of the fall, as after the first steps of a squared
-    error, it is the mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
+    could be seen. In noise it has to stay for longer: if the loss rises by more than 1 % of the fall at one measured
+    step in ten, the 15 % grow in proportion, up to 40 %; if it does so at any, it stays for 6 measured steps at least.
+    Where the closed form lies in the last quarter of the fall, as after the first steps of a squared error, it is the
+    mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
@@ -178,7 +180,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
     if levels.plateau is not None and lies_low(levels.plateau, first=float(raw[0]), lowest=lowest):
         level, start, end, drop = known_shelf(raw, loss, levels.plateau)
     else:
-        level, start, end, drop = shelf(loss, first=float(raw[0]), lowest=lowest)
+        level, start, end, drop = shelf(raw, loss, lowest=lowest)
     accuracy = _column(metrics, "accuracy")
     steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
     cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")

@@ -29,6 +29,14 @@ SHELF_DENSITY = 0.25
 LEAST_LENGTH = 0.15
 """A shelf is a plateau if the loss stays near it for this share of the steps before the last quarter of the fall. A
 loss that falls in a straight line stays near any level for 5 % of them, an exponential decay near the lowest for 12."""
+NOISY = 0.1
+"""The rise that this share of the measured steps exceeds is the noise of a loss: one that only falls has none. Where it
+is above a bandwidth of the density, the least length grows with it; smoothing does not take out all."""
+MOST_ASKED = 0.4
+"""The least length where there is most noise."""
+LEAST_ROWS_ON_IT = SMOOTHING // 2 + 1
+"""Rows after its first that a plateau lasts if any rise is above a bandwidth: the running median of noise on a slope is
+one and the same measured loss for some rows."""
 TOLERANCE = 0.02
 """How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 LEAST_KNOWN = 0.3
@@ -104,18 +112,20 @@ def smoothed(loss: np.ndarray, *, half: float) -> np.ndarray:
     return medians
 
 
-def shelf(loss: np.ndarray, *, first: float, lowest: float) -> Shelf:
+def shelf(raw: np.ndarray, loss: np.ndarray, *, lowest: float) -> Shelf:
     """The lowest level at which a loss lingers above the last quarter of its fall; see `plateaus.Summary.level`.
 
     Args:
-        loss: smoothed, a row a measured step.
-        first: the first loss, not smoothed.
+        raw: losses as they were measured, a row a measured step.
+        loss: the same, smoothed.
         lowest: where the fall ends.
 
     Example:
-        >>> shelf(np.array([3.0] + [2.0] * 20 + [0.0] * 20), first=3.0, lowest=0.0)
+        >>> loss = np.array([3.0] + [2.0] * 20 + [0.0] * 20)
+        >>> shelf(loss, loss, lowest=0.0)
         Shelf(level=2.0, start=1, end=20, drop=21)
     """
+    first = float(raw[0])
     fall = first - lowest
     if fall <= 0:  # nothing was learned, or there is one row: all of it is one level
         return Shelf(float(np.median(loss)), 0, len(loss) - 1, None)
@@ -129,9 +139,16 @@ def shelf(loss: np.ndarray, *, first: float, lowest: float) -> Shelf:
     drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
     start = _first_below(loss, level + TOLERANCE * fall)
     on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
-    if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_LENGTH * (len(before) - 1)):
+    least = _least_rows(np.diff(raw) / (BANDWIDTH * fall), before=len(before) - 1)
+    if start is None or not len(on_it) or on_it[-1] - start < least:
         return Shelf(None, None, None, half)
     return Shelf(level, start, int(on_it[-1]), drop)
+
+
+def _least_rows(rises: np.ndarray, *, before: int) -> float:
+    """Rows after its first that a plateau lasts, by the rises of the loss in bandwidths."""
+    noise = max(1.0, float(np.quantile(rises, 1 - NOISY)))
+    return max(LEAST_ROWS_ON_IT if rises.max() > 1 else 1, min(LEAST_LENGTH * noise, MOST_ASKED) * before)
 
 
 def _first_below(loss: np.ndarray, bound: float) -> int | None:
