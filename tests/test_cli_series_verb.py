@@ -10,9 +10,13 @@ import time
 
 import pytest
 import transformers
+from hub_cache import put_into_cache
+from huggingface_hub import GitRefInfo, GitRefs, constants
+from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
 from measured_series import measured_series
 
 from plateau_interp.cli.main import main
+from plateau_interp.models import checkpoint_files
 from plateau_interp.series import series as series_module
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.tasks import Text
@@ -121,6 +125,88 @@ def test_what_was_not_to_be_had_is_told_and_is_a_mistake_until_it_is_had(plateau
     (tmp_path / "some" / "step9").rmdir()
     (tmp_path / "some" / "step9").symlink_to(saved / "step0")
     assert plateau("series @out/some --first 2 --out @out/series")[0] == 0
+
+
+NAME = "someone/pythia"
+
+
+@pytest.fixture
+def cache(saved, tmp_path, monkeypatch):
+    """A cache of the hub's with two of the three checkpoints, written by hand, and no hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for step in (0, 4):
+        put_into_cache(tmp_path / "hub", NAME, f"step{step}", f"{step:040x}", saved / f"step{step}")
+    return tmp_path / "hub" / "models--someone--pythia"
+
+
+def test_a_cache_serves_a_series_without_a_hub(plateau, cache):
+    there = sorted(cache.rglob("*"))
+    status, out, _ = plateau(f"series {NAME} --first 2 --out @out/series --json")
+    assert (status, [row["step"] for row in json.loads(out)["checkpoints"]]) == (0, [0, 4])
+    assert sorted(cache.rglob("*")) == there
+    status, _, err = plateau(f"series {NAME} --revisions step1 --first 2 --out @out/other")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith(f"plateau: {NAME} has no revision 'step1'; the nearest ")
+
+
+@pytest.fixture
+def refusing(cache, monkeypatch):
+    """A hub that refuses: `refusing.answers` says what it raises, by revision or for its list of them."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    request = type("Request", (), {"url": "https://hub/someone/pythia"})()
+    response = type("Response", (), {"headers": {}, "request": request})()
+    answers = {
+        "step1": GatedRepoError("403 Client Error.\n\nCannot access gated repo.", response=response),
+        "step9": RevisionNotFoundError("404 Client Error.\n\nRevision Not Found.", response=response),
+    }
+
+    def list_repo_refs(hub, name):
+        if "refs" in answers:
+            raise answers["refs"]
+        names = ("main", "step0", "step1", "step4", "step9")
+        branches = [GitRefInfo(name=name, ref=f"refs/heads/{name}", target_commit="0" * 40) for name in names]
+        return GitRefs(branches=branches, tags=[], converts=[])
+
+    def snapshot_download(name, *, revision, **options):
+        if revision in answers:
+            raise answers[revision]
+        return str(cache / "snapshots" / (cache / "refs" / revision).read_text())
+
+    monkeypatch.setattr(checkpoint_files.HfApi, "list_repo_refs", list_repo_refs)
+    monkeypatch.setattr(checkpoint_files, "snapshot_download", snapshot_download)
+    return answers
+
+
+def test_gated_and_missing_revisions_are_told_and_the_others_measured(plateau, cache, refusing, saved):
+    status, out, err = plateau(f"series {NAME} --revisions step* --first 2 --out @out/series --json")
+    rows = {row["step"]: row for row in json.loads(out)["checkpoints"]}
+    assert (status, [*rows]) == (2, [0, 1, 4, 9])
+    assert [row["cosine"] is None for row in rows.values()] == [False, True, False, True]
+    assert rows[1]["error"].startswith(f"{NAME} is gated: its owner grants access at http")
+    assert rows[1]["error"].endswith(f"/{NAME}; then log in with `hf auth login`, or set HF_TOKEN")
+    assert rows[9]["error"].startswith(f"{NAME} has no revision 'step9'")
+    assert not any("\n" in row["error"] for row in rows.values())
+    assert err.count(f"plateau: Step 1 was not to be had: {rows[1]['error']}\n") == 1
+    assert err.endswith("plateau: 2 of 4 checkpoints not to be had; the same command tries again\n")
+    assert sorted(path.name for path in (cache / "refs").iterdir()) == ["step0", "step4"]
+
+    put_into_cache(cache.parent, NAME, "step1", f"{1:040x}", saved / "step1")  # access was granted
+    refusing.pop("step1")
+    status, out, err = plateau(f"series {NAME} --revisions step* --first 2 --out @out/series --json")
+    assert (status, [row["error"] == "" for row in json.loads(out)["checkpoints"]]) == (2, [True, True, True, False])
+    assert re.findall(r"step (\d+)  ", err) == ["1", "9"]
+
+
+def test_a_model_that_is_gated_is_told_as_such(plateau, cache, refusing, tmp_path):
+    refusing["refs"] = refusing["step1"]
+    assert plateau(f"series {NAME} --first 2 --out @out/series")[0] == 0  # what is in the cache is measured
+    (cache / "refs").rename(tmp_path / "refs")
+    status, out, err = plateau(f"series {NAME} --first 2 --out @out/other")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"plateau: {NAME} is gated: its owner grants access at http")
+    assert "of someone/pythia the cache has nothing" in err
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(

@@ -89,20 +89,22 @@ def revision_names(name: str) -> list[str]:
     """
     cached = _cached_names(name)
     if constants.HF_HUB_OFFLINE:
-        asked, why = None, "HF_HUB_OFFLINE is set"
+        asked, why = None, f"{name}: HF_HUB_OFFLINE is set"
     else:
         try:
             asked, why = HfApi().list_repo_refs(name), ""
-        except (GatedRepoError, RepositoryNotFoundError):
-            asked, why = None, "the hub has no such model that you may see"
+        except GatedRepoError:  # it is a RepositoryNotFoundError, too
+            asked, why = None, _gated(name)
+        except RepositoryNotFoundError:
+            asked, why = None, f"{name}: the hub has no such model that you may see"
         except HFValidationError:
             raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
         except (RequestError, OSError) as error:
-            asked, why = None, f"the hub cannot be reached ({first_line(error)})"
+            asked, why = None, f"{name}: the hub cannot be reached ({first_line(error)})"
     if asked is not None:
         return [ref.name for ref in (*asked.branches, *asked.tags)]
     if not cached:
-        raise ValueError(f"{name}: {why}, and {_cached(name)}; {ELSE}")
+        raise ValueError(f"{why}, and {_cached(name)}; {ELSE}")
     return cached
 
 
@@ -173,8 +175,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except HFValidationError:
         raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
     except GatedRepoError:
-        told = f"{name} is gated: its owner grants access at {constants.ENDPOINT}/{name}"
-        raise ValueError(f"{told}; then log in with `hf auth login`, or set HF_TOKEN") from None
+        raise ValueError(_gated(name)) from None
     except RevisionNotFoundError:
         raise ValueError(f"{name} has no revision {revision!r}; {_revisions(name, str(revision))}") from None
     except RepositoryNotFoundError:
@@ -187,6 +188,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise ValueError(f"{told}, and {why}; {_cached(name)}; {ELSE}") from None
     except (RequestError, OSError) as error:
         raise ValueError(f"{name}: fetching its files{of_revision} failed: {first_line(error)}; {ELSE}") from None
+
+
+def _gated(name: str) -> str:
+    where = f"{constants.ENDPOINT}/{name}"
+    return f"{name} is gated: its owner grants access at {where}; then log in with `hf auth login`, or set HF_TOKEN"
 
 
 def _files_on_hub(name: str, revision: str | None) -> list[str]:
