@@ -23,6 +23,7 @@ from plateau_interp.hooks import AblateHeads, During
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.series import series as series_module
 from plateau_interp.series import sources
 from plateau_interp.series.attention import attention_on
 from plateau_interp.series.folder import SeriesError, SeriesFolder, check_series
@@ -294,6 +295,14 @@ def test_memory_stays_flat(saved, tmp_path):
         measures={"kept": lambda model, written: models.append(weakref.ref(model)) or 0},
     ):
         assert [model() for model in models] == [None] * len(models)
+
+
+def test_free_memory_is_given_back_when_a_checkpoint_is_written_down(saved, tmp_path, monkeypatch):
+    given_back = []
+    file = tmp_path / "series" / "checkpoints.jsonl"
+    monkeypatch.setattr(series_module, "give_back_memory", lambda: given_back.append(file.read_text().count("\n")))
+    measured(saved, tmp_path / "series")
+    assert given_back == [1, 2, 3, 4]
 
 
 def test_a_repr_says_what_it_is(saved):

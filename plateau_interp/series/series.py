@@ -34,6 +34,7 @@ from plateau_interp.series.measures import (
     weights_digest,
     windows_of,
 )
+from plateau_interp.series.memory import give_back_memory
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
 from plateau_interp.series.sources import CheckpointSource, source_of
@@ -171,6 +172,7 @@ class CheckpointSeries:
                     device=device,
                 )
                 folder.add(record, answers, attention)
+                give_back_memory()
                 yield folder.records()[-1]
 
     def _measured(
