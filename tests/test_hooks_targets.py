@@ -36,8 +36,9 @@ from plateau_interp.hooks import (
 from plateau_interp.hooks.targeted_edit import TargetedEdit
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.hook_points import AttentionSite
 from plateau_interp.models import toy_model
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import MovingWindowSum, Text
 from plateau_interp.types import Batch
 
 every_kind = pytest.mark.parametrize("kind", KINDS[:8], ids=kind_name)
@@ -141,6 +142,28 @@ def test_memory_is_that_of_the_forward_and_not_of_the_longest_context(edit: Any)
     assert receipt.fired > 0
     assert plain[1] > 0
     assert used[1] - plain[1] < 1e6, f"{used[1] / 1e6:.0f} MB at most, {plain[1] / 1e6:.0f} without the edit"
+
+
+@pytest.mark.parametrize("at", ["pattern", "scores"])
+def test_memory_of_targets_made_from_a_text_is_that_of_the_forward(at: AttentionSite) -> None:
+    """Of what tensors take, as above: what the process holds of it hangs on the C library.
+
+    A map of 200 by 200 truth values for each of nine heads, kept by every layer, would be 11 MB.
+    """
+    model = toy_model(Text(), n_layers=30, n_heads=9, d_model=36, attention="softmax", n_ctx=200)
+    model.cfg.n_ctx = 8192  # said afterwards, as above
+    tokens = torch.randint(0, 1000, (1, 200), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        with allocated() as plain:
+            model(tokens)
+        for edit in (
+            MaskAttention(targets="last occurrence", at=at, rows=range(1, 200)),
+            MaskAttention(keys=[1, 5], at=at),
+        ):
+            with allocated() as used, intervening(model, edit) as (receipt,):
+                model(tokens)
+            assert receipt.fired == 30
+            assert used[1] - plain[1] < 1e6, f"{used[1] / 1e6:.0f} MB at most, {plain[1] / 1e6:.0f} without the edit"
 
 
 # Counted from the end

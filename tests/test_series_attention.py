@@ -82,3 +82,8 @@ def test_it_is_read_again_as_it_was_and_nothing_else_is():
 def test_a_model_without_a_tokenizer_is_refused():
     with pytest.raises(ValueError, match="the model has no tokenizer to read 'Why' with"):
         attention_on(toy_model(MovingWindowSum(n=4), d_model=16), "Why")
+
+
+def test_a_prompt_without_tokens_is_refused(model):
+    with pytest.raises(ValueError, match="prompt 0 is empty: ''"):
+        attention_on(model, "")

@@ -127,8 +127,8 @@ class PublishedModel:
                 called with each record: a progress bar.
 
         Raises:
-            NotHereError: if model or prompts are not to be had on this machine.
-            RunError: if its folder holds another series, or a checkpoint is not to be had.
+            NotHereError: if the model, its prompts or one of its checkpoints is not to be had on this machine.
+            RunError: if its folder holds another series, is damaged, or somebody is writing there.
         """
         done = self.outcome(runs, seed)
         if done is not None:

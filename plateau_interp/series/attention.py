@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plateau_interp.checks import shown
+from plateau_interp.decoding.prompts import as_tensors
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import pattern_name
 from plateau_interp.types import HookedModel, Reader
@@ -86,7 +87,7 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
         prompt: a text.
 
     Raises:
-        ValueError: if the model has no tokenizer.
+        ValueError: if the model has no tokenizer, or the prompt no token.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -97,9 +98,9 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
     """
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError(f"the model has no tokenizer to read {shown(prompt)} with")
-    ids = model.tokenizer([prompt])["input_ids"][0]
+    tokens, _ = as_tensors(model, [prompt], None)
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    n_kept = min(len(ids), MOST_SHOWN_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
+    n_kept = min(tokens.shape[1], MOST_SHOWN_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
     patterns: dict[int, Tensor] = {}
 
     def keeping(layer: int) -> Callable[..., None]:
@@ -108,8 +109,7 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
 
         return keep
 
-    device = next(iter(model.parameters())).device
     with hooking(model, {pattern_name(layer): keeping(layer) for layer in range(n_layers)}):
-        model(torch.tensor([ids], device=device))
-    tokens = tuple(model.tokenizer.decode([token]) for token in ids[:n_kept])
-    return KeptAttention(tokens, torch.stack([patterns[layer] for layer in range(n_layers)]))
+        model(tokens)
+    texts = tuple(model.tokenizer.decode([token]) for token in tokens[0, :n_kept].tolist())
+    return KeptAttention(texts, torch.stack([patterns[layer] for layer in range(n_layers)]))
