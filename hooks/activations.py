@@ -59,8 +59,11 @@ class _PlacedEdit(ABC):
     @abstractmethod
     def bind(
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
-    ) -> ActivationEdit:
-        """An edit of whole activations ``[batch, pos, ...]``; contexts it needs go on the stack."""
+    ) -> tuple[ActivationEdit, str | None]:
+        """An edit of whole activations ``[batch, pos, ...]``, and the digest of what it takes from.
+
+        Contexts it needs go on the stack.
+        """
 
     def sites(self, model: HookedModel) -> tuple[str, ...]:
         """The hook points it would act at."""
@@ -80,7 +83,7 @@ class _PlacedEdit(ABC):
         points = self.sites(model)
         with ExitStack() as stack:
             running = stack.enter_context(following(model))
-            edit = self.bind(model, points, running, stack)
+            edit, origin = self.bind(model, points, running, stack)
 
             def edit_chosen(act: Tensor, *, hook: Any) -> Tensor:
                 chosen = None
@@ -94,7 +97,8 @@ class _PlacedEdit(ABC):
                 edited = edit(act, hook=hook)
                 return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
-            yield stack.enter_context(editing(model, self, dict.fromkeys(points, edit_chosen)))
+            edits = dict.fromkeys(points, edit_chosen)
+            yield stack.enter_context(editing(model, self, edits, origin=origin))
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,9 @@ class _FormulaEdit(_PlacedEdit):
 
     def bind(
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
-    ) -> ActivationEdit:
+    ) -> tuple[ActivationEdit, str | None]:
         """The formula as a hook function."""
-        return lambda act, *, hook: self.edit(act)
+        return (lambda act, *, hook: self.edit(act)), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +159,7 @@ class PatchActivation(_PlacedEdit):
 
     def bind(
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
-    ) -> ActivationEdit:
+    ) -> tuple[ActivationEdit, str | None]:
         """An edit that takes the source's activations of the running positions."""
         source = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
 
@@ -172,7 +176,7 @@ class PatchActivation(_PlacedEdit):
                 return layout.placed(alone.to(act), act, start=start)
             return patch[:, start:stop].to(act).expand_as(act)
 
-        return edit
+        return edit, source.origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,12 +222,12 @@ class AblateActivation(_PlacedEdit):
 
     def bind(
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
-    ) -> ActivationEdit:
+    ) -> tuple[ActivationEdit, str | None]:
         """What is left, as a hook function."""
         if self.by == "zero":
-            return lambda act, *, hook: torch.zeros_like(act)
+            return (lambda act, *, hook: torch.zeros_like(act)), None
         left = self._mean if self.by == "mean" else self._resampled
-        return lambda act, *, hook: left(act, running.layout_for_mean(act.device))
+        return (lambda act, *, hook: left(act, running.layout_for_mean(act.device))), None
 
     def _mean(self, act: Tensor, layout: Layout | None) -> Tensor:
         return act.mean(dim=0, keepdim=True).expand_as(act) if layout is None else layout.placed(layout.mean(act), act)

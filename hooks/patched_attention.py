@@ -98,7 +98,7 @@ class PatchAttention:
                     patch = rearrange(patch, "... batch query key -> batch (...) query key")
                 return torch.where(chosen(act), patch, act)
 
-            with editing(model, self, dict.fromkeys(points, edit)) as attached:
+            with editing(model, self, dict.fromkeys(points, edit), origin=source.origin) as attached:
                 yield attached
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plateau_interp.checks import nearest, shown
 from plateau_interp.interventions.running import following
+from plateau_interp.models.weights import weights_digest
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -45,10 +46,12 @@ class ActivationReader:
     Attributes:
         read: ``read(hook point, batch, length)``, the activation for the ``length`` positions up to the running ones.
         runs_along: whether a model makes them in a forward of the very same tokens, padding among them.
+        origin: digest of the weights of a run that is named: it may be trained on while somebody takes from it.
     """
 
     read: Callable[[str, int, int], Tensor]
     runs_along: bool = False
+    origin: str | None = None
 
     def of_one_sequence(self, patch: Tensor, act: Tensor) -> Tensor | None:
         """The patch without a batch axis, if it is of one sequence; None if it lies as the forward's batch does."""
@@ -106,7 +109,7 @@ def reading_source(
     opened = open_source(source)
     if callable(opened):
         with _running_along(opened, model, points) as reader:
-            yield reader
+            yield replace(reader, origin=weights_digest(opened)) if isinstance(source, str) else reader
         return
     if not isinstance(opened, Tensor):
         for point in points:

@@ -24,6 +24,9 @@ from plateau_interp.hooks import (
     BiasAttention,
     During,
     FreezeWeights,
+    MixAttention,
+    PatchActivation,
+    PatchAttention,
     ScaleGradient,
     TransplantWeights,
     When,
@@ -587,6 +590,39 @@ def test_a_run_from_before_folders_were_signed_goes_on_capturing(tmp_path: Path)
         (folder / "state.json").write_text(json.dumps({"format": 1, **kept}))
     finished(run.path, replace(recipe, training=TrainingOptions(steps=31, batch_size=8)))
     assert Captured(tmp_path / "captured").steps == list(range(0, 31, 5))
+
+
+@pytest.mark.parametrize(
+    "taking",
+    [
+        lambda source: PatchAttention(source=source),
+        lambda source: During(PatchActivation("blocks.0.hook_attn_out", source=source), start=1),
+        lambda source: MixAttention(weight=0.5, towards=PatchAttention(source=source)),
+    ],
+)
+def test_a_donor_that_was_trained_on_is_noticed(tmp_path: Path, taking: Any) -> None:
+    """By who goes on and by who forks, at a checkpoint and between two."""
+    donor = replace(RECIPE, training=replace(RECIPE.training, steps=2), seed=5)
+    finished(tmp_path / "donor", donor)
+    recipe = replace(RECIPE, interventions=(taking(str(tmp_path / "donor")),))
+    run = Run.create(tmp_path / "run", recipe)
+    for step in run.train():
+        if step.step == 12:
+            break
+    for step in Run(run.path).train():  # as it was
+        if step.step == 14:
+            break
+    longer = replace(donor, training=replace(donor.training, steps=3))
+    finished(tmp_path / "donor", longer)
+    before = contents(run.path)
+    message = r"what .* takes from has changed since the run took from it: .*name the step, as in 'RUN@STEP'"
+    with pytest.raises(RunError, match=message):
+        next(Run(run.path).train())
+    for at in (7, 10):
+        with pytest.raises(RunError, match=message):
+            Run(run.path).fork(at=at, out=tmp_path / "fork")
+    assert contents(run.path) == before
+    assert not (tmp_path / "fork").exists()
 
 
 def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None:

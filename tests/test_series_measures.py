@@ -8,7 +8,8 @@ import torch
 from plateau_interp import toy_model
 from plateau_interp.hooks import AblateHeads
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.series.measures import free_running, teacher_forced, weights_digest, windows_of
+from plateau_interp.models.weights import weights_digest
+from plateau_interp.series.measures import free_running, teacher_forced, windows_of
 from plateau_interp.tasks import MovingWindowSum, Text
 
 PROMPTS = ["Why is the sky blue?", "What is a comet?", "How do bees find a flower?"]

@@ -185,14 +185,34 @@ class EditAttached(CountedAttached):
     Args:
         intervention: who edits.
         sites: full names of the hook points.
+        origin: see `editing`.
     """
 
     receipt: EditReceipt
 
-    def __init__(self, intervention: object, sites: Sequence[str]) -> None:
+    def __init__(self, intervention: object, sites: Sequence[str], *, origin: str | None = None) -> None:
+        self._origin = {} if origin is None else {"origin": torch.tensor([*bytes.fromhex(origin)], dtype=torch.uint8)}
         # Attention scores hold -inf, which cannot be interpolated.
         gradual = not any(holds_infinities(name) for name in sites)
         super().__init__(intervention, receipt=EditReceipt(repr(intervention), tuple(sites)), gradual=gradual)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the edit takes from, by its digest."""
+        return {**self._origin}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on, if what the edit takes from is what it was. What an earlier version kept says nothing of that.
+
+        Raises:
+            ValueError: if it is not.
+        """
+        super().load_state({name: value for name, value in state.items() if name not in self._origin})
+        for name, mine in self._origin.items():
+            if name in state and not torch.equal(state[name].cpu(), mine):
+                raise ValueError(
+                    f"what {self.intervention!r} takes from has changed since the run took from it: put its weights "
+                    "back, and name the step, as in 'RUN@STEP', of a run that is trained on"
+                )
 
     def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
         """The edit as a hook function that obeys the dial and is counted."""
@@ -221,13 +241,17 @@ class EditAttached(CountedAttached):
 
 
 @contextmanager
-def editing(model: HookedModel, intervention: object, edits: Mapping[str, ActivationEdit]) -> Iterator[EditAttached]:
+def editing(
+    model: HookedModel, intervention: object, edits: Mapping[str, ActivationEdit], *, origin: str | None = None
+) -> Iterator[EditAttached]:
     """Run edits at hook points while the context is open: what the ``attach`` of an activation edit returns.
 
     Args:
         model: any HookedTransformer.
         intervention: who edits; for the receipt and for error messages.
         edits: the edit of each hook point, by full name; resolve names with `resolve_hook_points` first.
+        origin: SHA-256, in hexadecimal, of what the edit takes from, if that lies on disk and may change there: a run
+            that is resumed or forked refuses another.
 
     Yields:
         The edit's live side, turned off.
@@ -252,7 +276,7 @@ def editing(model: HookedModel, intervention: object, edits: Mapping[str, Activa
         raise ValueError(f"edits must be functions by hook point, such as {{'hook_embed': edit}}; got {shown(edits)}")
     for name, edit in edits.items():
         check_takes(edit, f"the edit of {intervention!r} at {name}", "act", keyword="hook")
-    attached = EditAttached(intervention, tuple(edits))
+    attached = EditAttached(intervention, tuple(edits), origin=origin)
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached
 

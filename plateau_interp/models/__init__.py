@@ -3,7 +3,8 @@
 `toy` builds the papers' toy Transformers from their `settings`: the `decoder`, whose attention may be
 `linear_attention`, or the `encoder`; `base` is what both share, `fitting` checks that model, task and memory fit.
 `pretrained` loads language models of Hugging Face: `checkpoint_files` finds them, `architectures` lists what can be
-held, `configurations` and `conversions` say how. `tokenizers` lets a model read text.
+held, `configurations` and `conversions` say how. `tokenizers` lets a model read text, and `weights` tells whether two
+models have the same.
 """
 
 import warnings

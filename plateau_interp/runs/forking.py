@@ -111,6 +111,9 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
         parent: its recipe.
         fork: the recipe of the fork.
         device: where the model is built.
+
+    Raises:
+        RunError: if what an intervention remembers does not fit it any more.
     """
     model = fork.build_model(device=device)
     kept = _kept_places(parent, fork)
@@ -128,7 +131,10 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
             attached += stack.enter_context(attaching(model, intervention))
             if place in kept:
                 copy_weights(model, before)
-                load_attached_state(attached[-1:], _memory_of(kept[place], state.memory))
+                try:
+                    load_attached_state(attached[-1:], _memory_of(kept[place], state.memory))
+                except ValueError as error:
+                    raise RunError(f"the fork cannot go on at step {state.step}: {error}") from None
         memory = {name: value.clone() for name, value in attached_state(attached).items()}
         return dataclasses.replace(state, weights=weights_of(model), memory=memory)
 

@@ -4,7 +4,6 @@ Free-running measures are of what the model writes itself; teacher-forced ones o
 (the cosine by a tenth), and are named apart.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "weights_digest", "windows_of"]
+__all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "windows_of"]
 
 OwnMeasure = Callable[[HookedModel, Continuation], float]
 """A user's: from the model and what it wrote to one number."""
@@ -129,24 +128,6 @@ def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
     n_windows = min(N_WINDOWS, max(1, len(tokens) // size))
     starts = (torch.arange(n_windows) * (len(tokens) - size)) // max(n_windows - 1, 1)
     return tokens[starts[:, None] + torch.arange(size)]
-
-
-def weights_digest(model: HookedModel) -> str:
-    """SHA-256 of a model's parameters, by name: equal for two checkpoints that are the same, whatever they are called.
-
-    Example:
-        >>> from plateau_interp import toy_model
-        >>> from plateau_interp.tasks import MovingWindowSum
-        >>> one, same, other = (toy_model(MovingWindowSum(), d_model=16, seed=seed) for seed in (0, 0, 1))
-        >>> weights_digest(one) == weights_digest(same), weights_digest(one) == weights_digest(other)
-        (True, False)
-    """
-    digest = hashlib.sha256()
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def check_own_measures(measures: Mapping[Any, object]) -> None:

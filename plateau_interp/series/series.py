@@ -23,6 +23,7 @@ from plateau_interp.interventions.attached import Intervention, check_interventi
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_device
+from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
 from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.folder import Record, SeriesFolder
@@ -31,7 +32,6 @@ from plateau_interp.series.measures import (
     check_own_measures,
     free_running,
     teacher_forced,
-    weights_digest,
     windows_of,
 )
 from plateau_interp.series.memory import give_back_memory
