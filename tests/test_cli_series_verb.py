@@ -2,13 +2,17 @@
 
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import pandas as pd
 import pytest
+import torch
 import transformers
 from hub_cache import put_into_cache
 from huggingface_hub import GitRefInfo, GitRefs, constants
@@ -148,6 +152,50 @@ def test_a_cache_serves_a_series_without_a_hub(plateau, cache):
     status, _, err = plateau(f"series {NAME} --revisions step1 --first 2 --out @out/other")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith(f"plateau: {NAME} has no revision 'step1'; the nearest ")
+
+
+@pytest.mark.slow
+def test_a_series_on_a_cache_that_is_killed_anywhere_ends_as_one_that_is_not(saved, tmp_path):
+    """Offline, as a process: two checkpoints with the same weights, one in pickles alone, one that is not there."""
+    hub, pickled = tmp_path / "hub", shutil.copytree(saved / "step4", tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(
+        transformers.GPTNeoXForCausalLM.from_pretrained(saved / "step4").state_dict(), pickled / "pytorch_model.bin"
+    )
+    for step, files in {**{step: saved / f"step{step}" for step in STEPS}, 8: pickled}.items():
+        put_into_cache(hub, NAME, f"step{step}", f"{step:040x}", files)
+    (hub / "models--someone--pythia" / "refs" / "step9").write_text(f"{9:040x}")
+    there = {file: file.lstat().st_mtime_ns for file in hub.rglob("*")}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub)}
+
+    def start(out):
+        words = ["series", NAME, "--first", "20", "--revisions", "step*", "--out", str(tmp_path / out)]
+        command = [sys.executable, "-m", "plateau_interp.cli.main", *words]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    begin = time.monotonic()
+    whole = start("whole")
+    _, told = whole.communicate(timeout=300)
+    seconds = time.monotonic() - begin
+    assert whole.returncode == 2
+    rows = {record.step: record for record in SeriesFolder(tmp_path / "whole").records()}
+    assert [step for step, record in rows.items() if record.error] == [8, 9]
+    assert "pickle" in rows[8].error
+    assert "step 9" in told.lower() or "step9" in rows[9].error
+    assert [step for step, record in rows.items() if record.duplicate_of] == [1]
+
+    draw = random.Random(0)
+    for _ in range(4):
+        killed = start("killed")
+        time.sleep(draw.uniform(0.5, 1.0) * seconds)
+        killed.kill()
+        killed.communicate()
+    last = start("killed")
+    last.communicate(timeout=300)
+    assert last.returncode == 2
+    tables = [SeriesFolder(tmp_path / out).metrics().drop(columns="seconds") for out in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*(table.sort_values("step", ignore_index=True) for table in tables))
+    assert {file: file.lstat().st_mtime_ns for file in hub.rglob("*")} == there
 
 
 @pytest.fixture

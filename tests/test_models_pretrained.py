@@ -83,7 +83,9 @@ CASES = {
     "OLMo, grouped, tied": ("Olmo", {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "OLMo-2": ("Olmo2", {**SIZES, "num_key_value_heads": 4}),
     "OLMo-2, grouped": ("Olmo2", {**SIZES, "num_key_value_heads": 2}),
+    "OLMo-2, grouped, tied": ("Olmo2", {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "Qwen2, grouped": ("Qwen2", {**SIZES, "num_key_value_heads": 2}),
+    "Qwen2, grouped, tied": ("Qwen2", {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "Qwen2, not grouped, tied, windows": (
         "Qwen2",
         {
@@ -96,8 +98,10 @@ CASES = {
         },
     ),
     "Qwen3, grouped": ("Qwen3", GROUPED),
+    "Qwen3, grouped, tied": ("Qwen3", {**GROUPED, "tie_word_embeddings": True}),
     "Qwen3, not grouped, tied": ("Qwen3", {**GROUPED, "num_key_value_heads": 4, "tie_word_embeddings": True}),
     "Mistral, grouped, window": ("Mistral", {**GROUPED, "sliding_window": 5}),
+    "Mistral, grouped, tied": ("Mistral", {**GROUPED, "sliding_window": None, "tie_word_embeddings": True}),
     "Mistral, not grouped": ("Mistral", {**GROUPED, "num_key_value_heads": 4, "sliding_window": None}),
     "Gemma 2, grouped": (
         "Gemma2",

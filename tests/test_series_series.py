@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -74,6 +75,27 @@ LISTING = [f"step{step}" for step in STEPS]
 
 def measured(source, out, **options):
     return list(CheckpointSeries(source, **options.pop("chosen", {})).measure(PROMPTS, out=out, **options))
+
+
+def test_the_next_is_fetched_while_one_is_measured(saved, tmp_path, monkeypatch):
+    begun = {step: threading.Event() for step in STEPS}
+    there = sources.FolderSource.fetch
+
+    def fetch(source, revision):
+        begun[revision.step].set()
+        return there(source, revision)
+
+    waited = []
+
+    def meanwhile(model, prompts):
+        later = STEPS[len(waited) + 1 :]
+        waited.append(not later or begun[later[0]].wait(timeout=60))
+        assert not any(begun[step].is_set() for step in later[1:])
+        return 0.0
+
+    monkeypatch.setattr(sources.FolderSource, "fetch", fetch)
+    measured(saved, tmp_path / "series", measures={"meanwhile": meanwhile})
+    assert waited == [True] * len(STEPS)
 
 
 def test_every_checkpoint_is_measured_as_by_itself(saved, tmp_path):

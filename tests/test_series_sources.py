@@ -1,12 +1,15 @@
 """Sources: the hub's cache, folders and runs; what is deleted is what was downloaded, and nothing else."""
 
 import re
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from hub_cache import put_into_cache
 from huggingface_hub import constants
+from trained_runs import trained
 from typecheck import unchecked
 
 from plateau_interp.models.checkpoint_files import snapshots
@@ -14,6 +17,8 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.series import sources
+from plateau_interp.series.folder import SeriesError
+from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.series.sources import FolderSource, HubSource, RunSource, source_of
 from plateau_interp.tasks import MovingWindowSum, Text
 from plateau_interp.training.settings import TrainingOptions
@@ -194,3 +199,17 @@ def test_what_the_user_fetches_later_is_the_users(hub, saved, tmp_path):
     again.fetch(revision)
     again.release(revision)
     assert snapshots(NAME) == {f"{8:040x}"}
+
+
+def test_another_run_at_the_place_of_a_measured_one_is_refused(tmp_path):
+    training = TrainingOptions(steps=2, batch_size=4)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1), training, checkpoint_every=2)
+    run = trained(Run.create(tmp_path / "run", recipe))
+    chosen = {"out": tmp_path / "series", "n_new": 2}
+    assert [record.step for record in CheckpointSeries(run.path, [0]).measure(["Why?"], **chosen)] == [0]
+    longer = trained(Run.create(run.path, replace(recipe, training=replace(training, steps=4))))
+    assert [record.step for record in CheckpointSeries(longer, [0, 4]).measure(["Why?"], **chosen)] == [4]
+    shutil.rmtree(run.path)
+    other = trained(Run.create(run.path, replace(recipe, seed=1)))
+    with pytest.raises(SeriesError, match="holds a series with other recipe_sha256; take another folder"):
+        next(CheckpointSeries(other).measure(["Why?"], **chosen))

@@ -124,11 +124,13 @@ class SeriesFolder:
         asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
         if (path / SETTINGS).is_file():
             there = cls(path)
-            # What else was on the machine may differ: it changes no number that it should not.
+            # What else was on the machine may differ: it changes no number that it should not. Which recipe a run has,
+            # earlier versions did not write.
+            unsaid = {"versions"} if "recipe_sha256" in there.settings else {"versions", "recipe_sha256"}
             differing = [
                 name
                 for name in {**asked, **there.settings}
-                if name != "versions" and asked.get(name) != there.settings.get(name)
+                if name not in unsaid and asked.get(name) != there.settings.get(name)
             ]
             if differing and not there.records():
                 # Begun by a command that was mistaken in something: nothing is lost.

@@ -25,6 +25,7 @@ from plateau_interp.interventions.clock import advance
 from plateau_interp.models.fitting import check_device
 from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import (
@@ -37,7 +38,7 @@ from plateau_interp.series.measures import (
 from plateau_interp.series.memory import give_back_memory
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
-from plateau_interp.series.sources import CheckpointSource, source_of
+from plateau_interp.series.sources import CheckpointSource, RunSource, source_of
 
 __all__ = ["CheckpointSeries"]
 
@@ -149,6 +150,8 @@ class CheckpointSeries:
             "dtype": dtype,
             "versions": _versions(),
         }
+        if isinstance(self._source, RunSource):
+            settings["recipe_sha256"] = recipe_digest(self._source.run.recipe)
         folder = SeriesFolder.opened(out, settings)
         names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
         source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
