@@ -213,7 +213,7 @@ def test_a_worker_that_sees_another_disk_says_so(tmp_path):
 
     ending = train_run(TrainingJob(str(tmp_path / "run"), "{}", str(tmp_path / "sweep.json")))
     assert ending.how == "failed"
-    assert "all workers need the sweep's folder, under the same path" in ending.reason
+    assert "all workers need the same folders, under the same paths" in ending.reason
 
 
 def test_ctrl_c_is_what_it_was_once_slurm_was_asked_for_its_script():
