@@ -26,7 +26,6 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType, SimpleNamespace, UnionType
@@ -331,8 +330,6 @@ class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         tree = ast.parse(self.get_data(path), path)
-        if any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in tree.body):
-            warnings.warn(f"{fullname} has __future__ annotations: they are strings, and not checked", stacklevel=2)
         return compile(ast.fix_missing_locations(_Decorating().visit(tree)), path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:

@@ -33,3 +33,15 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", b"a picture"))
     monkeypatch.setattr("plateau_interp.views.report.themed_svg", lambda draw, name: "<svg></svg>")
     monkeypatch.setattr("plateau_interp.views.report.rendered", lambda figure, kind: b"a picture")
+
+
+@pytest.fixture
+def _registry():
+    """Leaves what is registered as it was."""
+    from plateau_interp.plugins import plugins
+
+    before = {kind: dict(plugins(kind)) for kind in ("tasks", "hooks")}
+    yield
+    for kind, there in before.items():
+        plugins(kind).clear()
+        plugins(kind).update(there)

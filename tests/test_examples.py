@@ -1,12 +1,9 @@
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from plateau_interp.plugins import plugins
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = {
@@ -18,16 +15,6 @@ SCRIPTS = {
     "your_own_masked_task.py": ["3"],
     "your_own_task.py": ["3"],
 }
-
-
-@pytest.fixture
-def _registry() -> Iterator[None]:
-    """Leaves what is registered as it was."""
-    before = {kind: dict(plugins(kind)) for kind in ("tasks", "hooks")}
-    yield
-    for kind, there in before.items():
-        plugins(kind).clear()
-        plugins(kind).update(there)
 
 
 @pytest.mark.usefixtures("_registry", "undrawn")

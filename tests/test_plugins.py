@@ -21,15 +21,6 @@ class Walk(MovingWindowSum):
     name = "walk"
 
 
-@pytest.fixture
-def _registry():
-    """Leaves what is registered as it was."""
-    before = dict(plugins("tasks"))
-    yield
-    plugins("tasks").clear()
-    plugins("tasks").update(before)
-
-
 def test_plugins_are_found_by_name():
     assert "moving-window-sum" in plugins("tasks")
     assert plugin("tasks", "moving-window-sum") is MovingWindowSum

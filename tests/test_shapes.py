@@ -223,11 +223,23 @@ def test_a_module_that_an_editable_install_maps_from_elsewhere_is_reached(tmp_pa
     assert "TypeCheckError" in done.stderr
 
 
-def test_annotations_that_are_strings_are_told(tmp_path):
-    (tmp_path / "strings.py").write_text("from __future__ import annotations\n\ndef f(x: int) -> int:\n    return x\n")
-    done = script(tmp_path, CALL.format("strings") + "\nimport strings")
-    assert done.returncode == 0
-    assert "strings has __future__ annotations: they are strings, and not checked" in done.stderr
+def test_annotations_that_are_strings_are_checked_where_they_can_be_read(tmp_path):
+    module = "class Halving:\n    def halve(self, x: Halving, n: int) -> Halving:\n        return self\n"
+    future = "from __future__ import annotations\n"
+    (tmp_path / "strings.py").write_text(future + textwrap.dedent(MODULE) + module)
+    source = """
+        from plateau_interp import shapes
+        shapes.check("strings")
+        import strings, torch
+        strings.Halving().halve("no Halving: its class was not there yet", 1)
+        for call in (lambda: strings.Halving().halve(None, "1"), lambda: strings.halve(torch.zeros(2, 3))):
+            try:
+                call()
+            except Exception as error:
+                print(type(error).__name__)
+    """
+    done = script(tmp_path, source)
+    assert (done.returncode, done.stdout.split()) == (0, ["TypeCheckError"] * 2), done.stderr
 
 
 def test_what_is_out_of_reach_is_refused(tmp_path):
