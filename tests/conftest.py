@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 # Before torch is imported, and inherited by subprocesses: tiny models gain nothing from threads, and two processes with
 # two threads each on two cores wait for each other.
@@ -16,6 +17,9 @@ from plateau_interp import shapes
 # The same examples on every machine: a red test can be run again. No deadline: the first call pays for torch.
 hypothesis.settings.register_profile("plateau", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("plateau")
+
+# A shell that began the tests in the background had Ctrl-C ignored, here and in all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before a test imports any of it: a wrong shape fails the test in which it turns up.
 shapes.check()

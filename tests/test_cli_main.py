@@ -438,12 +438,7 @@ def test_ctrl_c_ends_the_process_with_130(tmp_path):
     words = command(f"train moving-window-sum {TINY} --steps 100000 --out {tmp_path / 'run'}")
     metrics = tmp_path / "run" / "metrics.jsonl"
     end = time.monotonic() + 60
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have started the tests with it ignored
-    try:
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             while not (metrics.exists() and metrics.stat().st_size):
                 assert process.poll() is None, process.communicate()

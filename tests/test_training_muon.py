@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.training.muon import MuonWithAdam, Precision, orthogonalise
+from plateau_interp.training.muon import MuonWithAdam, NewtonSchulzDType, orthogonalise
 
 MUON = {"kind": "muon", "lr": 0.02, "momentum": 0.95, "iterations": 5, "precision": "bfloat16"}
 ADAM = {"kind": "adam", "lr": 1e-2, "betas": (0.9, 0.95), "eps": 1e-10, "fused": True}
@@ -58,7 +58,7 @@ def test_singular_values_of_each_head_follow_the_quintic(shape: tuple[int, ...])
 
 
 @pytest.mark.parametrize(("precision", "slack"), [("float32", 0.0), ("bfloat16", 0.03)])  # 15 roundings, as above
-def test_each_head_comes_out_near_orthogonal(precision: Precision, slack: float) -> None:
+def test_each_head_comes_out_near_orthogonal(precision: NewtonSchulzDType, slack: float) -> None:
     values = torch.linalg.svdvals(orthogonalise(draw(4, 64, 16), precision=precision))
     assert values.shape == (4, 16)
     assert values.min() > 0.68 - slack

@@ -46,7 +46,10 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
-    check_device_option(options.device)
+    try:
+        recipe.check_device(options.device)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return recipe, options
 
 

@@ -21,13 +21,14 @@ from plateau_interp.codec import RecipeError, decode_fields, encode_fields, expe
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.models.base import ToyTransformer
-from plateau_interp.models.fitting import check_batch_size, check_sequences, check_task
+from plateau_interp.models.fitting import check_batch_size, check_device, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.toy import toy_model
 from plateau_interp.positions import layer_targets
 from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter
+from plateau_interp.training.precision import check_precision
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task
 
@@ -122,6 +123,10 @@ class Recipe:
             except ValueError as error:
                 raise RecipeError(f"{name}.{error}") from None
         try:
+            check_precision(self.training.precision, getattr(torch, self.model.dtype))
+        except ValueError as error:
+            raise RecipeError(f"training.{error}") from None
+        try:
             check_whole(self, "checkpoint_every", "state_every", least=1)
         except ValueError as error:
             raise RecipeError(str(error)) from None
@@ -174,6 +179,15 @@ class Recipe:
             dtype=getattr(torch, options.dtype),
             device=device,
         )
+
+    def check_device(self, device: str | torch.device) -> None:
+        """Refuse a device that is not here, or that has not the precision of this recipe.
+
+        Raises:
+            ValueError: with torch's reason, or naming both.
+        """
+        check_device(device)
+        check_precision(self.training.precision, getattr(torch, self.model.dtype), device)
 
     def build_meter(self) -> Meter:
         """The meter of the run."""

@@ -20,11 +20,16 @@ from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.runs.thinning import Thinning
+from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import Step, train
+from plateau_interp.training.precision import has_bfloat16, time_gained
 
 __all__ = ["LiveRun", "going_on", "live_run", "state_at", "train_folder"]
 
 log = logging.getLogger(__name__)
+
+UNREAD = 20
+"""Steps that a device other than the processor may be ahead before somebody asks whether the loss is a number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,14 @@ class LiveRun:
             latest=self.latest,
             grad_clip=recipe.training.grad_clip,
             schedule=recipe.training.schedule,
+            precision=recipe.training.precision,
         )
+
+    @property
+    def most_unread(self) -> int:
+        """Steps whose losses are looked at together: to read one, a processor need not wait, but for another device."""
+        on_processor = next(self.model.parameters()).device.type == "cpu"
+        return 1 if on_processor else UNREAD
 
     def checkpoint(self, step: int, *, latest: Mapping[str, float]) -> Checkpoint:
         """Its state now."""
@@ -141,8 +153,10 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
 
     Raises:
         RunError: if something else writes there, a file is damaged or missing, or training diverges.
+        ValueError: if the device is not here, or has not the recipe's precision.
     """
     folder.check_there()  # before the lock, which would make the folder
+    folder.recipe.check_device(device)
     with only_writer(folder.path):
         if folder.finished:
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
@@ -165,16 +179,20 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
         thinning = Thinning(folder)
         thinning.thin()
         if start is None:
+            _tell_if_slower(recipe, device)
             write_environment(folder.environment, device)
             folder.save(run.checkpoint(0, latest={}), rows=folder.table.digest(before=0))
             thinning.saved(0)
+        unread: list[Step] = []
         with RowWriter(folder.table.file, there=rows) as writer:
             for step in run.steps(stop=recipe.steps):
-                if not math.isfinite(step.loss):
-                    raise _diverged(folder, step.step, f"the loss is {step.loss}")
+                reached = step.step + 1
+                unread.append(step)
+                if step.metric_tensors or recipe.keeps(reached) or len(unread) >= run.most_unread:
+                    _check_losses(folder, unread)
+                    unread.clear()
                 if step.metrics:
                     writer.add({"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics})
-                reached = step.step + 1
                 if recipe.keeps(reached):
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
@@ -184,6 +202,20 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                 yield step
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()
+
+
+def _tell_if_slower(recipe: Recipe, device: str | torch.device) -> None:
+    """A line where a precision that is chosen for its speed is slower here; what is timed is a model of its own."""
+    precision = recipe.training.precision
+    if precision == "float32":
+        return
+    batch = training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=recipe.batch_size, device=device)
+    gained = time_gained(precision, recipe.build_model(device=device), recipe.task, batch)
+    if gained < 1:
+        without = "" if has_bfloat16(batch.tokens.device) else "; this processor has neither AMX nor AVX-512-BF16"
+        log.warning(
+            "precision %s: a step takes %.1f times as long here as in float32%s", precision, 1 / gained, without
+        )
 
 
 def going_on(folder: RunFolder) -> tuple[Checkpoint | None, list[Row]]:
@@ -211,6 +243,12 @@ def _check_new(folder: RunFolder) -> None:
             f"{folder.table.file} has {len(rows)} rows, but there is no checkpoint to go on from: put the checkpoints "
             f"back, or move that file away to train from step 0"
         )
+
+
+def _check_losses(folder: RunFolder, steps: Sequence[Step]) -> None:
+    for step in steps:
+        if not math.isfinite(step.loss):
+            raise _diverged(folder, step.step, f"the loss is {step.loss}")
 
 
 def _diverged(folder: RunFolder, step: int, what: str) -> RunError:

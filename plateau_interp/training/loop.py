@@ -24,6 +24,7 @@ from plateau_interp.models.fitting import check_batch_size, check_fits, check_se
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
+from plateau_interp.training.precision import Precision, check_precision, multiplying, output_of
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import HookedModel, OptimizerSpec, Task, check_model, is_finite
 
@@ -76,6 +77,7 @@ def train(
     latest: Mapping[str, float] | None = None,
     grad_clip: float | None = None,
     schedule: LearningRateSchedule | None = None,
+    precision: Precision = "float32",
 ) -> Iterator[Step]:
     """Train on fresh sequences, or a finite task's training set, and yield a record after each update.
 
@@ -103,14 +105,15 @@ def train(
             the task's.
         schedule: of the learning rate; None keeps it constant. With one, measured steps have the metric
             ``learning_rate``: that of their update, of the optimiser's first parameter group.
+        precision: of the forward and its gradient; the loss and all that is measured are float32 (`Precision`).
 
     Yields:
         `Step` records of the steps ``start`` to ``steps - 1``.
 
     Raises:
         ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
-            for it, sizes that need more memory than there is, or sequences that are not as the task says; at a step
-            where every parameter is frozen.
+            for it, sizes that need more memory than there is, a precision that weights or device do not have, or
+            sequences that are not as the task says; at a step where every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -132,6 +135,8 @@ def train(
     check_metrics("latest", latest)
     seed = seed_number(seed)
     schedule = LearningRateSchedule() if schedule is None else schedule
+    weight = next(model.parameters())
+    check_precision(precision, weight.dtype, weight.device)
     settings = TrainingOptions(None, batch_size, plain, grad_clip, schedule).resolved(task)
     start = whole_number("start", start)
     # May be 0: a fork's parent is trained up to where it leaves.
@@ -159,23 +164,26 @@ def train(
             measuring = meter is not None and meter.is_due(step)
             for parameter in model.parameters():  # those, too, that a live optimiser does not have
                 parameter.grad = None
-            if meter is not None and measuring:
-                with meter.watching(model):
-                    loss = task.loss(model(batch.inputs), batch)
-                generator = stream_generator(seed, "measuring", step, device)
-                metrics = meter.measure(model, batch, generator=generator)
-            else:
-                loss, metrics = task.loss(model(batch.inputs), batch), {}
-            if not loss.requires_grad:
-                raise ValueError(f"nothing is trained at step {step}: no parameter behind the loss requires a gradient")
-            torch.autograd.backward(loss)
-            if settings.grad_clip < math.inf:
-                torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), settings.grad_clip)
-            with schedule.applied(optimizer, step=step):
-                if measuring and not schedule.constant:
-                    rate = float(optimizer.param_groups[0]["lr"])
-                    metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
-                optimizer.step()
+            with multiplying(precision, device):
+                if meter is not None and measuring:
+                    with meter.watching(model):
+                        loss = task.loss(output_of(model, batch, precision), batch)
+                    generator = stream_generator(seed, "measuring", step, device)
+                    metrics = meter.measure(model, batch, generator=generator)
+                else:
+                    loss, metrics = task.loss(output_of(model, batch, precision), batch), {}
+                if not loss.requires_grad:
+                    raise ValueError(
+                        f"nothing is trained at step {step}: no parameter behind the loss requires a gradient"
+                    )
+                torch.autograd.backward(loss)
+                if settings.grad_clip < math.inf:
+                    torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), settings.grad_clip)
+                with schedule.applied(optimizer, step=step):
+                    if measuring and not schedule.constant:
+                        rate = float(optimizer.param_groups[0]["lr"])
+                        metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
+                    optimizer.step()
             samples = samples_before(task, step=step + 1, batch_size=batch_size)
             epoch = place_in_epoch(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
             record = Step(step, samples, loss.detach(), metrics, epoch)

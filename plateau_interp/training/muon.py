@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.adam import adam
 
-__all__ = ["MuonWithAdam", "Precision", "orthogonalise"]
+__all__ = ["MuonWithAdam", "NewtonSchulzDType", "orthogonalise"]
 
-Precision = Literal["bfloat16", "float32"]
+NewtonSchulzDType = Literal["bfloat16", "float32"]
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic a s + b s³ + c s⁵ that drives singular values towards 1, steep at 0 rather than exact at 1."""
@@ -24,7 +24,7 @@ EPS = 1e-7
 
 
 def orthogonalise(
-    matrices: Float[Tensor, "*batch rows columns"], *, iterations: int = 5, precision: Precision = "bfloat16"
+    matrices: Float[Tensor, "*batch rows columns"], *, iterations: int = 5, precision: NewtonSchulzDType = "bfloat16"
 ) -> Float[Tensor, "*batch rows columns"]:
     """Bring the singular values of each matrix close to 1 and keep its singular vectors, by Newton-Schulz iterations.
 

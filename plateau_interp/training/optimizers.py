@@ -13,7 +13,7 @@ import torch
 from torch.nn import Parameter
 
 from plateau_interp.checks import check_fraction, check_not_negative, check_positive, check_whole, one_of
-from plateau_interp.training.muon import MuonWithAdam, Precision
+from plateau_interp.training.muon import MuonWithAdam, NewtonSchulzDType
 
 __all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon"]
 
@@ -204,7 +204,7 @@ class Muon:
     learning_rate: float = 0.02
     momentum: float = 0.95
     iterations: int = 5
-    precision: Precision = "bfloat16"
+    precision: NewtonSchulzDType = "bfloat16"
     adam_learning_rate: float = 1e-4
     beta1: float = 0.9
     beta2: float = 0.95
@@ -218,7 +218,7 @@ class Muon:
         check_fraction(self, "momentum", "beta1", "beta2")
         check_not_negative(self, "eps")
         check_whole(self, "iterations", least=1)
-        one_of(Precision, precision=self.precision)
+        one_of(NewtonSchulzDType, precision=self.precision)
         one_of(Literal["trained", "untrained"], final_norm=self.final_norm)
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:

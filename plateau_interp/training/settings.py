@@ -6,8 +6,9 @@ An option that is None means the task's default. `resolved` is the one place tha
 
 from dataclasses import dataclass, field
 
-from plateau_interp.checks import check_norm, check_whole, freeze_several, shown
+from plateau_interp.checks import check_norm, check_whole, freeze_several, one_of, shown
 from plateau_interp.training.optimizers import Adam, LearningRateSchedule
+from plateau_interp.training.precision import Precision
 from plateau_interp.types import Defaults, OptimizerSpec, Task
 
 __all__ = ["MeasuringOptions", "MeasuringSettings", "TrainingOptions", "TrainingSettings"]
@@ -26,6 +27,7 @@ class TrainingSettings:
     optimizer: OptimizerSpec
     grad_clip: float
     schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         check_whole(self, "steps", "batch_size", least=1)
@@ -34,6 +36,7 @@ class TrainingSettings:
         if not isinstance(self.schedule, LearningRateSchedule):
             raise ValueError(f"schedule must be a LearningRateSchedule(); got {shown(self.schedule)}")
         check_norm(self, "grad_clip")
+        one_of(Precision, precision=self.precision)
 
     def resolved(self, task: Task) -> "TrainingSettings":
         """Itself: nothing is left to the task."""
@@ -50,6 +53,8 @@ class TrainingOptions:
         optimizer: one of `plateau list optimizers`, with its fields.
         grad_clip: largest norm of the whole gradient, ``math.inf`` for no clipping.
         schedule: of the learning rate; constant unless it says otherwise.
+        precision: of the forward and its gradient; weights, optimiser and measures are float32. bfloat16-mixed pays on
+            processors with AMX or AVX-512-BF16 and on CUDA, for wide models; tf32 is for CUDA alone.
 
     Raises:
         ValueError: for a number that cannot be.
@@ -60,6 +65,7 @@ class TrainingOptions:
     optimizer: OptimizerSpec | None = None
     grad_clip: float | None = None
     schedule: LearningRateSchedule = field(default_factory=LearningRateSchedule)
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         self._over(Defaults())  # what cannot be is refused where it is written, whatever the task
@@ -85,6 +91,7 @@ class TrainingOptions:
             optimizer=optimizer if self.optimizer is None else self.optimizer,
             grad_clip=defaults.grad_clip if self.grad_clip is None else self.grad_clip,
             schedule=self.schedule,
+            precision=self.precision,
         )
 
 
