@@ -175,7 +175,9 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
         >>> sequence_entropy(torch.tensor([[1, 1, 2, 2]]), d_vocab=3)
         tensor([0.6931])
     """
-    share = F.one_hot(tokens, d_vocab).float().mean(dim=1)
+    # Not `one_hot`, which looks for the smallest token: a step on a GPU would wait for the answer.
+    ids = torch.arange(d_vocab, device=tokens.device)
+    share = (tokens[:, :, None] == ids).float().mean(dim=1)
     return (share * torch.log(1 / (share + ENTROPY_EPS))).sum(dim=1)
 
 

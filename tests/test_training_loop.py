@@ -6,17 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from reading import Reads
 from typecheck import unchecked
 
 from plateau_interp.analysis.probing import probe
-from plateau_interp.hooks import BiasAttention
+from plateau_interp.hooks import BiasAttention, ScaleGradient
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import Histogram, MatrixCompletion, ModularArithmetic, MovingWindowSum, Permutation
 from plateau_interp.training.batches import samples_before, stream_generator, training_batch
 from plateau_interp.training.loop import Step, train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import SGD, Adam
+from plateau_interp.types import Task
 
 TASK = MovingWindowSum(n=4, p=7)
 
@@ -49,6 +51,28 @@ def test_it_is_the_plain_loop() -> None:
     assert [record.step for record in records] == list(range(6))
     assert [record.samples for record in records] == [8 * (step + 1) for step in range(6)]
     assert same_weights(model, by_hand)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize(
+    "task",
+    [TASK, Histogram(n=4), MatrixCompletion(shapes=((2, 2),)), ModularArithmetic(p=7), Permutation(n=4)],
+    ids=lambda task: task.name,
+)
+def test_a_step_asks_the_device_for_no_number(task: Task, measured: bool) -> None:
+    model = toy_model(task, d_model=16, n_heads=1)
+    meter = Meter(task, every=1) if measured else None
+    # While answers are decoded, what edits attention by position looks whether there is padding.
+    several = task.answer.stop - task.answer.start > 1
+    acting = [ScaleGradient(0.5), *([BiasAttention(2.0)] if several and not measured else [])]
+    steps = train(model, task, steps=4, batch_size=8, meter=meter, interventions=acting, grad_clip=1.0)
+    next(steps)  # what holds of all steps is found out in the first
+    with Reads() as reads:
+        record = next(steps)
+    assert reads.places == []
+    with Reads() as reads:
+        assert record.loss > 0
+    assert reads.places
 
 
 def test_a_record_describes_the_model_before_its_update_and_the_model_is_one_step_on() -> None:

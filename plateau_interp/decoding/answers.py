@@ -1,13 +1,15 @@
 """Greedy decoding of a task's answers; to continue texts see `plateau_interp.decoding.continuing`, which does it."""
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plateau_interp.decoding.continuing import continued
+from plateau_interp.decoding.choosing import most_likely
+from plateau_interp.decoding.continuing import continue_tokens, continued
 from plateau_interp.positions import answers_in
 from plateau_interp.types import HookedModel, Task, check_model
 
-__all__ = ["greedy_answers"]
+__all__ = ["greedy_answers", "known_answers"]
 
 
 def greedy_answers(
@@ -58,3 +60,23 @@ def greedy_answers(
         raise ValueError(f"tokens must hold the prompt's {task.answer.start} positions; got {list(tokens.shape)}")
     n_answers = task.answer.stop - task.answer.start
     return continued(model, tokens[:, : task.answer.start], n_answers, states_at=None, cached=cached).tokens
+
+
+def known_answers(model: HookedModel, task: Task, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, "batch answer"]:
+    """As `greedy_answers`, of sequences that the task itself made, on the model's device.
+
+    Nobody looks through them, for which a training step on a GPU would have to wait.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> tokens = task.sample(3, generator=torch.Generator()).tokens
+        >>> model = toy_model(task, d_model=16)
+        >>> torch.equal(known_answers(model, task, tokens), greedy_answers(model, task, tokens))
+        True
+    """
+    prompts = tokens[:, : task.answer.start]
+    real = torch.ones_like(prompts, dtype=torch.bool)
+    n_answers = task.answer.stop - task.answer.start
+    return continue_tokens(model, prompts, real, n_answers, choose=most_likely).tokens

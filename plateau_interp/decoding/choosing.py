@@ -15,7 +15,7 @@ from torch import Tensor
 from plateau_interp.checks import check_takes, seed_number, shown, whole_number
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["Chooser", "Finisher", "StopRule", "Token", "chooser", "finisher", "prompt_seeds"]
+__all__ = ["Chooser", "Finisher", "StopRule", "Token", "chooser", "finisher", "most_likely", "prompt_seeds"]
 
 Token = int | Literal["end of text"]
 """A token's id, or the one of the tokenizer's end of text."""
@@ -63,7 +63,7 @@ def chooser(
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be 0, for the most likely token, or a positive number; got {temperature!r}")
     banned = [_token_id(model, token, "to leave out") for token in _several("never", never)]
-    choose = _most_likely if temperature == 0 else _drawn(temperature, seeds, n_new)
+    choose = most_likely if temperature == 0 else _drawn(temperature, seeds, n_new)
     if not banned:
         return choose
     if len({*banned}) == model.cfg.d_vocab:
@@ -72,7 +72,8 @@ def chooser(
     return lambda logits, step: choose(logits.index_fill(1, left_out, -math.inf), step)
 
 
-def _most_likely(logits: Float[Tensor, "batch d_vocab"], step: int) -> Int[Tensor, " batch"]:
+def most_likely(logits: Float[Tensor, "batch d_vocab"], step: int) -> Int[Tensor, " batch"]:
+    """The token of the largest logit, the first of several; a `Chooser` for whatever step."""
     return logits.argmax(dim=-1)
 
 

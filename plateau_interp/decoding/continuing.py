@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import listed, shown, whole_number
-from plateau_interp.decoding.choosing import StopRule, Token, chooser, finisher
+from plateau_interp.decoding.choosing import Chooser, Finisher, StopRule, Token, chooser, finisher
 from plateau_interp.decoding.prompts import PromptLike, as_tensors
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, resolve_hook_points
 from plateau_interp.types import HookedModel, check_model
 
-__all__ = ["Continuation", "continued"]
+__all__ = ["Continuation", "continue_tokens", "continued"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +121,35 @@ def continued(
     _check_fit(model, tokens.shape[1], n_new, cached=cached)
     choose = chooser(model, temperature=temperature, seed=seed, never=never, batch=len(tokens), n_new=n_new)
     finished = finisher(model, stop)
+    return continue_tokens(
+        model, tokens, real, n_new, choose=choose, finished=finished, states_at=states_at, cached=cached
+    )
+
+
+@torch.no_grad()
+def continue_tokens(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch pos"],
+    real: Bool[Tensor, "batch pos"],
+    n_new: int,
+    *,
+    choose: Chooser,
+    finished: Finisher | None = None,
+    states_at: str | None = None,
+    cached: bool = True,
+) -> Continuation:
+    """As `continued`, of tokens on the model's device that nobody looks through: on a GPU nothing is waited for.
+
+    Args:
+        model: as there.
+        tokens: that the model has.
+        real: which of them are; padding stands on the left.
+        n_new: as there.
+        choose: the next tokens by their logits.
+        finished: which sequences end with a token; None for none.
+        states_at: as there.
+        cached: as there.
+    """
     forward = _Forward(model, tokens, real, n_new=n_new, states_at=states_at, cached=cached)
     new, new_mask, states = tokens.new_zeros(len(tokens), n_new), real.new_zeros(len(tokens), n_new), None
     running = real[:, -1]  # every sequence

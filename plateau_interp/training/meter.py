@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.checks import shown
-from plateau_interp.decoding import greedy_answers
+from plateau_interp.decoding.answers import known_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
@@ -239,7 +239,7 @@ class Meter:
     def _answers(self, model: HookedModel, batch: Batch, output: Tensor | None = None) -> Int[Tensor, "batch answer"]:
         """Greedy answers; one of a single token stands in the output of the prompt, if that is known already."""
         if self._several_answers:
-            return greedy_answers(model, self.task, batch.tokens)
+            return known_answers(model, self.task, batch.tokens)
         output = model(batch.inputs) if output is None else output
         return answers_in(self.task, output)
 

@@ -124,7 +124,7 @@ def training_agrees() -> None:
     there = toy_model(task, d_model=32, n_layers=2, device="cuda")
     for model in (here, there):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        with_bias = During(BiasAttention(2.0, rows=[-1], targets=torch.ones(3, 3, dtype=torch.bool).tril()), start=5)
+        with_bias = During(BiasAttention(2.0), start=5)
         for _ in train(model, task, steps=20, batch_size=32, optimizer=optimizer, interventions=[with_bias]):
             pass
     worst = max(off(b.detach(), a.detach()) for a, b in zip(here.parameters(), there.parameters(), strict=True))
