@@ -20,14 +20,18 @@ import torch
 from every_hook import CASES, acting, llama
 from hook_cases import gpt_neox, gradients, padded, toy
 
-from plateau_interp.hooks import BiasAttention, During
+from plateau_interp.analysis.circuits import circuit
+from plateau_interp.decoding import continued
+from plateau_interp.hooks import BiasAttention, During, patch_by_head, patch_by_position
+from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
+from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.sweeps.engines import Loky
 from plateau_interp.sweeps.sweep import sweep
-from plateau_interp.tasks import MatrixCompletion, ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import MatrixCompletion, ModularArithmetic, MovingWindowSum, Text
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
@@ -35,9 +39,9 @@ from plateau_interp.training.precision import Precision, time_gained
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 CUDA = torch.device("cuda")
-FORWARD, GRADIENT, TRAINED = 1e-5, 1e-4, 1e-3
-"""Largest difference from the processor, as a share of the largest number: of outputs, of gradients, of the weights
-after 20 steps of SGD. Float32 has 6e-8; sums are made in another order."""
+FORWARD, GRADIENT, SCORES, TRAINED = 1e-5, 1e-4, 1e-3, 1e-3
+"""Largest difference from the processor, as a share of the largest number: of outputs, of gradients, of scores that are
+differences of outputs, of the weights after 20 steps of SGD. Float32 has 6e-8; sums are made in another order."""
 PEAK = {"float32": 67e12, "tf32": 495e12, "bfloat16-mixed": 989e12}
 """Products of matrices a second that NVIDIA promises of an H100 or H200 (SXM), without sparsity."""
 MODELS: dict[str, Callable[[], Any]] = {
@@ -129,6 +133,68 @@ def training_agrees() -> None:
             pass
     worst = max(off(b.detach(), a.detach()) for a, b in zip(here.parameters(), there.parameters(), strict=True))
     tell("20 steps of training with a scheduled bias: weights", f"{worst:.1e}", holds=worst <= TRAINED)
+
+
+def difference(logits: torch.Tensor) -> torch.Tensor:
+    return (logits[:, -1, 3] - logits[:, -1, 1]).mean()
+
+
+def analysis_agrees() -> None:
+    for build in (gpt_neox, llama):
+        here, name = build(), build.__name__
+        there = on_cuda(here)
+        clean, corrupted = tokens_for(here), tokens_for(here).flip(1)
+        prompts = [[3, 1, 4], [1, 5, 9, 2, 6], [5]]
+        ours, theirs = (continued(model, prompts, 8) for model in (here, there))
+        same_tokens = bool((ours.tokens == theirs.tokens.cpu()).all())
+        tell(f"{name}: three prompts continued, the same tokens", same_tokens, holds=same_tokens)
+        assert ours.states is not None
+        assert theirs.states is not None
+        worst = off(theirs.states, ours.states)
+        tell(f"{name}: and the states that predicted them", f"{worst:.1e}", holds=worst <= FORWARD)
+        for score in (patch_by_position, patch_by_head):
+            each = [
+                score(model, difference, clean=clean.to(device), corrupted=corrupted.to(device))
+                for model, device in ((here, "cpu"), (there, CUDA))
+            ]
+            worst = off(each[1], each[0])
+            tell(f"{name}: {score.__name__}", f"{worst:.1e}", holds=worst <= SCORES)
+        for scoring in ("exact", "attributed"):
+            found = [
+                circuit(
+                    model, clean=clean.to(device), corrupted=corrupted.to(device), metric=difference, scoring=scoring
+                )
+                for model, device in ((here, "cpu"), (there, CUDA))
+            ]
+            worst = off(found[1].scores.nan_to_num(), found[0].scores.nan_to_num())  # NaN: no such edge
+            tell(f"{name}: {scoring} scores of all edges", f"{worst:.1e}", holds=worst <= SCORES)
+
+
+def a_series_and_a_capture(folder: Path) -> None:
+    """A language model is trained, captured and gone through as a series, all on the device."""
+    recipe = Recipe(
+        Text(),
+        model=ModelOptions(d_model=64, n_layers=2, n_heads=2),
+        training=TrainingOptions(steps=20, batch_size=8),
+        measuring=MeasuringOptions(every=10),
+        interventions=[Capture(("blocks.0.hook_resid_post",), out=str(folder / "captured"), every=10)],
+        checkpoint_every=10,
+    )
+    run = trained(Run.create(folder / "text", recipe))
+    kept = Captured(folder / "captured").steps
+    tell("a Capture on the device kept the steps", list(kept), holds=list(kept) == [0, 10])
+    records = {}
+    for device in ("cpu", "cuda"):
+        series = CheckpointSeries(run).measure(
+            ["To be", "Where is the king"], out=folder / f"on-{device}", device=device
+        )
+        records[device] = [record.measures for record in series]
+    worst = max(
+        abs(there[name] - here[name])
+        for here, there in zip(records["cpu"], records["cuda"], strict=True)
+        for name in here
+    )
+    tell("a series of three checkpoints, largest difference of a measure", f"{worst:.1e}", holds=worst <= GRADIENT)
 
 
 def small(precision: Precision) -> Recipe:
@@ -284,6 +350,8 @@ def warmed(workers: int) -> Iterator[Loky]:
 PARTS: dict[str, Callable[..., None]] = {
     "models": models_agree,
     "interventions": interventions_agree,
+    "analysis": analysis_agrees,
+    "series": a_series_and_a_capture,
     "training": training_agrees,
     "runs": runs_go_on,
     "waiting": nothing_waits,
@@ -300,7 +368,7 @@ def main(words: list[str]) -> int:
         for part in words or PARTS:
             began = time.perf_counter()
             try:
-                PARTS[part](*([Path(folder)] if part in ("runs", "speed") else []))
+                PARTS[part](*([Path(folder)] if part in ("series", "runs", "speed") else []))
             except Exception as error:  # the other parts are worth their time
                 traceback.print_exc()
                 tell(part, " ".join(str(error).split())[:200], holds=False)
