@@ -99,6 +99,7 @@ class Meter:
         self.task = task
         self.settings: MeasuringSettings = MeasuringOptions(every, n_sequences, cosine_at).resolved(task)
         self._seen: dict[str, Tensor] = {}
+        self._placed: dict[tuple[str, torch.device], Tensor] = {}
         self._checked = False
 
     def __repr__(self) -> str:
@@ -274,7 +275,7 @@ class Meter:
             shares |= {f"attention_progress_{layer}": values for layer, values in progress.items()}
         separator = self.task.separator_map()
         if separator is not None:
-            cells = separator[:, rows].to(patterns[0].device)
+            cells = self._on("separator", separator, patterns[0].device)[:, rows]
             on_it = [metrics.attention_progress(pattern, cells) for pattern in patterns]
             shares["attention_separator"] = torch.stack(on_it).mean(dim=0)
             without = [
@@ -286,7 +287,15 @@ class Meter:
 
     def _cosine(self, point: str) -> Float[Tensor, " batch"]:
         states = self._seen[point]
-        return metrics.mean_pairwise_cosine(states, self.task.cosine_pairs().to(states.device))
+        return metrics.mean_pairwise_cosine(states, self._on("pairs", self.task.cosine_pairs(), states.device))
+
+    def _on(self, name: str, what: Tensor, device: torch.device) -> Tensor:
+        """One of the task's own tensors on a device: brought there once, since each time would wait for the device."""
+        if what.device == device:
+            return what
+        if (name, device) not in self._placed:
+            self._placed[name, device] = what.to(device)
+        return self._placed[name, device]
 
     def _group_losses(
         self, name: str, output: Tensor, batch: Batch, groups: Mapping[str, Bool[Tensor, " batch"]]
