@@ -75,6 +75,7 @@ def mutant(after: str) -> Mutant:
     return Mutant(Path("code_of_ours.py"), 2, start, start + 5, "2 * x", after, (1, 2))
 
 
+@pytest.mark.slow
 def test_tests_pass_or_fail(tree):
     assert run_tests("test_it.py", tree).passed
     (tree / "code_of_ours.py").write_text(CODE.replace("2", "3"))
@@ -84,6 +85,7 @@ def test_tests_pass_or_fail(tree):
         Judge().calls_of("test_it.py", tree)
 
 
+@pytest.mark.slow
 def test_the_tests_that_call_a_function_are_asked(tree, monkeypatch):
     (tree / "code_of_ours.py").write_text(CODE + "\n\ndef other():\n    return 1\n")
     judge = Judge(tree)

@@ -124,6 +124,7 @@ def test_the_sdist_holds_the_sources_where_they_are_in_the_project(distributions
     assert {"README.md", "LICENSE", "pyproject.toml"} <= names
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_imports_its_own_packages(installed):
     code = """
         import plateau_interp.hooks, plateau_interp.tasks, plateau_interp.cli.main, importlib.util
@@ -161,6 +162,7 @@ def install_example(name: str, installed: Path, where: Path) -> Path:
     return install_package(example, settings, installed, where)
 
 
+@pytest.mark.slow
 def test_a_package_of_somebody_s_own_adds_its_task(installed, tmp_path):
     plateau = install_example("your_own_task.py", installed, tmp_path)
     rows = {row["name"]: row for row in json.loads(run(plateau, "list", "tasks", "--json", cwd=tmp_path))}

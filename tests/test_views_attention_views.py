@@ -542,6 +542,7 @@ def test_the_same_view_shown_twice_has_two_places(notebook):
     assert first != second
 
 
+@pytest.mark.slow
 def test_a_real_kernel_adds_the_library_once():
     import nbformat
     from nbclient import NotebookClient

@@ -32,6 +32,7 @@ from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import LearningRateSchedule
+from plateau_interp.training.precision import Precision
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import OptimizerSpec, Task
 
@@ -51,6 +52,7 @@ def recipe(
     model: ModelOptions | None = None,
     optimizer: OptimizerSpec | None = None,
     schedule: LearningRateSchedule | None = None,
+    precision: Precision = "float32",
     checkpoint_every: int = 100,
     state_every: int = 100,
 ) -> Recipe:
@@ -58,7 +60,9 @@ def recipe(
     return Recipe(
         task,
         model=model or ModelOptions(),
-        training=TrainingOptions(steps=steps, optimizer=optimizer, schedule=schedule or LearningRateSchedule()),
+        training=TrainingOptions(
+            steps=steps, optimizer=optimizer, schedule=schedule or LearningRateSchedule(), precision=precision
+        ),
         interventions=interventions,
         measuring=MeasuringOptions(every=every, cosine_at=cosine_at),
         checkpoint_every=checkpoint_every,

@@ -1,13 +1,22 @@
-"""Other optimisers and schedules: figures 31, 32 and 34."""
+"""Other optimisers and schedules: figures 31, 32 and 34; and another precision."""
 
+from plateau_interp.reproductions.claims import Claim, Ratio
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, COMMON_PANELS, MWS, recipe
-from plateau_interp.reproductions.loss_plateau.statements import OUR_BUDGET, PAPERS_BUDGET, persists
+from plateau_interp.reproductions.loss_plateau.statements import (
+    FALL_REASON,
+    FINAL_LOSS,
+    LEVEL,
+    OUR_BUDGET,
+    PAPERS_BUDGET,
+    level_within,
+    persists,
+)
 from plateau_interp.reproductions.quantities import DROP
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.training.optimizers import SGD, LearningRateSchedule, Muon
 
-__all__ = ["FIG31", "FIG32", "FIG34"]
+__all__ = ["BFLOAT16", "FIG31", "FIG32", "FIG34"]
 
 SGD_RATES = (0.03, 0.1)
 PLAIN_SGD = {
@@ -75,5 +84,34 @@ FIG32 = Experiment(
         "in a model file that was not published. Only the run with the usual initial weights is made. The published "
         "step budget of 100,000 is an upper bound; ours is the baseline's 400. The authors' final LayerNorm is in no "
         "parameter group and never trained; here it is trained."
+    ),
+)
+
+MIXED = Setting("bfloat16-mixed", recipe(MWS, precision="bfloat16-mixed"), about="bfloat16-mixed")
+OURS = "no figure: ours"
+BFLOAT16 = Experiment(
+    name="bfloat16",
+    title="The same picture in mixed precision",
+    figures="none: what a step of a half or a third of the time is worth",
+    settings=(BASELINE, MIXED),
+    key=(DROP, MIXED),
+    panels=COMMON_PANELS,
+    n_seeds=5,
+    claims=(
+        *persists(MIXED, OURS, budget=PAPERS_BUDGET),
+        Claim(
+            "The loss stays at the level of knowing y_1 alone", OURS, level_within(LEVEL, MIXED, 2.6277), FALL_REASON
+        ),
+        Claim("The loss ends at its floor", OURS, level_within(FINAL_LOSS, MIXED, 1.2997), FALL_REASON),
+        Claim(
+            "The drop comes when it does in float32",
+            OURS,
+            Ratio(DROP, MIXED.name, BASELINE.name, low=0.75, high=1.33),
+            "a third either way, as where parts of the model are said to change nothing; seeds differ by as much",
+        ),
+    ),
+    notes=(
+        "Both begin with the same weights and see the same batches, but rounding soon parts them: a seed's drop in one "
+        "precision says little of its drop in the other. The claim is about the median of their ratios."
     ),
 )
