@@ -235,6 +235,7 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "optimizer": "adamw",
         "grad_clip": 1.5,
         "schedule": {"warm_up": 1, "cosine_until": 9},
+        "precision": "float32",
     }
     assert recipe["measuring"] == {"every": 2, "n_sequences": 4, "cosine_at": []}
     assert (recipe["checkpoint_every"], recipe["seed"]) == (1, 7)
@@ -389,6 +390,7 @@ def test_lists(kind, capsys):
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(console, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(console, "DRAWN_SECONDS", 0.0)
     assert plateau(f"train {run / 'recipe.json'} --every 2 --seed 1 --out {tmp_path / 'run'} --json") == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[2] for line in lines] == [f"{step}/6" for step in range(1, 7)]

@@ -153,10 +153,10 @@ def test_a_page_s_python_runs_from_top_to_bottom(page, run_page):
 
 
 def to_run(page: str) -> list[list[str]]:
-    """The `plateau` commands of a page, made small; but those on what the reader has, or the hub."""
+    """The `plateau` commands of a page, made small; but those on what the reader has, a GPU among it, or the hub."""
     if page in PACKAGES:
         return []
-    elsewhere = "plateau (?!.*(my-|EleutherAI/))"
+    elsewhere = "plateau (?!.*(my-|EleutherAI/|--device cuda))"
     listed = [shlex.split(command)[1:] for command in commands(page) if re.match(elsewhere, command)]
     return [[*words, *(SMALL if words[0] == "train" else [])] for words in listed]
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from plateau_interp.runs.recipe import Recipe
     from plateau_interp.runs.run import Run
     from plateau_interp.training.loop import Step
+    from plateau_interp.training.threads import CoreTimes
 
 __all__ = [
     "PLAIN_SECONDS",
@@ -36,6 +38,12 @@ __all__ = [
 PLAIN_SECONDS = 5.0
 """Seconds between two lines of progress where there is no terminal to draw a bar on."""
 
+DRAWN_SECONDS = 0.1
+"""Seconds between two states of a bar: what it tells of a step must be read, for which a GPU would have to wait."""
+
+WATCHED_SECONDS = 10.0
+"""After so many it is known whether other programs need the cores."""
+
 
 @contextlib.contextmanager
 def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callable[["Step"], None]]:
@@ -43,9 +51,12 @@ def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callabl
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from plateau_interp.training.threads import core_times
+
     console = Console(stderr=True)
-    accuracy = "-"
-    last_line = begin = time.monotonic()
+    measured: Step | None = None
+    last_line = last_drawn = begin = time.monotonic()
+    began, advised = core_times(), False
     start, total = run.step, run.recipe.steps
     reached = start
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
@@ -53,13 +64,19 @@ def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callabl
     line = bar.add_task(name or run.task.name, total=total, completed=start, told="")
 
     def show(step: "Step") -> None:
-        nonlocal accuracy, last_line, reached
+        nonlocal measured, last_line, last_drawn, reached, advised
         reached = step.step + 1
-        if "accuracy" in step.metrics:
-            accuracy = f"{step.metrics['accuracy']:.3f}"
+        measured = step if "accuracy" in step.metric_tensors else measured
+        now = time.monotonic()
+        if now - last_drawn < DRAWN_SECONDS and reached < total:
+            return
+        last_drawn = now
+        accuracy = "-" if measured is None else f"{measured.metrics['accuracy']:.3f}"
         told = f"loss {step.loss:.4f}  accuracy {accuracy}"
         bar.update(line, completed=reached, told=told)
-        now = time.monotonic()
+        if not advised and now - begin >= WATCHED_SECONDS:
+            advised = True
+            _advise(core_times() - began, console)
         if not console.is_terminal and (now - last_line >= PLAIN_SECONDS or reached == total):
             left = (now - begin) / (reached - start) * (total - reached)
             complain(f"step {reached}/{total}  {told}  {left:.0f} s left")
@@ -72,6 +89,18 @@ def showing_progress(run: "Run", *, name: str | None = None) -> Iterator[Callabl
         raise KeyboardInterrupt(
             f"at step {reached}; the steps since checkpoint {run.step} will be made again"
         ) from None
+
+
+def _advise(passed: "CoreTimes", console: "Console") -> None:
+    """A line, above the bar, where the machine has not a core for each thread."""
+    import psutil
+    import torch
+
+    from plateau_interp.training.threads import advice_on_threads
+
+    advice = advice_on_threads(passed, threads=torch.get_num_threads(), cores=psutil.cpu_count() or 1)
+    if advice is not None:
+        console.print(f"plateau: {advice}", markup=False, highlight=False, soft_wrap=True)
 
 
 def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro.conf import OmitArgPrefixes
 
-from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, UsageError, headline, parse
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, UsageError, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
@@ -26,7 +26,8 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
     """What to train, from a task's name (or a recipe file's) and the options that follow from its fields.
 
     Returns:
-        The recipe, and an object with the options that are in no recipe: ``out``, ``log``, ``device``, ``json``.
+        The recipe, and an object with the options that are in no recipe: ``out``, ``log``, ``device``, ``threads``,
+        ``json``.
 
     Raises:
         ValueError: for an unknown name, option, value or device.
@@ -111,6 +112,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]
         "out",
         "log",
         "device",
+        "threads",
         "json",
         *chosen,
         *(item.name for item in dataclasses.fields(recipe.training.schedule)),
@@ -128,6 +130,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]
             *((name, annotated.get(name, hints[name]), defaults[name]) for name in chosen),
             ("log", Loggers, ()),
             ("device", Device, "cpu"),
+            ("threads", Threads, None),
             ("json", Json, False),
         ],
         namespace={"__doc__": type(recipe).__doc__},

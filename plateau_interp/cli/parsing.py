@@ -24,6 +24,7 @@ __all__ = [
     "Json",
     "Loggers",
     "Out",
+    "Threads",
     "UsageError",
     "check_folder_option",
     "headline",
@@ -37,6 +38,10 @@ Out = Annotated[
     Path, arg(metavar="DIR", help="The run's folder; the same command goes on with a run that was stopped.")
 ]
 Device = Annotated[str, arg(help="Where to train: cpu, cuda, ...")]
+Threads = Annotated[
+    int | None,
+    arg(metavar="N", help="Of torch; by default a core each. 1 where other programs are at work, and side by side."),
+]
 Json = Annotated[bool, arg(help="Print JSON instead of tables.")]
 Loggers = Annotated[
     tuple[str, ...],

@@ -28,6 +28,7 @@ from plateau_interp.cli.parsing import (
     Json,
     Loggers,
     Out,
+    Threads,
     UsageError,
     check_folder_option,
     parse,
@@ -76,10 +77,12 @@ class Train:
         """Train what the options say, or go on with it."""
         from plateau_interp.cli.options import read_training
         from plateau_interp.runs.run import Run
+        from plateau_interp.training.threads import threads_of_torch
 
         recipe, options = read_training(self.task, self.options)
         loggers = read_loggers(options.log)
-        finish(Run.create(options.out, recipe), device=options.device, as_json=options.json, loggers=loggers)
+        with threads_of_torch(options.threads):
+            finish(Run.create(options.out, recipe), device=options.device, as_json=options.json, loggers=loggers)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class ForkVerb:
     steps: Annotated[int | None, arg(help="Train up to this step; by default as far as the parent.")] = None
     log: Loggers = ()
     device: Device = "cpu"
+    threads: Threads = None
     json: Json = False
 
     def run(self) -> None:
@@ -108,6 +112,7 @@ class ForkVerb:
         from plateau_interp.cli.options import check_device_option
         from plateau_interp.cli.words import read_plugin
         from plateau_interp.runs.run import Run
+        from plateau_interp.training.threads import threads_of_torch
 
         texts = self.interventions
         parent = Run(self.parent)
@@ -115,8 +120,11 @@ class ForkVerb:
         interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
         loggers = read_loggers(self.log)
         check_device_option(self.device)
-        fork = parent.fork(at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device)
-        finish(fork, device=self.device, as_json=self.json, loggers=loggers)
+        with threads_of_torch(self.threads):
+            fork = parent.fork(
+                at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device
+            )
+            finish(fork, device=self.device, as_json=self.json, loggers=loggers)
 
 
 @dataclass(frozen=True)

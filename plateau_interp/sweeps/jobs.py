@@ -6,12 +6,9 @@ A job never raises: what went wrong is its outcome. Who asks the workers is `pla
 import os
 import platform
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from plateau_interp.codec import UnknownPluginError
 from plateau_interp.interventions.attaching import InterventionWarning
@@ -20,8 +17,9 @@ from plateau_interp.runs.errors import BusyFolder
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.sweeps.endings import Ending, Interrupted, Stopped, never
+from plateau_interp.training.threads import threads_of_torch
 
-__all__ = ["TrainingJob", "check_same_disk", "ending_of", "threads_of_torch", "train_run"]
+__all__ = ["TrainingJob", "check_same_disk", "ending_of", "train_run"]
 
 
 @dataclass(frozen=True)
@@ -78,17 +76,6 @@ def ending_of(work: Callable[[], Ending], *, threads: int) -> Ending:
         if not issubclass(other.category, InterventionWarning):
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
     return Ending(ending.how, ending.reason, tuple(warned))
-
-
-@contextmanager
-def threads_of_torch(number: int) -> Iterator[None]:
-    """Have torch use so many threads in this process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def check_same_disk(path: Path) -> None:

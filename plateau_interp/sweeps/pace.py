@@ -17,8 +17,8 @@ import torch
 
 from plateau_interp.files import write_atomically
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.sweeps.jobs import threads_of_torch
 from plateau_interp.training.loop import train
+from plateau_interp.training.threads import threads_of_torch
 
 __all__ = ["PACE", "Watching", "paces"]
 
@@ -39,7 +39,7 @@ def paces(
         threads: of torch; by default as many as this process has.
         watching: is shown what is timed.
     """
-    with threads_of_torch(torch.get_num_threads() if threads is None else threads):
+    with threads_of_torch(threads):
         known = _known(recipes, folder / PACE, watching)
     return [known[_cost_kind(recipe)] for recipe in recipes]
 

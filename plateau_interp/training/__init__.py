@@ -1,11 +1,12 @@
 """Training in memory: `loop` yields a record a step, `batches` says which sequences it sees, `meter` what is measured.
 
 `settings` says how, with the task's defaults filled in; `optimizers` has the optimisers and learning-rate schedules as
-plain data, `muon` the one that PyTorch lacks; `precision` says in which precision a step multiplies.
+plain data, `muon` the one that PyTorch lacks; `precision` says in which precision a step multiplies,
+`threads` on how many threads.
 """
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submodules=["batches", "loop", "meter", "muon", "optimizers", "precision", "settings"]
+    __name__, submodules=["batches", "loop", "meter", "muon", "optimizers", "precision", "settings", "threads"]
 )

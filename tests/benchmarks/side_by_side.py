@@ -7,10 +7,10 @@ from benchmarks.harness import Side
 from plateau_interp.models import toy_model
 from plateau_interp.sweeps.endings import Stopped
 from plateau_interp.sweeps.engines import Engine, Here, Loky
-from plateau_interp.sweeps.jobs import threads_of_torch
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
+from plateau_interp.training.threads import threads_of_torch
 
 __all__ = ["both", "trained"]
 

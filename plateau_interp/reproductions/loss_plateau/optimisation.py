@@ -87,8 +87,8 @@ FIG32 = Experiment(
     ),
 )
 
-MIXED = Setting("bfloat16-mixed", recipe(MWS, precision="bfloat16-mixed"), about="bfloat16-mixed")
-OURS = "no figure: ours"
+MIXED = Setting("bfloat16-mixed", recipe(MWS, precision="bfloat16-mixed"), about="bfloat16-mixed", whole=True)
+NO_FIGURE = "no figure: ours"
 BFLOAT16 = Experiment(
     name="bfloat16",
     title="The same picture in mixed precision",
@@ -98,20 +98,25 @@ BFLOAT16 = Experiment(
     panels=COMMON_PANELS,
     n_seeds=5,
     claims=(
-        *persists(MIXED, OURS, budget=PAPERS_BUDGET),
+        *persists(MIXED, NO_FIGURE, budget=PAPERS_BUDGET),
         Claim(
-            "The loss stays at the level of knowing y_1 alone", OURS, level_within(LEVEL, MIXED, 2.6277), FALL_REASON
+            "The loss stays at the level of knowing y_1 alone",
+            NO_FIGURE,
+            level_within(LEVEL, MIXED, 2.6277),
+            FALL_REASON,
         ),
-        Claim("The loss ends at its floor", OURS, level_within(FINAL_LOSS, MIXED, 1.2997), FALL_REASON),
+        Claim("The loss ends at its floor", NO_FIGURE, level_within(FINAL_LOSS, MIXED, 1.2997), FALL_REASON),
         Claim(
             "The drop comes when it does in float32",
-            OURS,
+            NO_FIGURE,
             Ratio(DROP, MIXED.name, BASELINE.name, low=0.75, high=1.33),
             "a third either way, as where parts of the model are said to change nothing; seeds differ by as much",
         ),
     ),
     notes=(
-        "Both begin with the same weights and see the same batches, but rounding soon parts them: a seed's drop in one "
-        "precision says little of its drop in the other. The claim is about the median of their ratios."
+        "Both begin with the same weights and see the same batches. The claims were fixed before the runs. At first "
+        "these ended ten steps after they were solved, as most do, where the loss is not at its floor in either "
+        "precision (1.54 nats); they were then trained to their last step, as the baseline is, of which nothing else "
+        "that is claimed depends."
     ),
 )

@@ -1,0 +1,96 @@
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from typecheck import unchecked
+
+from plateau_interp.cli import console
+from plateau_interp.cli.console import showing_progress
+from plateau_interp.training import threads
+from plateau_interp.training.threads import CoreTimes
+
+
+@dataclass
+class Clock:
+    """Seconds that pass when somebody says so."""
+
+    now: float = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@dataclass
+class Told:
+    """A step that notes when its numbers are read."""
+
+    step: int
+    read: list[int] = field(default_factory=list)
+    metric_tensors: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        self.read.append(self.step)
+        return 1.5
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return self.metric_tensors
+
+
+@dataclass
+class Running:
+    """What a bar asks of a run."""
+
+    step: int = 0
+    name: str = "a task"
+    steps: int = 100
+
+    @property
+    def recipe(self) -> "Running":
+        return self
+
+    @property
+    def task(self) -> "Running":
+        return self
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+def steps(clock: Clock, *, seconds: float, measured: int = 3) -> list[int]:
+    """Those of which something was read, of a run whose steps take so many seconds."""
+    read: list[int] = []
+    with showing_progress(unchecked(Running())) as show:
+        for step in range(100):
+            clock.now += seconds
+            unchecked(show)(Told(step, read, {"accuracy": 0.25} if step == measured else {}))
+    return read
+
+
+def test_a_bar_reads_a_step_only_when_it_draws(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steps(clock, seconds=0.04) == [*range(2, 99, 3), 99]
+    assert capsys.readouterr().err.splitlines()[-1] == "plateau: step 100/100  loss 1.5000  accuracy 0.250  0 s left"
+    assert steps(clock, seconds=1.0) == [*range(100)]
+
+
+def test_a_line_says_once_that_the_cores_are_busy(
+    clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "core_times", lambda: CoreTimes(clock.now, clock.now, 2 * clock.now))
+    asked: list[Any] = []
+
+    def advice(passed: CoreTimes, **sizes: int) -> str:
+        asked.append((passed, sizes.keys()))
+        return "try --threads 1"
+
+    monkeypatch.setattr(threads, "advice_on_threads", advice)
+    steps(clock, seconds=1.0)
+    assert asked == [(CoreTimes(10.0, 10.0, 20.0), {"threads": 0, "cores": 0}.keys())]
+    assert capsys.readouterr().err.count("plateau: try --threads 1\n") == 1
+    steps(clock, seconds=0.05)  # over in five seconds: nothing is said
+    assert "--threads" not in capsys.readouterr().err
