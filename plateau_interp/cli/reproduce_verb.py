@@ -104,7 +104,7 @@ class ReproduceVerb:
         lacking: dict[Compared, str] = {}
         in_turn, failed = todo, list[str]()
         if engine is not None and not self.draw:
-            in_turn, side_by_side = _parted(todo)
+            in_turn, side_by_side = _parted(todo, self.device)
             failed += self._train_side_by_side(paper, side_by_side, runs, engine)
         failed += self._make_in_turn(in_turn, runs, lacking)
         out = runs if self.publish is None else self.publish
@@ -192,7 +192,7 @@ class ReproduceVerb:
 
 
 def _parted(
-    todo: "Sequence[tuple[Compared, int]]",
+    todo: "Sequence[tuple[Compared, int]]", device: str
 ) -> "tuple[list[tuple[Compared, int]], list[tuple[Setting, int]]]":
     """What is for this process, published models and what lacks something here, and what an engine can train."""
     from plateau_interp.reproductions.settings import NotHereError, Setting
@@ -202,7 +202,7 @@ def _parted(
     for setting, seed in todo:
         try:
             if isinstance(setting, Setting):
-                setting.check_here()
+                setting.check_here(device)
                 side_by_side.append((setting, seed))
             else:
                 in_turn.append((setting, seed))

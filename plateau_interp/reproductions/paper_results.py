@@ -81,5 +81,6 @@ def _made_with(made: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {number}" for name, number in made["packages"].items())
     # Runs of the first days do not tell their processor.
     processor = f" ({made['processor']}, {made['cores']} cores)" if "processor" in made else ""
-    machine = f"{made['machine']}{processor}, {made['device']}, {made['threads']} threads"
+    device = " ".join([made["device"], *([f"({made['accelerator']})"] if "accelerator" in made else [])])
+    machine = f"{made['machine']}{processor}, {device}, {made['threads']} threads"
     return f"{machine}; Python {made['python']}, {packages}"

@@ -14,7 +14,7 @@ from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 from plateau_interp.views.curves import level_lines
 from plateau_interp.views.labels import legend_below
-from plateau_interp.views.panels import Panels, limits, panel
+from plateau_interp.views.panels import Panels, limits, loss_panels, panel
 from plateau_interp.views.theme import DIFFERENCE_MAP, LIGHT, figure_style, ordered_colours
 
 if TYPE_CHECKING:
@@ -195,5 +195,8 @@ def _levels(settings: Iterable[Compared]) -> set[tuple[str, float]]:
 
 
 def _added_panels(settings: Iterable[Compared]) -> Panels:
-    """Those of the columns that the settings bring with them, beside the meter's."""
-    return {column: look for setting in settings if setting.adds for column, look in setting.adds.panels.items()}
+    """Those of the columns that the settings bring with them, beside the meter's, and of their losses."""
+    settings = list(settings)
+    losses = loss_panels(setting.recipe.task for setting in settings if isinstance(setting, Setting))
+    added = {column: look for setting in settings if setting.adds for column, look in setting.adds.panels.items()}
+    return {**losses, **added}

@@ -120,7 +120,7 @@ def train_setting(
     done = outcome(setting, seed, runs)
     if done is not None:
         return done
-    setting.check_here()
+    setting.check_here(device)
     # A run may be solved before a scheduled intervention's time has come; that is a finding, not a slip.
     with quietly():
         begin = time.monotonic()

@@ -197,13 +197,14 @@ class Setting:
         interventions = self.interventions(runs)
         return fork(at=step, interventions=interventions, steps=self.recipe.steps, out=path, device=device)
 
-    def check_here(self) -> None:
-        """Whether its task can be had on this machine.
+    def check_here(self, device: str = "cpu") -> None:
+        """Whether its task can be had on this machine, and its precision on the device.
 
         Raises:
-            NotHereError: saying what it lacks, such as a corpus.
+            NotHereError: saying what is lacking, such as a corpus.
         """
         try:
+            self.recipe.check_device(device)
             self.recipe.task.sample(1, generator=torch.Generator())
         except ValueError as error:
             raise NotHereError(str(error)) from None

@@ -18,7 +18,7 @@ PACKAGES = ("plateau-interp", "torch", "transformer-lens", "numpy")
 
 
 def environment(device: str | torch.device) -> dict[str, Any]:
-    """This process's environment, as plain data.
+    """This process's environment, as plain data; of a CUDA device its name and version, too.
 
     Args:
         device: where the run is trained.
@@ -27,7 +27,7 @@ def environment(device: str | torch.device) -> dict[str, Any]:
         >>> sorted(environment("cpu"))
         ['cores', 'device', 'machine', 'packages', 'processor', 'python', 'threads']
     """
-    return {
+    known = {
         "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -36,6 +36,9 @@ def environment(device: str | torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
+    if torch.device(device).type == "cuda":
+        return {**known, "accelerator": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return known
 
 
 def write_environment(file: Path, device: str | torch.device) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["COSINE", "METER_PANELS", "NO_MORE", "SHARE", "Panel", "Panels", "limits", "panel", "parts"]
+from plateau_interp.types import Task
+
+__all__ = ["COSINE", "METER_PANELS", "NO_MORE", "SHARE", "Panel", "Panels", "limits", "loss_panels", "panel", "parts"]
 
 SHARE = (0.0, 1.03)
 """Limits of an axis of shares."""
@@ -84,6 +86,18 @@ def panel(column: str, more: Panels = NO_MORE) -> Panel:
     name = measure.replace("_", " ").capitalize()
     look = known.get(measure, Panel(name, ""))
     return Panel(f"{name} at {hook_point}", look.unit, look.limits) if at else look
+
+
+def loss_panels(tasks: Iterable[Task]) -> Panels:
+    """The loss of some tasks in their own unit, if that is not nats.
+
+    Example:
+        >>> from plateau_interp.tasks import MatrixCompletion, MovingWindowSum
+        >>> loss_panels([MatrixCompletion()])["loss"].unit, loss_panels([MovingWindowSum()])
+        ('mean square', mappingproxy({}))
+    """
+    unit = " or ".join(dict.fromkeys(task.unit for task in tasks)) or Task.unit
+    return NO_MORE if unit == Task.unit else {"loss": dataclasses.replace(panel("loss"), unit=unit)}
 
 
 def limits(look: Panel, values: Iterable[float]) -> tuple[float, float] | None:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plateau_interp.analysis.plateaus import Summary
-from plateau_interp.types import Task
 from plateau_interp.views.curves import Curves, curves_figure, level_lines
 from plateau_interp.views.maps import position_figure
-from plateau_interp.views.panels import METER_PANELS, NO_MORE, Panels, panel, parts
+from plateau_interp.views.panels import METER_PANELS, loss_panels, panel, parts
 from plateau_interp.views.report_words import agree
 from plateau_interp.views.saving import Draw
 
@@ -71,19 +70,20 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     shown = [
         Drawing(
             _picture_name(column),
-            partial(curves_figure, curves, [column], levels=levels, drops=drops, panels=_panels(runs)),
+            partial(
+                curves_figure,
+                curves,
+                [column],
+                levels=levels,
+                drops=drops,
+                panels=loss_panels(run.task for run in runs),
+            ),
             caption + _also(column, measured, validated, alone=alone, several=one is None) + how,
         )
         for column, caption in captions.items()
         if column in measured
     ]
     return shown + _position_drawings(runs, names, summaries)
-
-
-def _panels(runs: "list[Run]") -> Panels:
-    """The loss in its own unit, if that is not nats."""
-    unit = " or ".join(dict.fromkeys(run.task.unit for run in runs))
-    return NO_MORE if unit == Task.unit else {"loss": dataclasses.replace(panel("loss"), unit=unit)}
 
 
 def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]) -> list[Drawing]:
