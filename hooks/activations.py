@@ -156,6 +156,10 @@ class PatchActivation(_PlacedEdit):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_source(self.source)
+        if isinstance(self.source, Tensor) and self.source.ndim < 2:
+            raise ValueError(
+                f"a source must be [pos, ...] or [batch, pos, ...], as activations are; got {tuple(self.source.shape)}"
+            )
 
     def bind(
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
@@ -311,6 +315,8 @@ class AddDirection(_FormulaEdit):
         super().__post_init__()
         if not isinstance(self.direction, Tensor):
             raise ValueError(f"direction must be a tensor; got {self.direction!r}")
+        if self.direction.ndim == 0:
+            raise ValueError("direction must be [width] or [head, width]; got a single number")
         _check_finite(self.direction)
         check_number(self, "scale")
 

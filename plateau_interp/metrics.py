@@ -4,10 +4,14 @@ Each function reduces only the axes it names and leaves the batch axis alone, so
 ``.mean()`` for the paper's number. For measuring a model while it trains use `plateau_interp.training.meter.Meter`.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from plateau_interp.checks import shown
 
 __all__ = [
     "ENTROPY_EPS",
@@ -54,6 +58,7 @@ def attention_progress(
         >>> attention_progress(pattern, torch.eye(2, dtype=torch.bool)[None])
         tensor([0.8750])
     """
+    _check_map(pattern, target)
     size = _precise(pattern).abs()
     return (size * target[:, None]).sum(dim=(1, 2, 3)) / size.sum(dim=(1, 2, 3))
 
@@ -77,6 +82,7 @@ def head_shares(
         >>> head_shares(pattern, torch.eye(2, dtype=torch.bool)[None])
         tensor([[0.6500, 1.0000]])
     """
+    _check_map(pattern, target)
     size = _precise(pattern).abs()
     return ((size * target[:, None]).sum(dim=-1) / size.sum(dim=-1)).mean(dim=-1)
 
@@ -93,6 +99,7 @@ def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, "
         >>> repetition_frequency(torch.tensor([[5, 5, 5, 2, 2]]))
         tensor([0.7500])
     """
+    _check_axes("tokens", tokens, "batch answer")
     return (tokens[:, 1:] == tokens[:, :-1]).float().mean(dim=1)
 
 
@@ -107,6 +114,7 @@ def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor,
         >>> pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))[0, 0]
         tensor([1., 1., 0.])
     """
+    _check_axes("states", states, "batch row d_model")
     states = _precise(states)
     largest = states.abs().amax(dim=-1, keepdim=True)
     is_extreme = (largest > 0) & ((largest < SMALL) | (largest > LARGE)) & largest.isfinite()
@@ -133,6 +141,9 @@ def mean_pairwise_cosine(
         >>> mean_pairwise_cosine(torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]]))
         tensor([0.3333])
     """
+    _check_axes("states", states, "batch row d_model")
+    if pairs is not None and pairs.shape != (states.shape[1],) * 2:
+        raise ValueError(f"pairs must be [row, row] for {states.shape[1]} rows; got {tuple(pairs.shape)}")
     if pairs is None:
         n_rows = states.shape[1]
         pairs = torch.ones(n_rows, n_rows, dtype=torch.bool, device=states.device).tril(-1)
@@ -148,6 +159,7 @@ def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "bat
         >>> token_accuracy(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]]))
         tensor([0.7500])
     """
+    _check_pair(answers, truth)
     return (answers == truth).float().mean(dim=1)
 
 
@@ -160,6 +172,7 @@ def position_accuracy(
         >>> position_accuracy(torch.tensor([[1, 2], [1, 3]]), torch.tensor([[1, 2], [1, 2]]))
         tensor([1.0000, 0.5000])
     """
+    _check_pair(answers, truth)
     return (answers == truth).float().mean(dim=0)
 
 
@@ -175,6 +188,7 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
         >>> sequence_entropy(torch.tensor([[1, 1, 2, 2]]), d_vocab=3)
         tensor([0.6931])
     """
+    _check_axes("tokens", tokens, "batch answer")
     # Not `one_hot`, which looks for the smallest token: a step on a GPU would wait for the answer.
     ids = torch.arange(d_vocab, device=tokens.device)
     share = (tokens[:, :, None] == ids).float().mean(dim=1)
@@ -190,6 +204,7 @@ def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batc
         >>> copies_of_first(torch.tensor([[7, 7, 3, 7]]))
         tensor([0.7500])
     """
+    _check_axes("tokens", tokens, "batch answer")
     return (tokens == tokens[:, :1]).float().mean(dim=1)
 
 
@@ -204,6 +219,7 @@ def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, 
         >>> effective_rank(torch.eye(3)[None])
         tensor([3.])
     """
+    _check_axes("states", states, "batch row d_model")
     singular = torch.linalg.svdvals(_precise(states))
     share = singular / singular.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(singular.dtype).tiny)
     entropy: Tensor = torch.special.entr(share).sum(dim=-1)
@@ -213,3 +229,24 @@ def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, 
 def _precise(tensor: Tensor) -> Tensor:
     """In float32 at least: in bfloat16 a cosine of .9989 is 1, and 1e-8 is 0 in float16."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _check_axes(name: str, given: Any, axes: str) -> None:
+    if not isinstance(given, Tensor) or given.ndim != len(axes.split()):
+        what = tuple(given.shape) if isinstance(given, Tensor) else shown(given)
+        raise ValueError(f"{name} must be a tensor [{', '.join(axes.split())}]; got {what}")
+
+
+def _check_map(pattern: Any, target: Any) -> None:
+    _check_axes("pattern", pattern, "batch head row key")
+    _check_axes("target", target, "batch row key")
+    if target.shape[0] not in (1, len(pattern)) or target.shape[1:] != pattern.shape[2:]:
+        expected = f"[1 or {len(pattern)}, {pattern.shape[2]}, {pattern.shape[3]}]"
+        raise ValueError(f"target must be {expected}, as the pattern's rows and keys are; got {tuple(target.shape)}")
+
+
+def _check_pair(answers: Any, truth: Any) -> None:
+    _check_axes("answers", answers, "batch answer")
+    if not isinstance(truth, Tensor) or truth.shape != answers.shape:
+        there = tuple(truth.shape) if isinstance(truth, Tensor) else shown(truth)
+        raise ValueError(f"answers and truth must be of one shape; got {tuple(answers.shape)} and {there}")

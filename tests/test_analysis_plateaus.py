@@ -452,3 +452,10 @@ def test_a_rise_that_is_not_noise_costs_a_long_plateau_nothing() -> None:
     summary = falling(loss)
     assert summary.level == pytest.approx(2.63, abs=0.01)
     assert (summary.end, summary.drop_step) == (41, 42)
+
+
+@pytest.mark.parametrize("steps", [[0, 2, 1], [0, 1, 1]])
+def test_rows_out_of_order_and_steps_that_come_twice_are_refused(steps):
+    table = pd.DataFrame({"step": steps, "loss": [3.0, 2.0, 1.0]})
+    with pytest.raises(ValueError, match=f"each step once: step 1 comes after step {steps[1]}"):
+        summarise(table, task=MovingWindowSum(), batch_size=1)

@@ -335,3 +335,14 @@ def test_gated_hook_points_work_once_they_are_on() -> None:
     with intervening(model, AblateActivation(Z, heads=[2])):
         torch.testing.assert_close(model(tokens), result)
     assert (receipt.fired, receipt.heads) == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(), (16,)])
+def test_a_tensor_that_cannot_be_an_activation_is_refused_where_it_is_given(shape):
+    with pytest.raises(ValueError, match=r"a source must be \[pos, ...\] or \[batch, pos, ...\], as activations are"):
+        PatchActivation("hook_embed", torch.zeros(shape))
+
+
+def test_a_single_number_is_no_direction():
+    with pytest.raises(ValueError, match=r"direction must be \[width\] or \[head, width\]; got a single number"):
+        AddDirection("hook_embed", torch.tensor(1.0))

@@ -7,11 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import metrics as slow
+from typecheck import unchecked
 
 from plateau_interp.metrics import (
     attention_progress,
     copies_of_first,
     effective_rank,
+    head_shares,
     mean_pairwise_cosine,
     pairwise_cosine,
     position_accuracy,
@@ -285,3 +287,44 @@ def test_copies_of_first_is_a_count_and_does_not_care_for_the_order_of_the_other
     tokens = tokens_of(batch, answer, seed=seed)
     close(copies_of_first(tokens), [row.count(row[0]) / answer for row in tokens.tolist()])
     close(copies_of_first(torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], dim=1)), copies_of_first(tokens))
+
+
+@pytest.mark.parametrize(
+    ("measure", "given", "words"),
+    [
+        (repetition_frequency, (torch.zeros(3),), r"tokens must be a tensor \[batch, answer\]; got \(3,\)"),
+        (copies_of_first, ([1, 2],), r"tokens must be a tensor \[batch, answer\]; got \[1, 2\]"),
+        (pairwise_cosine, (torch.zeros(3),), r"states must be a tensor \[batch, row, d_model\]; got \(3,\)"),
+        (mean_pairwise_cosine, (torch.zeros(3, 2),), r"states must be a tensor \[batch, row, d_model\]; got \(3, 2\)"),
+        (
+            mean_pairwise_cosine,
+            (torch.zeros(2, 3, 4), torch.ones(2, 2, dtype=torch.bool)),
+            r"pairs must be \[row, row\] for 3 rows; got \(2, 2\)",
+        ),
+        (effective_rank, (torch.zeros(3),), r"states must be a tensor \[batch, row, d_model\]; got \(3,\)"),
+        (
+            token_accuracy,  # by broadcasting it would be a number
+            (torch.zeros(2, 3), torch.zeros(2, 1)),
+            r"answers and truth must be of one shape; got \(2, 3\) and \(2, 1\)",
+        ),
+        (position_accuracy, (torch.zeros(2, 3), 1), r"answers and truth must be of one shape; got \(2, 3\) and 1"),
+        (
+            attention_progress,
+            (torch.zeros(2, 1, 3, 3), torch.ones(1, 4, 4, dtype=torch.bool)),
+            r"target must be \[1 or 2, 3, 3\], as the pattern's rows and keys are; got \(1, 4, 4\)",
+        ),
+        (
+            head_shares,
+            (torch.zeros(2, 3, 3), torch.ones(1, 3, 3, dtype=torch.bool)),
+            r"pattern must be a tensor \[batch, head, row, key\]; got \(2, 3, 3\)",
+        ),
+    ],
+)
+def test_a_tensor_of_another_shape_is_told(measure, given, words):
+    with pytest.raises(ValueError, match=words):
+        unchecked(measure)(*given)
+
+
+def test_entropy_of_another_shape_is_told():
+    with pytest.raises(ValueError, match=r"tokens must be a tensor \[batch, answer\]; got \(3,\)"):
+        unchecked(sequence_entropy)(torch.zeros(3), d_vocab=3)

@@ -157,7 +157,8 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
 
     Raises:
-        ValueError: for what is no table or no task, and a table without rows or one of the two columns.
+        ValueError: for what is no table or no task, a table without rows or one of the two columns, and for
+            rows that are not in the order of their steps.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -173,6 +174,12 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         raise ValueError("no step was measured yet: there is nothing to summarise")
     levels = task.levels
     steps = metrics["step"].to_numpy()
+    if not (np.diff(steps) > 0).all():
+        place = int(np.argmin(np.diff(steps) > 0))
+        raise ValueError(
+            f"the rows of metrics must be in the order of their steps, each step once: step {steps[place + 1]} comes "
+            f"after step {steps[place]}"
+        )
     raw = metrics["loss"].to_numpy(dtype=float)
     lowest = float(raw.min()) if levels.floor is None else levels.floor
     loss = smoothed(raw, half=(raw[0] + lowest) / 2)
