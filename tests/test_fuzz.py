@@ -7,7 +7,15 @@ import pytest
 from fuzz.__main__ import FUZZERS, main, one_case
 from fuzz.harness import Finding, NotHere, Outcome, must_be_good
 
-CASES = {"command-lines": 25, "recipes": 40, "folders": 20, "compositions": 60, "full-disks": 3, "signals": 1}
+CASES = {
+    "command-lines": 25,
+    "recipes": 40,
+    "folders": 20,
+    "series-and-sweeps": 20,
+    "compositions": 60,
+    "full-disks": 3,
+    "signals": 1,
+}
 
 
 @pytest.mark.slow

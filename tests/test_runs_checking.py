@@ -111,14 +111,14 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     (run / "checkpoints" / "2" / "state.json").write_text("")
     assert main(["check", str(run), str(OLD / "run"), str(tmp_path / "nowhere")]) == 2
     out, err = capsys.readouterr()
-    assert err == f"plateau: 1 of 2 runs are damaged; there is no such folder: {tmp_path / 'nowhere'}\n"
+    assert err == f"plateau: damaged: {run} (1 of 2); there is no such folder: {tmp_path / 'nowhere'}\n"
     told = out.splitlines()
     assert told[0] == f"{run}: 3 checkpoints, 4 rows: 1 fault"
     assert told[1].startswith(f"{run}/checkpoints/2/state.json is damaged")
     assert told[2].endswith("all whole")
     assert len(told) == 3
     assert main(["check", str(run)]) == 2
-    assert capsys.readouterr().err == "plateau: the run is damaged\n"
+    assert capsys.readouterr().err == f"plateau: damaged: {run}\n"
     assert main(["check", str(run), "--json"]) == 2
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["run"], found["checkpoints"], len(found["faults"])) == (str(run), 3, 1)

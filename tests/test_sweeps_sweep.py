@@ -229,3 +229,14 @@ def test_a_report_of_many_runs_takes_one_seed(out, monkeypatch, reported):
     monkeypatch.setattr(sweep_module, "MOST_REPORTED", 3)
     sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
     assert reported == [["k=2/seed-0", "k=3/seed-0"]]
+
+
+@pytest.mark.parametrize("file", ["metrics.jsonl", "checkpoints/6/model.safetensors"])
+def test_a_run_that_was_damaged_after_its_end_is_told(file, tmp_path):
+    sweep(BASE, WINDOWS, out=tmp_path, engine=Here())
+    (tmp_path / "k=2" / "seed-0" / file).write_bytes(b"")
+    again = sweep(BASE, WINDOWS, out=tmp_path, engine=Here())
+    assert [*again.failed] == ["k=2/seed-0"]
+    assert file in again.failed["k=2/seed-0"]
+    assert rows_of(again.table, "run", "error")[0] == ("k=2/seed-0", again.failed["k=2/seed-0"])
+    assert again.table.error[1] == ""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from plateau_interp.checks import listed
 from plateau_interp.cli.console import print_json, print_text
 from plateau_interp.cli.parsing import Json, UsageError
 from plateau_interp.cli.series_verb import series_among
@@ -40,11 +41,11 @@ class CheckVerb:
             print_json([one.to_dict() for one in checked])
         elif checked:
             print_text("\n".join(line for one in checked for line in one.lines()))
-        n_damaged = sum(bool(one.faults) for one in checked)
+        damaged = [str(one.path) for one in checked if one.faults]
         complaints = []
-        if n_damaged:
-            of_how_many = "the run is" if len(checked) == 1 else f"{n_damaged} of {len(checked)} runs are"
-            complaints.append(f"{of_how_many} damaged")
+        if damaged:
+            of_how_many = "" if len(checked) == 1 else f" ({len(damaged)} of {len(checked)})"
+            complaints.append(f"damaged: {listed(damaged)}{of_how_many}")
         if missing:
             complaints.append(f"there is no such folder: {', '.join(missing)}")
         if complaints:

@@ -22,6 +22,7 @@ from plateau_interp.analysis.plateaus import Summary, comparable
 from plateau_interp.checks import shown
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import check_folder, write_atomically
+from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.formats import SWEEP_FORMAT
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
@@ -114,16 +115,20 @@ def _essence(base: Recipe) -> str:
 
 
 def made(run: PlannedRun, out: Path) -> bool:
-    """Whether a run is there to its end.
+    """Whether a run is there to its end, with its rows and what it ended with.
 
     Raises:
-        RunError: if its folder cannot be read.
+        RunError: if its folder cannot be read, or any of this is damaged or missing.
     """
-    folder = out / run.name
-    if not (folder / "recipe.json").is_file():
+    path = out / run.name
+    if not (path / "recipe.json").is_file():
         return False
-    there = Run(folder)
-    return there.finished and there.recipe.to_dict() == run.recipe.to_dict()
+    folder = RunFolder(path)
+    if not (folder.finished and folder.recipe.to_dict() == run.recipe.to_dict()):
+        return False
+    folder.rows()
+    folder.load(folder.step)
+    return True
 
 
 def steps_made(folder: Path) -> int:

@@ -17,16 +17,17 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 
-from fuzz import command_lines, compositions, folders, full_disks, recipes, signals
+from fuzz import command_lines, compositions, folders, full_disks, kept_folders, recipes, signals
 from fuzz.harness import NotHere, without_reports
 
 Fuzzer = Callable[[random.Random, Path], str]
 
 FUZZERS: dict[str, tuple[Fuzzer, float]] = {
     "command-lines": (command_lines.fuzz, 0.2),
-    "recipes": (recipes.fuzz, 0.2),
-    "folders": (folders.fuzz, 0.25),
-    "compositions": (compositions.fuzz, 0.15),
+    "recipes": (recipes.fuzz, 0.15),
+    "folders": (folders.fuzz, 0.2),
+    "series-and-sweeps": (kept_folders.fuzz, 0.15),
+    "compositions": (compositions.fuzz, 0.1),
     "full-disks": (full_disks.fuzz, 0.05),
     "signals": (signals.fuzz, 0.15),
 }

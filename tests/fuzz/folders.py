@@ -34,26 +34,26 @@ def fuzz(rng: random.Random, folder: Path) -> str:
     (run / "notes.txt").write_text("mine")
     use = rng.choice(["train", "train", "fork", "report", "read", "captured", "prune"])
     told = _told(use, words, folder)
-    damage = _damage(rng, rng.choice([run, run, run, folder / "c"]))
+    harm = damage(rng, rng.choice([run, run, run, folder / "c"]))
     before, table = contents(folder), _table(run)
     outcome = _use(use, words, folder)
     if (folder / "run" / "notes.txt").read_text() != "mine":
-        raise Finding(f"{damage}, then {use}: the notes changed")
+        raise Finding(f"{harm}, then {use}: the notes changed")
     if outcome is None or outcome.refused:
         lost = [name for name, digest in before.items() if contents(folder).get(name) != digest]
         if use == "train" and _was_taken_up(table, run):
             lost.remove("run/metrics.jsonl")
         if lost:
-            raise Finding(f"{damage}, then {use}: refused, and changed {lost}")
+            raise Finding(f"{harm}, then {use}: refused, and changed {lost}")
         if outcome is not None and str(folder) not in outcome.err:
-            raise Finding(f"{damage}, then {use}: no file is named in {outcome.err!r}")
+            raise Finding(f"{harm}, then {use}: no file is named in {outcome.err!r}")
         return "refused"
     if use == "train":
         again = numbers(run)
         if again != (rows, weights):
-            raise Finding(f"{damage}, then train: other numbers came out")
-    if _page(folder) != told and "environment.json" not in damage:  # which the page cites
-        raise Finding(f"{damage}, then {use}: another page came out")
+            raise Finding(f"{harm}, then train: other numbers came out")
+    if _page(folder) != told and "environment.json" not in harm:  # which the page cites
+        raise Finding(f"{harm}, then {use}: another page came out")
     return "done"
 
 
@@ -82,7 +82,7 @@ def _was_taken_up(table: bytes, run: Path) -> bool:
     return now != table and (now.startswith(table) or table.startswith(now)) and len(now.splitlines()) >= reached
 
 
-def _damage(rng: random.Random, where: Path) -> str:
+def damage(rng: random.Random, where: Path) -> str:
     files = sorted(path for path in where.rglob("*") if path.is_file() and path.name not in (".lock", "notes.txt"))
     file = rng.choice(files)
     content = file.read_bytes()
