@@ -176,6 +176,17 @@ def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
     assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
 
 
+def test_what_is_to_be_kept_is_kept_for_good(hub, tmp_path):
+    """Also what a series that was killed had downloaded before it was told so."""
+    series = CheckpointSeries(NAME, [0, 1], listing=LISTING)
+    killed = series.measure(PROMPTS, out=tmp_path / "series", n_new=1)
+    next(killed)  # one is measured, the next on its way, and none deleted
+    killed.close()
+    assert len(list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1, keep=True))) == 1
+    assert list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1)) == []
+    assert len(snapshots(NAME)) == 2
+
+
 def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path, caplog):
     series = CheckpointSeries(NAME, listing=[*LISTING[:1], "step99"])
     (hub / "models--someone--pythia" / "refs").mkdir(parents=True)
@@ -272,6 +283,19 @@ def test_another_series_or_writer_is_refused(saved, tmp_path):
         measured(saved, tmp_path / "file")
     with pytest.raises(SeriesError, match="nothing holds no series; `plateau series` makes one"):
         SeriesFolder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["metrics.parquet", "answers.parquet", "attention", "report", "recipe.json"])
+def test_a_folder_with_files_that_a_series_would_write_over_is_refused(saved, tmp_path, name):
+    """As the folder of the run itself, with its metrics and its report."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(SeriesError, match=f"mine has {name}, but no series.json; take another folder"):
+        measured(saved, tmp_path / "mine")
+    assert {file.name: file.read_text() for file in (tmp_path / "mine").iterdir()} == dict.fromkeys(
+        ("notes.txt", name), "mine"
+    )
 
 
 @pytest.mark.parametrize(

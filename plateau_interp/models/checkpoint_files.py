@@ -29,6 +29,7 @@ __all__ = [
     "has_tokenizer",
     "is_on_hub",
     "model_folder",
+    "put_ref",
     "revision_names",
     "snapshots",
 ]
@@ -120,16 +121,24 @@ def snapshots(name: str) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
+def put_ref(name: str, revision: str, commit: str | None) -> None:
+    """Let the cache have a commit under the name of a revision; None for no such name."""
+    file = _cache_folder(name) / "refs" / revision
+    if commit is None:
+        file.unlink(missing_ok=True)
+    elif cached_commit(name, revision) != commit:
+        file.write_text(commit)  # as the client does; a temporary file beside it would be a name
+
+
 def delete_snapshot(name: str, commit: str) -> None:
     """Delete a commit of a model of the hub from the cache, but for the files that other commits have, too.
+
+    Names of the commit stay: see `put_ref`.
 
     The client's own `scan_cache_dir` reads all models of the cache, and deletes nothing of one that a failed download
     left a name without files of.
     """
     folder = _cache_folder(name)
-    for ref in [file for file in (folder / "refs").rglob("*") if file.is_file()]:
-        if ref.read_text().strip() == commit:
-            ref.unlink()
     needed = {file.resolve() for other in snapshots(name) - {commit} for file in _files_of(folder, other)}
     for file in _files_of(folder, commit):
         blob = file.resolve()
