@@ -155,6 +155,20 @@ def test_an_intervention_and_measures_of_ones_own(saved, tmp_path):
     assert [each["name"] for each in told["interventions"]] == ["ablate-heads"]
 
 
+def test_a_measure_of_each_prompt_is_a_column_of_the_answers_and_its_mean_a_measure(saved, tmp_path):
+    def norms(model, written):
+        return written.states.norm(dim=-1).mean(dim=-1)
+
+    chosen = {"measures": {"norm": norms}, "n_new": 2}
+    assert len(measured(saved, tmp_path / "series", chosen={"revisions": [0]}, **chosen)) == 1
+    assert len(measured(saved, tmp_path / "series", **chosen)) == 3
+    folder = SeriesFolder(tmp_path / "series")
+    by_step = folder.answers().groupby("step")["norm"]
+    assert by_step.count().tolist() == [len(PROMPTS)] * len(STEPS)
+    assert by_step.nunique().min() > 1
+    assert folder.metrics()["norm"].tolist() == pytest.approx(by_step.mean().tolist())
+
+
 def test_a_held_out_text_is_read(saved, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a sea, and in the sea there was a fish. " * 30)
@@ -326,7 +340,7 @@ def test_a_folder_in_which_nothing_was_measured_yet_takes_other_settings(saved, 
 
 
 def test_a_measure_that_is_no_number_is_named(saved, tmp_path):
-    with pytest.raises(ValueError, match="the measure 'mine' must be one number"):
+    with pytest.raises(ValueError, match=r"the measure 'mine' must give one number, or one a prompt \(3\); got "):
         measured(saved, tmp_path / "series", measures={"mine": lambda model, written: [1, 2]})
 
 

@@ -113,7 +113,8 @@ class CheckpointSeries:
                 hear the step of the checkpoint.
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
-                one number.
+                one number, or one a prompt (a tensor or a sequence), of which the record has the mean and
+                `SeriesFolder.answers` a column.
             dtype: of the parameters; what is measured is float32 anyway.
             device: where it runs.
             keep: keep what is downloaded, for good; also what a call that was killed had downloaded.
