@@ -446,7 +446,8 @@ def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme
     slide(page, 1)
     until_pixel(page, 2, 2, WHITE, n=3)
     page.get_by_label("Show", exact=True).select_option("layer 1")
-    assert page.locator(".pv-curve text").first.text_content() == "cosine of the states of new tokens"
+    title = "cosine of the states of new tokens"  # and nothing else: the name of a level would lie on the curve
+    assert page.locator(".pv-curve text").all_text_contents() == [title, "0.95", "0.10", "step 0", "step 143000"]
     assert " sky".replace(" ", "␣") in page.locator(".pv-overlay text").all_text_contents()
     tokens = page.locator(".answers tr").first.locator(".token")
     assert tokens.all_text_contents() == [HOSTILE, " the", " the", "↵", "x" * 90]
