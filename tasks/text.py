@@ -205,7 +205,8 @@ class Text(Task):
         shorter = min((encoded.train, encoded.held_out), key=len)
         if len(shorter) <= self.n:
             raise ValueError(
-                f"{self.corpus} is too short for n={self.n}: of its two parts one has {len(shorter)} tokens"
+                f"{self.corpus} is too short for n={self.n}: of its two parts one has {len(shorter)} tokens; take a "
+                "longer text or a smaller n"
             )
         return encoded
 
@@ -258,10 +259,14 @@ def _content(corpus: str) -> bytes:
         return resources.files("plateau_interp").joinpath("general_questions.txt").read_bytes()
     if corpus == TINY_SHAKESPEARE:
         return _in_package(corpus, "microgpt", "microgpt/input.txt")
-    path = Path(corpus).expanduser()
+    path, instead = Path(corpus).expanduser(), f"give a text file, or one of {listed(list(KNOWN))}"
+    if path.is_dir():
+        raise ValueError(f"the corpus {shown(corpus)} is a folder: {instead}")
     if not path.is_file():
-        raise ValueError(f"there is no corpus {shown(corpus)}: give a text file, or one of {listed(list(KNOWN))}")
-    return path.read_bytes()
+        raise ValueError(f"there is no corpus {shown(corpus)}: {instead}")
+    if not (content := path.read_bytes()):
+        raise ValueError(f"the corpus {shown(corpus)} is empty: {instead}")
+    return content
 
 
 def _in_package(corpus: str, package: str, name: str) -> bytes:

@@ -18,6 +18,7 @@ def measured_series(
     source: str = "someone/model",
     prompts: tuple[str, ...] = PROMPTS,
     pieces: tuple[str, ...] = (" a", " a", "\n", " a"),
+    tokens: tuple[int, ...] = (),
     same: tuple[int, ...] = (),
     failed: tuple[int, ...] = (),
     interventions: tuple[str, ...] = (),
@@ -26,7 +27,7 @@ def measured_series(
 ) -> SeriesFolder:
     """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had.
 
-    Attention is kept of the steps for which there is one.
+    Attention is kept of the steps for which there is one. Without ``tokens`` each piece is a token.
     """
     settings = {
         "source": source,
@@ -41,6 +42,7 @@ def measured_series(
         "versions": {},
     }
     folder = SeriesFolder.opened(path, settings)
+    tokens = tokens or tuple(pieces.index(piece) for piece in pieces)
     for step, cosine in cosines.items():
         name = f"step{step}"
         if step in failed:
@@ -49,6 +51,7 @@ def measured_series(
         weights = "f" * 64 if step in same else f"{step:064x}"
         measures = {"cosine": cosine, "repetition": cosine / 2, "entropy": -0.0, **(own or {})}
         rows = {"step": step, "prompt": range(len(prompts)), "pieces": [list(pieces)] * len(prompts)}
+        rows["tokens"] = [list(tokens)] * len(prompts)
         answers = pd.DataFrame({**rows, "text": "".join(pieces), "cosine": cosine})
         folder.add(Record(step, name, weights, 1.25, measures), answers, (attention or {}).get(step))
     return folder

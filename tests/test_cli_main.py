@@ -18,6 +18,7 @@ from plateau_interp.cli.options import read_training
 from plateau_interp.cli.verbs import VERBS
 from plateau_interp.plugins import plugins
 from plateau_interp.runs.run import Run
+from plateau_interp.tasks import Text
 from plateau_interp.training.optimizers import Adam
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -365,6 +366,64 @@ def test_every_task_can_be_trained(name, tmp_path, capsys):
     metrics = Run(tmp_path / "run").metrics
     assert list(metrics["step"]) == [0, 1]
     assert metrics["loss"].between(0, 10).all()
+
+
+SMALL_TEXT = "train text --n 8 --n-layers 1 --n-heads 1 --d-model 16 --steps 2 --every 1 --batch-size 4"
+
+
+@pytest.fixture
+def fable(tmp_path):
+    """A corpus by a user, with a blank in its name."""
+    lines = [f"The {animal} saw {number} old ships on the sea." for number in range(40) for animal in ("fox", "crow")]
+    file = tmp_path / "a fable.txt"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_language_model_is_trained_on_a_corpus_of_ones_own(fable, tmp_path, capsys):
+    words = [*SMALL_TEXT.split(), "--corpus", str(fable), "--vocabulary", "300", "--out", str(tmp_path / "run")]
+    assert plateau(words) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^ *Steps to 50 % accuracy +not measured *$", told, flags=re.MULTILINE)
+    assert re.search(r"^ *Attention progress, start to end +not measured *$", told, flags=re.MULTILINE)
+    run = Run(tmp_path / "run")
+    assert isinstance(run.task, Text)
+    assert (run.task.corpus, run.task.d_vocab) == (str(fable), 300)
+    assert "The fox saw " in run.task.tokenizer.decode(run.task.train_tokens.tolist())
+    assert run.metrics["loss"].between(5, 7).all()  # ln 300 is 5.7
+    assert run.metrics["validation_loss"].notna().all()
+    assert (tmp_path / "run" / "report" / "index.html").is_file()
+    assert plateau([*words, "--json"]) == 0  # the same command finds it done
+    assert json.loads(capsys.readouterr().out)["steps"] == 2
+    fable.write_text("Another text. " * 400)
+    assert plateau(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"plateau: {tmp_path / 'run'} holds the run of another recipe (task.sha256 is '")
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "there is no corpus '@file': give a text file, or one of general-questions, tiny-shakespeare; see "),
+        ("folder", "the corpus '@file' is a folder: give a text file, or one of general-questions, tiny-shakespeare; "),
+        (b"", "the corpus '@file' is empty: give a text file, or one of "),
+        (b"Once upon a time.", "@file is too short for n=8: of its two parts one has "),
+        (bytes(range(256)) * 400, "@file is no text in UTF-8"),
+    ],
+)
+def test_what_is_no_corpus_is_told_in_one_line_and_nothing_is_written(content, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if content == "folder":
+        Path("mine.txt").mkdir()
+    elif content is not None:
+        Path("mine.txt").write_bytes(content)
+    assert plateau(f"{SMALL_TEXT} --corpus mine.txt --out run") == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith("plateau: " + line.replace("@file", "mine.txt"))
+    assert not Path("run").exists()
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -15,12 +15,11 @@ import pytest
 import torch
 import transformers
 from hub_cache import put_into_cache
-from huggingface_hub import GitRefInfo, GitRefs, constants
-from huggingface_hub.errors import GatedRepoError, RevisionNotFoundError
+from hub_server import serving
+from huggingface_hub import constants
 from measured_series import measured_series
 
 from plateau_interp.cli.main import main
-from plateau_interp.models import checkpoint_files
 from plateau_interp.series import series as series_module
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.tasks import Text
@@ -155,15 +154,15 @@ def test_a_cache_serves_a_series_without_a_hub(plateau, cache):
 
 
 @pytest.mark.slow
-def test_a_series_on_a_cache_that_is_killed_anywhere_ends_as_one_that_is_not(saved, tmp_path):
-    """Offline, as a process: two checkpoints with the same weights, and one in pickles alone."""
-    hub, pickled = tmp_path / "hub", shutil.copytree(saved / "step4", tmp_path / "pickled")
-    (pickled / "model.safetensors").unlink()
-    torch.save(
-        transformers.GPTNeoXForCausalLM.from_pretrained(saved / "step4").state_dict(), pickled / "pytorch_model.bin"
-    )
+def test_a_series_on_a_cache_that_is_killed_anywhere_ends_as_one_that_is_not(saved, pickled, tmp_path):
+    """Offline, as a process: two checkpoints with the same weights, one in pickles alone, and one that is a name alone.
+
+    The last is what is left in a cache of a revision that was gated: nothing there says why its files are missing.
+    """
+    hub = tmp_path / "hub"
     for step, files in {**{step: saved / f"step{step}" for step in STEPS}, 8: pickled}.items():
         put_into_cache(hub, NAME, f"step{step}", f"{step:040x}", files)
+    (hub / "models--someone--pythia" / "refs" / "step9").write_text("9" * 40)
     there = {file: file.lstat().st_mtime_ns for file in hub.rglob("*")}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub)}
 
@@ -178,9 +177,13 @@ def test_a_series_on_a_cache_that_is_killed_anywhere_ends_as_one_that_is_not(sav
     seconds = time.monotonic() - begin
     assert whole.returncode == 2
     rows = {record.step: record for record in SeriesFolder(tmp_path / "whole").records()}
-    assert [step for step, record in rows.items() if record.error] == [8]
+    assert [step for step, record in rows.items() if record.error] == [8, 9]
     assert "pickle" in rows[8].error
-    assert "Step 8 was not to be had" in told
+    assert rows[9].error.startswith(
+        f"{NAME}: its files of revision 'step9' are not in the cache {hub}, and HF_HUB_OFFLI"
+    )
+    assert f"; of {NAME} the cache has step0, step1, step4, step8; " in rows[9].error
+    assert all(f"Step {step} was not to be had: {rows[step].error}\n" in told for step in (8, 9))
     assert [step for step, record in rows.items() if record.duplicate_of] == [1]
 
     draw = random.Random(0)
@@ -198,61 +201,65 @@ def test_a_series_on_a_cache_that_is_killed_anywhere_ends_as_one_that_is_not(sav
 
 
 @pytest.fixture
-def refusing(cache, monkeypatch):
-    """A hub that refuses: `refusing.answers` says what it raises, by revision or for its list of them."""
+def pickled(saved, tmp_path):
+    """A checkpoint with its weights in a pickle alone."""
+    folder = shutil.copytree(saved / "step4", tmp_path / "pickled")
+    (folder / "model.safetensors").unlink()
+    weights = transformers.GPTNeoXForCausalLM.from_pretrained(saved / "step4").state_dict()
+    torch.save(weights, folder / "pytorch_model.bin")
+    return folder
+
+
+@pytest.fixture
+def gated(saved, pickled, tmp_path, monkeypatch):
+    """A hub on this machine, and an empty cache; yields which revisions are gated."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    request = type("Request", (), {"url": "https://hub/someone/pythia"})()
-    response = type("Response", (), {"headers": {}, "request": request})()
-    answers = {
-        "step1": GatedRepoError("403 Client Error.\n\nCannot access gated repo.", response=response),
-        "step9": RevisionNotFoundError("404 Client Error.\n\nRevision Not Found.", response=response),
-    }
-
-    def list_repo_refs(hub, name):
-        if "refs" in answers:
-            raise answers["refs"]
-        names = ("main", "step0", "step1", "step4", "step9")
-        branches = [GitRefInfo(name=name, ref=f"refs/heads/{name}", target_commit="0" * 40) for name in names]
-        return GitRefs(branches=branches, tags=[], converts=[])
-
-    def snapshot_download(name, *, revision, **options):
-        if revision in answers:
-            raise answers[revision]
-        return str(cache / "snapshots" / (cache / "refs" / revision).read_text())
-
-    monkeypatch.setattr(checkpoint_files.HfApi, "list_repo_refs", list_repo_refs)
-    monkeypatch.setattr(checkpoint_files, "snapshot_download", snapshot_download)
-    return answers
+    folders = {f"step{step}": saved / f"step{step}" for step in STEPS}
+    folders |= {"main": saved / "step4", "step8": pickled, "step9": tmp_path / "listed and gone"}
+    refused = {"step1"}
+    with serving(folders, refused) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield refused
 
 
-def test_gated_and_missing_revisions_are_told_and_the_others_measured(plateau, cache, refusing, saved):
+def test_gated_missing_and_pickled_revisions_are_told_and_the_others_measured(plateau, gated, tmp_path):
+    """By the hub's own client, which has a name for a gated revision before it is refused its files."""
     status, out, err = plateau(f"series {NAME} --revisions step* --first 2 --out @out/series --json")
     rows = {row["step"]: row for row in json.loads(out)["checkpoints"]}
-    assert (status, [*rows]) == (2, [0, 1, 4, 9])
-    assert [row["cosine"] is None for row in rows.values()] == [False, True, False, True]
-    assert rows[1]["error"].startswith(f"{NAME} is gated: its owner grants access at http")
-    assert rows[1]["error"].endswith(f"/{NAME}; then log in with `hf auth login`, or set HF_TOKEN")
-    assert rows[9]["error"].startswith(f"{NAME} has no revision 'step9'")
-    assert not any("\n" in row["error"] for row in rows.values())
-    assert err.count(f"plateau: Step 1 was not to be had: {rows[1]['error']}\n") == 1
-    assert err.endswith("plateau: 2 of 4 checkpoints not to be had; the same command tries again\n")
-    assert sorted(path.name for path in (cache / "refs").iterdir()) == ["step0", "step4"]
+    assert (status, [*rows]) == (2, [0, 1, 4, 8, 9])
+    assert [row["cosine"] is None for row in rows.values()] == [False, True, False, True, True]
+    errors = {step: row["error"] for step, row in rows.items() if row["error"]}
+    assert errors[1].startswith(f"revision 'step1' of {NAME} is gated: accept its licence at http")
+    assert errors[1].endswith(
+        f"/{NAME}, where its owner grants access; then log in with `hf auth login`, or set HF_TOKEN"
+    )
+    assert "has its weights as pickle files alone (pytorch_model.bin)" in errors[8]
+    assert errors[9].startswith(f"{NAME} has no revision 'step9'; the nearest ")
+    assert not any("\n" in error for error in errors.values())
+    for step, error in errors.items():
+        assert err.count(f"plateau: Step {step} was not to be had: {error}\n") == 1
+    assert err.endswith("plateau: 3 of 5 checkpoints not to be had; the same command tries again\n")
+    cache = tmp_path / "hub" / "models--someone--pythia"
+    assert [file for file in cache.rglob("*") if file.is_file()] == []
 
-    put_into_cache(cache.parent, NAME, "step1", f"{1:040x}", saved / "step1")  # access was granted
-    refusing.pop("step1")
+    gated.clear()  # access was granted
     status, out, err = plateau(f"series {NAME} --revisions step* --first 2 --out @out/series --json")
-    assert (status, [row["error"] == "" for row in json.loads(out)["checkpoints"]]) == (2, [True, True, True, False])
-    assert re.findall(r"step (\d+)  ", err) == ["1", "9"]
+    assert status == 2
+    assert [row["step"] for row in json.loads(out)["checkpoints"] if row["error"]] == [8, 9]
+    assert re.findall(r"step (\d+)  ", err) == ["1", "8", "9"]
 
 
-def test_a_model_that_is_gated_is_told_as_such(plateau, cache, refusing, tmp_path):
-    refusing["refs"] = refusing["step1"]
-    assert plateau(f"series {NAME} --first 2 --out @out/series")[0] == 0  # what is in the cache is measured
-    (cache / "refs").rename(tmp_path / "refs")
-    status, out, err = plateau(f"series {NAME} --first 2 --out @out/other")
+def test_a_model_that_is_gated_is_told_as_such(plateau, gated, saved, tmp_path):
+    put_into_cache(tmp_path / "hub", "someone/gated", "step4", f"{4:040x}", saved / "step4")
+    assert plateau("series someone/gated --first 2 --out @out/series")[0] == 0  # what is in the cache is measured
+    shutil.rmtree(tmp_path / "hub")
+    status, out, err = plateau("series someone/gated --first 2 --out @out/other")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"plateau: {NAME} is gated: its owner grants access at http")
-    assert "of someone/pythia the cache has nothing" in err
+    assert err.startswith("plateau: someone/gated is gated: accept its licence at http")
+    assert "of someone/gated the cache has nothing" in err
     assert not (tmp_path / "other").exists()
 
 

@@ -6,12 +6,10 @@ plateau_interp.models.checkpoint_files, which serve it alone.
 
 import copy
 import gc
-import http.server
 import importlib.metadata
 import json
 import os
 import re
-import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +20,7 @@ import pytest
 import torch
 import transformers
 from einops import rearrange
+from hub_server import serving
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -627,74 +626,15 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "hub"
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """The few pages of the hub that its client asks for: one model, others that are gated or missing."""
-
-    files: Path
-    sha = "c" * 40
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        page, names = self.path.partition("?")[0], [file.name for file in self.files.iterdir()]
-        if "gated" in page:
-            self.answer(403, {"X-Error-Code": "GatedRepo"})
-        elif "absent" in page:
-            self.answer(404, {"X-Error-Code": "RepoNotFound"})
-        elif "revision/step9" in page:
-            self.answer(404, {"X-Error-Code": "RevisionNotFound"})
-        elif "broken" in page:
-            self.answer(418, {})
-        elif "hangs-up" in page:
-            self.close_connection = True
-        elif page.endswith("/refs"):
-            branches = [
-                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": self.sha} for name in ("step8", "x")
-            ]
-            self.answer_json({"branches": branches, "tags": [], "converts": []})
-        elif "/tree/" in page:
-            rows = [{"type": "file", "path": name, "size": self.size(name), "oid": f"{name}0"} for name in names]
-            self.answer_json(rows)
-        elif "/resolve/" in page:
-            name = page.rpartition("/")[2]
-            self.answer(200, {"ETag": f'"{name}0"', "X-Repo-Commit": self.sha}, (self.files / name).read_bytes())
-        else:
-            siblings = [{"rfilename": name} for name in names]
-            self.answer_json({"id": "someone/llama", "sha": self.sha, "siblings": siblings})
-
-    def size(self, name: str) -> int:
-        return (self.files / name).stat().st_size
-
-    def answer_json(self, value) -> None:
-        self.answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
-
-    def answer(self, status: int, headers: dict[str, str], content: bytes = b"") -> None:
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, *args) -> None:
-        """Keep quiet."""
-
-
 @pytest.fixture
 def hub(cache, folder, monkeypatch) -> Iterator[Path]:
     """A hub on this machine; the folder that it serves."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Serving", (Hub,), {"files": folder}))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    yield folder
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(dict.fromkeys(("main", "step8", "x"), folder), set()) as address:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield folder
 
 
 def test_files_are_fetched_once(hub, monkeypatch):
@@ -720,7 +660,7 @@ def test_pickles_on_the_hub_are_named(hub):
         (
             "someone/gated",
             None,
-            r"someone/gated is gated: its owner grants access at http.*/someone/gated; then log in",
+            r"someone/gated is gated: accept its licence at http.*/someone/gated, where its owner",
         ),
         ("someone/absent", None, "no folder someone/absent here, and no model someone/absent on the hub that you may"),
         ("someone/hangs-up", None, "someone/hangs-up: fetching its files failed: .*; a local folder or"),

@@ -235,10 +235,13 @@ def test_what_was_not_run_says_what_it_needs_on_every_page(tmp_path, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     monkeypatch.setattr(reproduce_verb, "plugin", lambda kind, name: paper(ABSENT))
     assert main(["reproduce", "models", "--json", "--publish", "."]) == 0
-    assert '"not run: needs the hub, for pythia"' in capsys.readouterr().out
+    told = "not run: needs the hub, for pythia; then `plateau reproduce models published`"
+    printed = capsys.readouterr()
+    assert f'"{told}"' in printed.out
+    assert f"plateau: published {told} (" in printed.err
     statements = (tmp_path / "results" / "models" / "statements.md").read_text()
-    assert "Not run: needs the hub, for pythia; then `plateau reproduce models published`" in statements
-    assert "not run: needs the hub, for pythia" in (tmp_path / "RESULTS.md").read_text()
+    assert f". {told.replace('not', 'Not', 1)}" in statements
+    assert f"| {told} |" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_the_paper_s_models_steps_and_prompts():

@@ -1,12 +1,16 @@
 """What is measured of one checkpoint, against plain loops."""
 
+import math
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from plateau_interp import toy_model
 from plateau_interp.hooks import AblateHeads
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.series.measures import free_running, teacher_forced, windows_of
+from plateau_interp.series.measures import check_own_measures, free_running, teacher_forced, windows_of
 from plateau_interp.tasks import MovingWindowSum, Text
 
 PROMPTS = ["Why is the sky blue?", "What is a comet?", "How do bees find a flower?"]
@@ -38,6 +42,70 @@ def test_a_measure_of_ones_own_sees_the_model_and_what_it_wrote(model):
     means, _ = free_running(model, PROMPTS, own=own)
     assert means["width"] == 35
     assert means["size"] == pytest.approx(float(model.W_E.detach().norm()))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda numbers: torch.tensor(numbers),
+        lambda numbers: torch.tensor(numbers, dtype=torch.float32, requires_grad=True),
+        lambda numbers: numbers,
+        lambda numbers: tuple(torch.tensor(number, requires_grad=True) for number in numbers),
+        lambda numbers: np.array(numbers),
+        lambda numbers: pd.Series(numbers, index=[7, 8, 9]),
+    ],
+)
+def test_a_measure_of_ones_own_may_be_of_each_prompt(model, given):
+    means, table = free_running(model, PROMPTS, own={"mine": lambda model, written: given([1.0, 2.5, 4.0])})
+    assert list(table["mine"]) == [1.0, 2.5, 4.0]
+    assert means["mine"] == 2.5
+
+
+def test_a_measure_of_all_prompts_together_is_no_column(model):
+    for one_number in (3, 3.0, True, torch.tensor(3.0), torch.tensor([3.0]), np.float32(3), [3.0]):
+        means, table = free_running(model, PROMPTS, own={"mine": lambda model, written, one=one_number: one})
+        assert means["mine"] == float(torch.as_tensor(one_number))
+        assert "mine" not in table
+    means, _ = free_running(model, PROMPTS, own={"mine": lambda model, written: 0.1})
+    assert means["mine"] == 0.1  # not the nearest of single precision
+    means, table = free_running(model, PROMPTS[:1], own={"mine": lambda model, written: [3.0]})
+    assert (means["mine"], list(table["mine"])) == (3.0, [3.0])
+
+
+def test_a_prompt_without_a_number_leaves_the_mean_open_as_with_our_own(model):
+    means, table = free_running(model, PROMPTS, own={"mine": lambda model, written: [1.0, math.nan, 2.0]})
+    assert math.isnan(means["mine"])
+    assert table["mine"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [1, 2],
+        [],
+        torch.zeros(3, 2),
+        torch.zeros(3, 1),
+        "3.0",
+        None,
+        ["a", "b", "c"],
+        {"a": 1},
+        1j,
+        torch.zeros(3) + 1j,
+        [[1], [1, 2], [3]],
+    ],
+)
+def test_a_measure_of_ones_own_that_is_something_else_is_named(model, given):
+    with pytest.raises(
+        ValueError, match=r"the measure 'mine' must give one number, or one a prompt \(3\); got "
+    ) as told:
+        free_running(model, PROMPTS, own={"mine": lambda model, written: given})
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["prompt", "tokens", "pieces", "text"])
+def test_a_measure_of_ones_own_takes_no_column_of_the_answers(name):
+    with pytest.raises(ValueError, match=f"a measure of your own cannot be called '{name}': the series has a column"):
+        check_own_measures({name: len})
 
 
 def test_the_held_out_loss_is_that_of_plain_counting(model):

@@ -155,6 +155,20 @@ def test_an_intervention_and_measures_of_ones_own(saved, tmp_path):
     assert [each["name"] for each in told["interventions"]] == ["ablate-heads"]
 
 
+def test_a_measure_of_each_prompt_is_a_column_of_the_answers_and_its_mean_a_measure(saved, tmp_path):
+    def norms(model, written):
+        return written.states.norm(dim=-1).mean(dim=-1)
+
+    chosen = {"measures": {"norm": norms}, "n_new": 2}
+    assert len(measured(saved, tmp_path / "series", chosen={"revisions": [0]}, **chosen)) == 1
+    assert len(measured(saved, tmp_path / "series", **chosen)) == 3
+    folder = SeriesFolder(tmp_path / "series")
+    by_step = folder.answers().groupby("step")["norm"]
+    assert by_step.count().tolist() == [len(PROMPTS)] * len(STEPS)
+    assert by_step.nunique().min() > 1
+    assert folder.metrics()["norm"].tolist() == pytest.approx(by_step.mean().tolist())
+
+
 def test_a_held_out_text_is_read(saved, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a sea, and in the sea there was a fish. " * 30)
@@ -174,6 +188,17 @@ def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
     assert snapshots(NAME) == {f"{4:040x}"}
     kept = CheckpointSeries(NAME, listing=LISTING).measure(PROMPTS, out=tmp_path / "kept", keep=True)
     assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
+
+
+def test_what_is_to_be_kept_is_kept_for_good(hub, tmp_path):
+    """Also what a series that was killed had downloaded before it was told so."""
+    series = CheckpointSeries(NAME, [0, 1], listing=LISTING)
+    killed = series.measure(PROMPTS, out=tmp_path / "series", n_new=1)
+    next(killed)  # one is measured, the next on its way, and none deleted
+    killed.close()
+    assert len(list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1, keep=True))) == 1
+    assert list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1)) == []
+    assert len(snapshots(NAME)) == 2
 
 
 def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path, caplog):
@@ -274,6 +299,19 @@ def test_another_series_or_writer_is_refused(saved, tmp_path):
         SeriesFolder(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("name", ["metrics.parquet", "answers.parquet", "attention", "report", "recipe.json"])
+def test_a_folder_with_files_that_a_series_would_write_over_is_refused(saved, tmp_path, name):
+    """As the folder of the run itself, with its metrics and its report."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(SeriesError, match=f"mine has {name}, but no series.json; take another folder"):
+        measured(saved, tmp_path / "mine")
+    assert {file.name: file.read_text() for file in (tmp_path / "mine").iterdir()} == dict.fromkeys(
+        ("notes.txt", name), "mine"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -302,7 +340,7 @@ def test_a_folder_in_which_nothing_was_measured_yet_takes_other_settings(saved, 
 
 
 def test_a_measure_that_is_no_number_is_named(saved, tmp_path):
-    with pytest.raises(ValueError, match="the measure 'mine' must be one number"):
+    with pytest.raises(ValueError, match=r"the measure 'mine' must give one number, or one a prompt \(3\); got "):
         measured(saved, tmp_path / "series", measures={"mine": lambda model, written: [1, 2]})
 
 

@@ -47,12 +47,20 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def hub(cache, saved, monkeypatch):
+def commits():
+    """What the hub's revisions are."""
+    return {f"step{step}": f"{step:040x}" for step in (0, 8, 16)}
+
+
+@pytest.fixture
+def hub(cache, commits, saved, monkeypatch):
     """Whatever is fetched comes into the cache, as if it had been downloaded."""
 
     def download(name, *, revision):
-        if revision not in {path.name for path in (cache / "models--someone--pythia" / "refs").glob("*")}:
-            put_into_cache(cache, name, revision, f"{int(revision.removeprefix('step')):040x}", saved / revision)
+        ref = cache / "models--someone--pythia" / "refs" / revision
+        if commits[revision] not in snapshots(name):
+            put_into_cache(cache, name, revision, commits[revision], saved / revision)
+        ref.write_text(commits[revision])
 
     monkeypatch.setattr(sources, "model_folder", download)
     return cache
@@ -112,6 +120,72 @@ def test_two_names_of_one_commit_leave_the_users_files(hub, saved, tmp_path):
     source.fetch(source.revisions[1])
     source.release(source.revisions[1])
     assert snapshots(NAME) == {f"{8:040x}"}
+
+
+@pytest.fixture
+def refs(cache):
+    """Names of commits in the cache that no call here has downloaded, files or not."""
+    folder = cache / "models--someone--pythia" / "refs"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def read(refs):
+    return {path.name: path.read_text() for path in refs.iterdir()}
+
+
+def test_a_name_without_files_stays_where_nothing_could_be_downloaded(refs, tmp_path):
+    (refs / "step8").write_text("e" * 40)
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    with pytest.raises(ValueError, match="its files of revision 'step8' are not in the cache"):
+        source.fetch(source.revisions[1])
+    source.release(source.revisions[1])
+    assert read(refs) == {"step8": "e" * 40}
+
+
+def test_a_name_without_files_stays_when_its_download_is_deleted(hub, refs, tmp_path):
+    (refs / "step8").write_text(f"{8:040x}")
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    assert snapshots(NAME) == {f"{8:040x}"}
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == set()
+    assert read(refs) == {"step8": f"{8:040x}"}
+
+
+def test_another_name_of_a_downloaded_commit_stays(hub, refs, tmp_path):
+    (refs / "main").write_text(f"{8:040x}")
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == set()
+    assert read(refs) == {"main": f"{8:040x}"}
+
+
+def test_a_name_that_a_download_has_moved_is_put_back(hub, commits, saved, tmp_path):
+    """The hub has another commit by now than the user has of that name."""
+    put_into_cache(hub, NAME, "step8", "a" * 40, saved / "step0")
+    commits["step8"] = "b" * 40
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    assert snapshots(NAME) == {"a" * 40, "b" * 40}
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == {"a" * 40}
+    assert read(hub / "models--someone--pythia" / "refs") == {"step8": "a" * 40}
+
+
+def test_two_revisions_of_one_commit_are_deleted_with_the_last_of_them(hub, commits, refs, tmp_path):
+    commits["step16"] = commits["step8"]
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    _, this, following = source.revisions
+    source.fetch(this)
+    source.fetch(following)  # while this one is measured
+    source.release(this)
+    assert snapshots(NAME) == {f"{8:040x}"}
+    assert set(read(refs)) == {"step16"}
+    source.release(following)
+    assert snapshots(NAME) == set()
+    assert read(refs) == {}
 
 
 def test_the_cache_is_listed_and_read_where_there_is_no_hub(cache, saved):

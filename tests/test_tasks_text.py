@@ -169,8 +169,13 @@ def test_too_short_or_no_text(tmp_path):
     short.write_text("a few words")
     with pytest.raises(ValueError, match=r"short\.txt is too short for n=64: of its two parts one has "):
         _ = Text(str(short)).d_vocab
+    (tmp_path / "blank.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"blank\.txt is too short .*; take a longer text or a smaller n$"):
+        _ = Text(str(tmp_path / "blank.txt")).d_vocab
+    with pytest.raises(ValueError, match=r"the corpus .* is a folder: give a text file, or one of general-questions"):
+        Text(str(tmp_path))
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(ValueError, match=r"empty\.txt is too short"):
+    with pytest.raises(ValueError, match=r"the corpus '.*empty\.txt' is empty: give a text file"):
         _ = Text(str(tmp_path / "empty.txt")).d_vocab
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 500)
     with pytest.raises(ValueError, match=r"latin\.txt is no text in UTF-8"):

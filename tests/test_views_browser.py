@@ -417,7 +417,9 @@ def series_report(tmp_path_factory):
         pieces=(HOSTILE, " the", " the", "\n", "x" * 90),
         same=(1, 2),
         failed=(1000,),
-        own={"norm": 2.0},
+        own={
+            name: 2.0 for name in ("cosine_across_prompts", "distinct_tokens", "held_out_loss", "teacher_forced_cosine")
+        },
         attention={
             step: KeptAttention((HOSTILE, " sky", "\n"), torch.eye(3).roll(-(step > 0), 1).tril().expand(2, 2, 3, 3))
             for step in (0, 16, 512, 143_000)
@@ -436,9 +438,11 @@ def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 19, 26)")
     plots = page.locator(".grid .plot svg:visible")
-    assert 2 * plots.count() == page.locator(".grid .plot svg").count() == 6
+    assert 2 * plots.count() == page.locator(".grid .plot svg").count() == 12
     assert all(plot.bounding_box()["width"] > 300 for plot in plots.all())
     assert page.locator("img").count() == 0
+    table = page.locator(".numbers").bounding_box()
+    assert size != DESKTOP or table["x"] + table["width"] <= size[0]  # on a phone it is moved sideways
     assert page.locator(".pv-title").inner_text().endswith("head 0 · step 143000")
     slide(page, 0)
     assert page.locator(".pv-title").inner_text().endswith("head 0 · step 0")
@@ -446,7 +450,8 @@ def test_a_report_of_a_series_fits_its_window(visit, series_report, size, scheme
     slide(page, 1)
     until_pixel(page, 2, 2, WHITE, n=3)
     page.get_by_label("Show", exact=True).select_option("layer 1")
-    assert page.locator(".pv-curve text").first.text_content() == "cosine of the states of new tokens"
+    title = "cosine of the states of new tokens"  # and nothing else: the name of a level would lie on the curve
+    assert page.locator(".pv-curve text").all_text_contents() == [title, "0.95", "0.10", "step 0", "step 143000"]
     assert " sky".replace(" ", "␣") in page.locator(".pv-overlay text").all_text_contents()
     tokens = page.locator(".answers tr").first.locator(".token")
     assert tokens.all_text_contents() == [HOSTILE, " the", " the", "↵", "x" * 90]

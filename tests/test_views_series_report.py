@@ -93,6 +93,20 @@ def test_repeated_tokens_are_marked_and_white_space_is_seen(tmp_path):
     assert marked == [("", " a"), ("again", " a"), ("", "↵"), ("", "⇥"), ("", "∅"), ("seen", " a")]
 
 
+def test_tokens_are_told_apart_that_look_the_same_and_what_has_no_look_has_one(tmp_path):
+    """Bytes that are no character by themselves are all written alike."""
+    folder = measured_series(
+        tmp_path / "series",
+        {0: 0.1},
+        prompts=("Why?",),
+        pieces=("�", "�", "�", " ", "  ", "\x01"),
+        tokens=(7, 8, 8, 1, 2, 3),
+    )
+    source = page(folder)[1].read_text().partition('<table class="answers">')[2]
+    marked = re.findall(r'<span class="token (\w*)">(.*?)</span>', source)
+    assert marked == [("", "�"), ("", "�"), ("again", "�"), ("", "␣"), ("", "␣␣"), ("", "\\x01")]
+
+
 def test_of_many_checkpoints_some_are_shown_and_of_many_prompts_the_first(tmp_path):
     prompts = tuple(f"Question {number}?" for number in range(9))
     folder = measured_series(tmp_path / "series", {step: 0.1 for step in range(0, 600, 10)}, prompts=prompts)

@@ -121,10 +121,7 @@ class Summary:
             *((f"Steps to {percent} % accuracy", self._steps_and_samples(percent)) for percent in ACCURACIES),
             ("Peak cosine", _peak(self.peak_cosine, self.peak_cosine_step)),
             ("Peak repetition", f"{_peak(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
-            (
-                "Attention progress, start to end",
-                f"{_measured(self.attention_progress_start)} to {_measured(self.attention_progress_end)}",
-            ),
+            ("Attention progress, start to end", self._attention_progress()),
             (f"Final loss ({self.unit})", f"{_loss(self.final_loss)} (floor {_loss(self.floor)})"),
             ("Final accuracy", _measured(self.final_accuracy)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
@@ -142,7 +139,13 @@ class Summary:
 
     def _steps_and_samples(self, percent: int) -> str:
         samples = self.samples_to[percent]
+        if self.final_accuracy is None and self.steps_to[percent] is None:  # as of a text, which has no answers
+            return "not measured"
         return _step(self.steps_to[percent]) + ("" if samples is None else f" ({samples:,} sequences)")
+
+    def _attention_progress(self) -> str:
+        ends = (self.attention_progress_start, self.attention_progress_end)
+        return "not measured" if ends == (None, None) else f"{_measured(ends[0])} to {_measured(ends[1])}"
 
     def _truth(self) -> str:
         return "" if self.repetition_truth is None else f" (true answers {self.repetition_truth:.3f})"

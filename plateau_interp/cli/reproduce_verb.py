@@ -217,10 +217,8 @@ def _not_run(paper: "Paper", chosen: "Sequence[Experiment]", lacking: "Mapping[C
     for experiment in chosen:
         reasons = [lacking[setting] for setting in experiment.settings if setting in lacking]
         if reasons:
-            lines.append(
-                f"{experiment.name} not run: needs {experiment.needs or reasons[0]}; then `plateau reproduce "
-                f"{paper.name} {experiment.name}`" + (f" ({reasons[0]})" if experiment.needs else "")
-            )
+            why = f" ({reasons[0]})" if experiment.needs else ""
+            lines.append(f"{experiment.name} {paper.not_run(experiment, lacking=reasons[0])}{why}")
     return lines
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "has_tokenizer",
     "is_on_hub",
     "model_folder",
+    "put_ref",
     "revision_names",
     "snapshots",
 ]
@@ -120,16 +121,24 @@ def snapshots(name: str) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
+def put_ref(name: str, revision: str, commit: str | None) -> None:
+    """Let the cache have a commit under the name of a revision; None for no such name."""
+    file = _cache_folder(name) / "refs" / revision
+    if commit is None:
+        file.unlink(missing_ok=True)
+    elif cached_commit(name, revision) != commit:
+        file.write_text(commit)  # as the client does; a temporary file beside it would be a name
+
+
 def delete_snapshot(name: str, commit: str) -> None:
     """Delete a commit of a model of the hub from the cache, but for the files that other commits have, too.
+
+    Names of the commit stay: see `put_ref`.
 
     The client's own `scan_cache_dir` reads all models of the cache, and deletes nothing of one that a failed download
     left a name without files of.
     """
     folder = _cache_folder(name)
-    for ref in [file for file in (folder / "refs").rglob("*") if file.is_file()]:
-        if ref.read_text().strip() == commit:
-            ref.unlink()
     needed = {file.resolve() for other in snapshots(name) - {commit} for file in _files_of(folder, other)}
     for file in _files_of(folder, commit):
         blob = file.resolve()
@@ -137,6 +146,9 @@ def delete_snapshot(name: str, commit: str) -> None:
         if blob not in needed:
             blob.unlink(missing_ok=True)  # where there are no links, it was the file itself
     shutil.rmtree(folder / "snapshots" / commit, ignore_errors=True)
+    # What the client has noted of the hub's listing, which it asks for again.
+    shutil.rmtree(folder / ".no_exist" / commit, ignore_errors=True)
+    (folder / "trees" / f"{commit}.json").unlink(missing_ok=True)
 
 
 def _files_of(folder: Path, commit: str) -> list[Path]:
@@ -175,7 +187,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except HFValidationError:
         raise ValueError(f"{shown(name)} is no folder here and can be no name on the hub (owner/name)") from None
     except GatedRepoError:
-        raise ValueError(_gated(name)) from None
+        raise ValueError(_gated(name, revision)) from None
     except RevisionNotFoundError:
         raise ValueError(f"{name} has no revision {revision!r}; {_revisions(name, str(revision))}") from None
     except RepositoryNotFoundError:
@@ -190,9 +202,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise ValueError(f"{name}: fetching its files{of_revision} failed: {first_line(error)}; {ELSE}") from None
 
 
-def _gated(name: str) -> str:
-    where = f"{constants.ENDPOINT}/{name}"
-    return f"{name} is gated: its owner grants access at {where}; then log in with `hf auth login`, or set HF_TOKEN"
+def _gated(name: str, revision: str | None = None) -> str:
+    what = name if revision is None else f"revision {revision!r} of {name}"
+    where = f"at {constants.ENDPOINT}/{name}, where its owner grants access"
+    return f"{what} is gated: accept its licence {where}; then log in with `hf auth login`, or set HF_TOKEN"
 
 
 def _files_on_hub(name: str, revision: str | None) -> list[str]:
@@ -221,5 +234,6 @@ def _cached_names(name: str) -> list[str]:
 
 
 def _cached(name: str) -> str:
-    names = _cached_names(name)
+    there = snapshots(name)  # a name may be there without files
+    names = [revision for revision in _cached_names(name) if cached_commit(name, revision) in there]
     return f"of {name} the cache has {listed(names)}" if names else f"of {name} the cache has nothing"

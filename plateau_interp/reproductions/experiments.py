@@ -118,6 +118,16 @@ class Paper:
                 )
         return tuple(experiment for name, experiment in known.items() if not names or name in names)
 
+    def not_run(self, experiment: Experiment, *, lacking: str = "") -> str:
+        """That an experiment was not run; and if it needs something, what, and the command that runs it where that is.
+
+        Args:
+            experiment: of this paper.
+            lacking: what it turned out to need, where it does not say what it `needs` itself.
+        """
+        needs = experiment.needs or lacking
+        return f"not run: needs {needs}; then `plateau reproduce {self.name} {experiment.name}`" if needs else "not run"
+
     def settings(self, experiments: Iterable[Experiment] | None = None) -> list[Compared]:
         """The settings of some experiments (by default all), each once, in order."""
         found = [s for experiment in experiments or self.experiments for s in experiment.settings]

@@ -97,12 +97,13 @@ def read_results(paper: Paper, out: Path) -> PaperResults:
 def claims(paper: Paper, experiments: Sequence[Experiment], out: Path) -> list[dict[str, str]]:
     """The claims of experiments against the stored results: one dict of texts each, ``verdict`` last.
 
-    Of what was not run the verdict says what it needs.
+    Of what was not run the verdict says what it needs, and the command that runs it where that is.
     """
     outcomes = stored(paper, out).outcomes
     texts = []
     for experiment in experiments:
         for statement in experiment.statements(outcomes):
-            needs = f": needs {experiment.needs}" if experiment.needs and statement.finding.verdict == "not run" else ""
-            texts.append({**statement.texts(), "verdict": f"{statement.finding.verdict}{needs}"})
+            verdict = statement.finding.verdict
+            told = paper.not_run(experiment) if verdict == "not run" else verdict
+            texts.append({**statement.texts(), "verdict": told})
     return texts

@@ -120,8 +120,7 @@ def _line_not_held(statement: Statement, results: PaperResults) -> str:
 def _experiment_row(experiment: Experiment, results: PaperResults) -> list[str]:
     name = f"`{experiment.name}`: {experiment.title}"
     if not experiment.was_run(results.outcomes):
-        needs = f"not run: needs {experiment.needs}" if experiment.needs else "not run"
-        return [name, experiment.figures, needs, "", "", "", ""]
+        return [name, experiment.figures, results.paper.not_run(experiment), "", "", "", ""]
     counts = [str(results.count(verdict, of=experiment.name)) for verdict in ("holds", "does not hold", "unknown")]
     link = f"{_link_to(experiment.name, experiment.name, results)}: {experiment.title}"
     return [

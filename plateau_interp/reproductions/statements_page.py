@@ -100,7 +100,8 @@ def _line_not_run(experiment: Experiment, results: PaperResults) -> str:
     line = f"* `{experiment.name}` ({experiment.figures}): {experiment.title}"
     if not experiment.needs:
         return line
-    return f"{line}. Not run: needs {experiment.needs}; then `plateau reproduce {results.paper.name} {experiment.name}`"
+    told = results.paper.not_run(experiment)
+    return f"{line}. {told[:1].upper()}{told[1:]}"
 
 
 def _machine_and_time(results: PaperResults) -> str:

@@ -23,6 +23,7 @@ from plateau_interp.files import digest, naming, read_table, write_atomically, w
 from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
+from plateau_interp.series.downloads import DOWNLOADS
 from plateau_interp.series.prompts import Prompts
 
 __all__ = ["Record", "SeriesError", "SeriesFolder", "check_series"]
@@ -35,6 +36,8 @@ SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "attention",
     ".lock",
 )
+NOT_WRITTEN_OVER = (CHECKPOINTS, METRICS, ANSWERS, ATTENTION, DOWNLOADS, "report", "recipe.json")
+"""What a folder that holds no series cannot have: what a series writes, and a run, which has some of these itself."""
 
 
 class SeriesError(ValueError):
@@ -140,9 +143,8 @@ class SeriesFolder:
             if differing:
                 raise SeriesError(f"{path} holds a series with other {listed(sorted(differing))}; take another folder")
             return there
-        others = [] if not path.is_dir() else [file.name for file in path.iterdir() if file.name not in (LOCK,)]
-        if CHECKPOINTS in others:
-            raise SeriesError(f"{path} has {CHECKPOINTS}, but no {SETTINGS}; take another folder")
+        if others := sorted(name for name in NOT_WRITTEN_OVER if (path / name).exists()):
+            raise SeriesError(f"{path} has {listed(others)}, but no {SETTINGS}; take another folder")
         write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
         return cls(path)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp import metrics
@@ -23,11 +23,11 @@ from plateau_interp.types import HookedModel, Reader
 
 __all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "windows_of"]
 
-OwnMeasure = Callable[[HookedModel, Continuation], float]
-"""A user's: from the model and what it wrote to one number."""
+OwnMeasure = Callable[[HookedModel, Continuation], float | Sequence[float] | Tensor]
+"""A user's: from the model and what it wrote to one number, or to one a prompt."""
 
 NOT_FREE = frozenset({*WRITING, "held_out_loss", "teacher_forced_cosine"}).union(
-    {"step", "revision", "weights", "seconds", "duplicate", "error"}
+    {"step", "revision", "weights", "seconds", "duplicate", "error"}, {"prompt", "tokens", "pieces", "text"}
 )
 """Names that a measure of the user's cannot have."""
 N_WINDOWS, WINDOW = 32, 128
@@ -47,15 +47,17 @@ def free_running(
         model: with a tokenizer, under whatever interventions are attached.
         prompts: texts.
         n_new: tokens to write, never an end of text.
-        own: further measures, by name.
+        own: further measures, by name, each of which gives one number, or one a prompt.
 
     Returns:
         Means over the prompts: ``cosine`` of the states of the new tokens, all pairs; ``cosine_across_prompts``;
         ``repetition``; ``distinct_tokens``; ``entropy`` in nats. And a table with a row a prompt: ``prompt`` (its
-        number), ``tokens``, ``pieces`` (each token as text), ``text``, and the same measures.
+        number), ``tokens``, ``pieces`` (each token as text), ``text``, and the same measures, less those of your own
+        that gave one number.
 
     Raises:
-        ValueError: if the model has no tokenizer, or a prompt and its new tokens do not fit the context.
+        ValueError: if the model has no tokenizer, a prompt and its new tokens do not fit the context, or a measure of
+            your own gives something else.
 
     Source: arXiv 2506.13688, language models: greedy, 8 new tokens at least and at most, so that no end of text is
     written; the state of the last position.
@@ -80,7 +82,10 @@ def free_running(
         table[name] = values.numpy()
     means = {name: float(values.mean()) for name, values in rows.items()}
     for name, measure in (own or {}).items():
-        means[name] = _one_number(name, measure(model, written))
+        numbers = _as_numbers(name, measure(model, written), len(lists))
+        if numbers.ndim:
+            table[name] = numbers.numpy()
+        means[name] = float(numbers.mean())
     return means, table
 
 
@@ -151,8 +156,27 @@ def check_own_measures(measures: Mapping[Any, object]) -> None:
             raise ValueError(f"the measure {name!r} must be a function of model and continuation; got {shown(measure)}")
 
 
-def _one_number(name: str, measured: Any) -> float:
-    value = torch.as_tensor(measured).detach()
-    if value.numel() != 1:
-        raise ValueError(f"the measure {name!r} must be one number; got {shown(measured)}")
-    return float(value)
+def _as_numbers(name: str, measured: Any, n_prompts: int) -> Float[Tensor, "*batch"]:
+    """What a measure of the user's gave: a number without an axis, or one a prompt."""
+    try:
+        values = _as_tensor(measured)
+    except (TypeError, ValueError, RuntimeError):  # in PyTorch's words, which say nothing of a measure
+        values = torch.empty(0)
+    if values.shape == (n_prompts,):
+        return values
+    if values.numel() == 1:
+        return values.squeeze()
+    got = f"a tensor of shape {list(measured.shape)}" if isinstance(measured, Tensor) else shown(measured)
+    raise ValueError(f"the measure {name!r} must give one number, or one a prompt ({n_prompts}); got {got}")
+
+
+def _as_tensor(measured: Any) -> Tensor:
+    if isinstance(measured, pd.Series):  # its index may have no place 0
+        measured = measured.tolist()
+    if isinstance(measured, list | tuple):
+        return torch.stack([_as_tensor(each) for each in measured])
+    if isinstance(measured, Tensor):
+        if measured.is_complex():
+            raise ValueError("complex")
+        return measured.detach().cpu().double()
+    return torch.as_tensor(measured, dtype=torch.float64)

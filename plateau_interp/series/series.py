@@ -27,6 +27,7 @@ from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
+from plateau_interp.series.downloads import Downloads
 from plateau_interp.series.folder import Record, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
@@ -112,10 +113,11 @@ class CheckpointSeries:
                 hear the step of the checkpoint.
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
-                one number.
+                one number, or one a prompt (a tensor or a sequence), of which the record has the mean and
+                `SeriesFolder.answers` a column.
             dtype: of the parameters; what is measured is float32 anyway.
             device: where it runs.
-            keep: keep what is downloaded.
+            keep: keep what is downloaded, for good; also what a call that was killed had downloaded.
 
         Yields:
             A `Record` a checkpoint, when it is on disk.
@@ -156,6 +158,8 @@ class CheckpointSeries:
         names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
         source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
         with folder.writing():
+            if keep:
+                Downloads(folder.path).give_up_all()
             done = {record.step for record in folder.records() if not record.error}
             left = [revision for revision in source.revisions if revision.step not in done]
             for revision in source.revisions:

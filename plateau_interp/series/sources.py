@@ -4,7 +4,6 @@ A source lists its checkpoints, makes the files of one present, loads it, and le
 source that a name, a path or an object stands for.
 """
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from glob import glob
@@ -14,23 +13,22 @@ from typing import Any, Protocol
 import torch
 
 from plateau_interp.checks import listed, nearest, shown
-from plateau_interp.files import naming
 from plateau_interp.models.checkpoint_files import (
     cached_commit,
     delete_snapshot,
     is_on_hub,
     model_folder,
+    put_ref,
     revision_names,
     snapshots,
 )
 from plateau_interp.models.pretrained import pretrained_model
 from plateau_interp.runs.run import Run
+from plateau_interp.series.downloads import Download, Downloads
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
 from plateau_interp.types import HookedModel, OfText
 
 __all__ = ["CheckpointSource", "FolderSource", "HubSource", "RunSource", "source_of"]
-
-DOWNLOADS = "downloads.jsonl"
 
 
 class CheckpointSource(Protocol):
@@ -71,13 +69,13 @@ class HubSource:
     """Revisions of a model on the hub, or of its cache where the hub cannot be asked.
 
     A revision that `fetch` downloads is deleted again by `release`, with all that no other revision needs; what was in
-    the cache before, whole or in part, is left there. Which these are stands in a file, so that a series that was
-    killed knows it still.
+    the cache before is left there: commits, whole or in part, and what names stood for, with files or without. Which
+    these are stands in a file, so that a series that was killed knows it still.
 
     Args:
         name: on the hub, such as ``EleutherAI/pythia-14m``.
         revisions: see `plateau_interp.series.revisions.chosen_revisions`.
-        notes: a folder for that file; without one nothing is deleted.
+        notes: the folder for that file, of `plateau_interp.series.downloads.Downloads`; without one nothing is deleted.
         listing: names of the model's branches, if they are not to be asked for.
 
     Raises:
@@ -95,12 +93,16 @@ class HubSource:
         self.name = name
         names = revision_names(name) if listing is None else listing
         self.revisions = chosen_revisions(name, parsed_revisions(names), revisions)
-        self._notes = None if notes is None else notes / DOWNLOADS
+        self._downloads = None if notes is None else Downloads(notes)
 
     def fetch(self, revision: Revision) -> None:
         """Download what is not in the cache."""
-        if self._before(revision) is None:
-            self._note(revision, sorted(snapshots(self.name)))
+        if self._downloads is not None:
+            there = self._downloads.there()
+            if revision.name not in {download.revision for download in there}:
+                ours = {commit for download in there if (commit := self._commit_of(download)) is not None}
+                before = frozenset(snapshots(self.name) - ours)
+                self._downloads.begin(Download(revision.name, before, cached_commit(self.name, revision.name)))
         model_folder(self.name, revision=revision.name)
 
     def load(
@@ -110,34 +112,21 @@ class HubSource:
         return pretrained_model(self.name, revision=revision.name, dtype=dtype, device=device)
 
     def release(self, revision: Revision) -> None:
-        """Delete a revision that this source downloaded."""
-        before, commit = self._before(revision), cached_commit(self.name, revision.name)
-        if before is None or commit is None or commit in before:
+        """Delete a revision that this source downloaded, unless it has the same commit under another name."""
+        there = {} if self._downloads is None else {download.revision: download for download in self._downloads.there()}
+        if self._downloads is None or (this := there.pop(revision.name, None)) is None:
             return
+        commit = self._commit_of(this)
         # First: whoever fetches it after a kill in between has it for good.
-        self._note(revision, None)
-        delete_snapshot(self.name, commit)
+        self._downloads.give_up(revision.name)
+        put_ref(self.name, revision.name, this.ref_before)
+        if commit is not None and commit not in {self._commit_of(other) for other in there.values()}:
+            delete_snapshot(self.name, commit)
 
-    def _before(self, revision: Revision) -> set[str] | None:
-        """The snapshots that were there when this source fetched a revision; None if it did not, or released it."""
-        before = None
-        if self._notes is not None and self._notes.is_file():
-            for line in self._notes.read_text(encoding="utf-8").splitlines():
-                try:
-                    note = json.loads(line)
-                except ValueError:  # cut by a kill, before the download began
-                    continue
-                if note["revision"] == revision.name:
-                    before = note["there_before"]
-        return None if before is None else set(before)
-
-    def _note(self, revision: Revision, there_before: list[str] | None) -> None:
-        """Write down what was there before a fetch; None where the revision is given up again."""
-        if self._notes is None:
-            return
-        self._notes.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self._notes), self._notes.open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps({'revision': revision.name, 'there_before': there_before})}\n")
+    def _commit_of(self, download: Download) -> str | None:
+        """What a download brought into the cache; None if that was there before, or nothing came."""
+        commit = cached_commit(self.name, download.revision)
+        return None if commit in download.there_before else commit
 
 
 class FolderSource:

@@ -264,19 +264,31 @@ def _answers(folder: SeriesFolder, table: pd.DataFrame) -> Iterator[_Answered]:
     steps = list(drawn_rows(table, "cosine")["step"])
     if len(steps) > N_STEPS:
         steps = [steps[round(index * (len(steps) - 1) / (N_STEPS - 1))] for index in range(N_STEPS)]
-    answers = folder.answers().set_index(["step", "prompt"])["pieces"]
+    answers = folder.answers().set_index(["step", "prompt"])[["tokens", "pieces"]]
     for number in range(min(N_PROMPTS, len(folder.prompts))):
-        rows = [(f"{step:,}", _marked_tokens(list(answers[step, number]))) for step in steps]
+        rows = []
+        for step in steps:
+            tokens, pieces = answers.loc[(step, number)]
+            rows.append((f"{step:,}", _marked_tokens([int(token) for token in tokens], list(pieces))))
         yield _Answered(folder.prompts[number], rows)
 
 
-def _marked_tokens(pieces: list[str]) -> list[tuple[str, str]]:
+def _marked_tokens(tokens: list[int], pieces: list[str]) -> list[tuple[str, str]]:
+    """Marked by what tokens are, not by how they look: bytes that are no character by themselves all look the same."""
     marked = []
-    for index, piece in enumerate(pieces):
-        again, seen = index > 0 and piece == pieces[index - 1], piece in pieces[:index]
-        text = piece.replace("\n", "↵").replace("\t", "⇥") or "∅"
-        marked.append((text, "again" if again else "seen" if seen else ""))
+    for index, (token, piece) in enumerate(zip(tokens, pieces, strict=True)):
+        again, seen = index > 0 and token == tokens[index - 1], token in tokens[:index]
+        marked.append((_visible(piece), "again" if again else "seen" if seen else ""))
     return marked
+
+
+def _visible(piece: str) -> str:
+    """A piece in which nothing is invisible but blanks beside letters."""
+    if not piece.strip(" "):
+        return "␣" * len(piece) or "∅"
+    marks = {"\n": "↵", "\t": "⇥"}
+    escaped = {letter: letter.encode("unicode_escape").decode() for letter in piece if not letter.isprintable()}
+    return "".join({**escaped, **marks}.get(letter, letter) for letter in piece)
 
 
 def _numbers(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:

@@ -110,9 +110,9 @@ window.plateauTools = window.plateauTools || (() => {
       chart.replaceChildren(svg("text", { x: 0, y: 10, class: "pv-label" }, title));
       for (const [name, value] of levels) {
         const text = `${name} ${value.toFixed(value < 0.1 ? 3 : 2)}`;
+        if (name) chart.append(svg("text", { ...freest(value, 6.6 * text.length), class: "pv-label" }, text));
         chart.append(
           svg("line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "pv-level" }),
-          svg("text", { ...freest(value, 6.6 * text.length), class: "pv-label" }, text),
           svg("text", { x: left - 5, y: y(value) + 4, class: "pv-label", "text-anchor": "end" }, value.toFixed(high - low < 2 ? 2 : 1)),
         );
       }

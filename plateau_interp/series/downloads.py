@@ -1,0 +1,85 @@
+"""What a series has downloaded, written down before it is: what to delete again, and what to leave.
+
+A line a download that begins, and one where it is given up again; so a series that was killed knows it still.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from plateau_interp.files import naming
+
+__all__ = ["DOWNLOADS", "Download", "Downloads"]
+
+DOWNLOADS = "downloads.jsonl"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A revision that is downloaded, and what the cache had before of its model.
+
+    Attributes:
+        revision: its name.
+        there_before: the commits of which the cache had files, whole or not, that no series had downloaded.
+        ref_before: the commit that the cache had under this name, with or without files; None if it had none.
+    """
+
+    revision: str
+    there_before: frozenset[str]
+    ref_before: str | None
+
+
+class Downloads:
+    """The downloads of a series that are not deleted again yet.
+
+    Args:
+        folder: of the series; it is made with the first download.
+
+    Example:
+        >>> Downloads(Path("nowhere")).there()
+        []
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / DOWNLOADS
+
+    def there(self) -> list[Download]:
+        """Those that were begun and not given up since."""
+        there: dict[str, Download] = {}
+        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
+        for line in lines:
+            try:
+                note = json.loads(line)
+            except ValueError:  # cut by a kill, before the download began
+                continue
+            revision, before = note["revision"], note["there_before"]
+            there.pop(revision, None)
+            if before is not None:
+                there[revision] = Download(revision, frozenset(before), note.get("ref_before"))
+        return list(there.values())
+
+    def begin(self, download: Download) -> None:
+        """Write down what is downloaded next."""
+        self._add(
+            {
+                "revision": download.revision,
+                "there_before": sorted(download.there_before),
+                "ref_before": download.ref_before,
+            }
+        )
+
+    def give_up(self, revision: str) -> None:
+        """Write down that what is there of a revision is no series' any more."""
+        self._add({"revision": revision, "there_before": None})
+
+    def give_up_all(self) -> None:
+        """The same of everything: it is to be kept."""
+        for download in self.there():
+            self.give_up(download.revision)
+
+    def _add(self, note: dict[str, object]) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        there = self._file.read_bytes() if self._file.is_file() else b""
+        begin = "" if there.endswith(b"\n") or not there else "\n"  # of a line that was cut: else both are lost
+        with naming(self._file), self._file.open("a", encoding="utf-8") as file:
+            file.write(f"{begin}{json.dumps(note)}\n")

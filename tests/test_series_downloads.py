@@ -1,0 +1,46 @@
+"""What a series has downloaded: noted before, given up after, and read again when a line was cut."""
+
+from plateau_interp.series.downloads import DOWNLOADS, Download, Downloads
+
+FIRST = Download("step0", frozenset({"a" * 40}), None)
+SECOND = Download("stage1-step8", frozenset(), "b" * 40)
+
+
+def test_what_is_begun_is_there_until_it_is_given_up(tmp_path):
+    downloads = Downloads(tmp_path / "series")
+    for download in (FIRST, SECOND):
+        downloads.begin(download)
+    assert Downloads(tmp_path / "series").there() == [FIRST, SECOND]
+    downloads.give_up(FIRST.revision)
+    assert downloads.there() == [SECOND]
+    downloads.begin(FIRST)
+    assert downloads.there() == [SECOND, FIRST]
+    downloads.give_up_all()
+    assert downloads.there() == []
+
+
+def test_a_line_that_a_kill_has_cut_does_not_count(tmp_path):
+    downloads = Downloads(tmp_path)
+    for download in (FIRST, SECOND):
+        downloads.begin(download)
+    whole = (tmp_path / DOWNLOADS).read_text()
+    for n_left in range(whole.index("\n") + 1, len(whole) - 1):
+        (tmp_path / DOWNLOADS).write_text(whole[:n_left])
+        assert downloads.there() == [FIRST]
+    (tmp_path / DOWNLOADS).write_text(whole[:-1])  # all but the end of the line is a note
+    assert downloads.there() == [FIRST, SECOND]
+
+
+def test_a_note_after_a_cut_line_is_read(tmp_path):
+    downloads = Downloads(tmp_path)
+    downloads.begin(FIRST)
+    with (tmp_path / DOWNLOADS).open("a") as file:
+        file.write('{"revision": "stage1')
+    downloads.begin(SECOND)
+    assert downloads.there() == [FIRST, SECOND]
+
+
+def test_notes_without_what_a_name_stood_for_are_read(tmp_path):
+    """As earlier versions wrote them."""
+    (tmp_path / DOWNLOADS).write_text('{"revision": "step0", "there_before": ["%s"]}\n' % ("a" * 40))
+    assert Downloads(tmp_path).there() == [FIRST]
