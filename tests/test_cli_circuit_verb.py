@@ -155,7 +155,7 @@ def test_several_runs_stand_side_by_side(plateau, run, tmp_path, undrawn):
     words = "circuit @run @other --steps 0 6 --n-pairs 4 --out @both"
     status, out, _ = plateau(words)
     assert status == 0
-    assert re.search(r"^other has \d+% of the largest edges of run$", out, flags=re.MULTILINE)
+    assert re.search(r"^other at step 6 has \d+% of the largest edges of run at step 6$", out, flags=re.MULTILINE)
     assert out.endswith(f"Page: {tmp_path / 'both' / 'index.html'}\n")
     assert [kept_circuits(each).steps for each in (run, other)] == [[0, 6], [0, 6]]
     table = pd.read_parquet(tmp_path / "both" / "edges.parquet")

@@ -135,7 +135,8 @@ class CircuitVerb:
             print_table(["largest edges", "score", "half of it from step"], edges)
         for one, overlap in zip(formed[1:], alike, strict=True):
             if overlap is not None:
-                print_text(f"{one.name} has {overlap:.0%} of the largest edges of {formed[0].name}")
+                at = [f"{each.name} at step {each.forming.steps[-1]:,}" for each in (one, formed[0])]
+                print_text(f"{at[0]} has {overlap:.0%} of the largest edges of {at[1]}")
         print_text(f"Page: {page}")
 
 
