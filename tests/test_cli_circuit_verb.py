@@ -164,6 +164,7 @@ def test_several_runs_stand_side_by_side(plateau, run, tmp_path, undrawn):
     widest = {float(value) for value in re.findall(r'"widest":([\d.e-]+)', page)}
     assert len(widest) == 1  # one scale for both
     assert widest.pop() == pytest.approx(table.score.abs().max())
+    (tmp_path / "both" / "circuit-1.svg").touch()  # as it is where pictures are drawn
     _, out, _ = plateau(f"{words} --json")
     assert 0 <= json.loads(out)["runs"][1]["overlap_with_the_first"] <= 1
 
@@ -180,7 +181,11 @@ def test_runs_of_other_shapes_are_drawn_and_not_compared(plateau, run, tmp_path,
     [
         ("circuit", "which run? plateau circuit RUN [RUN ...]"),
         ("circuit @nowhere", "@nowhere is not a folder; `plateau train` makes a run"),
-        ("circuit @run @run", "a page of several runs needs a folder of its own: --out DIR"),
+        ("circuit @run @other", "a page of several runs needs a folder of its own: --out DIR"),
+        ("circuit @run @run --out @both", "@run is given twice"),
+        ("circuit @run @other --out @run/report", "@run/report holds other things: index.html; take another folder"),
+        ("circuit @run --out @run", "@run holds other things: checkpoints, environment.json, "),
+        ("circuit @run --out @run/report", "@run/report holds other things: index.html; take another folder"),
         ("circuit @run --out @run/recipe.json", "@run/recipe.json is a file; a folder is needed"),
         ("circuit @run --steps 9", "there is no checkpoint in @run of step 9; the nearest is 6"),
         ("circuit @run --steps last", "--steps: expected whole numbers, or all; got 'last'"),
@@ -199,6 +204,8 @@ def test_runs_of_other_shapes_are_drawn_and_not_compared(plateau, run, tmp_path,
     ],
 )
 def test_mistakes_are_told_in_a_line_and_write_nothing(plateau, run, tmp_path, words, told):
+    (run.path / "report").mkdir()
+    (run.path / "report" / "index.html").write_text("a report")
     status, out, err = plateau(words)
     assert (status, out) == (2, "")
     assert err.startswith("plateau: " + told.replace("@", f"{tmp_path}/"))

@@ -85,6 +85,7 @@ def test_a_beginning_without_a_circuit_binds_nobody(run: Run) -> None:
     kept = KeptCircuits(run, OPTIONS)
     list(kept.measure([0]))
     (kept.path / "scores" / "0.safetensors").unlink()
+    (kept.path / "index.html").write_text("a page of before")
     assert kept_circuits(run) is None
     again = KeptCircuits(run, replace(OPTIONS, n_pairs=2))
     assert list(again.measure([0])) == [0]

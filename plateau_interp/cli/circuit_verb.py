@@ -78,8 +78,8 @@ class CircuitVerb:
         if series := series_among(self.runs):
             raise UsageError(f"{series[0]} is a series: circuits are measured of runs, such as `plateau train` makes")
         check_folder_option(self.out)
-        if len(self.runs) > 1 and self.out is None:
-            raise UsageError("a page of several runs needs a folder of its own: --out DIR")
+        if len(self.runs) > 1:
+            _check_several(self.runs, self.out)
         one_of(Scoring, scoring=self.scoring)
         one_of(EdgeAblation, ablation=self.ablation)
         whole_number("n_points", self.n_points, least=1)
@@ -138,6 +138,24 @@ class CircuitVerb:
                 at = [f"{each.name} at step {each.forming.steps[-1]:,}" for each in (one, formed[0])]
                 print_text(f"{at[0]} has {overlap:.0%} of the largest edges of {at[1]}")
         print_text(f"Page: {page}")
+
+
+def _check_several(runs: Sequence[Path], out: Path | None) -> None:
+    """Refuse a run that is given twice, and for their page a folder in which other things would be written over.
+
+    Raises:
+        UsageError: saying which.
+    """
+    from plateau_interp.checks import listed
+    from plateau_interp.files import names_in
+
+    if out is None:
+        raise UsageError("a page of several runs needs a folder of its own: --out DIR")
+    places = [path.resolve() for path in runs]
+    if twice := [path for path, place in zip(runs, places, strict=True) if places.count(place) > 1]:
+        raise UsageError(f"{twice[0]} is given twice")
+    if (there := names_in(out)) and "circuit-1.svg" not in there:
+        raise UsageError(f"{out} holds other things: {listed(there)}; take another folder")
 
 
 def _chosen(words: Sequence[str], run: "Run") -> list[int]:

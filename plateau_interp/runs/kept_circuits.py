@@ -22,7 +22,7 @@ from torch import Tensor
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import CircuitOptions, Forming, circuit_at
 from plateau_interp.checks import as_path, listed, shown
-from plateau_interp.files import check_folder, digest, is_step_name, write_atomically
+from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
 from plateau_interp.runs.identity import recipe_digest
@@ -42,7 +42,7 @@ class KeptCircuits:
         folder: where they lie; by default ``circuits`` in the run's own folder.
 
     Raises:
-        RunError: if the folder holds circuits of another run, or that were measured otherwise.
+        RunError: if the folder holds circuits of another run, or that were measured otherwise, or other things.
         ValueError: if the folder is a file.
 
     Example:
@@ -70,6 +70,9 @@ class KeptCircuits:
             if differing := [name for name, value in there["options"].items() if asked.get(name) != value]:
                 said = [f"{name}={there['options'][name]}, not {asked.get(name)}" for name in sorted(differing)]
                 raise RunError(f"{self.path} holds circuits of {listed(said)}; take another folder")
+        elif (others := names_in(self.path)) and SETTINGS not in others:
+            # Pages and tables are written beside the circuits: a run has a metrics.parquet, a report an index.html.
+            raise RunError(f"{self.path} holds other things: {listed(others)}; take another folder")
 
     @property
     def steps(self) -> list[int]:
