@@ -197,6 +197,10 @@ def test_runs_of_other_shapes_are_drawn_and_not_compared(plateau, run, tmp_path,
         ("circuit @run --n-points 0", "n_points must be at least 1; got 0"),
         ("circuit @run --edges 0", "edges must be at least 1; got 0"),
         ("circuit @run --seed -1", "seed must be at least 0; got -1"),
+        ("circuit @run --prompts @nowhere.tsv", "@nowhere.tsv: No such file or directory"),
+        ("circuit @run --prompts @run/metrics.jsonl", "@run/metrics.jsonl, line 1: expected a clean text, a tab, "),
+        ("circuit @run --prompts @run/pairs.tsv", "MovingWindowSum is not of text: its pairs are made by itself"),
+        ("circuit @run --prompts @run/pairs.tsv --by-role", "by_role is for prompts of a task: texts have no roles"),
         (
             "circuit @run --stepps 0",
             "there is no option --stepps; the nearest is --steps; see `plateau circuit --help`",
@@ -206,6 +210,7 @@ def test_runs_of_other_shapes_are_drawn_and_not_compared(plateau, run, tmp_path,
 def test_mistakes_are_told_in_a_line_and_write_nothing(plateau, run, tmp_path, words, told):
     (run.path / "report").mkdir()
     (run.path / "report" / "index.html").write_text("a report")
+    (run.path / "pairs.tsv").write_text("one\ttwo")
     status, out, err = plateau(words)
     assert (status, out) == (2, "")
     assert err.startswith("plateau: " + told.replace("@", f"{tmp_path}/"))
@@ -228,6 +233,25 @@ def test_a_task_without_counterfactual_prompts_is_refused(plateau, tmp_path, rec
     assert not (run.path / "circuits").exists()
 
 
+def test_a_run_on_text_is_measured_on_pairs_of_the_user_s(plateau, tmp_path, undrawn):
+    run = finished(tmp_path / "text", Recipe(Text(n=8, vocabulary=256), **SMALL))
+    (tmp_path / "pairs.tsv").write_text("abcab\taccac\nxyx\tzyz\n")
+    words = "circuit @text --prompts @pairs.tsv --steps 0 6 --json"
+    status, out, _ = plateau(words)
+    assert status == 0
+    expected = circuits(run, steps=[0, 6], texts=(("abcab", "accac"), ("xyx", "zyz")))
+    (only,) = json.loads(out)["runs"]
+    assert [edge["score"] for edge in only["edges"]] == pytest.approx(expected.edges().score.tolist())
+    assert kept_circuits(run).options.texts == (("abcab", "accac"), ("xyx", "zyz"))
+    assert "2 sequences" in (run.path / "circuits" / "index.html").read_text()
+    (tmp_path / "pairs.tsv").write_text("abcab\taccac\n")
+    status, _, err = plateau(words)
+    assert status == 2
+    assert (
+        "circuits holds circuits of texts=[['abcab', 'accac'], ['xyx', 'zyz']], not [['abcab', 'accac']]; take" in err
+    )
+
+
 def test_a_run_that_has_not_begun_and_a_series_are_refused(plateau, tmp_path):
     Run.create(tmp_path / "new", RECIPE)
     assert plateau("circuit @new")[2] == f"plateau: {tmp_path / 'new'} has no checkpoint yet\n"
@@ -239,7 +263,9 @@ def test_a_run_that_has_not_begun_and_a_series_are_refused(plateau, tmp_path):
 def test_what_was_measured_otherwise_is_refused(plateau, run, undrawn):
     assert plateau("circuit @run --steps 6 --n-pairs 4")[0] == 0
     status, _, err = plateau("circuit @run --steps 6 --n-pairs 4 --scoring exact")
-    told = f"plateau: {run.path / 'circuits'} holds circuits of scoring=attributed, not exact; take another folder\n"
+    told = (
+        f"plateau: {run.path / 'circuits'} holds circuits of scoring='attributed', not 'exact'; take another folder\n"
+    )
     assert (status, err) == (2, told)
 
 

@@ -71,8 +71,10 @@ def test_circuits_that_were_measured_otherwise_or_of_another_run_are_refused(run
     list(kept.measure([0]))
     with pytest.raises(ValueError, match=r"circuits holds circuits of n_pairs=4, not 8, seed=0, not 1; take another"):
         KeptCircuits(run, replace(OPTIONS, n_pairs=8, seed=1))
-    with pytest.raises(ValueError, match="scoring=attributed, not exact"):
+    with pytest.raises(ValueError, match="scoring='attributed', not 'exact'"):
         KeptCircuits(run, replace(OPTIONS, scoring="exact"))
+    with pytest.raises(ValueError, match=r"n_pairs=4, not None, .*texts=None, not \[\['a', 'b'\]\]"):
+        KeptCircuits(run, CircuitOptions(texts=(("a", "b"),)))
     assert KeptCircuits(run, replace(OPTIONS, n_steps=3)).steps == [0]  # attributed scores have no such forwards
     other = finished(tmp_path / "other", replace(RECIPE, seed=1))
     with pytest.raises(ValueError, match="holds circuits of another run; take another folder"):

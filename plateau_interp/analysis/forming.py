@@ -11,12 +11,14 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, answer_difference, circuit, task_roles
 from plateau_interp.analysis.edges import EdgeAblation
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.analysis.pruning import agreement
+from plateau_interp.analysis.text_pairs import TextPairs, text_batches
 from plateau_interp.checks import one_of, seed_number, there_steps, whole_number
 from plateau_interp.types import Batch, Task
 
@@ -35,6 +37,7 @@ class CircuitOptions:
         by_role: whether edges are scored apart at the prompt, the separator and the answers.
         freeze_norms: whether norms keep the divisors of the clean input.
         n_steps: forwards of ``scoring="integrated"``.
+        texts: of a task of text, clean and corrupted texts in place of pairs of the task; the last token is the answer.
 
     Raises:
         ValueError: naming what is no number, too small, or no choice.
@@ -47,6 +50,7 @@ class CircuitOptions:
     by_role: bool = False
     freeze_norms: bool = False
     n_steps: int = 16
+    texts: TextPairs = ()
 
     def __post_init__(self) -> None:
         whole_number("n_pairs", self.n_pairs, least=1)
@@ -54,6 +58,8 @@ class CircuitOptions:
         one_of(Scoring, scoring=self.scoring)
         one_of(EdgeAblation, ablation=self.ablation)
         whole_number("n_steps", self.n_steps, least=1)
+        if self.texts and self.by_role:
+            raise ValueError("by_role is for prompts of a task: texts have no roles")
 
 
 DEFAULTS = CircuitOptions()
@@ -139,6 +145,7 @@ def circuits(
     by_role: bool = DEFAULTS.by_role,
     freeze_norms: bool = DEFAULTS.freeze_norms,
     n_steps: int = DEFAULTS.n_steps,
+    texts: TextPairs = DEFAULTS.texts,
     progress: Callable[[int], None] | None = None,
 ) -> Forming:
     """The circuit of a run at every checkpoint, on counterfactual pairs of its task.
@@ -151,13 +158,14 @@ def circuits(
     Args:
         run: with checkpoints.
         steps: which of them, by default all.
-        n_pairs: sequences; this and the next six are explained at `CircuitOptions`.
+        n_pairs: sequences; this and the next seven are explained at `CircuitOptions`.
         seed: of the pairs.
         scoring: how scores are found.
         ablation: what cut edges carry.
         by_role: whether edges are scored apart at the prompt, the separator and the answers.
         freeze_norms: whether norms keep the divisors of the clean input.
         n_steps: forwards of ``scoring="integrated"``.
+        texts: pairs of your own, of a task of text.
         progress: called with each step before it is measured.
 
     Returns:
@@ -176,7 +184,7 @@ def circuits(
         >>> circuits(run, n_pairs=8)
         Forming of Circuit of 13 edges (attributed, resample, norms live, 8 sequences) at 2 steps, 0 to 4
     """
-    options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps)
+    options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps, texts)
     chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
     found = []
     for step in chosen:
@@ -192,7 +200,7 @@ def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS)
     Raises:
         ValueError: as `circuits`.
     """
-    clean, corrupted = counterfactual_pairs(run.task, options)
+    clean, corrupted, mask = counterfactual_pairs(run.task, options)
     model = run.model(step)
     device = next(iter(model.parameters())).device
     here, there = clean.to(device), corrupted.to(device)
@@ -206,23 +214,30 @@ def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS)
         roles=task_roles(run.task) if options.by_role else None,
         freeze_norms=options.freeze_norms,
         n_steps=options.n_steps,
+        attention_mask=None if mask is None else mask.to(device),
     )
 
 
-def counterfactual_pairs(task: Task, options: CircuitOptions = DEFAULTS) -> tuple[Batch, Batch]:
-    """Sequences of a task, and the same after the least change of each prompt that changes its answer.
+def counterfactual_pairs(
+    task: Task, options: CircuitOptions = DEFAULTS
+) -> tuple[Batch, Batch, Int[Tensor, "batch query"] | None]:
+    """Sequences of a task, and the same after the least change of each prompt that changes its answer; or texts.
+
+    Of texts there is also a mask: 1 for tokens, 0 for what fills up.
 
     Raises:
         ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
-        >>> clean, corrupted = counterfactual_pairs(MovingWindowSum(n=4), CircuitOptions(n_pairs=8))
+        >>> clean, corrupted, _ = counterfactual_pairs(MovingWindowSum(n=4), CircuitOptions(n_pairs=8))
         >>> (clean.labels != corrupted.labels).any(dim=1).all()
         tensor(True)
     """
+    if options.texts:
+        return text_batches(task, options.texts)
     generator = torch.Generator().manual_seed(seed_number(options.seed))
     clean = task.sample(options.n_pairs, generator=generator)
     if clean.labels.is_floating_point():
         raise ValueError(f"{type(task).__name__} predicts numbers: a circuit needs the logits of two answers")
-    return clean, task.corrupt(clean, generator=generator)
+    return clean, task.corrupt(clean, generator=generator), None

@@ -39,6 +39,7 @@ class CircuitVerb:
       plateau circuit runs/mws --steps 0 100 400
       plateau circuit runs/mws --steps all --scoring exact --by-role --out circuits/exact
       plateau circuit runs/mws runs/fixed --out circuits/compared
+      plateau circuit runs/text --prompts pairs.tsv
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]", help="Run folders.")]
@@ -61,6 +62,14 @@ class CircuitVerb:
     n_pairs: Annotated[int, arg(help="Prompts, with as many that are changed.")] = 64
     n_points: Annotated[int, arg(help="Forwards of integrated scores.")] = 16
     seed: Annotated[int, arg(help="Of the prompts.")] = 0
+    texts: Annotated[
+        Path | None,
+        arg(
+            name="prompts",
+            metavar="FILE",
+            help="Of a run on text: a line a pair, clean text, tab, corrupted text; the last token is the answer.",
+        ),
+    ] = None
     edges: Annotated[int, arg(help="Edges of the still pictures, at most.")] = 40
     json: Json = False
 
@@ -97,11 +106,12 @@ class CircuitVerb:
     def _kept(self, run: "Run") -> "KeptCircuits":
         """What there is of a run; refused before anything is written, if it cannot be measured."""
         from plateau_interp.analysis.forming import CircuitOptions, counterfactual_pairs
+        from plateau_interp.analysis.text_pairs import read_text_pairs
         from plateau_interp.runs.kept_circuits import KeptCircuits
 
         scoring, ablation = cast(Any, self.scoring), cast(Any, self.ablation)
         how = (self.n_pairs, self.seed, scoring, ablation, self.by_role, self.freeze_norms, self.n_points)
-        options = CircuitOptions(*how)
+        options = CircuitOptions(*how, texts=() if self.texts is None else read_text_pairs(self.texts))
         counterfactual_pairs(run.task, options)
         return KeptCircuits(run, options, self.out if len(self.runs) == 1 else None)
 

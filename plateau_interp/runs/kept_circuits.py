@@ -67,8 +67,13 @@ class KeptCircuits:
             if there["recipe_sha256"] != recipe_digest(run.recipe):
                 raise RunError(f"{self.path} holds circuits of another run; take another folder")
             asked = _told(self.options)
-            if differing := [name for name, value in there["options"].items() if asked.get(name) != value]:
-                said = [f"{name}={there['options'][name]}, not {asked.get(name)}" for name in sorted(differing)]
+            if differing := [
+                name for name in {**there["options"], **asked} if there["options"].get(name) != asked.get(name)
+            ]:
+                said = [
+                    f"{name}={shown(there['options'].get(name))}, not {shown(asked.get(name))}"
+                    for name in sorted(differing)
+                ]
                 raise RunError(f"{self.path} holds circuits of {listed(said)}; take another folder")
         elif (others := names_in(self.path)) and SETTINGS not in others:
             # Pages and tables are written beside the circuits: a run has a metrics.parquet, a report an index.html.
@@ -129,7 +134,8 @@ def kept_circuits(run: Run) -> KeptCircuits | None:
         return None
     said = _read_settings(folder)["options"]
     try:
-        options = CircuitOptions(**said)
+        texts = tuple((str(clean), str(corrupted)) for clean, corrupted in said.pop("texts", ()))
+        options = CircuitOptions(**said, texts=texts)
     except (TypeError, ValueError) as error:
         raise DamagedFile(folder / SETTINGS, shown(error)) from None
     kept = KeptCircuits(run, options)
@@ -137,9 +143,11 @@ def kept_circuits(run: Run) -> KeptCircuits | None:
 
 
 def _told(options: CircuitOptions) -> dict[str, Any]:
-    """What makes a difference: of the forwards of integrated scores nothing if there are none."""
-    told = asdict(options)
-    return told if options.scoring == "integrated" else {name: told[name] for name in told if name != "n_steps"}
+    """What makes a difference, as JSON has it: no forwards of integrated scores if there are none, texts or a draw."""
+    told: dict[str, Any] = json.loads(json.dumps(asdict(options)))
+    idle = {"n_steps"} if options.scoring != "integrated" else set()
+    idle |= {"n_pairs", "seed"} if options.texts else {"texts"}
+    return {name: value for name, value in told.items() if name not in idle}
 
 
 def _read_settings(folder: Path) -> Mapping[str, Any]:

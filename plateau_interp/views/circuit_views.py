@@ -148,7 +148,8 @@ def circuit_page(
     places = [_place_in_model(writer) for writer in found.circuits[-1].writers]
     heads = [place["layer"] for place in places if place]
     chosen = sorted(set(heads)) if layers is None else [*layers]
-    n_values = N_READINGS * sum(layer in chosen for layer in heads) * found.circuits[-1].positions.shape[1] ** 2
+    n_queries = run.task.n_pos - run.task.lookahead
+    n_values = N_READINGS * sum(layer in chosen for layer in heads) * n_queries**2
     there = [step for step in found.steps if step in run.checkpoints]
     steps = affordable(there, there[-1:], room=MAX_VALUES // max(n_values, 1))
     maps = [attention_view(run, layer=layer, steps=steps) for layer in chosen] if steps else []
