@@ -35,7 +35,7 @@ def run(tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """No pictures, which take longer than all the rest."""
-    monkeypatch.setattr(circuit_report, "_write_figure", lambda draw, stem: None)
+    monkeypatch.setattr(circuit_report, "save_figure", lambda figure, path: path)
     monkeypatch.setattr(report, "page_picture", lambda draw, name: (f"<svg>{name}</svg>", b"a picture"))
     monkeypatch.setattr(report, "rendered", lambda figure, kind: b"a picture")
     monkeypatch.setattr(report, "themed_svg", lambda draw, name: "<svg></svg>")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CircuitVerb"]
 
-N_CHECKPOINTS = 12
+MOST_UNASKED = 12
 """So many are measured unless steps are given: the first, the last and some evenly between."""
 N_TOLD = 5
 """Edges of the last circuit that are printed."""
@@ -182,7 +182,7 @@ def _chosen(words: Sequence[str], run: "Run") -> list[int]:
     if not there:
         raise UsageError(f"{run.path} has no checkpoint yet")
     if not words:
-        return affordable(there, [], room=N_CHECKPOINTS)
+        return affordable(there, [], room=MOST_UNASKED)
     if tuple(words) == ("all",):
         return there
     if wrong := [word for word in words if not word.isdecimal()]:
