@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -26,7 +26,9 @@ from plateau_interp.files import check_folder, digest, is_step_name, names_in, w
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
 from plateau_interp.runs.identity import recipe_digest
-from plateau_interp.runs.run import Run
+
+if TYPE_CHECKING:
+    from plateau_interp.runs.run import Run
 
 __all__ = ["KeptCircuits", "kept_circuits"]
 
@@ -46,7 +48,7 @@ class KeptCircuits:
         ValueError: if the folder is a file.
 
     Example:
-        >>> from plateau_interp import ModelOptions, Recipe, TrainingOptions
+        >>> from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> options = {"model": ModelOptions(d_model=16), "training": TrainingOptions(steps=4)}
         >>> run = Run.create("small", Recipe(MovingWindowSum(n=4), **options))
@@ -58,7 +60,7 @@ class KeptCircuits:
         Circuit of 13 edges (attributed, resample, norms live, 8 sequences)
     """
 
-    def __init__(self, run: Run, options: CircuitOptions | None = None, folder: str | Path | None = None) -> None:
+    def __init__(self, run: "Run", options: CircuitOptions | None = None, folder: str | Path | None = None) -> None:
         self.run, self.options = run, CircuitOptions() if options is None else options
         self.path = run.path / FOLDER if folder is None else as_path(folder)
         check_folder(self.path)
@@ -120,13 +122,14 @@ class KeptCircuits:
         return self.path / SCORES / f"{step}.safetensors"
 
 
-def kept_circuits(run: Run) -> KeptCircuits | None:
+def kept_circuits(run: "Run") -> KeptCircuits | None:
     """The circuits in a run's own folder; None if there are none.
 
     Raises:
         RunError: if they are of another run, or what says how they were measured cannot be read.
 
     Example:
+        >>> from plateau_interp import Run
         >>> kept_circuits(Run("runs/mws"))  # doctest: +SKIP
     """
     folder = run.path / FOLDER

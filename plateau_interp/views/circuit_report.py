@@ -20,7 +20,6 @@ from plateau_interp.analysis.forming import Forming
 from plateau_interp.checks import listed
 from plateau_interp.files import check_folder, write_table
 from plateau_interp.runs.kept_circuits import kept_circuits
-from plateau_interp.runs.run import Run
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure
 from plateau_interp.views.circuit_views import circuit_page, circuit_view
 from plateau_interp.views.curves import curves_figure
@@ -33,6 +32,8 @@ from plateau_interp.views.theme import LIGHT, Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from plateau_interp.runs.run import Run
 
 __all__ = [
     "CIRCUIT_PANELS",
@@ -71,7 +72,7 @@ class Formed:
     """
 
     name: str
-    run: Run
+    run: "Run"
     forming: Forming
     page: Path | None = None
 
@@ -127,7 +128,7 @@ def write_circuit_report(formed: Sequence[Formed], out: Path, *, n: int = N_DRAW
     return _page(formed).save(out / "index.html")
 
 
-def circuits_of(runs: Sequence[Run], names: Sequence[str]) -> list[Formed]:
+def circuits_of(runs: "Sequence[Run]", names: Sequence[str]) -> list[Formed]:
     """Those of the runs whose circuits were measured, in their own folders.
 
     Raises:
