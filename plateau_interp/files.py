@@ -17,6 +17,7 @@ __all__ = [
     "check_folder",
     "digest",
     "is_step_name",
+    "names_in",
     "naming",
     "read_table",
     "readable",
@@ -157,6 +158,18 @@ def is_step_name(name: str) -> bool:
         (True, False)
     """
     return STEP.fullmatch(name) is not None
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, sorted, but hidden files; nothing if there is no folder.
+
+    Example:
+        >>> names_in(Path("nowhere"))
+        []
+    """
+    if not folder.is_dir():
+        return []
+    return sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
 
 
 def steps_in(folder: Path) -> list[int]:

@@ -123,3 +123,9 @@ def test_rows_are_chosen_by_words(monkeypatch, capsys):
     assert benchmarks.main([]) == 1
     with pytest.raises(SystemExit, match="no row contains nonsense"):
         benchmarks.main(["nonsense"])
+
+
+def test_the_circuit_of_the_benchmark_is_that_of_all_edges(monkeypatch):
+    monkeypatch.setattr(benchmarks, "BATCH", 2)
+    found = benchmarks.circuit_of_a_toy_model()()
+    assert (found.scoring, found.n_edges, found.n_sequences) == ("attributed", 13, 2)

@@ -6,6 +6,7 @@ missing. Each test fails on a console message, an error on the page or a request
 
 import importlib.util
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ import torch
 from long_run import Long
 from measured_series import measured_series
 
-from plateau_interp.analysis.forming import circuits
+from plateau_interp.analysis.forming import Forming, circuits
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
@@ -532,6 +533,32 @@ def test_a_head_leads_to_its_map_where_a_view_shows_some_heads(circuits_page, vi
         page.get_by_role("button", name=name).press("Enter")
         assert "head 0" not in attention.locator(".pv-title").inner_text()
     assert attention.locator(".pv-cells canvas, .pv-cells svg").count() > 0
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_circuits_of_two_runs_stand_side_by_side_with_one_scale(circuits_page, visit, tmp_path, size):
+    run = Run(circuits_page.parent / "run")
+    one, other = (circuits(run, n_pairs=4, scoring=scoring) for scoring in ("attributed", "exact"))
+    other = Forming(other.steps, tuple(replace(found, scores=found.scores / 10) for found in other.circuits))
+    page = visit(Page([circuit_view(one, title=HOSTILE), circuit_view(other)]).save(tmp_path / "both.html"), size=size)
+    first, second = page.locator(".pv").all()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    widths = [
+        view.locator(".pc-edge").evaluate_all(
+            "lines => Math.max(...lines.map(line => +line.getAttribute('stroke-width')))"
+        )
+        for view in (first, second)
+    ]
+    assert 7 < widths[0] <= 9  # the widest is that of any step
+    assert widths[1] < 2
+    fewer = first.get_by_role("slider", name="edges shown")
+    fewer.focus()
+    fewer.press("Home")
+    assert [view.locator(".pc-edge").count() for view in (first, second)] == [1, 1]
+    later = second.get_by_label("training step")
+    later.focus()
+    later.press("Home")
+    assert [text.endswith("step 0") for text in page.locator(".pv-now").all_inner_texts()] == [True] * 2
 
 
 def test_an_edge_that_is_tapped_tells_its_score(circuits_page, visit):

@@ -10,7 +10,7 @@ from typecheck import unchecked
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
 from plateau_interp.analysis.forming import Forming, circuits
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.views import circuit_page, circuit_view
+from plateau_interp.views import circuit_page, circuit_view, circuit_views
 from plateau_interp.views.page import packed
 
 
@@ -62,8 +62,10 @@ def test_without_scripts_there_is_a_figure() -> None:
     assert "plateauCircuit" in view.html
 
 
-def test_a_run_has_its_loss_and_its_attention_beside_the_circuit(tmp_path: Any) -> None:
-    options: Any = {"model": ModelOptions(d_model=12, n_layers=2), "training": TrainingOptions(steps=3)}
+def test_a_run_has_its_loss_and_its_attention_beside_the_circuit(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: Any = {"model": ModelOptions(d_model=12, n_layers=2, n_heads=2), "training": TrainingOptions(steps=3)}
     run = Run.create(tmp_path / "run", Recipe(MovingWindowSum(n=4), **options))
     for _ in run.train():
         pass
@@ -75,6 +77,12 @@ def test_a_run_has_its_loss_and_its_attention_beside_the_circuit(tmp_path: Any) 
     assert all(spec["steps"] == circuit["steps"] == [0, 3] for spec in maps)
     assert page.title == "how it forms"
     assert len(circuit_page(run, forming, layers=[1]).views) == 2
+    assert "weights by themselves: interventions are not applied" in circuit["note"]
+    n_values = 2 * 2 * circuit_views.N_READINGS * 8 * 8  # of two layers with two heads, at a step
+    for room, steps in ((2 * n_values, [0, 3]), (2 * n_values - 1, [3]), (n_values - 1, None)):
+        monkeypatch.setattr(circuit_views, "MAX_VALUES", room)
+        _, *maps = [view.spec() for view in circuit_page(run, forming).views]
+        assert [spec["steps"] or [3] for spec in maps] == ([] if steps is None else [steps] * 2)
 
 
 def test_what_is_no_circuit_is_refused() -> None:

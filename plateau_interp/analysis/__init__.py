@@ -4,6 +4,6 @@
 model does on given inputs, at one step or through training; `collapse` how alike its hidden states are; `continuations`
 how alike the states and tokens of what a model wrote are; `patching` which activation brings a metric back. `circuits`
 scores the `edges` between a model's parts, `pruning` says how few are enough and how far to trust them, `forming`
-follows them through training, `direct_attribution` splits a logit difference over the parts. Pictures of all that are
-in `plateau_interp.views`.
+follows them through training, on pairs of the task or the `text_pairs` of a user, `direct_attribution` splits a logit
+difference over the parts. Pictures of all that are in `plateau_interp.views`.
 """

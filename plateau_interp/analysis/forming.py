@@ -1,7 +1,7 @@
 """A circuit through training: which edges are there before the loss drops, and which come with the drop.
 
 `circuits` scores the edges at every checkpoint of a run on one fixed set of counterfactual pairs of its task;
-`Forming` is what they tell together.
+`Forming` is what they tell together. Circuits that are kept beside a run are in `plateau_interp.runs.kept_circuits`.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,18 +11,58 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, answer_difference, circuit, task_roles
 from plateau_interp.analysis.edges import EdgeAblation
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.analysis.pruning import agreement
-from plateau_interp.checks import seed_number, there_steps, whole_number
+from plateau_interp.analysis.text_pairs import TextPairs, text_batches
+from plateau_interp.checks import one_of, seed_number, there_steps, whole_number
+from plateau_interp.types import Batch, Task
 
-__all__ = ["Forming", "circuits"]
+__all__ = ["CircuitOptions", "Forming", "circuit_at", "circuits", "counterfactual_pairs"]
 
-N_PAIRS = 64
-"""Counterfactual pairs that a circuit is measured on."""
+
+@dataclass(frozen=True)
+class CircuitOptions:
+    """How the circuits of a run are measured.
+
+    Args:
+        n_pairs: counterfactual pairs that they are measured on.
+        seed: of the pairs; they are in no training stream.
+        scoring: see `plateau_interp.analysis.circuits.circuit`, as for those that follow.
+        ablation: what cut edges carry.
+        by_role: whether edges are scored apart at the prompt, the separator and the answers.
+        freeze_norms: whether norms keep the divisors of the clean input.
+        n_steps: forwards of ``scoring="integrated"``.
+        texts: of a task of text, clean and corrupted texts in place of pairs of the task; the last token is the answer.
+
+    Raises:
+        ValueError: naming what is no number, too small, or no choice.
+    """
+
+    n_pairs: int = 64
+    seed: int = 0
+    scoring: Scoring = "attributed"
+    ablation: EdgeAblation = "resample"
+    by_role: bool = False
+    freeze_norms: bool = False
+    n_steps: int = 16
+    texts: TextPairs = ()
+
+    def __post_init__(self) -> None:
+        whole_number("n_pairs", self.n_pairs, least=1)
+        seed_number(self.seed)
+        one_of(Scoring, scoring=self.scoring)
+        one_of(EdgeAblation, ablation=self.ablation)
+        whole_number("n_steps", self.n_steps, least=1)
+        if self.texts and self.by_role:
+            raise ValueError("by_role is for prompts of a task: texts have no roles")
+
+
+DEFAULTS = CircuitOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,39 +138,42 @@ def circuits(
     run: Checkpointed,
     *,
     steps: Iterable[int] | None = None,
-    n_pairs: int = N_PAIRS,
-    seed: int = 0,
-    scoring: Scoring = "attributed",
-    ablation: EdgeAblation = "resample",
-    by_role: bool = False,
-    freeze_norms: bool = False,
-    n_steps: int = 16,
+    n_pairs: int = DEFAULTS.n_pairs,
+    seed: int = DEFAULTS.seed,
+    scoring: Scoring = DEFAULTS.scoring,
+    ablation: EdgeAblation = DEFAULTS.ablation,
+    by_role: bool = DEFAULTS.by_role,
+    freeze_norms: bool = DEFAULTS.freeze_norms,
+    n_steps: int = DEFAULTS.n_steps,
+    texts: TextPairs = DEFAULTS.texts,
     progress: Callable[[int], None] | None = None,
 ) -> Forming:
     """The circuit of a run at every checkpoint, on counterfactual pairs of its task.
 
     The pairs are the same at every step: sequences of the task, and the same after the least change of each prompt that
     changes its answer. The metric is the mean logit difference of clean and corrupted answer where they differ
-    (`plateau_interp.analysis.circuits.answer_difference`).
+    (`plateau_interp.analysis.circuits.answer_difference`). The weights are measured by themselves: interventions of the
+    run are not applied.
 
     Args:
         run: with checkpoints.
         steps: which of them, by default all.
-        n_pairs: sequences.
-        seed: of the pairs; they are in no training stream.
-        scoring: see `plateau_interp.analysis.circuits.circuit`, as for the next four.
+        n_pairs: sequences; this and the next seven are explained at `CircuitOptions`.
+        seed: of the pairs.
+        scoring: how scores are found.
         ablation: what cut edges carry.
         by_role: whether edges are scored apart at the prompt, the separator and the answers.
         freeze_norms: whether norms keep the divisors of the clean input.
         n_steps: forwards of ``scoring="integrated"``.
+        texts: pairs of your own, of a task of text.
         progress: called with each step before it is measured.
 
     Returns:
         The circuits.
 
     Raises:
-        ValueError: for steps without a checkpoint, a task that does not say how to corrupt its prompts, and what
-            `circuit` refuses.
+        ValueError: for steps without a checkpoint, a task that does not say how to corrupt its prompts or predicts
+            numbers, and what `circuit` refuses.
 
     Example:
         >>> from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
@@ -141,29 +184,60 @@ def circuits(
         >>> circuits(run, n_pairs=8)
         Forming of Circuit of 13 edges (attributed, resample, norms live, 8 sequences) at 2 steps, 0 to 4
     """
-    whole_number("n_pairs", n_pairs, least=1)
+    options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps, texts)
     chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
-    generator = torch.Generator().manual_seed(seed_number(seed))
-    clean = run.task.sample(n_pairs, generator=generator)
-    corrupted = run.task.corrupt(clean, generator=generator)
     found = []
     for step in chosen:
         if progress is not None:
             progress(step)
-        model = run.model(step)
-        device = next(iter(model.parameters())).device
-        here, there = clean.to(device), corrupted.to(device)
-        found.append(
-            circuit(
-                model,
-                clean=here.inputs,
-                corrupted=there.inputs,
-                metric=answer_difference(run.task, here, there),
-                scoring=scoring,
-                ablation=ablation,
-                roles=task_roles(run.task) if by_role else None,
-                freeze_norms=freeze_norms,
-                n_steps=n_steps,
-            )
-        )
+        found.append(circuit_at(run, step, options))
     return Forming(tuple(chosen), tuple(found))
+
+
+def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS) -> Circuit:
+    """The circuit of a run at one checkpoint, as one of `circuits`.
+
+    Raises:
+        ValueError: as `circuits`.
+    """
+    clean, corrupted, mask = counterfactual_pairs(run.task, options)
+    model = run.model(step)
+    device = next(iter(model.parameters())).device
+    here, there = clean.to(device), corrupted.to(device)
+    return circuit(
+        model,
+        clean=here.inputs,
+        corrupted=there.inputs,
+        metric=answer_difference(run.task, here, there),
+        scoring=options.scoring,
+        ablation=options.ablation,
+        roles=task_roles(run.task) if options.by_role else None,
+        freeze_norms=options.freeze_norms,
+        n_steps=options.n_steps,
+        attention_mask=None if mask is None else mask.to(device),
+    )
+
+
+def counterfactual_pairs(
+    task: Task, options: CircuitOptions = DEFAULTS
+) -> tuple[Batch, Batch, Int[Tensor, "batch query"] | None]:
+    """Sequences of a task, and the same after the least change of each prompt that changes its answer; or texts.
+
+    Of texts there is also a mask: 1 for tokens, 0 for what fills up.
+
+    Raises:
+        ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> clean, corrupted, _ = counterfactual_pairs(MovingWindowSum(n=4), CircuitOptions(n_pairs=8))
+        >>> (clean.labels != corrupted.labels).any(dim=1).all()
+        tensor(True)
+    """
+    if options.texts:
+        return text_batches(task, options.texts)
+    generator = torch.Generator().manual_seed(seed_number(options.seed))
+    clean = task.sample(options.n_pairs, generator=generator)
+    if clean.labels.is_floating_point():
+        raise ValueError(f"{type(task).__name__} predicts numbers: a circuit needs the logits of two answers")
+    return clean, task.corrupt(clean, generator=generator), None

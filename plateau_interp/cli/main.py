@@ -21,6 +21,7 @@ EXAMPLES = """For example:
   plateau fork runs/mws --at 50 --hook fix-attention --out runs/fixed
   plateau compare runs/mws runs/fixed
   plateau report runs/mws
+  plateau circuit runs/mws
   plateau check runs/mws runs/fixed
   plateau prune runs/mws --dry-run
   plateau series EleutherAI/pythia-14m --revisions paper --out series/14m

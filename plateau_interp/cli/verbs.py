@@ -14,6 +14,7 @@ from typing import Annotated, Any, Protocol, cast
 from tyro.conf import Positional, arg
 
 from plateau_interp.cli.check_verb import CheckVerb
+from plateau_interp.cli.circuit_verb import CircuitVerb
 from plateau_interp.cli.console import (
     complain,
     print_json,
@@ -170,7 +171,7 @@ class Compare:
 class Report:
     """Write each run's report (again): RUN/report/index.html, one page that works offline, and pictures beside it.
 
-    The folder of a series may stand in place of a run's.
+    It has a run's circuits if `plateau circuit` measured them. The folder of a series may stand in place of a run's.
 
     For example:
       plateau report runs/mws
@@ -234,6 +235,7 @@ VERBS: dict[str, type[Any]] = {
     "fork": ForkVerb,
     "compare": Compare,
     "report": Report,
+    "circuit": CircuitVerb,
     "series": SeriesVerb,
     "sweep": SweepVerb,
     "reproduce": ReproduceVerb,

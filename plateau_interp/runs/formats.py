@@ -1,11 +1,11 @@
-"""The numbers of the formats in which runs, series and sweeps are written; here alone.
+"""The numbers of the formats in which runs, series, sweeps and circuits are written; here alone.
 
 A number is raised when a reader of the number before would misunderstand what is written now, and what had a smaller
 number stays readable (`tests/test_runs_format_1.py` and the two after it, `tests/test_series_format_1.py`).
 Recipes have a number of their own: people write them by hand, and they are kept in other places than run folders.
 """
 
-__all__ = ["CHECKPOINT_FORMAT", "RECIPE_FORMAT", "SERIES_FORMAT", "SWEEP_FORMAT"]
+__all__ = ["CHECKPOINT_FORMAT", "CIRCUITS_FORMAT", "RECIPE_FORMAT", "SERIES_FORMAT", "SWEEP_FORMAT"]
 
 RECIPE_FORMAT = 1
 
@@ -16,3 +16,5 @@ without the optimiser's state."""
 SERIES_FORMAT = 1
 
 SWEEP_FORMAT = 1
+
+CIRCUITS_FORMAT = 1

@@ -6,7 +6,8 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
 * Figures: `curves` and `maps` are those for papers, `interactive` the curves to zoom into, `series_figures` measures of
   checkpoints. `theme` is colours and type, `panels` titles and units of columns, `labels` words in a panel and below
   it; `saving` makes files and inline pictures.
-* Circuits: `circuit_views` makes a page of one, `circuit_figures` draws it, or hands it to networkx and GraphViz.
+* Circuits: `circuit_views` makes a page of one, `circuit_figures` draws it, or hands it to networkx and GraphViz;
+  `circuit_report` writes the folder of `plateau circuit`, and what a run's report has of it.
 * Attention: `attention_views` makes a view, `series_attention` that of a series, `readings` are the numbers that it
   holds, `page` puts views on a page.
 * Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of

@@ -10,7 +10,7 @@ window.plateauCircuit = window.plateauCircuit || ((root, spec) => {
   const scores = decode(spec);
   const nEdges = spec.edges.length;
   const nSteps = spec.steps ? spec.steps.length : 1;
-  const most = scores.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0) || 1;
+  const most = spec.widest || 1;
   const state = { step: nSteps - 1, shown: spec.shown, role: -1, picked: -1, pointed: -1 };
   const score = (edge) => scores[state.step * nEdges + edge];
   const named = ([writer, reader, entry, role]) =>
@@ -143,8 +143,11 @@ window.plateauCircuit = window.plateauCircuit || ((root, spec) => {
   const count = html("span", { className: "pc-count" });
   const slider = html("input", {
     type: "range", min: 0, max: FINE, value: toValue(spec.shown), ariaLabel: "edges shown",
-    oninput: () => { state.shown = toCount(+slider.value); state.pointed = -1; update(); },
+    oninput: () => { show(toCount(+slider.value)); talk.tell("shown", state.shown); },
   });
+  const show = (shown) => { state.shown = shown; state.pointed = -1; update(); };
+  // Of another circuit on the page: as many edges, or all there are.
+  talk.hear.shown = (shown) => { show(Math.min(shown, nEdges)); slider.value = toValue(state.shown); };
   drawTime = timeline(root, spec, side, talk, state, () => { state.pointed = -1; update(); });
   side.append(html("label", { className: "pv-field pc-field" }, html("span", {}, "Edges"), slider, count));
   if (spec.roles.length > 1) {

@@ -18,9 +18,10 @@ from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import Forming
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import shown, whole_number
-from plateau_interp.views.attention_views import attention_view, loss_curve
+from plateau_interp.views.attention_views import N_READINGS, attention_view, loss_curve
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure, placed_parts
 from plateau_interp.views.page import Page, View, packed
+from plateau_interp.views.readings import MAX_VALUES, affordable
 from plateau_interp.views.saving import themed_svg
 
 __all__ = ["CircuitView", "circuit_page", "circuit_view"]
@@ -70,6 +71,7 @@ class CircuitView(View):
             "edges": edges,
             "total": last.n_edges,
             "shown": min(N_DRAWN, len(edges)),
+            "widest": float(np.abs(self.scores).max(initial=0.0)),
             "curve": self.curve,
             "readings": [],
             **packed(self.scores[:, self.kept]),
@@ -121,7 +123,8 @@ def circuit_view(
         f"{left_out:,} smaller edges are left out. " if left_out else ""
     )
     curve = loss_curve(run) if run is not None and steps is not None else None
-    return CircuitView(title, note + _explained(last), last, forming.scores, steps, kept, curve)
+    alone = "" if run is None else " Measured are the run's weights by themselves: interventions are not applied."
+    return CircuitView(title, note + _explained(last) + alone, last, forming.scores, steps, kept, curve)
 
 
 def circuit_page(
@@ -137,14 +140,19 @@ def circuit_page(
         run: with checkpoints.
         found: what `circuits` gave for it.
         title: of the page.
-        layers: whose attention is shown; by default of every layer.
+        layers: whose attention is shown; by default of every layer. Of many maps a page has no room for all steps.
 
     Raises:
         ValueError: as `circuit_view` and `attention_view`.
     """
-    heads = (_place_in_model(writer) for writer in found.circuits[-1].writers)
-    chosen = sorted({head["layer"] for head in heads if head}) if layers is None else layers
-    maps = [attention_view(run, layer=layer, steps=found.steps) for layer in chosen]
+    places = [_place_in_model(writer) for writer in found.circuits[-1].writers]
+    heads = [place["layer"] for place in places if place]
+    chosen = sorted(set(heads)) if layers is None else [*layers]
+    n_queries = run.task.n_pos - run.task.lookahead
+    n_values = N_READINGS * sum(layer in chosen for layer in heads) * n_queries**2
+    there = [step for step in found.steps if step in run.checkpoints]
+    steps = affordable(there, there[-1:], room=MAX_VALUES // max(n_values, 1))
+    maps = [attention_view(run, layer=layer, steps=steps) for layer in chosen] if steps else []
     return Page([circuit_view(found, title=title, run=run), *maps], title=title)
 
 

@@ -229,6 +229,9 @@ def _embedded(spec: dict[str, Any], still: str, name: str) -> str:
 def _link(specs: list[dict[str, Any]], group: str) -> None:
     for spec in specs:
         spec["group"] = group
+    circuits = [spec for spec in specs if "widest" in spec]
+    for spec in circuits:
+        spec["widest"] = max(one["widest"] for one in circuits)
     everything = [reading for spec in specs for reading in spec["readings"]]
     for kind in {reading["kind"] for reading in everything}:
         readings = [reading for reading in everything if reading["kind"] == kind]

@@ -1,7 +1,7 @@
 """Reports: one page about one or several runs, with what was measured in words, figures and a table.
 
 The page is one file that needs no network; each figure is also a PNG beside it. `plateau report` calls `write_report`.
-The parts are `plateau_interp.views.report_words`, `report_curves` and `report_maps`; the layout is
+The parts are `plateau_interp.views.report_words`, `report_curves`, `report_maps` and `circuit_report`; the layout is
 ``report.html.jinja`` and ``report.css``.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import check_folder, write_atomically
+from plateau_interp.views.circuit_report import beside_progress, circuit_sections, circuits_of, overlap_drawings
 from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
@@ -66,7 +67,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
             raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
     folder = listed[0].path / "report" if out is None else as_path(out)
     check_folder(folder)
-    content, pictures = _compose(listed)
+    content, pictures = _compose(listed, folder)
     for name, picture in pictures.items():
         write_atomically(folder / f"{name}.png", picture)
     index = folder / "index.html"
@@ -74,14 +75,15 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     return index
 
 
-def _compose(runs: "list[Run]") -> tuple[str, dict[str, bytes]]:
+def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:
     """The page, and the PNGs by name."""
     import jinja2
 
     names = run_names(runs)
     summaries = [run.summary for run in runs]
-    drawings = curve_drawings(runs, names, summaries)
-    sections = map_sections(runs, names, summaries)
+    circuits = circuits_of(runs, names)
+    drawings = beside_progress(curve_drawings(runs, names, summaries), overlap_drawings(circuits))
+    sections = [*map_sections(runs, names, summaries), *circuit_sections(circuits, folder)]
     drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
     pictures = {name: png for name, (_svg, png) in drawn.items()}
     pictures |= {section.name: rendered(section.whole(theme=LIGHT), "png") for section in sections}

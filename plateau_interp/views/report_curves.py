@@ -22,7 +22,7 @@ from plateau_interp.views.saving import Draw
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["Drawing", "curve_drawings", "loss_caption", "not_drawn", "overlaid"]
+__all__ = ["OVERLAID", "Drawing", "curve_drawings", "loss_caption", "not_drawn", "overlaid"]
 
 OVERLAID = 6
 """More runs than this are drawn as mean and spread over seeds, not as single curves."""

@@ -39,6 +39,7 @@ class Section:
         stills: draw one map each.
         caption: below the stills.
         view: the views through training as HTML, or nothing.
+        links: pages with more about it: what they are called, and where they lie from this page.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Section:
     stills: Sequence[Draw]
     caption: str
     view: str = ""
+    links: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from benchmarks import continuing, side_by_side
 from benchmarks.harness import Result, Row, anew, keep_freed_memory, peak_memory, ratio, report, wall_time
 from plateau_interp import tasks
+from plateau_interp.analysis.circuits import answer_difference, circuit
 from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import (
     AddDirection,
@@ -134,6 +135,38 @@ def patching_of_a_language_model():
     return Result(result.value / n_forwards, f"one forward: {result.details}; {n_forwards} patches")
 
 
+def circuit_of_a_toy_model():
+    """Attributed scores of every edge of the default model, on as many pairs as a training step has sequences."""
+    model, generator = toy_model(TASK), seeded(0)
+    clean = TASK.sample(BATCH, generator=generator)
+    corrupted = TASK.corrupt(clean, generator=generator)
+    metric = answer_difference(TASK, clean, corrupted)
+    return lambda: circuit(model, clean=clean.inputs, corrupted=corrupted.inputs, metric=metric)
+
+
+def circuit_of_a_language_model(n_pairs=8, n_tokens=16):
+    """Attributed scores of every edge at SmolLM2's shape, against a forward and a backward on the same tokens."""
+    model = small_language_model()
+    clean, corrupted = (
+        torch.randint(model.cfg.d_vocab, (n_pairs, n_tokens), generator=seeded(seed)) for seed in (0, 1)
+    )
+
+    def metric(logits):
+        return (logits[:, -1, 3] - logits[:, -1, 1]).mean()
+
+    def both_ways():
+        embedded = []
+        with model.hooks(fwd_hooks=[("hook_embed", lambda act, *, hook: embedded.append(act.requires_grad_()))]):
+            metric(model(clean)).backward(inputs=embedded)
+
+    def score():
+        scored.append(circuit(model, clean=clean, corrupted=corrupted, metric=metric))
+
+    scored = []
+    result = ratio(score, both_ways, rounds=3, warm_ups=1)
+    return dataclasses.replace(result, details=f"{scored[-1].n_edges:,} edges, {n_pairs} pairs: {result.details}")
+
+
 def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
@@ -234,6 +267,12 @@ ROWS = [
     ),
     Row("two measured runs on two one-thread workers / one after the other on two threads", 0.95, two_runs),
     Row("patching a language model by position and head / a forward for each", 0.125, patching_of_a_language_model),
+    Row(
+        "attributed circuit of the default model / its training step",
+        4,
+        lambda: ratio(circuit_of_a_toy_model(), training_step(), rounds=15),
+    ),
+    Row("attributed circuit of a language model / a forward and a backward", 8, circuit_of_a_language_model),
     Row("cached decoding of 320 answers / uncached", 0.2, lambda: ratio(decoding(cached=True), decoding(cached=False))),
     Row("continuing 100 prompts by 8 tokens, with states / the published loop", 0.125, continuing_texts),
     Row(

@@ -1,0 +1,84 @@
+"""Pairs of texts: read from a file, made sequences whose last token is the answer, refused by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plateau_interp.analysis.circuits import answer_difference, circuit
+from plateau_interp.analysis.text_pairs import read_text_pairs, text_batches
+from plateau_interp.models import toy_model
+from plateau_interp.tasks import MovingWindowSum, Text
+from plateau_interp.types import IGNORE
+
+TASK = Text(n=12, vocabulary=256)  # a byte a token
+PAIRS = (("abcab", "accac"), ("xyx", "zyz"))
+
+
+def test_a_file_has_a_pair_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_text("a b\ta c\n\né x\té y\n", encoding="utf-8")
+    assert read_text_pairs(file) == (("a b", "a c"), ("é x", "é y"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"one\ttwo\nthree", "pairs.tsv, line 2: expected a clean text, a tab, a corrupted one; got 'three'"),
+        (b"one\ttwo\tthree", "line 1: expected"),
+        (b"\n", "pairs.tsv has no pair"),
+        (b"\xff\t1", "pairs.tsv is no text in UTF-8"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    file = tmp_path / "pairs.tsv"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=told):
+        read_text_pairs(file)
+
+
+def test_the_last_token_alone_is_scored() -> None:
+    clean, corrupted, mask = text_batches(TASK, PAIRS)
+    tokens = TASK.tokenizer("abcab")["input_ids"]
+    assert clean.tokens[0].tolist() == tokens
+    assert clean.labels.tolist()[0] == [IGNORE] * 3 + tokens[-1:]
+    assert corrupted.labels[1].tolist() == [IGNORE, *TASK.tokenizer("z")["input_ids"], IGNORE, IGNORE]
+    assert clean.inputs.shape == mask.shape
+    assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+def test_what_fills_up_changes_nothing() -> None:
+    """The short pair beside a longer one, and by itself."""
+    model = toy_model(TASK, d_model=12, n_heads=2, seed=1)
+
+    def scores(pairs: Any) -> Any:
+        clean, corrupted, mask = text_batches(TASK, pairs)
+        last = torch.tensor([len(pairs) - 1])
+        metric = answer_difference(TASK, clean.take(last), corrupted.take(last))
+        tokens = {"clean": clean.inputs, "corrupted": corrupted.inputs, "attention_mask": mask}
+        return circuit(model, **tokens, metric=lambda logits: metric(logits[last])).scores
+
+    alone = scores(PAIRS[1:])
+    assert alone.nan_to_num().abs().max() > 1e-4
+    torch.testing.assert_close(scores(PAIRS), alone, equal_nan=True, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ((("abc", "abcd"),), "pair 1, 'abc': both texts must have one number of tokens; got 3 and 4"),
+        ((*PAIRS, ("a", "b")), "pair 3, 'a': a text must have 2 to 13 tokens"),
+        ((("a" * 14, "a" * 13 + "b"),), "must have 2 to 13 tokens, the last of which is its answer; got 14"),
+        ((("ab", "cb"),), "both texts end with one token"),
+        ((("abc", "abd"),), "but for their last token, the answer, both texts are one: the prompts must differ"),
+    ],
+)
+def test_a_pair_that_is_none_is_named(pairs: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        text_batches(TASK, pairs)
+
+
+def test_a_task_that_is_not_of_text_makes_its_pairs_itself() -> None:
+    with pytest.raises(ValueError, match="MovingWindowSum is not of text"):
+        text_batches(MovingWindowSum(), PAIRS)

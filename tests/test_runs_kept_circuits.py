@@ -1,0 +1,131 @@
+"""Circuits beside a run: kept as they were measured, never measured twice, and refused where they do not belong."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from trained_runs import finished
+
+from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
+from plateau_interp.analysis.forming import CircuitOptions, circuits
+from plateau_interp.runs import kept_circuits as module
+from plateau_interp.runs.kept_circuits import KeptCircuits, kept_circuits
+from plateau_interp.tasks import MovingWindowSum
+
+OPTIONS = CircuitOptions(n_pairs=4, by_role=True)
+RECIPE = Recipe(
+    MovingWindowSum(n=4, p=5), ModelOptions(d_model=12), TrainingOptions(steps=4, batch_size=4), checkpoint_every=2
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return finished(tmp_path / "run", RECIPE)
+
+
+def test_what_is_read_is_what_was_measured(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    assert not kept.path.exists()
+    assert list(kept.measure([0, 4])) == [0, 4]
+    forming, expected = kept.forming(), circuits(run, steps=[0, 4], n_pairs=4, by_role=True)
+    assert forming.steps == (0, 4)
+    for one, other in zip(forming.circuits, expected.circuits, strict=True):
+        assert str(one) == str(other)
+        assert (one.writers, one.readers, one.roles) == (other.writers, other.readers, other.roles)
+        assert (one.clean, one.ablated) == (other.clean, other.ablated)
+        torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=0, equal_nan=True)
+        assert torch.equal(one.positions, other.positions)
+
+
+def test_nothing_is_measured_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    measured = module.circuit_at
+
+    def counted(run: Any, step: int, options: Any) -> Any:
+        asked.append(step)
+        return measured(run, step, options)
+
+    monkeypatch.setattr(module, "circuit_at", counted)
+    assert list(KeptCircuits(run, OPTIONS).measure([4])) == [4]
+    assert list(KeptCircuits(run, OPTIONS).measure([0, 4, 2])) == [0, 2]
+    assert asked == [4, 0, 2]
+    assert KeptCircuits(run, OPTIONS).steps == [0, 2, 4]
+
+
+def test_a_run_tells_whether_it_has_circuits(run: Run, tmp_path: Path) -> None:
+    assert kept_circuits(run) is None
+    list(KeptCircuits(run, OPTIONS, tmp_path / "elsewhere").measure([0]))
+    assert kept_circuits(run) is None
+    list(KeptCircuits(run, OPTIONS).measure([2]))
+    there = kept_circuits(run)
+    assert there is not None
+    assert there.options == OPTIONS
+    assert there.steps == [2]
+
+
+def test_circuits_that_were_measured_otherwise_or_of_another_run_are_refused(run: Run, tmp_path: Path) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0]))
+    with pytest.raises(ValueError, match=r"circuits holds circuits of n_pairs=4, not 8, seed=0, not 1; take another"):
+        KeptCircuits(run, replace(OPTIONS, n_pairs=8, seed=1))
+    with pytest.raises(ValueError, match="scoring='attributed', not 'exact'"):
+        KeptCircuits(run, replace(OPTIONS, scoring="exact"))
+    with pytest.raises(ValueError, match=r"n_pairs=4, not None, .*texts=None, not \[\['a', 'b'\]\]"):
+        KeptCircuits(run, CircuitOptions(texts=(("a", "b"),)))
+    assert KeptCircuits(run, replace(OPTIONS, n_steps=3)).steps == [0]  # attributed scores have no such forwards
+    other = finished(tmp_path / "other", replace(RECIPE, seed=1))
+    with pytest.raises(ValueError, match="holds circuits of another run; take another folder"):
+        KeptCircuits(other, OPTIONS, kept.path)
+    longer = replace(RECIPE, training=TrainingOptions(steps=6, batch_size=4))
+    assert list(KeptCircuits(finished(run.path, longer), OPTIONS).measure([6])) == [6]
+
+
+def test_a_beginning_without_a_circuit_binds_nobody(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0]))
+    (kept.path / "scores" / "0.safetensors").unlink()
+    (kept.path / "index.html").write_text("a page of before")
+    assert kept_circuits(run) is None
+    again = KeptCircuits(run, replace(OPTIONS, n_pairs=2))
+    assert list(again.measure([0])) == [0]
+    assert json.loads((kept.path / "circuits.json").read_text())["options"]["n_pairs"] == 2
+
+
+def test_damage_is_told_by_the_file(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    with pytest.raises(ValueError, match="holds no circuit; `plateau circuit` measures them"):
+        kept.forming()
+    list(kept.measure([0]))
+    file = kept.path / "scores" / "0.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"0\.safetensors is damaged: it is not what was written"):
+        kept.forming()
+    file.write_bytes(content[:-9])
+    with pytest.raises(ValueError, match=r"0\.safetensors is damaged"):
+        kept.forming()
+    file.write_bytes(content)
+    settings = kept.path / "circuits.json"
+    written = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**written, "format": 2}))
+    with pytest.raises(ValueError, match="has format 2; this version reads up to 1"):
+        KeptCircuits(run, OPTIONS)
+    settings.write_text(json.dumps({**written, "options": {"n_pairs": 0}}))
+    with pytest.raises(ValueError, match=r"circuits\.json is damaged: .*n_pairs must be at least 1; got 0"):
+        kept_circuits(run)
+    settings.unlink()
+    with pytest.raises(ValueError, match=r"circuits\.json is damaged"):
+        KeptCircuits(run, OPTIONS)
+
+
+def test_what_cannot_be_measured_writes_nothing(run: Run, tmp_path: Path) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    with pytest.raises(ValueError, match="no checkpoint of step 3"):
+        list(kept.measure([3]))
+    assert not kept.path.exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be a folder"):
+        KeptCircuits(run, OPTIONS, tmp_path / "file" / "circuits")
