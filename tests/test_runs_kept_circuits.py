@@ -12,6 +12,7 @@ from trained_runs import finished
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
 from plateau_interp.analysis.forming import CircuitOptions, circuits
 from plateau_interp.runs import kept_circuits as module
+from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.kept_circuits import KeptCircuits, kept_circuits
 from plateau_interp.tasks import MovingWindowSum
 
@@ -129,3 +130,16 @@ def test_what_cannot_be_measured_writes_nothing(run: Run, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be a folder"):
         KeptCircuits(run, OPTIONS, tmp_path / "file" / "circuits")
+
+
+def test_a_check_of_the_run_reads_its_circuits(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0, 4]))
+    assert check_run(run.path).faults == ()
+    file = kept.path / "scores" / "4.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    (fault,) = check_run(run.path).faults
+    assert fault.startswith(f"{file} is damaged: ")
+    (kept.path / "circuits.json").write_text("{")
+    (fault,) = check_run(run.path).faults
+    assert fault.startswith(f"{kept.path / 'circuits.json'} is damaged: ")

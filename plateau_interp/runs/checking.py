@@ -1,4 +1,4 @@
-"""Check run folders: every digest, every row, the recipe; nothing is changed and no lock is taken."""
+"""Check run folders: every digest, every row, the recipe, circuits; nothing is changed and no lock is taken."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +10,8 @@ from plateau_interp.files import read_table
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import RunFolder
+from plateau_interp.runs.kept_circuits import kept_circuits
+from plateau_interp.runs.run import Run
 
 __all__ = ["Checked", "check_run"]
 
@@ -67,7 +69,8 @@ def check_run(path: str | Path) -> Checked:
     except (RunError, OSError) as fault:
         return Checked(path, faults=(str(fault),))
     steps = folder.checkpoints
-    faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)] + list(_faults_of_table(folder))
+    faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)]
+    faults += [*_faults_of_table(folder), *_faults_of_circuits(path)]
     told_once = tuple(dict.fromkeys(faults))  # the last checkpoint has the digest of the table, too
     labels = folder.labels().values()
     undigested = sum(label.format == 1 for label in labels)
@@ -104,6 +107,14 @@ def _faults_of_table(folder: RunFolder) -> Iterator[str]:
     # Written when training ends: of a run that was lengthened since, the first rows.
     if len(copy) <= len(rows) and not copy.equals(folder.table.frame().head(len(copy))):
         yield str(DamagedFile(parquet, f"its rows are not those of {folder.table.file.name}"))
+
+
+def _faults_of_circuits(path: Path) -> Iterator[str]:
+    try:
+        kept = kept_circuits(Run(path))
+        yield from () if kept is None else kept.faults()
+    except (RunError, OSError) as fault:
+        yield str(fault)
 
 
 def _readable_rows(folder: RunFolder) -> int:

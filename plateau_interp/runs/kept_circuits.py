@@ -118,6 +118,14 @@ class KeptCircuits:
             raise RunError(f"{self.path} holds no circuit; `plateau circuit` measures them")
         return Forming(tuple(steps), tuple(_from_file(self._file(step)) for step in steps))
 
+    def faults(self) -> Iterator[str]:
+        """A line a file that is not what was written."""
+        for step in self.steps:
+            try:
+                _from_file(self._file(step))
+            except (RunError, OSError) as fault:
+                yield str(fault)
+
     def _file(self, step: int) -> Path:
         return self.path / SCORES / f"{step}.safetensors"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
 from plateau_interp.training.precision import Precision, check_precision, multiplying, output_of
 from plateau_interp.training.settings import TrainingOptions
-from plateau_interp.types import HookedModel, OptimizerSpec, Task, check_model, is_finite
+from plateau_interp.types import Batch, HookedModel, OptimizerSpec, Task, check_model, is_finite
 
 __all__ = ["LatestMetrics", "Step", "train"]
 
@@ -128,8 +129,7 @@ def train(
     plain = optimizer if isinstance(optimizer, OptimizerSpec) and not isinstance(optimizer, type) else None
     if optimizer is not None and live is None and plain is None:
         raise ValueError(f"optimizer must be plain data such as Adam(), or a PyTorch optimiser; got {shown(optimizer)}")
-    if meter is not None and not isinstance(meter, Meter):
-        raise ValueError(f"meter must be a Meter(task); got {shown(meter)}")
+    _check_meter(meter, task)
     check_interventions(interventions)
     latest = {} if latest is None else latest
     check_metrics("latest", latest)
@@ -144,12 +144,8 @@ def train(
     batch_size = settings.batch_size
     if not 0 <= start <= steps:
         raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
-    if meter is not None and meter.task != task:
-        raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
     check_fits(model, task)
     check_batch_size(task, batch_size, name="batch_size", model=model)
-    if meter is not None:
-        check_batch_size(task, meter.n_sequences, name="n_sequences")
     optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
     with ExitStack() as stack:
@@ -165,17 +161,11 @@ def train(
             for parameter in model.parameters():  # those, too, that a live optimiser does not have
                 parameter.grad = None
             with multiplying(precision, device):
-                if meter is not None and measuring:
-                    with meter.watching(model):
-                        loss = task.loss(output_of(model, batch, precision), batch)
-                    generator = stream_generator(seed, "measuring", step, device)
-                    metrics = meter.measure(model, batch, generator=generator)
-                else:
-                    loss, metrics = task.loss(output_of(model, batch, precision), batch), {}
+                generator = stream_generator(seed, "measuring", step, device)
+                loss, metrics = _measured(model, task, batch, precision, meter if measuring else None, generator)
                 if not loss.requires_grad:
-                    raise ValueError(
-                        f"nothing is trained at step {step}: no parameter behind the loss requires a gradient"
-                    )
+                    what = "no parameter behind the loss requires a gradient"
+                    raise ValueError(f"nothing is trained at step {step}: {what}")
                 torch.autograd.backward(loss)
                 if settings.grad_clip < math.inf:
                     torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), settings.grad_clip)
@@ -189,6 +179,32 @@ def train(
             record = Step(step, samples, loss.detach(), metrics, epoch)
             latest = LatestMetrics(record)
             yield record
+
+
+def _check_meter(meter: Any, task: Task) -> None:
+    if meter is None:
+        return
+    if not isinstance(meter, Meter):
+        raise ValueError(f"meter must be a Meter(task); got {shown(meter)}")
+    if meter.task != task:
+        raise ValueError(f"the meter is for another task: {meter.task}, but the training task is {task}")
+    check_batch_size(task, meter.n_sequences, name="n_sequences")
+
+
+def _measured(
+    model: HookedModel,
+    task: Task,
+    batch: Batch,
+    precision: Precision,
+    meter: Meter | None,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    """The loss of a batch, and what a meter measures of the same forward; nothing without one."""
+    if meter is None:
+        return task.loss(output_of(model, batch, precision), batch), {}
+    with meter.watching(model):
+        loss = task.loss(output_of(model, batch, precision), batch)
+    return loss, meter.measure(model, batch, generator=generator)
 
 
 def _trained(model: HookedModel, optimizer: torch.optim.Optimizer) -> list[Parameter]:
