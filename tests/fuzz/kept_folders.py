@@ -96,12 +96,13 @@ def _sweep(rng: random.Random, folder: Path) -> str:
     if (out / "notes.txt").read_text() != "mine":
         raise Finding(f"{harm}, then sweep: the notes changed")
     if outcome.refused:
-        # A run that is damaged is told at the end: the others, and the table, are made.
+        # A run that is damaged is told at the end; the table, and the report of the others, are made anew.
+        made_anew = ("out/summaries", "out/report/")
         hurt = Path(harm.split()[-1]).relative_to(folder).parts[:3]
         changed = [
             name
             for name, digest in before.items()
-            if contents(folder).get(name) != digest and Path(name).parts[:3] != hurt and "summaries" not in name
+            if contents(folder).get(name) != digest and Path(name).parts[:3] != hurt and not name.startswith(made_anew)
         ]
         if changed:
             raise Finding(f"{harm}, then sweep: refused, and changed {changed}")
