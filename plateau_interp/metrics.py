@@ -50,6 +50,9 @@ def attention_progress(
     Returns:
         A share in [0, 1]; invariant to a scale of the pattern; NaN for a sequence whose pattern is all 0.
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Source: arXiv 2506.13688, attention progress measure. The paper's text leaves open which rows its denominator
     covers; like the authors' code, ours expects the answer rows alone.
 
@@ -74,6 +77,9 @@ def head_shares(
     Returns:
         A share in [0, 1] for each head; invariant to a scale of any row; NaN with a row whose pattern is all 0.
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Source: arXiv 2410.22244 looks at mean maps; a mean of shares is the share of the mean map if the target is the same
     for all sequences.
 
@@ -93,6 +99,9 @@ def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, "
     ``1/(m-1) * sum over i of 1[y_i = y_{i+1}]``: 0 where neighbours always differ, 1 for a constant sequence, NaN for a
     single token.
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Source: arXiv 2506.13688, repetition frequency rho. Compare with the same number on the true answers.
 
     Example:
@@ -107,6 +116,9 @@ def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor,
     """Cosine similarity of every two rows' states, in [-1, 1]; 0 with a state that is all 0.
 
     States so small or large that their squares are lost are scaled first.
+
+    Raises:
+        ValueError: for tensors of other shapes.
 
     Source: arXiv 2506.13688, COS_{i,j}.
 
@@ -135,6 +147,9 @@ def mean_pairwise_cosine(
         pairs: the pairs to average over, by default every pair below the diagonal. Tasks say which pairs the paper
             takes: `Task.cosine_pairs`.
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Source: arXiv 2506.13688, average cosine similarity; for the moving-window sum without the first answer row.
 
     Example:
@@ -155,6 +170,9 @@ def mean_pairwise_cosine(
 def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
     """Share of the answer's tokens that are right, in [0, 1] (not: whether the whole answer is).
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Example:
         >>> token_accuracy(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 2, 3, 5]]))
         tensor([0.7500])
@@ -167,6 +185,9 @@ def position_accuracy(
     answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]
 ) -> Float[Tensor, " answer"]:
     """Share of sequences that are right at each answer position, in [0, 1]; reduces the batch.
+
+    Raises:
+        ValueError: for tensors of other shapes.
 
     Example:
         >>> position_accuracy(torch.tensor([[1, 2], [1, 3]]), torch.tensor([[1, 2], [1, 2]]))
@@ -181,6 +202,9 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
 
     ``sum over ids of p ln(1 / (p + 1e-6))`` with ``p`` the id's share of the sequence: about 0 (just below) for a
     constant sequence, about ``ln m`` for m distinct tokens.
+
+    Raises:
+        ValueError: for tensors of other shapes.
 
     Source: arXiv 2506.13688, SeqEnt; the 1e-6 is the authors' code's.
 
@@ -198,6 +222,9 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
 def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
     """Share of a sequence's tokens that equal its first, which counts itself: 1/m to 1.
 
+    Raises:
+        ValueError: for tensors of other shapes.
+
     Source: arXiv 2506.13688, alpha_1 of the repeat tasks.
 
     Example:
@@ -212,6 +239,9 @@ def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, 
     """How many directions the states of a sequence use: ``exp`` of the entropy of their normalised singular values.
 
     1 when all states are parallel, at most ``min(row, d_model)``; 1 for states that are all 0.
+
+    Raises:
+        ValueError: for tensors of other shapes.
 
     Source: Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plateau_interp.cli import options, parsing
-from plateau_interp.cli.options import check_device_option, read_training
+from plateau_interp.cli.options import read_training
 from plateau_interp.cli.parsing import UsageError
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.hooks import BiasAttention, During, FixAttention, FreezeWeights, PatchAttention
@@ -22,16 +22,17 @@ def test_without_options_the_recipe_is_the_default_one():
 
 
 def test_a_device_that_cannot_compute_is_refused_in_a_sentence(monkeypatch):
-    check_device_option("cpu")
-    with pytest.raises(UsageError, match=r"^device 'meta' cannot be used here: [^\n]+$"):
-        check_device_option("meta")
+    words = ["--out", "somewhere", "--device"]
+    assert read_training("moving-window-sum", [*words, "cpu"])[1].device == "cpu"
+    with pytest.raises(ValueError, match=r"^device 'meta' cannot be used here: [^\n]+$"):
+        read_training("moving-window-sum", [*words, "meta"])
 
     def fail(*_sizes, device):
         raise ImportError("Nothing drives it. If you know better, tell us.\nAt length.")
 
     monkeypatch.setattr(torch, "zeros", fail)
-    with pytest.raises(UsageError, match=r"^device 'hpu' cannot be used here: Nothing drives it$"):
-        check_device_option("hpu")
+    with pytest.raises(ValueError, match=r"^device 'hpu' cannot be used here: Nothing drives it$"):
+        read_training("moving-window-sum", [*words, "hpu"])
 
 
 def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path):

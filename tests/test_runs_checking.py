@@ -1,11 +1,9 @@
-import json
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from plateau_interp.cli.main import main
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.folder import RunFolder
@@ -103,31 +101,6 @@ def test_weights_of_another_model_are_a_fault_even_without_digests(tmp_path: Pat
     (old / "recipe.json").write_text(recipe.replace('"d_mlp": 8', '"d_mlp": 9'))
     assert len(check_run(old).faults) == 3
     assert "does not fit" in check_run(old).faults[0]
-
-
-def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(run)]) == 0
-    assert capsys.readouterr().out == f"{run}: 3 checkpoints, 4 rows: all whole\n"
-    (run / "checkpoints" / "2" / "state.json").write_text("")
-    assert main(["check", str(run), str(OLD / "run"), str(tmp_path / "nowhere")]) == 2
-    out, err = capsys.readouterr()
-    assert err == f"plateau: damaged: {run} (1 of 2); there is no such folder: {tmp_path / 'nowhere'}\n"
-    told = out.splitlines()
-    assert told[0] == f"{run}: 3 checkpoints, 4 rows: 1 fault"
-    assert told[1].startswith(f"{run}/checkpoints/2/state.json is damaged")
-    assert told[2].endswith("all whole")
-    assert len(told) == 3
-    assert main(["check", str(run)]) == 2
-    assert capsys.readouterr().err == f"plateau: damaged: {run}\n"
-    assert main(["check", str(run), "--json"]) == 2
-    (found,) = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["checkpoints"], len(found["faults"])) == (str(run), 3, 1)
-    assert main(["check"]) == 2
-
-
-def test_a_folder_that_is_missing_is_no_damaged_run(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "nowhere"]) == 2
-    assert capsys.readouterr() == ("", "plateau: there is no such folder: nowhere\n")
 
 
 def test_a_path_may_be_text(run: Path) -> None:

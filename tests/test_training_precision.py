@@ -1,8 +1,8 @@
 import logging
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -16,11 +16,12 @@ from plateau_interp.runs import resuming
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MatrixCompletion, MovingWindowSum
+from plateau_interp.training import precision as module
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import SGD
-from plateau_interp.training.precision import Precision, check_precision, has_bfloat16, output_of, time_gained
+from plateau_interp.training.precision import Precision, check_precision, has_bfloat16, multiplying, time_gained
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 TASK = MovingWindowSum(n=4, p=7)
@@ -124,27 +125,47 @@ def test_what_has_no_such_precision_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(ValueError, match="precision tf32"):
         next(on_cuda.train())
     assert on_cuda.checkpoints == []
+    with pytest.raises(ValueError, match="precision tf32"):
+        on_cuda.recipe.check_device("cpu")
     assert not (on_cuda.path / "environment.json").exists()
     for precision in get_args(Precision):
         check_precision(precision, torch.float32)
         check_precision(precision, torch.float32, "cuda:1")
 
 
-def test_the_gain_is_that_of_the_fastest_steps_and_leaves_the_model_as_it_was() -> None:
+def test_the_gain_is_that_of_the_fastest_steps_and_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model(TASK, d_model=16)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     batch = training_batch(TASK, seed=0, step=0, batch_size=8)
-    # Twice asked for the time at each step: begins and ends. The first pair does not count.
+    # Asked for twice at each step, where it begins and where it ends. The first pair does not count.
     times = iter([0, 90, 90, 91, 100, 104, 104, 107, 110, 114, 114, 116, 120, 129, 129, 134])
-    assert time_gained("bfloat16-mixed", model, TASK, batch, clock=lambda: float(next(times))) == 2.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: float(next(times))))
+    assert time_gained("bfloat16-mixed", model, TASK, batch) == 2.0
+    assert next(times, None) is None
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
-    ticks = count()
-    assert time_gained("float32", model, TASK, batch, clock=lambda: float(next(ticks))) == 1.0
-    assert output_of(model, batch, "bfloat16-mixed").dtype == torch.float32
 
 
-@pytest.mark.parametrize(("gained", "has", "words"), [(0.5, True, 1), (0.5, False, 1), (1.5, True, 0)])
+@pytest.mark.parametrize("somebody_s", ["tf32", "ieee", "none"])
+def test_products_on_cuda_are_as_the_word_says_and_afterwards_as_before(somebody_s: str) -> None:
+    products, there = torch.backends.cuda.matmul, torch.device("cuda")
+    untouched = products.fp32_precision
+    try:
+        products.fp32_precision = somebody_s
+        for precision, expected in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16-mixed", "ieee")):
+            with multiplying(cast(Precision, precision), there):
+                assert products.fp32_precision == expected
+            assert products.fp32_precision == somebody_s
+            with pytest.raises(KeyError), multiplying(cast(Precision, precision), there):
+                raise KeyError
+            assert products.fp32_precision == somebody_s
+            with multiplying(cast(Precision, precision), CPU):
+                assert products.fp32_precision == somebody_s
+    finally:
+        products.fp32_precision = untouched
+
+
+@pytest.mark.parametrize(("gained", "has", "words"), [(0.5, True, 1), (0.5, False, 1), (0.95, True, 0), (1.5, True, 0)])
 def test_a_line_says_where_it_does_not_pay(
     gained: float,
     has: bool,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from tyro.conf import OmitArgPrefixes
 
-from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, UsageError, headline, parse
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
@@ -19,7 +19,7 @@ from plateau_interp.plugins import plugin
 if TYPE_CHECKING:
     from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["check_device_option", "read_training"]
+__all__ = ["read_training"]
 
 
 def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
@@ -47,25 +47,8 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
-    try:
-        recipe.check_device(options.device)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    recipe.check_device(options.device)
     return recipe, options
-
-
-def check_device_option(device: str) -> None:
-    """Refuse a device that this machine or this torch does not have.
-
-    Raises:
-        UsageError: as `plateau_interp.models.fitting.check_device`.
-    """
-    from plateau_interp.models import fitting
-
-    try:
-        fitting.check_device(device)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Sequence[str]) -> Any:

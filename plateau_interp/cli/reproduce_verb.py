@@ -78,7 +78,7 @@ class ReproduceVerb:
 
     def run(self) -> None:
         """Train what is missing, then tell what came out."""
-        from plateau_interp.cli.options import check_device_option
+        from plateau_interp.models.fitting import check_device
         from plateau_interp.reproductions.costs import costs
         from plateau_interp.reproductions.experiments import Paper
         from plateau_interp.reproductions.results import claims, publish
@@ -87,7 +87,7 @@ class ReproduceVerb:
 
         engine = self._engine()
         if engine is None or engine.on_this_machine:
-            check_device_option(self.device)
+            check_device(self.device)
         check_folder_option(self.out)
         check_folder_option(self.publish)
         paper = plugin("experiments", self.paper)

@@ -110,7 +110,6 @@ class ForkVerb:
 
     def run(self) -> None:
         """Train the fork."""
-        from plateau_interp.cli.options import check_device_option
         from plateau_interp.cli.words import read_plugin
         from plateau_interp.runs.run import Run
         from plateau_interp.training.threads import threads_of_torch
@@ -120,7 +119,7 @@ class ForkVerb:
         kept = parent.recipe.interventions
         interventions = kept if texts is None else tuple(read_plugin("hooks", text) for text in texts)
         loggers = read_loggers(self.log)
-        check_device_option(self.device)
+        parent.recipe.check_device(self.device)
         with threads_of_torch(self.threads):
             fork = parent.fork(
                 at=self.at, interventions=interventions, steps=self.steps, out=self.out, device=self.device

@@ -52,7 +52,6 @@ class Continuation:
         return [row[real].tolist() for row, real in zip(self.tokens, self.mask, strict=True)]
 
 
-@torch.no_grad()
 def continued(
     model: HookedModel,
     prompts: PromptLike,

@@ -24,12 +24,14 @@ from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import Step, train
 from plateau_interp.training.precision import has_bfloat16, time_gained
 
-__all__ = ["LiveRun", "going_on", "live_run", "state_at", "train_folder"]
+__all__ = ["LiveRun", "going_on", "live_run", "most_unread", "state_at", "train_folder"]
 
 log = logging.getLogger(__name__)
 
 UNREAD = 20
 """Steps that a device other than the processor may be ahead before somebody asks whether the loss is a number."""
+MUCH_SLOWER = 1.1
+"""From so many times as long on a step is told to be slower: below, it is what the machine does at the moment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +64,6 @@ class LiveRun:
             schedule=recipe.training.schedule,
             precision=recipe.training.precision,
         )
-
-    @property
-    def most_unread(self) -> int:
-        """Steps whose losses are looked at together: to read one, a processor need not wait, but for another device."""
-        on_processor = next(self.model.parameters()).device.type == "cpu"
-        return 1 if on_processor else UNREAD
 
     def checkpoint(self, step: int, *, latest: Mapping[str, float]) -> Checkpoint:
         """Its state now."""
@@ -184,11 +180,12 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
             folder.save(run.checkpoint(0, latest={}), rows=folder.table.digest(before=0))
             thinning.saved(0)
         unread: list[Step] = []
+        unread_at_most = most_unread(device)
         with RowWriter(folder.table.file, there=rows) as writer:
             for step in run.steps(stop=recipe.steps):
                 reached = step.step + 1
                 unread.append(step)
-                if step.metric_tensors or recipe.keeps(reached) or len(unread) >= run.most_unread:
+                if step.metric_tensors or recipe.keeps(reached) or len(unread) >= unread_at_most:
                     _check_losses(folder, unread)
                     unread.clear()
                 if step.metrics:
@@ -204,6 +201,16 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
             one.keep()
 
 
+def most_unread(device: str | torch.device) -> int:
+    """Steps whose losses are looked at together: to read one a processor need not wait, but for another device.
+
+    Example:
+        >>> most_unread("cpu"), most_unread("cuda:1")
+        (1, 20)
+    """
+    return 1 if torch.device(device).type == "cpu" else UNREAD
+
+
 def _tell_if_slower(recipe: Recipe, device: str | torch.device) -> None:
     """A line where a precision that is chosen for its speed is slower here; what is timed is a model of its own."""
     precision = recipe.training.precision
@@ -211,7 +218,7 @@ def _tell_if_slower(recipe: Recipe, device: str | torch.device) -> None:
         return
     batch = training_batch(recipe.task, seed=recipe.seed, step=0, batch_size=recipe.batch_size, device=device)
     gained = time_gained(precision, recipe.build_model(device=device), recipe.task, batch)
-    if gained < 1:
+    if 1 / gained >= MUCH_SLOWER:
         without = "" if has_bfloat16(batch.tokens.device) else "; this processor has neither AMX nor AVX-512-BF16"
         log.warning(
             "precision %s: a step takes %.1f times as long here as in float32%s", precision, 1 / gained, without

@@ -161,8 +161,11 @@ def train(
             for parameter in model.parameters():  # those, too, that a live optimiser does not have
                 parameter.grad = None
             with multiplying(precision, device):
-                generator = stream_generator(seed, "measuring", step, device)
-                loss, metrics = _measured(model, task, batch, precision, meter if measuring else None, generator)
+                if meter is not None and measuring:
+                    generator = stream_generator(seed, "measuring", step, device)
+                    loss, metrics = _measured(model, task, batch, precision, meter, generator)
+                else:
+                    loss, metrics = task.loss(output_of(model, batch, precision), batch), {}
                 if not loss.requires_grad:
                     what = "no parameter behind the loss requires a gradient"
                     raise ValueError(f"nothing is trained at step {step}: {what}")
@@ -196,12 +199,10 @@ def _measured(
     task: Task,
     batch: Batch,
     precision: Precision,
-    meter: Meter | None,
+    meter: Meter,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-    """The loss of a batch, and what a meter measures of the same forward; nothing without one."""
-    if meter is None:
-        return task.loss(output_of(model, batch, precision), batch), {}
+    """The loss of a batch, and what a meter measures of the same forward."""
     with meter.watching(model):
         loss = task.loss(output_of(model, batch, precision), batch)
     return loss, meter.measure(model, batch, generator=generator)

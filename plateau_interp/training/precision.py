@@ -5,7 +5,7 @@ its gradient are computed.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -56,12 +56,13 @@ def multiplying(precision: Precision, device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        products.fp32_precision = before
 
 
 def output_of(model: HookedModel, batch: Batch, precision: Precision) -> Float[Tensor, "batch pos d_output"]:
@@ -79,18 +80,13 @@ def has_bfloat16(device: torch.device) -> bool:
         >>> has_bfloat16(torch.device("cpu")) in (True, False)
         True
     """
+    if device.type != "cpu":
+        return True
     has = torch.cpu.get_capabilities()
-    return device.type != "cpu" or bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
 
 
-def time_gained(
-    precision: Precision,
-    model: HookedModel,
-    task: Task,
-    batch: Batch,
-    *,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
+def time_gained(precision: Precision, model: HookedModel, task: Task, batch: Batch) -> float:
     """How many times as long a forward and a backward take in float32: above 1 where a precision pays.
 
     Timed on this machine, now, alternately, `TIMED` of each after one that does not count; the fastest of each kind is
@@ -108,12 +104,12 @@ def time_gained(
     device = batch.tokens.device
 
     def seconds(kind: Precision) -> float:
-        began = clock()
+        began = time.perf_counter()
         with multiplying(kind, device):
             task.loss(output_of(model, batch, kind), batch).backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken = clock() - began
+        taken = time.perf_counter() - began
         for parameter in model.parameters():
             parameter.grad = None
         return taken

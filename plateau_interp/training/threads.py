@@ -50,9 +50,9 @@ class CoreTimes:
 
 
 def core_times() -> CoreTimes:
-    """Now."""
+    """Now; what runs with a low priority, and gives way, is not counted among all."""
     machine = psutil.cpu_times()
-    return CoreTimes(time.monotonic(), time.process_time(), machine.user + machine.system + machine.nice)
+    return CoreTimes(time.monotonic(), time.process_time(), machine.user + machine.system)
 
 
 def advice_on_threads(passed: CoreTimes, *, threads: int, cores: int) -> str | None:

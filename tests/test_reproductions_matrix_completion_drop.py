@@ -1,4 +1,4 @@
-"""plateau_interp.reproductions.matrix_completion: what is its own; claims and pages are tested for all papers."""
+"""plateau_interp.reproductions.matrix_completion.drop: what is its own; claims and pages are tested for all papers."""
 
 from pathlib import Path
 
@@ -7,7 +7,15 @@ import pytest
 
 from plateau_interp.cli.main import main
 from plateau_interp.reproductions.matrix_completion import PAPER
-from plateau_interp.reproductions.matrix_completion.drop import LARGE, LARGE_LEVEL, SMALL, SMALL_LEVEL, heads_that_read
+from plateau_interp.reproductions.matrix_completion.drop import (
+    LARGE,
+    LARGE_LEVEL,
+    SMALL,
+    SMALL_LEVEL,
+    heads_that_read,
+    once_fallen,
+)
+from plateau_interp.reproductions.quantities import final
 from plateau_interp.reproductions.settings import NotHereError, Outcome
 from plateau_interp.runs.recipe import Recipe
 
@@ -57,3 +65,12 @@ def test_the_paper_s_own_size_needs_another_device(
     assert "full-size not run: needs a CUDA device (--device cuda)" in capsys.readouterr().err
     assert main(["reproduce", PAPER.name, "full-size", "--list"]) == 0
     assert "needs a CUDA device" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_claimed_of_the_end_is_unknown_until_the_loss_has_fallen() -> None:
+    def found(*losses: float) -> float | None:
+        rows = pd.DataFrame({"step": range(0, 100 * len(losses), 100), "loss": losses, "mask_value": 0.3})
+        return once_fallen(final("mask_value", rows=1)).of(Outcome(LARGE, 0, rows))
+
+    assert found(1.0, LARGE_LEVEL, 0.3 * LARGE_LEVEL) is None
+    assert found(1.0, LARGE_LEVEL, 0.2 * LARGE_LEVEL) == 0.3
