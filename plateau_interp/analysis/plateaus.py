@@ -5,6 +5,7 @@ Works on any table with the columns that `plateau_interp.training.meter.Meter` f
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from plateau_interp.analysis.shelves import TOLERANCE, known_shelf, lies_low, sh
 from plateau_interp.checks import shown
 from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
-from plateau_interp.types import Task
+from plateau_interp.types import Levels, Task
 
 __all__ = ["Summary", "comparable", "compare", "summarise"]
 
@@ -171,11 +172,41 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         101
     """
     check_task(task)
+    _check_rows(metrics)
+    steps, levels = metrics["step"].to_numpy(), task.levels
+    raw = metrics["loss"].to_numpy(dtype=float)
+    lingering = _lingering(raw, levels)
+    steps_to = {percent: _first(steps, _column(metrics, "accuracy"), percent / 100) for percent in ACCURACIES}
+    return Summary(
+        level=lingering.level,
+        level_expected=levels.plateau,
+        start=_at(steps, lingering.start),
+        end=_at(steps, lingering.end),
+        drop_step=_at(steps, lingering.drop),
+        left_initial_level=lingering.left,
+        partial_solution=_solved_between(metrics, lingering.start, lingering.end),
+        first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
+        steps_to=steps_to,
+        samples_to={
+            percent: None if step is None else samples_before(task, step=step, batch_size=batch_size)
+            for percent, step in steps_to.items()
+        },
+        final_loss=float(raw[-min(10, max(1, len(raw) // 10)) :].mean()),
+        final_accuracy=_number_or_none(_column(metrics, "accuracy"), -1),
+        floor=levels.floor,
+        positions_measured="accuracy_0" in metrics,
+        unit=task.unit,
+        **_collapse(metrics),
+        **_grokking_numbers(metrics),
+    )
+
+
+def _check_rows(metrics: Any) -> None:
+    """Refuse what cannot be summarised."""
     if not isinstance(metrics, pd.DataFrame) or not (metrics.empty or {"step", "loss"} <= {*metrics.columns}):
         raise ValueError(f"metrics must be a table with step and loss, such as Run.metrics; got {shown(metrics)}")
     if metrics.empty:
         raise ValueError("no step was measured yet: there is nothing to summarise")
-    levels = task.levels
     steps = metrics["step"].to_numpy()
     if not (np.diff(steps) > 0).all():
         place = int(np.argmin(np.diff(steps) > 0))
@@ -183,7 +214,20 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
             f"the rows of metrics must be in the order of their steps, each step once: step {steps[place + 1]} comes "
             f"after step {steps[place]}"
         )
-    raw = metrics["loss"].to_numpy(dtype=float)
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """Where a loss lingers and drops, in rows; and whether it left where it began."""
+
+    level: float | None
+    start: int | None
+    end: int | None
+    drop: int | None
+    left: bool
+
+
+def _lingering(raw: np.ndarray, levels: Levels) -> _Shelf:
     lowest = float(raw.min()) if levels.floor is None else levels.floor
     loss = smoothed(raw, half=(raw[0] + lowest) / 2)
     lowest = float(loss.min()) if levels.floor is None else levels.floor
@@ -191,47 +235,38 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         level, start, end, drop = known_shelf(raw, loss, levels.plateau)
     else:
         level, start, end, drop = shelf(raw, loss, lowest=lowest)
-    accuracy = _column(metrics, "accuracy")
-    steps_to = {percent: _first(steps, accuracy, percent / 100) for percent in ACCURACIES}
-    cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
-    truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
-    validation_loss, validation_accuracy = _column(metrics, "validation_loss"), _column(metrics, "validation_accuracy")
-    learned, understood, delay = _grokking(metrics, "")
     distance = np.nan if level is None or levels.plateau is None else abs(level - levels.plateau)
     left = start != 0 or drop is not None or bool(distance <= TOLERANCE * (raw[0] - lowest))
-    return Summary(
-        level=level,
-        level_expected=levels.plateau,
-        start=_at(steps, start),
-        end=_at(steps, end),
-        drop_step=_at(steps, drop),
-        first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
-        steps_to=steps_to,
-        samples_to={
-            percent: None if step is None else samples_before(task, step=step, batch_size=batch_size)
-            for percent, step in steps_to.items()
-        },
-        partial_solution=_solved_between(metrics, start, end),
-        peak_cosine=_extreme(cosine),
-        peak_cosine_step=_at(steps, _where_extreme(cosine)),
-        peak_repetition=_extreme(repetition),
-        peak_repetition_step=_at(steps, _where_extreme(repetition)),
-        repetition_truth=None if truth is None or np.isnan(truth).all() else float(np.nanmean(truth)),
-        attention_progress_start=_number_or_none(progress, 0),
-        attention_progress_end=_number_or_none(progress, -1),
-        final_loss=float(raw[-min(10, max(1, len(raw) // 10)) :].mean()),
-        final_accuracy=_number_or_none(accuracy, -1),
-        floor=levels.floor,
-        train_95_step=learned,
-        validation_95_step=understood,
-        grokking_delay=delay,
-        final_validation_loss=_number_or_none(validation_loss, -1),
-        final_validation_accuracy=_number_or_none(validation_accuracy, -1),
-        grokking_delays={group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
-        positions_measured="accuracy_0" in metrics,
-        unit=task.unit,
-        left_initial_level=left,
-    )
+    return _Shelf(level, start, end, drop, left)
+
+
+def _collapse(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Fields of a `Summary`: how far states and answers were alike, and what the attention came to."""
+    steps = metrics["step"].to_numpy()
+    cosine, repetition = _column(metrics, "cosine"), _column(metrics, "repetition")
+    truth, progress = _column(metrics, "repetition_truth"), _column(metrics, "attention_progress")
+    return {
+        "peak_cosine": _extreme(cosine),
+        "peak_cosine_step": _at(steps, _where_extreme(cosine)),
+        "peak_repetition": _extreme(repetition),
+        "peak_repetition_step": _at(steps, _where_extreme(repetition)),
+        "repetition_truth": None if truth is None or np.isnan(truth).all() else float(np.nanmean(truth)),
+        "attention_progress_start": _number_or_none(progress, 0),
+        "attention_progress_end": _number_or_none(progress, -1),
+    }
+
+
+def _grokking_numbers(metrics: pd.DataFrame) -> dict[str, Any]:
+    """Fields of a `Summary`: training set, validation set and the way between; None without a validation set."""
+    learned, understood, delay = _grokking(metrics, "")
+    return {
+        "train_95_step": learned,
+        "validation_95_step": understood,
+        "grokking_delay": delay,
+        "final_validation_loss": _number_or_none(_column(metrics, "validation_loss"), -1),
+        "final_validation_accuracy": _number_or_none(_column(metrics, "validation_accuracy"), -1),
+        "grokking_delays": {group: _grokking(metrics, f"_{group}")[2] for group in _validated_groups(metrics)},
+    }
 
 
 def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:

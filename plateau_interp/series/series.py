@@ -10,6 +10,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,92 +129,110 @@ class CheckpointSeries:
                 checkpoint.
         """
         prompts = read_prompts(prompts)
-        check_interventions(interventions)
-        check_device(device)
-        if any([*captures_in(intervention)] for intervention in interventions):
-            raise ValueError("a Capture records one model, and a series has many: take a measure of your own")
-        whole_number("n_new", n_new, least=1)
-        check_own_measures(measures or {})
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
-        text = None if held_out is None else _read(Path(held_out))
-        settings = {
-            "source": self.name,
-            "prompts": list(prompts),
-            "prompts_origin": prompts.origin,
-            "prompts_sha256": prompts.digest,
-            "held_out": None if held_out is None else Path(held_out).name,
-            "held_out_sha256": None if text is None else digest(text.encode()),
-            "n_new": n_new,
-            "interventions": [
-                encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(interventions)
-            ],
-            "measures": sorted(measures or {}),
-            "dtype": dtype,
-            "versions": _versions(),
-        }
-        if isinstance(self._source, RunSource):
-            settings["recipe_sha256"] = recipe_digest(self._source.run.recipe)
-        folder = SeriesFolder.opened(out, settings)
+        _check(n_new=n_new, interventions=interventions, measures=measures or {}, dtype=dtype, device=device)
+        asked = _Asked(
+            prompts=prompts,
+            n_new=n_new,
+            interventions=interventions,
+            held_out=None if held_out is None else Path(held_out),
+            measures=measures or {},
+            dtype=dtype,
+            device=device,
+        )
+        folder = SeriesFolder.opened(out, self._settings(asked))
         names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
         source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
         with folder.writing():
             if keep:
                 Downloads(folder.path).give_up_all()
-            done = {record.step for record in folder.records() if not record.error}
-            left = [revision for revision in source.revisions if revision.step not in done]
-            for revision in source.revisions:
-                if revision.step in done:
-                    source.release(revision)  # a kill may have come between
-            for revision, fetched in _fetched(source, left):
-                record, answers, attention = self._measured(
-                    source,
-                    revision,
-                    fetched,
-                    prompts=prompts,
-                    n_new=n_new,
-                    interventions=interventions,
-                    text=text,
-                    measures=measures,
-                    dtype=DTYPES[dtype],
-                    device=device,
-                )
-                folder.add(record, answers, attention)
+            for revision, fetched in _fetched(source, _left(source, folder)):
+                folder.add(*asked.measured(source, revision, fetched))
                 give_back_memory()
                 yield folder.records()[-1]
 
-    def _measured(
-        self,
-        source: CheckpointSource,
-        revision: Revision,
-        fetched: "Future[None]",
-        *,
-        prompts: Prompts,
-        n_new: int,
-        interventions: Sequence[Intervention],
-        text: str | None,
-        measures: Mapping[str, OwnMeasure] | None,
-        dtype: torch.dtype,
-        device: str | torch.device,
+    def _settings(self, asked: "_Asked") -> dict[str, Any]:
+        """What the folder of a series says of it, by which another call knows its own."""
+        recipe = (
+            {"recipe_sha256": recipe_digest(self._source.run.recipe)} if isinstance(self._source, RunSource) else {}
+        )
+        return {"source": self.name, **asked.plain(), "versions": _versions(), **recipe}
+
+
+def _check(*, n_new: Any, interventions: Any, measures: Any, dtype: Any, device: Any) -> None:
+    """Refuse arguments of `CheckpointSeries.measure` that cannot be."""
+    check_interventions(interventions)
+    check_device(device)
+    if any([*captures_in(intervention)] for intervention in interventions):
+        raise ValueError("a Capture records one model, and a series has many: take a measure of your own")
+    whole_number("n_new", n_new, least=1)
+    check_own_measures(measures)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What is to be found of each checkpoint: the arguments of `CheckpointSeries.measure`."""
+
+    prompts: Prompts
+    n_new: int
+    interventions: Sequence[Intervention]
+    held_out: Path | None
+    measures: Mapping[str, OwnMeasure]
+    dtype: str
+    device: str | torch.device
+    text: str | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", None if self.held_out is None else _read(self.held_out))
+
+    def plain(self) -> dict[str, Any]:
+        """All that the numbers hang on beside the checkpoints."""
+        return {
+            "prompts": list(self.prompts),
+            "prompts_origin": self.prompts.origin,
+            "prompts_sha256": self.prompts.digest,
+            "held_out": None if self.held_out is None else self.held_out.name,
+            "held_out_sha256": None if self.text is None else digest(self.text.encode()),
+            "n_new": self.n_new,
+            "interventions": [
+                encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(self.interventions)
+            ],
+            "measures": sorted(self.measures),
+            "dtype": self.dtype,
+        }
+
+    def measured(
+        self, source: CheckpointSource, revision: Revision, fetched: "Future[None]"
     ) -> tuple[Record, pd.DataFrame, KeptAttention | None]:
+        """What is found of a checkpoint, or the reason why it is not to be had."""
         start = time.monotonic()
         try:
             fetched.result()
-            model = source.load(revision, dtype=dtype, device=device)
+            model = source.load(revision, dtype=DTYPES[self.dtype], device=self.device)
         except ValueError as error:
             failed = Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error))
             return failed, pd.DataFrame(), None
         weights = weights_digest(model)
-        with intervening(model, *interventions):
+        with intervening(model, *self.interventions):
             advance(model, step=revision.step)
-            numbers, answers = free_running(model, list(prompts), n_new=n_new, own=measures)
-            if text is not None:
-                numbers |= teacher_forced(model, windows_of(model, text))
-            attention = attention_on(model, prompts[0])
+            numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
+            if self.text is not None:
+                numbers |= teacher_forced(model, windows_of(model, self.text))
+            attention = attention_on(model, self.prompts[0])
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
         return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers, attention
+
+
+def _left(source: CheckpointSource, folder: SeriesFolder) -> list[Revision]:
+    """The checkpoints that are not measured; of those that are, what was downloaded is let go."""
+    done = {record.step for record in folder.records() if not record.error}
+    for revision in source.revisions:
+        if revision.step in done:
+            source.release(revision)  # a kill may have come between
+    return [revision for revision in source.revisions if revision.step not in done]
 
 
 def _fetched(source: CheckpointSource, revisions: Sequence[Revision]) -> Iterator[tuple[Revision, "Future[None]"]]:
