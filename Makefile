@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 SECONDS ?= 60
+TIMES ?= 20
 RUN ?= runs/moving-window-sum
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -11,7 +12,7 @@ DEVELOPABLE := .venv/.developable
 DOCUMENTABLE := .venv/.documentable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint format docs bench fuzz mutants corpus smollm pin clean
+.PHONY: help run test test-slow kills lint format docs bench fuzz mutants corpus smollm pin clean
 
 help: ## print this list
 	@awk -F ' *## ' '/^[a-z-]+:.*##/ { sub(/:.*/, "", $$1); printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +25,9 @@ test: $(DEVELOPABLE) ## run the tests but the slow ones (WORKERS=2 processes; AR
 
 test-slow: $(DEVELOPABLE) ## run the slow tests: notebooks, the long way round, the bits of an earlier commit
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow $(ARGS)
+
+kills: $(DEVELOPABLE) ## run the tests that kill workers and schedulers, TIMES=20 times in a row
+	$(BIN)/python -m pytest -m kills --times $(TIMES) --maxfail 1 $(ARGS)
 
 lint: $(DEVELOPABLE) ## check style, format and types
 	$(BIN)/ruff check .

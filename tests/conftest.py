@@ -25,6 +25,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 shapes.check()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--times", type=int, default=1, help="how often tests that kill workers run, in a row")
+
+
+def pytest_generate_tests(metafunc):
+    """What a kill leaves behind hangs on the moment: once is not enough."""
+    times = metafunc.config.getoption("--times")
+    if times > 1 and metafunc.definition.get_closest_marker("kills"):
+        metafunc.fixturenames.append("time_of_many")
+        metafunc.parametrize("time_of_many", range(1, times + 1))
+
+
 def pytest_collection_finish():
     """What is imported stays: the collector need not go through it again and again."""
     gc.collect()

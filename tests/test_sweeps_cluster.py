@@ -103,6 +103,7 @@ def interrupt_when(found):
     threading.Thread(target=wait, daemon=True).start()
 
 
+@pytest.mark.kills
 def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
     """The run goes on on the other worker, bit for bit."""
     sweep(longer(300), WINDOWS, out=tmp_path / "whole", engine=Here())
@@ -122,6 +123,7 @@ def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
     assert results(out) == results(tmp_path / "whole")
 
 
+@pytest.mark.kills
 def test_a_scheduler_that_is_lost_is_told(tmp_path, monkeypatch):
     with scheduler_and_workers(1, PYTHONPATH=os.path.dirname(__file__)) as (process, address):
 
@@ -146,6 +148,7 @@ def test_a_scheduler_without_workers_is_told():
         Dask(scheduler=address).opened(memory=1).__enter__()
 
 
+@pytest.mark.kills
 def test_a_worker_without_the_plug_in_says_so(tmp_path):
     """The package of a task is installed here, and not on the worker."""
     package = tmp_path / "package"
@@ -189,6 +192,7 @@ def test_all_engines_make_the_same_rows_and_weights(tmp_path):
         pd.testing.assert_frame_equal(swept.table, tables["here"].table)
 
 
+@pytest.mark.kills
 def test_two_sweeps_of_one_folder_share_the_work(tmp_path):
     """From two processes at once: each run is made by one of them, and both end with the whole table."""
     sweep(longer(60), {**WINDOWS, "seeds": 2}, out=tmp_path / "whole", engine=Here())

@@ -96,6 +96,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     assert len(begun) == 2
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 def test_a_killed_worker_s_run_goes_on_bit_for_bit(tmp_path):
     sweep(longer(200), WINDOWS, out=tmp_path / "whole", engine=Here())
