@@ -255,6 +255,8 @@ def _is_plain(annotation: Any) -> bool:
     """Whether plain data can be one: tensors, functions and models are for scripts alone."""
     if annotation in SCALARS or get_origin(annotation) in (Literal, dict, Mapping):
         return True
+    if _is_union(annotation):
+        return all(map(_is_plain, get_args(annotation)))
     return _is_list(annotation) and all(_is_plain(item) for item in get_args(annotation) if item is not Ellipsis)
 
 

@@ -15,7 +15,7 @@ from small_sweeps import BASE, WINDOWS, longer, results
 
 from plateau_interp.cli.main import main
 from plateau_interp.cli.sweep_verb import chosen_engine, duration
-from plateau_interp.sweeps import sweep as sweep_module
+from plateau_interp.sweeps import of_runs
 from plateau_interp.sweeps.cluster import Dask, Slurm
 from plateau_interp.sweeps.engines import Loky
 
@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-c", "import sys; from plateau_interp.cli.main impor
 def plateau(tmp_path, capsys, monkeypatch):
     """Run a command in a folder with the file sweep.yaml; returns status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sweep_module, "write_report", lambda runs, out: out / "index.html")
+    monkeypatch.setattr(of_runs, "write_report", lambda runs, out: out / "index.html")
 
     def run(words, data=None):
         (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"base": BASE, **WINDOWS} if data is None else data))

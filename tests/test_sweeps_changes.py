@@ -11,6 +11,10 @@ BASE = {"task": {"name": "moving-window-sum"}}
 BIASED = {**BASE, "interventions": [{"name": "bias-attention", "factor": 2}]}
 
 
+def change(base, values):
+    return changed(base, values, filled=lambda data: Recipe.from_dict(data).to_dict())
+
+
 def values(changes):
     return [each.values for each in changes.combinations()]
 
@@ -75,7 +79,7 @@ def test_an_unknown_field_is_answered_with_the_nearest():
 
 
 def test_a_change_goes_to_its_place_and_leaves_the_base_alone():
-    data = changed(BIASED, {"interventions[0].factor": 3, "task.k": 4, "training.steps": 7})
+    data = change(BIASED, {"interventions[0].factor": 3, "task.k": 4, "training.steps": 7})
     assert data["interventions"] == [{"name": "bias-attention", "factor": 3}]
     assert data["task"] == {"name": "moving-window-sum", "k": 4}
     assert data["training"] == {"steps": 7}, "the rest stays open"
@@ -84,7 +88,7 @@ def test_a_change_goes_to_its_place_and_leaves_the_base_alone():
 
 
 def test_a_plugin_that_was_left_open_is_taken_whole():
-    assert changed(BASE, {"training.optimizer.beta1": 0.5})["training"]["optimizer"] == {
+    assert change(BASE, {"training.optimizer.beta1": 0.5})["training"]["optimizer"] == {
         "name": "adam",
         "learning_rate": 0.0001,
         "beta1": 0.5,
@@ -94,7 +98,7 @@ def test_a_plugin_that_was_left_open_is_taken_whole():
 
 
 def test_the_whole_comes_before_its_parts_whatever_the_order():
-    data = changed(BASE, {"task.n": 9, "task": {"name": "copy"}})
+    data = change(BASE, {"task.n": 9, "task": {"name": "copy"}})
     assert data["task"] == {"name": "copy", "n": 9}
 
 
@@ -114,7 +118,7 @@ def test_the_whole_comes_before_its_parts_whatever_the_order():
 )
 def test_a_path_that_leads_nowhere_is_answered_with_the_nearest(path, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[").replace("]", r"\]")):
-        changed(BIASED, {path: 1})
+        change(BIASED, {path: 1})
 
 
 def test_what_stands_at_a_path():
@@ -129,5 +133,5 @@ def test_what_stands_at_a_path():
 )
 def test_changes_may_be_possible_only_together(values):
     base = {"task": {"name": "moving-window-sum", "n": 8}, "model": {"d_model": 64, "n_heads": 4}}
-    data = Recipe.from_dict(changed(base, values)).to_dict()
+    data = Recipe.from_dict(change(base, values)).to_dict()
     assert {path: field_at(data, path) for path in values} == values

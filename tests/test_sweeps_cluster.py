@@ -14,8 +14,7 @@ import pytest
 from small_sweeps import BASE, WINDOWS, longer, results
 from worker_jobs import doubled, fragile, patient
 
-from plateau_interp.sweeps import cluster
-from plateau_interp.sweeps import sweep as sweep_module
+from plateau_interp.sweeps import cluster, of_runs
 from plateau_interp.sweeps.cluster import ClusterError, Dask, Slurm
 from plateau_interp.sweeps.engines import Here, Loky, Lost
 from plateau_interp.sweeps.sweep import sweep
@@ -29,9 +28,23 @@ pytestmark = [
 ]
 
 
+LONG = longer(80)
+SHARED = {**WINDOWS, "seeds": 2}
+
+
 @pytest.fixture(autouse=True)
 def unreported(monkeypatch):
-    monkeypatch.setattr(sweep_module, "write_report", lambda runs, out: out / "index.html")
+    monkeypatch.setattr(of_runs, "write_report", lambda runs, out: out / "index.html")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a sweep comes to that nobody disturbs."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_runs, "write_report", lambda runs, out: out / "index.html")
+        sweep(LONG, SHARED, out=out, engine=Here())
+    return results(out)
 
 
 def wait_for(found, *, seconds=240):
@@ -104,9 +117,8 @@ def interrupt_when(found):
 
 
 @pytest.mark.kills
-def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
+def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(whole, tmp_path):
     """The run goes on on the other worker, bit for bit."""
-    sweep(longer(300), WINDOWS, out=tmp_path / "whole", engine=Here())
     out, killed = tmp_path / "killed", []
 
     def kill():
@@ -116,11 +128,11 @@ def test_a_worker_killed_in_the_middle_of_a_run_loses_nothing(tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    swept = sweep(longer(300), WINDOWS, out=out, engine=Dask(workers=2))
+    swept = sweep(LONG, SHARED, out=out, engine=Dask(workers=2))
     killer.join()
     assert killed
     assert not swept.failed
-    assert results(out) == results(tmp_path / "whole")
+    assert results(out) == whole
 
 
 @pytest.mark.kills
@@ -193,29 +205,27 @@ def test_all_engines_make_the_same_rows_and_weights(tmp_path):
 
 
 @pytest.mark.kills
-def test_two_sweeps_of_one_folder_share_the_work(tmp_path):
+def test_two_sweeps_of_one_folder_share_the_work(whole, tmp_path):
     """From two processes at once: each run is made by one of them, and both end with the whole table."""
-    sweep(longer(60), {**WINDOWS, "seeds": 2}, out=tmp_path / "whole", engine=Here())
     code = (
         "import sys\nfrom small_sweeps import WINDOWS, longer\nfrom plateau_interp.sweeps.engines import Here\n"
-        "from plateau_interp.sweeps import sweep as module\n"
-        "module.write_report = lambda runs, out: out / 'index.html'\n"
-        "made = []\ntell = lambda event: event.ending.how == 'busy' or made.append(event.run)\n"
-        "swept = module.sweep(longer(60), {**WINDOWS, 'seeds': 2}, out=sys.argv[1], engine=Here(), telling=tell)\n"
-        "assert swept.table['finished'].all() and not swept.failed\nprint(len(made))\n"
+        "from plateau_interp.sweeps import of_runs\nfrom plateau_interp.sweeps.sweep import sweep\n"
+        "of_runs.write_report = lambda runs, out: out / 'index.html'\n"
+        "swept = sweep(longer(80), {**WINDOWS, 'seeds': 2}, out=sys.argv[1], engine=Here())\n"
+        "assert swept.table['finished'].all() and not swept.failed\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "shared")]
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     both = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     told = [process.communicate(timeout=400)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    assert results(tmp_path / "shared") == results(tmp_path / "whole")
+    assert results(tmp_path / "shared") == whole
 
 
 def test_a_worker_that_sees_another_disk_says_so(tmp_path):
-    from plateau_interp.sweeps.jobs import TrainingJob, train_run
+    from plateau_interp.sweeps.jobs import Job, train_run
 
-    ending = train_run(TrainingJob(str(tmp_path / "run"), "{}", str(tmp_path / "sweep.json")))
+    ending = train_run(Job(str(tmp_path / "run"), "{}", str(tmp_path / "sweep.json")))
     assert ending.how == "failed"
     assert "all workers need the same folders, under the same paths" in ending.reason
 

@@ -15,7 +15,7 @@ from worker_jobs import doubled, fragile, patient
 
 from plateau_interp.codec import decode, encode
 from plateau_interp.plugins import plugins
-from plateau_interp.sweeps import sweep as sweep_module
+from plateau_interp.sweeps import of_runs
 from plateau_interp.sweeps.engines import Engine, Here, Loky, Lost, workers_that_fit
 from plateau_interp.sweeps.plan import planned
 from plateau_interp.sweeps.sweep import sweep, train_sweep
@@ -25,7 +25,7 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def unreported(monkeypatch):
-    monkeypatch.setattr(sweep_module, "write_report", lambda runs, out: out / "index.html")
+    monkeypatch.setattr(of_runs, "write_report", lambda runs, out: out / "index.html")
 
 
 def test_every_engine_is_plain_data():
@@ -99,7 +99,7 @@ def test_ctrl_c_ends_the_workers(tmp_path):
 @pytest.mark.kills
 @pytest.mark.slow
 def test_a_killed_worker_s_run_goes_on_bit_for_bit(tmp_path):
-    sweep(longer(200), WINDOWS, out=tmp_path / "whole", engine=Here())
+    sweep(longer(80), WINDOWS, out=tmp_path / "whole", engine=Here())
     out = tmp_path / "killed"
     killed = []
 
@@ -111,7 +111,7 @@ def test_a_killed_worker_s_run_goes_on_bit_for_bit(tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    swept = sweep(longer(200), WINDOWS, out=out, engine=Loky(workers=2))
+    swept = sweep(longer(80), WINDOWS, out=out, engine=Loky(workers=2))
     killer.join()
     assert not swept.failed
     assert results(out) == results(tmp_path / "whole")

@@ -12,6 +12,7 @@ import pytest
 from small_sweeps import BASE, WINDOWS, longer, results, rows_of
 
 from plateau_interp import Recipe, Run, RunError, sweep
+from plateau_interp.sweeps import of_runs
 from plateau_interp.sweeps import sweep as sweep_module
 from plateau_interp.sweeps.endings import Ending
 from plateau_interp.sweeps.engines import Here
@@ -36,7 +37,7 @@ def reported(monkeypatch):
         asked.append([f"{run.path.parent.name}/{run.path.name}" for run in runs])
         return out / "index.html"
 
-    monkeypatch.setattr(sweep_module, "write_report", write)
+    monkeypatch.setattr(of_runs, "write_report", write)
     return asked
 
 
@@ -226,7 +227,7 @@ def test_a_run_that_another_process_writes_is_waited_for(out, told):
 
 
 def test_a_report_of_many_runs_takes_one_seed(out, monkeypatch, reported):
-    monkeypatch.setattr(sweep_module, "MOST_REPORTED", 3)
+    monkeypatch.setattr(of_runs, "MOST_REPORTED", 3)
     sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
     assert reported == [["k=2/seed-0", "k=3/seed-0"]]
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -48,7 +48,8 @@ class SweepVerb:
     """Train a recipe with changes to any of its fields, runs side by side, and compare what comes out.
 
     The file names a base recipe and what is changed: grid, zip, list, seeds. The same command trains what is missing
-    alone: after Ctrl-C, a kill, a failure, or with a new seed or value in the file.
+    alone: after Ctrl-C, a kill, a failure, or with a new seed or value in the file. A base with a source instead of a
+    task is a series, as of `plateau series`, and measured.
 
     For example:
       plateau sweep windows.yaml --out sweeps/windows --dry-run
@@ -80,10 +81,11 @@ class SweepVerb:
         if self.dry_run:
             self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
             return
-        steps = {self.out / run.name: run.recipe.steps for run in left_of(plan, self.out)}
-        with watching_runs(self.out.name, steps) as show:
+        kind = plan.kind
+        amounts = {self.out / run.name: kind.amount(run.recipe) for run in left_of(plan, self.out)}
+        with watching_runs(self.out.name, amounts, unit=kind.unit, made=kind.amount_made) as show:
             swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=_teller(self.out, show))
-        self._tell(swept)
+        self._tell(swept, kind.shown)
         if swept.failed:
             told = "; ".join(f"{name}: {reason}" for name, reason in swept.failed.items())
             raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {told}")
@@ -92,32 +94,30 @@ class SweepVerb:
         if self.json:
             print_json({**dataclasses.asdict(cost), "total_seconds": cost.total, "wall_seconds": cost.wall})
             return
-        print_table(["run left", "time, about"], [[name, duration(each)] for name, each in cost.seconds.items()])
+        rows = [[name, "not known" if each is None else duration(each)] for name, each in cost.seconds.items()]
+        print_table(["run left", "time, about"], rows)
+        done = f"{cost.done} of {cost.runs} runs done"
+        if cost.total is None:
+            print_text(f"{done}; how long the others take is known once a checkpoint of their model is measured")
+            return
         side_by_side = "" if cost.wall is None else f"; {duration(cost.wall)} on {cost.workers} workers"
-        print_text(f"{cost.done} of {cost.runs} runs done; the others take about {duration(cost.total)}{side_by_side}")
+        print_text(f"{done}; the others take about {duration(cost.total)}{side_by_side}")
 
-    def _tell(self, swept: "Swept") -> None:
+    def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
         report = None if swept.report is None else str(swept.report)
         if self.json:
             rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
             print_json({"sweep": str(swept.out), "runs": rows, "report": report})
             return
-        print_table(["setting", "runs done", *SHOWN.values()], _by_setting(swept.table))
+        print_table(["setting", "runs done", *shown.values()], _by_setting(swept.table, list(shown)))
         print_text(f"Table: {swept.out / 'summaries.parquet'}")
         if report is not None:
             print_text(f"Report: {report}")
 
 
 BUSY = "another process is at it; it is waited for"
-SHOWN = {
-    "plateau_level": "plateau level",
-    "drop_step": "drop step",
-    "steps_to_99": "steps to 99 %",
-    "final_loss": "final loss",
-    "final_accuracy": "final accuracy",
-}
-"""Columns of the table that are printed, each as its median over the seeds and how far they are apart."""
-COUNTS = ("drop_step", "steps_to_99")
+COUNTS = ("drop_step", "steps_to_99", "peak_cosine_step")
+"""Columns of whole numbers."""
 
 
 def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, queue: str | None) -> "Engine":
@@ -175,11 +175,11 @@ def ending_in_words(run: str, ending: "Ending") -> str:
     return f"{run}: {ending.how}{f': {ending.reason}' if ending.reason else ''}"
 
 
-def _by_setting(table: "pd.DataFrame") -> list[list[str]]:
+def _by_setting(table: "pd.DataFrame", columns: Sequence[str]) -> list[list[str]]:
     """A row a setting: how many of its seeds are done, and each number's median and range."""
     rows = []
     for setting, runs in table.groupby("setting", sort=False):
-        numbers = [_range(runs[name].tolist(), count=name in COUNTS) if name in runs else "-" for name in SHOWN]
+        numbers = [_range(runs[name].tolist(), count=name in COUNTS) if name in runs else "-" for name in columns]
         rows.append([str(setting), f"{int(runs['finished'].sum())}/{len(runs)}", *numbers])
     return rows
 

@@ -15,7 +15,9 @@ LOOK_EVERY = 1.0
 
 
 @contextlib.contextmanager
-def watching_runs(name: str, runs: Mapping[Path, int]) -> Iterator[Callable[[Path, str], None]]:
+def watching_runs(
+    name: str, runs: Mapping[Path, int], *, unit: str = "step", made: Callable[[Path], int] | None = None
+) -> Iterator[Callable[[Path, str], None]]:
     """A bar on stderr over the steps of all runs, with the time left; a line every few seconds where it is no terminal.
 
     What is yielded is called with the folder of a run that has ended and a line about it. Ctrl-C tells how many have.
@@ -23,14 +25,18 @@ def watching_runs(name: str, runs: Mapping[Path, int]) -> Iterator[Callable[[Pat
     Args:
         name: of all together.
         runs: by folder the steps that a run has when it is done.
+        unit: what is counted, where it is not steps.
+        made: reads off a folder how many there are; by default `plateau_interp.sweeps.of_runs.steps_made`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from plateau_interp.sweeps.of_runs import steps_made
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[told]}"))
     bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-    watch = _Watch(runs)
+    watch = _Watch(runs, unit, steps_made if made is None else made)
     line = bar.add_task(name, total=watch.total, completed=watch.made, told=watch.told())
     ended = threading.Event()
 
@@ -68,7 +74,8 @@ def watching_runs(name: str, runs: Mapping[Path, int]) -> Iterator[Callable[[Pat
 class _Watch:
     """Steps made in folders, and since when they were watched."""
 
-    def __init__(self, runs: Mapping[Path, int]) -> None:
+    def __init__(self, runs: Mapping[Path, int], unit: str, made: Callable[[Path], int]) -> None:
+        self._unit, self._made_in = unit, made
         self.left, self._lock = dict(runs), threading.Lock()
         self.n_runs, self.total, self.done, self._full = len(runs), sum(runs.values()), 0, 0
         self.look()
@@ -76,9 +83,7 @@ class _Watch:
 
     def look(self) -> None:
         """Read how far the runs are that are not done."""
-        from plateau_interp.sweeps.folder import steps_made
-
-        there = {folder: steps_made(folder) for folder in list(self.left)}
+        there = {folder: self._made_in(folder) for folder in list(self.left)}
         for folder, steps in there.items():
             if steps >= self.left.get(folder, 0):
                 self.end(folder)
@@ -92,7 +97,7 @@ class _Watch:
                 self.done += 1
 
     def told(self) -> str:
-        return f"{self.done}/{self.n_runs} runs, step {self.made:,}/{self.total:,}"
+        return f"{self.done}/{self.n_runs} runs, {self._unit} {self.made:,}/{self.total:,}"
 
     def time_left(self) -> str:
         """In words, once there is anything to say."""

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.downloads import DOWNLOADS
 from plateau_interp.series.prompts import Prompts
 
-__all__ = ["Record", "SeriesError", "SeriesFolder", "check_series"]
+__all__ = ["BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
 
 SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "series.json",
@@ -42,6 +42,10 @@ NOT_WRITTEN_OVER = (CHECKPOINTS, METRICS, ANSWERS, ATTENTION, DOWNLOADS, "report
 
 class SeriesError(ValueError):
     """A folder that is no series, another one, or damaged; one line that names it."""
+
+
+class BusySeries(SeriesError):
+    """A folder of a series that somebody else is writing to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,44 +126,60 @@ class SeriesFolder:
             SeriesError: if the folder holds another series, or other things.
         """
         path = Path(path)
+        asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
+        there = cls.found(path, settings)
+        if there is None or there._differing(settings):
+            # The latter was begun by a command that was mistaken in something: nothing is lost.
+            with nullcontext() if there is None else there.writing():
+                write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
+            return cls(path)
+        return there
+
+    @classmethod
+    def found(cls, path: str | Path, settings: Mapping[str, Any]) -> "SeriesFolder | None":
+        """The series of these settings in a folder; None if there is none yet. Nothing is written.
+
+        Raises:
+            SeriesError: if the folder holds another series, which has measured something, or other things.
+        """
+        path = Path(path)
         if path.exists() and not path.is_dir():
             raise SeriesError(f"{path} is a file; a folder is needed")
-        asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
         if (path / SETTINGS).is_file():
             there = cls(path)
-            # What else was on the machine may differ: it changes no number that it should not. Which recipe a run has,
-            # earlier versions did not write.
-            unsaid = {"versions"} if "recipe_sha256" in there.settings else {"versions", "recipe_sha256"}
-            differing = [
-                name
-                for name in {**asked, **there.settings}
-                if name not in unsaid and asked.get(name) != there.settings.get(name)
-            ]
-            if differing and not there.records():
-                # Begun by a command that was mistaken in something: nothing is lost.
-                with there.writing():
-                    write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
-                return cls(path)
-            if differing:
-                raise SeriesError(f"{path} holds a series with other {listed(sorted(differing))}; take another folder")
+            if (differing := there._differing(settings)) and there.records():
+                raise SeriesError(f"{path} holds a series with other {listed(differing)}; take another folder")
             return there
         if others := sorted(name for name in NOT_WRITTEN_OVER if (path / name).exists()):
             raise SeriesError(f"{path} has {listed(others)}, but no {SETTINGS}; take another folder")
-        write_atomically(path / SETTINGS, json.dumps(asked, indent=2) + "\n")
-        return cls(path)
+        return None
+
+    def _differing(self, settings: Mapping[str, Any]) -> list[str]:
+        """Names of the settings that are others here.
+
+        What else was on the machine may differ: it changes no number that it should not. Which recipe a run has,
+        earlier versions did not write.
+        """
+        asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
+        unsaid = {"versions"} if "recipe_sha256" in self.settings else {"versions", "recipe_sha256"}
+        return sorted(
+            name
+            for name in {**asked, **self.settings}
+            if name not in unsaid and asked.get(name) != self.settings.get(name)
+        )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keep everybody else from writing.
 
         Raises:
-            SeriesError: if somebody does.
+            BusySeries: if somebody does.
         """
         lock = filelock.FileLock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise SeriesError(f"{self.path} is being written already, by another process or by this one") from None
+            raise BusySeries(f"{self.path} is being written already, by another process or by this one") from None
         try:
             yield
         finally:

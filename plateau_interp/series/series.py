@@ -42,7 +42,7 @@ from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_promp
 from plateau_interp.series.revisions import Revision
 from plateau_interp.series.sources import CheckpointSource, RunSource, source_of
 
-__all__ = ["CheckpointSeries"]
+__all__ = ["CheckpointSeries", "check_measuring"]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -128,17 +128,8 @@ class CheckpointSeries:
                 that holds another series. What is wrong with a prompt or an intervention is raised at the first
                 checkpoint.
         """
-        prompts = read_prompts(prompts)
-        _check(n_new=n_new, interventions=interventions, measures=measures or {}, dtype=dtype, device=device)
-        asked = _Asked(
-            prompts=prompts,
-            n_new=n_new,
-            interventions=interventions,
-            held_out=None if held_out is None else Path(held_out),
-            measures=measures or {},
-            dtype=dtype,
-            device=device,
-        )
+        asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
+        check_device(device)
         folder = SeriesFolder.opened(out, self._settings(asked))
         names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
         source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
@@ -146,9 +137,29 @@ class CheckpointSeries:
             if keep:
                 Downloads(folder.path).give_up_all()
             for revision, fetched in _fetched(source, _left(source, folder)):
-                folder.add(*asked.measured(source, revision, fetched))
+                folder.add(*asked.measured(source, revision, fetched, device=device))
                 give_back_memory()
                 yield folder.records()[-1]
+
+    def left(
+        self,
+        prompts: "str | Path | Sequence[str] | Prompts" = GENERAL_QUESTIONS,
+        *,
+        out: str | Path,
+        n_new: int = 8,
+        interventions: Sequence[Intervention] = (),
+        held_out: str | Path | None = None,
+        measures: Mapping[str, OwnMeasure] | None = None,
+        dtype: str = "float32",
+    ) -> list[Revision]:
+        """The checkpoints that `measure` would measure, with these arguments; nothing is written.
+
+        Raises:
+            ValueError: as `measure`; `SeriesError` if the folder holds another series.
+        """
+        asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
+        done = _done(SeriesFolder.found(out, self._settings(asked)))
+        return [revision for revision in self.revisions if revision.step not in done]
 
     def _settings(self, asked: "_Asked") -> dict[str, Any]:
         """What the folder of a series says of it, by which another call knows its own."""
@@ -158,16 +169,32 @@ class CheckpointSeries:
         return {"source": self.name, **asked.plain(), "versions": _versions(), **recipe}
 
 
-def _check(*, n_new: Any, interventions: Any, measures: Any, dtype: Any, device: Any) -> None:
-    """Refuse arguments of `CheckpointSeries.measure` that cannot be."""
+def check_measuring(*, n_new: Any, interventions: Any, dtype: Any) -> None:
+    """Refuse arguments of `CheckpointSeries.measure` that cannot be.
+
+    Raises:
+        ValueError: for no number of tokens, what are no interventions or record one model alone, and no dtype.
+    """
     check_interventions(interventions)
-    check_device(device)
     if any([*captures_in(intervention)] for intervention in interventions):
         raise ValueError("a Capture records one model, and a series has many: take a measure of your own")
     whole_number("n_new", n_new, least=1)
-    check_own_measures(measures)
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {shown(dtype)}")
+
+
+def _asked(prompts: Any, n_new: Any, interventions: Any, held_out: Any, measures: Any, dtype: Any) -> "_Asked":
+    prompts = read_prompts(prompts)
+    check_measuring(n_new=n_new, interventions=interventions, dtype=dtype)
+    check_own_measures(measures or {})
+    return _Asked(
+        prompts=prompts,
+        n_new=n_new,
+        interventions=interventions,
+        held_out=None if held_out is None else Path(held_out),
+        measures=measures or {},
+        dtype=dtype,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +207,6 @@ class _Asked:
     held_out: Path | None
     measures: Mapping[str, OwnMeasure]
     dtype: str
-    device: str | torch.device
     text: str | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -203,13 +229,13 @@ class _Asked:
         }
 
     def measured(
-        self, source: CheckpointSource, revision: Revision, fetched: "Future[None]"
+        self, source: CheckpointSource, revision: Revision, fetched: "Future[None]", *, device: str | torch.device
     ) -> tuple[Record, pd.DataFrame, KeptAttention | None]:
         """What is found of a checkpoint, or the reason why it is not to be had."""
         start = time.monotonic()
         try:
             fetched.result()
-            model = source.load(revision, dtype=DTYPES[self.dtype], device=self.device)
+            model = source.load(revision, dtype=DTYPES[self.dtype], device=device)
         except ValueError as error:
             failed = Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error))
             return failed, pd.DataFrame(), None
@@ -226,9 +252,14 @@ class _Asked:
         return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers, attention
 
 
+def _done(folder: SeriesFolder | None) -> set[int]:
+    """The steps that are measured."""
+    return set() if folder is None else {record.step for record in folder.records() if not record.error}
+
+
 def _left(source: CheckpointSource, folder: SeriesFolder) -> list[Revision]:
     """The checkpoints that are not measured; of those that are, what was downloaded is let go."""
-    done = {record.step for record in folder.records() if not record.error}
+    done = _done(folder)
     for revision in source.revisions:
         if revision.step in done:
             source.release(revision)  # a kill may have come between

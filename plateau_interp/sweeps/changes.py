@@ -8,14 +8,13 @@ import contextlib
 import copy
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from plateau_interp.checks import nearest, shown, whole_number
 from plateau_interp.codec import RecipeError, encode
 from plateau_interp.plugins import kind_of
-from plateau_interp.runs.recipe import Recipe
 
 __all__ = ["Changes", "Combination", "changed", "field_at"]
 
@@ -142,7 +141,9 @@ class Changes:
             yield from ((None, values) for values in self.list)
 
 
-def changed(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def changed(
+    base: Mapping[str, Any], values: Mapping[str, Any], *, filled: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
     """Plain data of a recipe with some fields changed; the whole of a part before what is in it.
 
     What the base leaves open stays open, so a change of the task brings that task's own defaults with it.
@@ -150,25 +151,28 @@ def changed(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
     Args:
         base: plain data of a recipe, which stays as it is.
         values: by path, as plain data.
+        filled: plain data of the whole recipe, with what was left open; raises a `RecipeError` for none.
 
     Raises:
         RecipeError: for a path that leads to no field, with the nearest, and a base that is no recipe.
 
     Example:
+        >>> from plateau_interp import Recipe
         >>> base = {"task": {"name": "moving-window-sum"}}
-        >>> data = changed(base, {"task.k": 3, "training.optimizer.learning_rate": 0.01})
+        >>> filled = lambda data: Recipe.from_dict(data).to_dict()
+        >>> data = changed(base, {"task.k": 3, "training.optimizer.learning_rate": 0.01}, filled=filled)
         >>> data["task"], data["training"]["optimizer"]["learning_rate"]
         ({'name': 'moving-window-sum', 'k': 3}, 0.01)
     """
     data = copy.deepcopy(dict(base))
-    whole = Recipe.from_dict(data).to_dict()
+    whole = filled(data)
     for path, value in sorted(values.items(), key=lambda item: len(_parts(item[0]))):
         parts = _parts(path)
-        if parts[0] in ELSEWHERE:
+        if parts[0] in ELSEWHERE and parts[0] in whole:
             raise RecipeError(f"{path}: {ELSEWHERE[str(parts[0])]}")
         _put(data, whole, parts, value, path)
         with contextlib.suppress(RecipeError):  # some changes are possible only together: the run has the last word
-            whole = Recipe.from_dict(data).to_dict()
+            whole = filled(data)
     return data
 
 

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from plateau_interp.runs.run import RunError
 from plateau_interp.sweeps.engines import Engine
-from plateau_interp.sweeps.folder import made, refuse_others, steps_made
-from plateau_interp.sweeps.memory import most_memory
-from plateau_interp.sweeps.pace import Watching, paces
-from plateau_interp.sweeps.plan import PlannedRun, SweepPlan
+from plateau_interp.sweeps.folder import refuse_others
+from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
+from plateau_interp.sweeps.memory import PROCESS
+from plateau_interp.sweeps.pace import Watching
+from plateau_interp.sweeps.plan import SweepPlan
 
 __all__ = ["SweepCost", "cost_of", "left_of"]
 
@@ -20,29 +21,34 @@ class SweepCost:
     Args:
         runs: of the plan.
         done: of them.
-        seconds: by the name of each other, roughly, on a worker like this machine.
+        seconds: by the name of each other, roughly, on a worker like this machine; None where nobody knows.
         workers: side by side; None if only a scheduler knows.
     """
 
     runs: int
     done: int
-    seconds: dict[str, float]
+    seconds: dict[str, float | None]
     workers: int | None
 
     @property
-    def total(self) -> float:
-        """Seconds of all workers together."""
-        return sum(self.seconds.values())
+    def total(self) -> float | None:
+        """Seconds of all workers together; what is not known counts like the mean of the others."""
+        known = self._known
+        return sum(known) / len(known) * len(self.seconds) if known else None if self.seconds else 0.0
 
     @property
     def wall(self) -> float | None:
         """Seconds until all is done, workers being equally busy; no shorter than the longest run."""
-        if self.workers is None:
+        if self.workers is None or self.total is None:
             return None
-        return max([self.total / self.workers, *self.seconds.values()], default=0.0)
+        return max([self.total / self.workers, *self._known], default=0.0)
+
+    @property
+    def _known(self) -> list[float]:
+        return [each for each in self.seconds.values() if each is not None]
 
 
-def cost_of(plan: SweepPlan, out: Path, engine: Engine, *, watching: Watching = iter) -> SweepCost:
+def cost_of(plan: SweepPlan[Any], out: Path, engine: Engine, *, watching: Watching = iter) -> SweepCost:
     """What is left of a sweep, and what that would cost; nothing is trained but a few steps of each kind.
 
     Args:
@@ -56,24 +62,26 @@ def cost_of(plan: SweepPlan, out: Path, engine: Engine, *, watching: Watching = 
     """
     refuse_others(plan, out)
     left = left_of(plan, out)
-    recipes = [run.recipe for run in left]
-    pace = paces(recipes, out, threads=engine.threads, watching=watching)
-    steps = [max(0, run.recipe.steps - steps_made(out / run.name)) for run in left]
+    paces = plan.kind.seconds(left, out, threads=engine.threads, watching=watching)
+    amounts = [max(0, plan.kind.amount(run.recipe) - plan.kind.amount_made(out / run.name)) for run in left]
     return SweepCost(
         runs=len(plan.runs),
         done=len(plan.runs) - len(left),
-        seconds={run.name: each * number for run, each, number in zip(left, pace, steps, strict=True)},
-        workers=engine.expected(memory=most_memory(recipes)),
+        seconds={
+            run.name: None if pace is None else pace * amount
+            for run, pace, amount in zip(left, paces, amounts, strict=True)
+        },
+        workers=engine.expected(memory=max((plan.kind.memory(run.recipe) for run in left), default=PROCESS)),
     )
 
 
-def left_of(plan: SweepPlan, out: Path) -> list[PlannedRun]:
+def left_of(plan: SweepPlan[Recipes], out: Path) -> list[PlannedRun[Recipes]]:
     """The runs of a sweep that are not done."""
-    return [run for run in plan.runs if not _done(run, out)]
+    return [run for run in plan.runs if not _done(plan.kind, run, out)]
 
 
-def _done(run: PlannedRun, out: Path) -> bool:
+def _done(kind: Kind[Recipes], run: PlannedRun[Recipes], out: Path) -> bool:
     try:
-        return made(run, out)
-    except RunError:  # told by the sweep itself
+        return kind.made(run.recipe, out / run.name)
+    except ValueError:  # told by the sweep itself
         return False

@@ -1,4 +1,4 @@
-"""What a worker is asked to do: one run of a sweep, told as plain data, so that it fits through any engine.
+"""What a worker is asked to do: one run or series of a sweep, told as plain data, so that it fits through any engine.
 
 A job never raises: what went wrong is its outcome. Who asks the workers is `plateau_interp.sweeps.sweep`.
 """
@@ -19,18 +19,18 @@ from plateau_interp.runs.run import Run
 from plateau_interp.sweeps.endings import Ending, Interrupted, Stopped, never
 from plateau_interp.training.threads import threads_of_torch
 
-__all__ = ["TrainingJob", "check_same_disk", "ending_of", "train_run"]
+__all__ = ["Job", "check_same_disk", "ending_of", "train_run"]
 
 
 @dataclass(frozen=True)
-class TrainingJob:
-    """A run to train.
+class Job:
+    """A run to train, or a series to measure.
 
     Args:
         path: of its folder.
         recipe: as JSON: a worker without one of its plug-ins can say so.
         seen_from: a file that lies in the folder of the sweep: a worker that does not see it sees another disk.
-        device: where to train.
+        device: where to.
         threads: of torch, in the worker.
     """
 
@@ -41,7 +41,7 @@ class TrainingJob:
     threads: int = 1
 
 
-def train_run(job: TrainingJob, stopped: Stopped = never) -> Ending:
+def train_run(job: Job, stopped: Stopped = never) -> Ending:
     """Make a run, or go on with it, to its end."""
 
     def train() -> Ending:

@@ -6,55 +6,51 @@ Nothing is trained here: `plateau_interp.sweeps.sweep` does that.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from plateau_interp.checks import nearest, shown
 from plateau_interp.codec import RecipeError, expect_fields
 from plateau_interp.runs.recipe import Recipe, read_fields
+from plateau_interp.series.recipe import SeriesRecipe
 from plateau_interp.sweeps.changes import Changes, Combination, changed
+from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
 from plateau_interp.sweeps.naming import check_name, name_of
+from plateau_interp.sweeps.of_runs import OfRuns
+from plateau_interp.sweeps.of_series import OfSeries
 
-__all__ = ["Base", "PlannedRun", "SweepPlan", "planned", "read_sweep"]
+__all__ = ["Base", "SweepPlan", "kind_of_data", "planned", "read_sweep"]
 
-Base = Recipe | Mapping[str, Any] | str | Path
-"""A recipe; or one as plain data, in which what is left open follows the task; or the file, or the task, of one."""
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a sweep.
-
-    Args:
-        setting: the name of what is changed.
-        seed: of the run.
-        values: what is changed, by the path of the field, as plain data.
-        recipe: the whole of it.
-    """
-
-    setting: str
-    seed: int
-    values: Mapping[str, Any]
-    recipe: Recipe
-
-    @property
-    def name(self) -> str:
-        """Its folder, within that of the sweep."""
-        return f"{self.setting}/seed-{self.seed}"
+Base = Recipe | SeriesRecipe | Mapping[str, Any] | str | Path
+"""A recipe, of a run or a series; or one as plain data, in which what is left open follows the task; or its file; or
+the name of a task."""
+OF_RUNS, OF_SERIES = OfRuns(), OfSeries()
 
 
 @dataclass(frozen=True)
-class SweepPlan:
+class SweepPlan(Generic[Recipes]):
     """The runs of a sweep, seeds before settings: whatever is there when one stops early can be compared."""
 
-    base: Recipe
-    runs: tuple[PlannedRun, ...]
+    base: Recipes
+    runs: tuple[PlannedRun[Recipes], ...]
+    kind: Kind[Recipes]
 
 
-def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan:
+def kind_of_data(data: Mapping[Any, Any]) -> Kind[Any]:
+    """What plain data of a recipe are of: a series has a source.
+
+    Example:
+        >>> kind_of_data({"source": "EleutherAI/pythia-14m"}).unit, kind_of_data({"task": {"name": "copy"}}).unit
+        ('checkpoint', 'step')
+    """
+    return OF_SERIES if "source" in data and "task" not in data else OF_RUNS
+
+
+def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan[Any]:
     """The runs that come out of a base and changes.
 
     Args:
-        base: a `Recipe`; plain data of one; the path of a recipe file; or the name of a task, for its defaults.
+        base: a `Recipe` or a `SeriesRecipe`; plain data of one; the path of its file; or the name of a task, for its
+            defaults.
         changes: `Changes`, or the same as plain data.
 
     Raises:
@@ -67,23 +63,24 @@ def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan:
         ['k=2/seed-0', 'k=3/seed-0', 'k=2/seed-1', 'k=3/seed-1']
     """
     data = _plain_base(base)
-    recipe = Recipe.from_dict(data)
-    if recipe.fork_of is not None:
-        raise RecipeError("base: a sweep trains from step 0, and this is the recipe of a fork")
+    kind = kind_of_data(data)
+    recipe = kind.read(data)
+    kind.check_base(recipe)
     if not isinstance(changes, Changes):
         changes = Changes.from_dict(expect_fields(changes, path="changes"))
     settings = [(_name(each), each) for each in changes.combinations()]
     runs = tuple(
-        _planned(data, name, each, seed) for seed in changes.seed_numbers(recipe.seed) for name, each in settings
+        _planned(kind, data, name, each, seed) for seed in kind.seeds(changes, recipe) for name, each in settings
     )
-    _check_apart(runs)
-    return SweepPlan(recipe, runs)
+    _check_apart(runs, kind)
+    return SweepPlan(recipe, runs, kind)
 
 
-def read_sweep(path: str | Path) -> SweepPlan:
+def read_sweep(path: str | Path) -> SweepPlan[Any]:
     """The plan in a ``.yaml`` or ``.json`` file: the field ``base``, and those of `Changes`.
 
-    ``base`` has the fields of a recipe, or is the path of a recipe file, from the folder of this one, or a task's name.
+    ``base`` has the fields of a recipe, of a run or a series, or is the path of a recipe file, from the folder of this
+    one, or a task's name.
 
     Raises:
         ValueError: naming the file, for what it cannot be.
@@ -102,7 +99,7 @@ def read_sweep(path: str | Path) -> SweepPlan:
 
 def _plain_base(base: Any) -> dict[str, Any]:
     """Plain data, as much as was said."""
-    if isinstance(base, Recipe):
+    if isinstance(base, Recipe | SeriesRecipe):
         return base.to_dict()
     if isinstance(base, Path) or (isinstance(base, str) and _is_file(base)):
         return dict(read_fields(base))
@@ -123,20 +120,23 @@ def _name(combination: Combination) -> str:
     return name_of(combination)
 
 
-def _planned(base: Mapping[str, Any], name: str, combination: Combination, seed: int) -> PlannedRun:
+def _planned(
+    kind: Kind[Recipes], base: Mapping[str, Any], name: str, combination: Combination, seed: int | None
+) -> PlannedRun[Recipes]:
+    seeded = {} if seed is None else {"seed": seed}
     try:
-        recipe = Recipe.from_dict({**changed(base, combination.values), "seed": seed})
+        data = changed(base, combination.values, filled=lambda data: kind.plain(kind.read(data)))
+        return PlannedRun(name, seed, combination.values, kind.read({**data, **seeded}))
     except RecipeError as error:
         raise RecipeError(f"{name}: {error}") from None
-    return PlannedRun(name, seed, combination.values, recipe)
 
 
-def _check_apart(runs: tuple[PlannedRun, ...]) -> None:
-    names: dict[str, PlannedRun] = {}
-    recipes: dict[str, PlannedRun] = {}
+def _check_apart(runs: tuple[PlannedRun[Recipes], ...], kind: Kind[Recipes]) -> None:
+    names: dict[str, PlannedRun[Recipes]] = {}
+    recipes: dict[str, PlannedRun[Recipes]] = {}
     for run in runs:
         # Some file systems do not tell capitals from small letters.
         if (other := names.setdefault(run.name.lower(), run)) is not run:
             raise ValueError(f"two runs are called {other.name}: is a value there twice? A list can name its changes")
-        if (other := recipes.setdefault(run.recipe.to_json(), run)) is not run:
+        if (other := recipes.setdefault(kind.text(run.recipe), run)) is not run:
             raise ValueError(f"{other.name} and {run.name} are one and the same recipe")

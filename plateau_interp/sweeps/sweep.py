@@ -1,11 +1,12 @@
-"""Many runs made from one recipe: train what is missing, on an engine, and set the runs side by side.
+"""Many runs, or series, made from one recipe: make what is missing, on an engine, and set them side by side.
 
-The run folder is the unit: what is there is kept, what was killed goes on, and another process that sweeps the same
-folder shares the work, since one process writes to a run at a time. For one run use `plateau_interp.runs.run.Run`.
+Their folder is the unit: what is there is kept, what was killed goes on, and another process that sweeps the same
+folder shares the work, since one process writes to a run at a time. For one run use `plateau_interp.runs.run.Run`, for
+one series `plateau_interp.series.series.CheckpointSeries`.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,20 @@ import pandas as pd
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import write_table
 from plateau_interp.models.fitting import check_device
-from plateau_interp.runs.run import Run, RunError
+from plateau_interp.runs.run import Run
+from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.endings import Ending
 from plateau_interp.sweeps.engines import Engine, Loky, Lost, Pool, Work
-from plateau_interp.sweeps.folder import REPORT, SUMMARIES, SWEEP, begin, made, summaries
-from plateau_interp.sweeps.jobs import TrainingJob, train_run
-from plateau_interp.sweeps.memory import most_memory
-from plateau_interp.sweeps.plan import Base, PlannedRun, SweepPlan, planned
-from plateau_interp.views.report import write_report
+from plateau_interp.sweeps.folder import SUMMARIES, SWEEP, begin, summaries
+from plateau_interp.sweeps.jobs import Job
+from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
+from plateau_interp.sweeps.plan import Base, SweepPlan, planned
 
 __all__ = ["Event", "Swept", "endings", "sweep", "train_sweep"]
 
 WAIT = 2.0
 """Seconds before runs that another process is writing are asked for again."""
-MOST_REPORTED = 12
-"""Runs in one report: of more, one seed a setting, and the first of them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,14 @@ class Swept:
         """
         return Run(self.out / name)
 
+    def series(self, name: str) -> SeriesFolder:
+        """A series by its name in the table.
+
+        Raises:
+            SeriesError: if it is not there.
+        """
+        return SeriesFolder(self.out / name)
+
 
 def sweep(
     base: Base,
@@ -86,7 +93,8 @@ def sweep(
 
     Args:
         base: a `Recipe`; plain data of one; the path of a recipe file; or the name of a task, for its defaults. What a
-            `Recipe` says stays; what plain data leave open follows the task.
+            `Recipe` says stays; what plain data leave open follows the task. Or a
+            `plateau_interp.series.recipe.SeriesRecipe`, for series that are measured; they have no seeds.
         changes: `plateau_interp.sweeps.changes.Changes`, or the same as plain data: ``grid``, ``zip``, ``list``,
             ``seeds``.
         out: the folder of the sweep.
@@ -110,7 +118,7 @@ def sweep(
 
 
 def train_sweep(
-    plan: SweepPlan,
+    plan: SweepPlan[Any],
     *,
     out: Path,
     engine: Engine | None = None,
@@ -126,34 +134,34 @@ def train_sweep(
         check_device(device)
     begin(plan, out)
     failed: dict[str, str] = {}
-    left = _left(plan.runs, out, failed)
+    left, kind = _left(plan, out, failed), plan.kind
     if left:
         place = out.resolve()
-        jobs = {run.name: _job(run, place, device=device, threads=engine.threads) for run in left}
-        with engine.opened(memory=most_memory(run.recipe for run in left)) as pool:
-            for name, ending in endings(pool, train_run, jobs):
+        jobs = {run.name: _job(kind, run, place, device=device, threads=engine.threads) for run in left}
+        with engine.opened(memory=max(kind.memory(run.recipe) for run in left)) as pool:
+            for name, ending in endings(pool, kind.work, jobs):
                 if ending.how == "failed":
                     failed[name] = ending.reason
                 if telling is not None:
                     telling(Event(name, ending))
     table = summaries(plan, out, failed)
     write_table(out / SUMMARIES, table)
-    return Swept(out, table, failed, _report(plan.runs, out))
+    return Swept(out, table, failed, kind.report(plan.runs, out))
 
 
-def _left(runs: Sequence[PlannedRun], out: Path, failed: dict[str, str]) -> list[PlannedRun]:
+def _left(plan: SweepPlan[Recipes], out: Path, failed: dict[str, str]) -> list[PlannedRun[Recipes]]:
     left = []
-    for run in runs:
+    for run in plan.runs:
         try:
-            if not made(run, out):
+            if not plan.kind.made(run.recipe, out / run.name):
                 left.append(run)
-        except RunError as error:
+        except ValueError as error:
             failed[run.name] = str(error)
     return left
 
 
-def _job(run: PlannedRun, out: Path, *, device: str, threads: int) -> TrainingJob:
-    return TrainingJob(str(out / run.name), run.recipe.to_json(), str(out / SWEEP), device=device, threads=threads)
+def _job(kind: Kind[Recipes], run: PlannedRun[Recipes], out: Path, *, device: str, threads: int) -> Job:
+    return Job(str(out / run.name), kind.text(run.recipe), str(out / SWEEP), device=device, threads=threads)
 
 
 def endings(pool: Pool, function: Work, jobs: Mapping[str, Any]) -> Iterator[tuple[str, Ending]]:
@@ -173,17 +181,3 @@ def endings(pool: Pool, function: Work, jobs: Mapping[str, Any]) -> Iterator[tup
             yield name, ending
         if left:
             time.sleep(WAIT)
-
-
-def _report(runs: Sequence[PlannedRun], out: Path) -> Path | None:
-    """The page that compares; of many runs one seed a setting."""
-    there = []
-    for run in runs:
-        try:
-            if not (opened := Run(out / run.name)).metrics.empty:
-                there.append((run.seed, opened))
-        except RunError:  # not begun, or damaged, which the table says
-            continue
-    if len(there) > MOST_REPORTED:
-        there = [each for each in there if each[0] == there[0][0]][:MOST_REPORTED]
-    return write_report([run for _, run in there], out / REPORT) if there else None

@@ -23,7 +23,7 @@ from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_attention import attention_section
 from plateau_interp.views.series_figures import MEASURES, drawn_rows, series_figure
 
-__all__ = ["duplicates_told", "failures_told", "write_series_report"]
+__all__ = ["NO_MEASURES", "duplicates_told", "failures_told", "write_series_report"]
 
 N_PROMPTS, N_STEPS = 4, 24
 """What is shown of the answers: so many prompts, at so many checkpoints at most."""
@@ -156,6 +156,7 @@ CAPTIONS = {
     "teacher_forced_cosine": "Mean cosine between the states of a text that is read, not of one that is written.",
 }
 NO_MEASURES = {"step", "revision", "weights", "seconds", "duplicate", "error"}
+"""Columns of a series' table that are no measures."""
 
 
 def _drawings(tables: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
