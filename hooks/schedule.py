@@ -194,7 +194,7 @@ class AttachedSchedule(Wrapping):
         complaints = self.inner.complaints()
         if self._waits and self._watch.in_vain:
             complaints.append(f"waited in vain: {UNTOLD}")
-        if self._was_turned_down and self._watch.was_called and not self.heeds:
+        if not complaints and self._was_turned_down and self._watch.was_called and not self.heeds:
             complaints.append("acted all the time: what it wraps does not read the strength of its Attached")
         return list(dict.fromkeys(complaints))  # of schedules that wrap each other, one says it
 

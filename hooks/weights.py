@@ -18,7 +18,9 @@ from plateau_interp.checks import listed, nearest
 from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.sources import Source, check_source, open_source
 from plateau_interp.interventions.attached import CountedAttached, Receipt
+from plateau_interp.interventions.origins import Origin
 from plateau_interp.interventions.session import session
+from plateau_interp.models.weights import tensors_digest
 from plateau_interp.types import PLACE, HookedModel
 
 __all__ = ["FreezeWeights", "TransplantWeights", "WeightsReceipt", "trained_parameters", "transplant_weights_"]
@@ -210,7 +212,8 @@ class TransplantWeights:
         """Let the dial replace while the context is open."""
         parameters = parameters_where(model, self.where)
         values = _source_values(self.source, parameters)
-        attached = AttachedTransplant(self, parameters, values, session(model).slot(_Transplants))
+        origin = Origin(tensors_digest(values) if isinstance(self.source, str) else None)
+        attached = AttachedTransplant(self, parameters, values, session(model).slot(_Transplants), origin=origin)
         try:
             yield attached
         finally:
@@ -233,8 +236,11 @@ class AttachedTransplant(_OnParameters):
         parameters: Mapping[str, torch.nn.Parameter],
         values: Mapping[str, Tensor],
         pile: list["AttachedTransplant"],
+        *,
+        origin: Origin,
     ) -> None:
         super().__init__(intervention, parameters)
+        self._origin = origin
         self._values = values
         self._pile = pile
         self._found: dict[str, Tensor] = {}
@@ -265,13 +271,17 @@ class AttachedTransplant(_OnParameters):
         return [*super().complaints(), *undone]
 
     def state(self) -> dict[str, Tensor]:
-        """The values to put back, and which of the model's transplants this is in order of acting."""
-        if not self._found:
-            return {}
-        return {**self._found, "rank": torch.tensor(self._place())}
+        """What it takes from; while it acts, the values to put back, and its place among the model's transplants."""
+        held = {**self._found, "rank": torch.tensor(self._place())} if self._found else {}
+        return {**held, **self._origin.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave: the model holds the transplant, or what training made of it, already."""
+        """Go on from what `state` gave: the model holds the transplant, or what training made of it, already.
+
+        Raises:
+            ValueError: if a run that is named holds other values now.
+        """
+        state = self._origin.known(state, self.intervention)
         if self._found:
             self._let_go()
         found = {name: value.to(self.parameters[name]) for name, value in state.items() if name != "rank"}

@@ -10,6 +10,7 @@ from hook_cases import TASK, activation, assert_untouched, pattern_name, tokens_
 from torch import Tensor
 
 from plateau_interp.hooks import (
+    AblateHeads,
     AmplifySlowGradient,
     BiasAttention,
     During,
@@ -332,6 +333,23 @@ def test_one_that_does_not_heed_its_strength_is_reported_by_the_outermost_schedu
     assert len(warned) == 1
     with intervening(model, Own(heeds=False)), intervening(model, During(Own(heeds=False))):
         model(tokens_for(model))  # nothing to heed
+
+
+def test_what_nothing_reached_is_not_said_to_have_acted_all_the_time() -> None:
+    model = toy()
+
+    def forwards_before_attention() -> None:
+        for step in range(4):
+            advance(model, step=step)
+            model(tokens_for(model), stop_at_layer=0)
+
+    with (
+        pytest.warns(InterventionWarning, match="never fired: nothing reached") as warned,
+        intervening(model, During(AblateHeads([0]), start=0, stop=2)),
+    ):
+        forwards_before_attention()
+    assert "acted all the time" not in str(warned[0].message)
+    assert len(warned) == 1
 
 
 def test_a_bare_attached_does_nothing_and_complains_of_nothing() -> None:

@@ -598,6 +598,9 @@ def test_a_run_from_before_folders_were_signed_goes_on_capturing(tmp_path: Path)
         lambda source: PatchAttention(source=source),
         lambda source: During(PatchActivation("blocks.0.hook_attn_out", source=source), start=1),
         lambda source: MixAttention(weight=0.5, towards=PatchAttention(source=source)),
+        lambda source: TransplantWeights(source, "mlp"),
+        lambda source: During(TransplantWeights(source, "mlp"), start=8),
+        lambda source: During(TransplantWeights(source, "mlp"), start=20),
     ],
 )
 def test_a_donor_that_was_trained_on_is_noticed(tmp_path: Path, taking: Any) -> None:

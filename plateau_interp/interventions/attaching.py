@@ -27,6 +27,7 @@ from plateau_interp.interventions.attached import (
     entering,
 )
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.origins import Origin
 from plateau_interp.interventions.receipts import EditReceipt, holds_infinities
 from plateau_interp.types import HookedModel
 
@@ -191,14 +192,14 @@ class EditAttached(CountedAttached):
     receipt: EditReceipt
 
     def __init__(self, intervention: object, sites: Sequence[str], *, origin: str | None = None) -> None:
-        self._origin = {} if origin is None else {"origin": torch.tensor([*bytes.fromhex(origin)], dtype=torch.uint8)}
+        self._origin = Origin(origin)
         # Attention scores hold -inf, which cannot be interpolated.
         gradual = not any(holds_infinities(name) for name in sites)
         super().__init__(intervention, receipt=EditReceipt(repr(intervention), tuple(sites)), gradual=gradual)
 
     def state(self) -> dict[str, Tensor]:
         """What the edit takes from, by its digest."""
-        return {**self._origin}
+        return self._origin.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on, if what the edit takes from is what it was. What an earlier version kept says nothing of that.
@@ -206,13 +207,7 @@ class EditAttached(CountedAttached):
         Raises:
             ValueError: if it is not.
         """
-        super().load_state({name: value for name, value in state.items() if name not in self._origin})
-        for name, mine in self._origin.items():
-            if name in state and not torch.equal(state[name].cpu(), mine):
-                raise ValueError(
-                    f"what {self.intervention!r} takes from has changed since the run took from it: put its weights "
-                    "back, and name the step, as in 'RUN@STEP', of a run that is trained on"
-                )
+        super().load_state(self._origin.known(state, self.intervention))
 
     def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
         """The edit as a hook function that obeys the dial and is counted."""

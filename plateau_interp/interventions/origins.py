@@ -1,0 +1,52 @@
+"""What an intervention takes from, where that lies on disk: it may change there while a run takes from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Origin"]
+
+NAME = "origin"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an intervention takes from, by its digest; a run that is resumed or forked refuses another.
+
+    Args:
+        digest: SHA-256, in hexadecimal; None for what cannot change, such as a model in memory.
+
+    Example:
+        >>> one, other = Origin("00" * 32), Origin("01" * 32)
+        >>> list(one.state()), one.known({**one.state(), "rank": torch.tensor(0)}, "Mine()")
+        (['origin'], {'rank': tensor(0)})
+        >>> other.known(one.state(), "Mine()")
+        Traceback (most recent call last):
+        ValueError: what 'Mine()' takes from has changed since the run took from it: put its weights back, ...
+    """
+
+    digest: str | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint remembers of it."""
+        return {} if self.digest is None else {NAME: torch.tensor([*bytes.fromhex(self.digest)], dtype=torch.uint8)}
+
+    def known(self, state: Mapping[str, Tensor], intervention: object) -> dict[str, Tensor]:
+        """What else a checkpoint remembers, if this is what it was. An earlier version's says nothing of that.
+
+        Args:
+            state: what was remembered.
+            intervention: who takes from it, for the message.
+
+        Raises:
+            ValueError: if it is another.
+        """
+        mine = self.state()
+        if mine and NAME in state and not torch.equal(state[NAME].cpu(), mine[NAME]):
+            raise ValueError(
+                f"what {intervention!r} takes from has changed since the run took from it: put its weights back, and "
+                "name the step, as in 'RUN@STEP', of a run that is trained on"
+            )
+        return {name: value for name, value in state.items() if not (mine and name == NAME)}
