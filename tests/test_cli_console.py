@@ -5,7 +5,7 @@ import pytest
 from typecheck import unchecked
 
 from plateau_interp.cli import console
-from plateau_interp.cli.console import showing_progress
+from plateau_interp.cli.console import print_table, showing_progress
 from plateau_interp.training import threads
 from plateau_interp.training.threads import CoreTimes
 
@@ -94,3 +94,10 @@ def test_a_line_says_once_that_the_cores_are_busy(
     assert capsys.readouterr().err.count("plateau: try --threads 1\n") == 1
     steps(clock, seconds=0.05)  # over in five seconds: nothing is said
     assert "--threads" not in capsys.readouterr().err
+
+
+def test_a_word_that_is_wider_than_its_column_is_not_cut(capsys):
+    print_table(
+        ["setting", "loss"], [[f"optimizer={name},{'x' * 100}", "1.0 (0.9 to 1.1)"] for name in ("adam", "sgd")]
+    )
+    assert capsys.readouterr().out.count("x") == 200

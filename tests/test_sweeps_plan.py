@@ -98,10 +98,14 @@ def test_the_base_of_a_file_is_found_from_its_folder(tmp_path):
     ("text", "message"),
     [
         ("grid: {task.k: [2]}", "base: missing"),
-        ("base: copy\nbase: copy", "the field 'base' is given twice"),
+        ("base: copy\nbase: copy", "sweep.yaml: the field 'base' is given twice"),
+        (
+            "base: copy\nlist:\n  plain:",
+            r"sweep.yaml: list: plain: expected fields and values, or \{\} for none; got None",
+        ),
         ("base: copy\ngrid: {task.nn: [2]}", "sweep.yaml: nn=2: task.nn: unknown field; the nearest is task.n"),
         ("[1]", "expected fields and values"),
-        ("{", "not valid YAML"),
+        ("{", r"^\S*sweep.yaml: not valid YAML: while parsing a flow node .* in line 1, column 2"),
     ],
 )
 def test_a_file_that_is_no_sweep_is_named(text, message, tmp_path):

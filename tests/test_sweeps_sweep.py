@@ -14,6 +14,7 @@ from small_sweeps import BASE, WINDOWS, longer, results, rows_of
 from plateau_interp import Recipe, Run, RunError, sweep
 from plateau_interp.sweeps import of_runs
 from plateau_interp.sweeps import sweep as sweep_module
+from plateau_interp.sweeps.cluster import ClusterError, Slurm
 from plateau_interp.sweeps.endings import Ending
 from plateau_interp.sweeps.engines import Here
 from plateau_interp.sweeps.sweep import Event
@@ -162,6 +163,14 @@ def test_nothing_is_written_where_a_recipe_cannot_be(tmp_path):
         sweep(BASE, {"grid": {"model.n_heads": [1, 3]}}, out=tmp_path / "out", engine=HERE)
     with pytest.raises(ValueError, match="unknown device"):
         sweep(BASE, WINDOWS, out=tmp_path / "out", engine=HERE, device="gpu")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(shutil.which("sbatch") is not None, reason="SLURM is here")
+def test_nothing_is_written_where_there_are_no_workers(tmp_path):
+    """So that the next try, with what was mended in the file, finds a new folder."""
+    with pytest.raises(ClusterError, match="sbatch is not on this machine"):
+        sweep(BASE, WINDOWS, out=tmp_path / "out", engine=Slurm("short"))
     assert not (tmp_path / "out").exists()
 
 

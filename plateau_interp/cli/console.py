@@ -162,9 +162,10 @@ def print_json(data: Any) -> None:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Rows under their titles on stdout."""
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    # A word that is too long goes on in the next line: cut off, two settings would look the same.
+    table = Table(*(Column(each, overflow="fold") for each in columns), box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*row)
     print_rich(table)

@@ -313,7 +313,8 @@ def _fields_of_yaml(text: str) -> Mapping[Any, Any]:
     except RecipeError:
         raise
     except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
-        raise RecipeError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        told = " ".join(str(error).replace('in "<unicode string>", line', "in line").split())
+        raise RecipeError(f"not valid YAML: {told}") from None
     return expect_fields(data, path="")
 
 

@@ -253,7 +253,7 @@ def _without_defaults(value: Any, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_fields(table: Any, where: str) -> None:
     if not isinstance(table, Mapping):
-        raise ValueError(f"{where}: expected fields and values; got {shown(table)}")
+        raise ValueError(f"{where}: expected fields and values, or {{}} for none; got {shown(table)}")
     for path in table:
         if not isinstance(path, str) or not path:
             raise ValueError(f"{where}: expected the paths of fields, such as task.k; got {shown(path)}")

@@ -85,8 +85,8 @@ def read_sweep(path: str | Path) -> SweepPlan[Any]:
     Raises:
         ValueError: naming the file, for what it cannot be.
     """
-    data = dict(read_fields(path, "sweep"))
     try:
+        data = dict(read_fields(path, "sweep"))
         if "base" not in data:
             raise RecipeError(f"base: missing; {nearest('base', map(str, data), most=1)}")
         base = data.pop("base")
@@ -94,7 +94,8 @@ def read_sweep(path: str | Path) -> SweepPlan[Any]:
             base = Path(path).parent / base
         return planned(base, data)
     except ValueError as error:
-        raise RecipeError(f"{path}: {error}") from None
+        told = str(error)  # of a file that is not there, it begins so already
+        raise RecipeError(told if told.startswith(f"{path}: ") else f"{path}: {told}") from None
 
 
 def _plain_base(base: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.endings import Ending
 from plateau_interp.sweeps.engines import Engine, Loky, Lost, Pool, Work
-from plateau_interp.sweeps.folder import SUMMARIES, SWEEP, begin, summaries
+from plateau_interp.sweeps.folder import SUMMARIES, SWEEP, begin, refuse_others, summaries
 from plateau_interp.sweeps.jobs import Job
 from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
 from plateau_interp.sweeps.plan import Base, SweepPlan, planned
@@ -132,13 +132,16 @@ def train_sweep(
         raise ValueError(f"engine must be one of `plateau list engines`, such as Loky(); got {shown(engine)}")
     if engine.on_this_machine:
         check_device(device)
-    begin(plan, out)
+    refuse_others(plan, out)
     failed: dict[str, str] = {}
     left, kind = _left(plan, out, failed), plan.kind
-    if left:
+    if not left:
+        begin(plan, out)
+    else:
         place = out.resolve()
         jobs = {run.name: _job(kind, run, place, device=device, threads=engine.threads) for run in left}
         with engine.opened(memory=max(kind.memory(run.recipe) for run in left)) as pool:
+            begin(plan, out)  # now: where there are no workers nothing is written
             for name, ending in endings(pool, kind.work, jobs):
                 if ending.how == "failed":
                     failed[name] = ending.reason
