@@ -86,6 +86,21 @@ def test_failures_are_told_at_the_end(plateau):
     assert "optimizer.learning_rate=0.001   1/1" in out
 
 
+def test_the_printed_numbers_are_of_runs_that_are_done(plateau, tmp_path):
+    """A seed that stopped half-way, or holds another run, has no part in a median."""
+    data = {"base": BASE, "seeds": 3}
+    _, out, _ = plateau("sweep sweep.yaml --out out --engine here --json", data)
+    losses = {row["run"]: row["final_loss"] for row in json.loads(out)["runs"]}
+    recipe = tmp_path / "out/base/seed-1/recipe.json"
+    recipe.write_text(recipe.read_text().replace('"n_sequences": 4', '"n_sequences": 5'))
+    status, out, _ = plateau("sweep sweep.yaml --out out --engine here", data)
+    (row,) = [line for line in out.splitlines() if line.strip().startswith("base")]
+    low, high = sorted((losses["base/seed-0"], losses["base/seed-2"]))
+    assert status == 2
+    assert "2/3" in row
+    assert f"{(low + high) / 2:.4f} ({low:.4f} to" in row
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [

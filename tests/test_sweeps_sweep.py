@@ -199,6 +199,17 @@ def test_a_longer_sweep_lengthens_its_runs(out):
     assert swept.table["steps"].tolist() == [8, 8]
 
 
+def test_a_shorter_sweep_is_refused_whatever_is_missing(out):
+    """What is missing would have fewer steps than the runs it is set beside."""
+    sweep({**BASE, "training": {"steps": 8, "batch_size": 4}}, WINDOWS, out=out, engine=HERE)
+    shutil.rmtree(out / "k=2")
+    before = sorted(out.rglob("*"))
+    message = r"holds a sweep of 8 steps, and this one has 6: it may get more, not fewer; take another folder"
+    with pytest.raises(RunError, match=message):
+        sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
+    assert sorted(out.rglob("*")) == before
+
+
 def test_warnings_of_a_run_are_told_with_it(tmp_path, told):
     waiting = {"name": "when", "intervention": {"name": "fix-attention"}, "since": "acuracy > 2"}
     changes = {"list": {"waiting": {"interventions": [waiting]}}}

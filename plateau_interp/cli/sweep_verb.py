@@ -176,11 +176,12 @@ def ending_in_words(run: str, ending: "Ending") -> str:
 
 
 def _by_setting(table: "pd.DataFrame", columns: Sequence[str]) -> list[list[str]]:
-    """A row a setting: how many of its seeds are done, and each number's median and range."""
+    """A row a setting: how many of its seeds are done, and each number's median and range over these."""
     rows = []
     for setting, runs in table.groupby("setting", sort=False):
-        numbers = [_range(runs[name].tolist(), count=name in COUNTS) if name in runs else "-" for name in columns]
-        rows.append([str(setting), f"{int(runs['finished'].sum())}/{len(runs)}", *numbers])
+        done = runs[runs["finished"].astype(bool) & (runs["error"] == "")]
+        numbers = [_range(done[name].tolist(), count=name in COUNTS) if name in done else "-" for name in columns]
+        rows.append([str(setting), f"{len(done)}/{len(runs)}", *numbers])
     return rows
 
 

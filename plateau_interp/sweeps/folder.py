@@ -45,9 +45,9 @@ def begin(plan: SweepPlan[Any], out: Path) -> None:
     refuse_others(plan, out)
     out.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(out / LOCK, timeout=LOCK_PATIENCE):
-        there = _check_same(plan, out) if (out / SWEEP).is_file() else {}
+        there, base = _check_same(plan, out) if (out / SWEEP).is_file() else ({}, None)
         runs = {**there, **{run.name: dict(run.values) for run in plan.runs}}
-        if runs != there:
+        if runs != there or base is None or plan.kind.shorter(base, plan.base):
             data = {"format": SWEEP_FORMAT, "base": plan.kind.plain(plan.base), "runs": runs}
             write_atomically(out / SWEEP, json.dumps(data, indent=2) + "\n")
 
@@ -66,8 +66,8 @@ def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
         raise RunError(f"{out} is not empty and holds no sweep: there is {shown(min(others).name)}")
 
 
-def _check_same(plan: SweepPlan[Any], out: Path) -> dict[str, Any]:
-    """The runs that the folder's sweep has, if it is the plan's."""
+def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], Any]:
+    """The runs and the base that the folder's sweep has, if it is the plan's."""
     file = out / SWEEP
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -76,14 +76,20 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> dict[str, Any]:
         raise RunError(f"{file} is damaged: {type(error).__name__}: {error}") from None
     if version > SWEEP_FORMAT:
         raise RunError(f"{file}: this version reads sweeps up to format {SWEEP_FORMAT}; got {shown(version)}")
-    essence = plan.kind.essence(plan.base)
+    kind = plan.kind
     try:
-        same = kind_of_data(base) is plan.kind and plan.kind.essence(plan.kind.read(base)) == essence
+        before = kind.read(base) if kind_of_data(base) is kind else None
     except RecipeError as error:
         raise RunError(f"{file}: base.{error}") from None
     ours = {run.name for run in plan.runs}
-    if not same:
+    if before is None or kind.essence(before) != kind.essence(plan.base):
         raise RunError(f"{out} holds another sweep: its base recipe is another one, see {file}")
+    if kind.shorter(plan.base, before):
+        most, wanted = kind.amount(before), kind.amount(plan.base)
+        raise RunError(
+            f"{out} holds a sweep of {most} {kind.unit}s, and this one has {wanted}: it may get more, not fewer; take "
+            "another folder"
+        )
     for run in plan.runs:
         if run.name in runs and not _changes_are(runs[run.name], run, base, file, plan.kind):
             raise RunError(f"{out} holds another sweep: {run.name} is another run there, see {file}")
@@ -92,7 +98,7 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> dict[str, Any]:
         raise RunError(
             f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it run"
         )
-    return runs
+    return runs, before
 
 
 def _changes_are(there: Any, run: PlannedRun[Recipes], base: dict[str, Any], file: Path, kind: Kind[Recipes]) -> bool:

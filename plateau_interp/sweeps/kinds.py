@@ -88,6 +88,10 @@ class Kind(ABC, Generic[Recipes]):
         """A text that is the same for recipes that differ in their seed, or in how far they go."""
 
     @abstractmethod
+    def shorter(self, recipe: Recipes, there: Recipes) -> bool:
+        """Whether it ends before another of the same essence does, so that what is there goes too far for it."""
+
+    @abstractmethod
     def amount(self, recipe: Recipes) -> int:
         """How many units it has when it is done."""
 

@@ -106,6 +106,10 @@ class OfSeries(Kind[SeriesRecipe]):
         """All but which checkpoints."""
         return replace(recipe, revisions="all").to_json()
 
+    def shorter(self, recipe: SeriesRecipe, there: SeriesRecipe) -> bool:
+        """Never: a checkpoint's numbers do not hang on which others are measured."""
+        return False
+
     def amount(self, recipe: SeriesRecipe) -> int:
         """Its checkpoints; one where nobody can say which there are, as the series itself will tell."""
         try:
