@@ -1,0 +1,102 @@
+"""plateau_interp.interventions.receipts: what an edit is said to have changed, counted by hand."""
+
+import copy
+import gc
+import pickle
+import weakref
+
+import pytest
+import torch
+from hook_cases import (
+    activation,
+    cached_logits,
+    pattern_name,
+    tokens_for,
+    toy,
+)
+from test_interventions_attaching import Plus
+
+from plateau_interp import hooks
+from plateau_interp.interventions.attaching import (
+    EditAttached,
+    intervening,
+)
+from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.receipts import EditReceipt
+
+PATTERN = pattern_name(0)
+RESID = "blocks.0.hook_resid_pre"
+
+
+@pytest.mark.parametrize(("name", "expected"), [("hook_embed", 2.0), ("blocks.0.attn.hook_attn_scores", 2.0)])
+def test_the_change_of_an_activation_that_is_counted_in_pieces(name: str, expected: float) -> None:
+    before = torch.zeros(7, 100, 800)
+    after = before.clone()
+    after[:, ::2] = 2.0
+    if name.endswith("scores"):
+        before[3, 1], after[3, 1], after[3, 3] = -torch.inf, -torch.inf, -torch.inf
+    receipt = EditReceipt("any", (name,))
+    receipt.note(name, before, after)
+    finite = receipt.entries - 800 * name.endswith("scores")
+    assert finite == 7 * 50 * 800
+    assert receipt.change == pytest.approx(expected * (finite / receipt.entries) ** 0.5, rel=1e-5)
+
+
+def test_the_change_of_a_bias_by_hand() -> None:
+    model = toy(n_heads=4)
+    tokens = tokens_for(model)
+    before = activation(model, tokens, PATTERN)
+    with intervening(model, hooks.BiasAttention(factor=3.0)) as (receipt,):
+        model(tokens)
+        cached_logits(model, tokens)
+    targets = torch.stack([before[:, :, 5, 0], before[:, :, 5, 1], before[:, :, 6, 1]])
+    targets = torch.cat([targets, torch.stack([before[:, :, 6, 2], before[:, :, 7, 2], before[:, :, 7, 3]])])
+    assert receipt.fired == 1 + 6
+    assert receipt.entries == 2 * targets.numel(), "the same entries, once at once and once token by token"
+    assert receipt.change == pytest.approx((2.0 * targets).square().mean().sqrt().item(), rel=1e-4)
+    assert (receipt.rows, receipt.heads) == (3, 4)
+
+
+def test_a_receipt_in_half_precision_does_not_overflow() -> None:
+    attached = EditAttached(Plus(300.0), (RESID,))
+    attached.dial(1.0)
+    hook = type("Hook", (), {"name": RESID})()
+    act = torch.zeros(64, 8, 16, dtype=torch.float16)
+    assert attached.wrap(Plus(300.0))(act, hook=hook) is not None
+    assert attached.receipt.change == pytest.approx(300.0)
+
+
+def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
+    model = toy(n_heads=4)
+    tokens = tokens_for(model)
+    with intervening(model, hooks.AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[6])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.fired, receipt.rows, receipt.entries) == (12, 1, 2 * 5 * 16)
+    assert receipt.change == pytest.approx(1.0)
+    with intervening(model, hooks.AblateActivation("blocks.0.attn.hook_z", positions=[3, 5], heads=[1, 2])) as (
+        receipt,
+    ):
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (1, 2, 2 * 5 * 2 * 4)
+    with intervening(model, hooks.AblateHeads([0])) as (receipt,):
+        cached_logits(model, tokens)
+        cached_logits(model, tokens)
+    assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
+
+
+def test_a_receipt_is_counts_and_sizes_alone() -> None:
+    """It keeps no model alive, and can be copied and pickled."""
+    model, source = toy(), toy(seed=8)
+    with intervening(model, hooks.During(hooks.MixAttention(0.5, hooks.PatchAttention(source)))) as (receipt,):
+        advance(model, step=0)
+        model(tokens_for(model))
+    again = pickle.loads(pickle.dumps(copy.deepcopy(receipt)))
+    assert isinstance(again, EditReceipt)
+    assert (again.fired, again.active_steps, again.change) == (1, 1, receipt.change)
+    assert again.describe() == receipt.describe()
+    assert receipt.describe().startswith("PatchAttention(layers=None")
+    ghost = weakref.ref(source)
+    del source
+    gc.collect()
+    assert ghost() is None
