@@ -95,6 +95,15 @@ def test_recipes_and_tables_that_do_not_belong(run: Path) -> None:
     assert check_run(run).faults == (f"{run}/metrics.jsonl has 4 rows, but there is no checkpoint to go on from",)
 
 
+def test_a_recipe_that_ends_before_the_run_does(run: Path) -> None:
+    text = (run / "recipe.json").read_text()
+    (run / "recipe.json").write_text(text.replace('"steps": 4', '"steps": 3'))
+    message = f"{run}/recipe.json asks for 3 steps, but there is a checkpoint of step 4: it was changed"
+    assert check_run(run).faults == (message,)
+    (run / "recipe.json").write_text(text.replace('"steps": 4', '"steps": 9'))
+    assert check_run(run).faults == (), "a run may be lengthened"
+
+
 def test_weights_of_another_model_are_a_fault_even_without_digests(tmp_path: Path) -> None:
     old = Path(shutil.copytree(OLD / "run", tmp_path / "run"))
     recipe = (old / "recipe.json").read_text()

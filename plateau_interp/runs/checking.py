@@ -70,7 +70,7 @@ def check_run(path: str | Path) -> Checked:
         return Checked(path, faults=(str(fault),))
     steps = folder.checkpoints
     faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)]
-    faults += [*_faults_of_table(folder), *_faults_of_circuits(path)]
+    faults += [*_faults_of_length(folder), *_faults_of_table(folder), *_faults_of_circuits(path)]
     told_once = tuple(dict.fromkeys(faults))  # the last checkpoint has the digest of the table, too
     labels = folder.labels().values()
     undigested = sum(label.format == 1 for label in labels)
@@ -86,6 +86,14 @@ def _faults_of_checkpoint(folder: RunFolder, step: int) -> Iterator[str]:
         yield str(fault)
     except ValueError as fault:
         yield f"{folder.place(step)} does not fit {folder.path}: {fault}"
+
+
+def _faults_of_length(folder: RunFolder) -> Iterator[str]:
+    # The steps are no part of what checkpoints have a digest of: a run may be lengthened.
+    beyond = [step for step in folder.checkpoints if step > folder.recipe.steps]
+    if beyond:
+        asked = f"asks for {folder.recipe.steps} steps, but there is a checkpoint of step {max(beyond)}"
+        yield f"{folder.path / 'recipe.json'} {asked}: it was changed"
 
 
 def _faults_of_table(folder: RunFolder) -> Iterator[str]:
