@@ -480,6 +480,15 @@ def test_many_seeds_become_mean_and_spread(run):
     assert len(curves["seed 0 and others"]) == 7
 
 
+def test_seeds_in_a_folder_of_their_own_are_called_by_it(run):
+    one, other = Dropped(run), of_task(run, MovingWindowSum(p=5), accuracy_16=0.25)
+    runs = [one] * 4 + [other] * 4
+    apart = [f"k={k}/seed-{seed}" for k in (2, 3) for seed in range(4)]
+    assert {name: len(each) for name, each in report_curves.overlaid(runs, apart).items()} == {"k=2": 4, "k=3": 4}
+    together = [f"runs/{index}" for index in range(8)]
+    assert list(report_curves.overlaid(runs, together)) == ["runs/0 and others", "runs/4 and others"]
+
+
 def test_equal_names_are_told_apart_by_their_folders(tmp_path):
     one, two = (train(tmp_path / folder / "run", steps=2) for folder in ("a", "b"))
     assert report_words.run_names([one, two]) == ["a/run", "b/run"]

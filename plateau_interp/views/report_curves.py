@@ -165,7 +165,17 @@ def _settings(runs: "list[Run]", names: list[str]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for index, run in enumerate(runs):
         groups.setdefault(dataclasses.replace(run.recipe, seed=0).to_json(), []).append(index)
-    return {names[members[0]] + (" and others" if len(members) > 1 else ""): members for members in groups.values()}
+    folders = [{names[index].rpartition("/")[0] for index in members} for members in groups.values()]
+    called = {}
+    for members, folder in zip(groups.values(), folders, strict=True):
+        shared = next(iter(folder)) if len(folder) == 1 else ""
+        if len(members) == 1:
+            called[names[members[0]]] = members
+        elif shared and shared not in names and folders.count(folder) == 1:  # as in a sweep: a setting, and its seeds
+            called[shared] = members
+        else:
+            called[f"{names[members[0]]} and others"] = members
+    return called
 
 
 def loss_caption(summary: Summary | None, *, fresh: bool, known: bool) -> str:
