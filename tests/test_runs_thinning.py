@@ -70,6 +70,18 @@ def test_the_first_the_last_and_some_between_stay(steps: list[int], every: int, 
     assert all(b - a <= max(every, widest) for a, b in pairwise(kept))
 
 
+def test_a_default_run_fits_in_110_megabytes_and_loses_little() -> None:
+    """A kill loses at most 20 steps; a fork from anywhere makes at most 100 again."""
+    recipe = Recipe(MovingWindowSum())
+    weights = 4 * sum(parameter.numel() for parameter in recipe.build_model().parameters())
+    there = [step for step in range(recipe.steps + 1) if recipe.keeps(step)]
+    gone = {*dispensable(there, every=recipe.state_every)}
+    states = [step for step in there if step not in gone]
+    assert max(b - a for a, b in pairwise(there)) <= 20
+    assert max(b - a for a, b in pairwise(states)) <= 100
+    assert weights * (len(there) + 2 * len(states)) < 108e6  # a report and metrics take the rest
+
+
 def test_a_run_keeps_what_its_recipe_asks_for(made: Path) -> None:
     thin, whole = Run(made / "thin"), Run(made / "whole")
     assert thin.checkpoints == whole.checkpoints == [*range(0, 25, 2), 25]
