@@ -8,8 +8,8 @@ say at which training steps they act. To write one of your own, see `plateau_int
   of others, `ablated_heads` takes heads away. What they share: `targets` says which entries are meant, `targeted_edit`
   is the base of edits there, `attention_maps` checks maps that users give, `named_maps` has those that go by a name,
   `readable` knows which keys a row may read.
-* Of activations at any hook point: `activations`. Of gradients: `gradients`. Of parameters: `weights`, and `parameters`
-  says which are meant.
+* Of activations at any hook point: `activations`. Of gradients: `gradients`. Of parameters: `weights`;
+  `plateau_interp.models.parameters` says which are meant.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 

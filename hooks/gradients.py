@@ -1,6 +1,6 @@
 """Interventions on gradients: scale them, clip them, amplify their slow part.
 
-They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.hooks.parameters`) or of
+They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.models.parameters`) or of
 activations (``at``, hook points), each time one is computed: one backward pass a step is assumed where that matters.
 They act before `train` clips the whole gradient. An activation's gradient belongs to its forward: what was run inside
 the context is edited also if the backward pass comes after it.
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_fraction, check_number, check_positive, freeze_names
-from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
 
 __all__ = ["AmplifySlowGradient", "ClipGradient", "ScaleGradient"]

@@ -18,6 +18,7 @@ from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.runs.thinning import Thinning
 from plateau_interp.training.batches import training_batch
@@ -81,11 +82,13 @@ def live_run(
     """A folder's run at a checkpoint, or before its first step, with interventions attached while the context is open.
 
     Raises:
-        RunError: if the checkpoint is that of another model or of other interventions.
+        RunError: if the checkpoint is that of another model or of other interventions; as `begin_`.
     """
     recipe = folder.recipe
     model = recipe.build_model(device=device)
     optimizer = recipe.optimizer.build(model.named_parameters())
+    if start is None:
+        begin_(recipe, model, optimizer)
     # Attached before the state is applied, because some interventions change weights on entry.
     with attaching(model, *interventions) as attached:
         if start is not None:
