@@ -187,7 +187,7 @@ class Scaled:
     Raises:
         ValueError: for a factor below 0; when it acts, if ``where`` means no parameter that is trained.
 
-    Source: Liu et al., Omnigrok, arXiv 2210.01117 (0.8; there the norm of the weights is then kept).
+    Source: Liu et al., Omnigrok, arXiv 2210.01117 (0.8, before the norm is kept; see `plateau_interp.hooks.KeepNorm`).
 
     Example:
         >>> from plateau_interp.models import toy_model
