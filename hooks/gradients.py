@@ -264,8 +264,9 @@ def orthogonal_part(gradient: Tensor, weight: Tensor) -> Tensor:
         tensor([0., 5.])
     """
     along = (weight * gradient).sum() / (weight.square().sum() + TINY)
-    rest: Tensor = gradient - along * weight
-    return rest * (torch.linalg.vector_norm(gradient) / (torch.linalg.vector_norm(rest) + TINY))
+    rest = gradient - along * weight
+    stretch: Tensor = torch.linalg.vector_norm(gradient) / (torch.linalg.vector_norm(rest) + TINY)
+    return rest * stretch
 
 
 @dataclass(eq=False)

@@ -30,6 +30,7 @@ class ModelSettings:
     init_std: float = Defaults.init_std
     mask_embedding: MaskEmbedding = "trained"
     init: tuple[Initializer, ...] = ()
+    """What else becomes of the initial weights, in this order; see `plateau list initializers`."""
 
     def __post_init__(self) -> None:
         check_initializers(self.init)

@@ -38,13 +38,20 @@ __all__ = [
     "LOCK",
     "METRICS",
     "RECIPE",
+    "SECONDS",
     "RunFolder",
     "not_there",
     "only_writer",
     "removing_on_failure",
 ]
 
-RECIPE, ENVIRONMENT, METRICS, LOCK = "recipe.json", "environment.json", "metrics.jsonl", ".lock"
+RECIPE, ENVIRONMENT, METRICS, SECONDS, LOCK = (
+    "recipe.json",
+    "environment.json",
+    "metrics.jsonl",
+    "seconds.jsonl",
+    ".lock",
+)
 OF_A_SCRIPT = (
     "what a script registered is known in that process alone: call `plateau_interp.plugins.register` in this one, too, "
     "or install it as a package with an entry point, as the page on writing a task shows"
@@ -85,6 +92,11 @@ class RunFolder:
     def environment(self) -> Path:
         """The file that says what made the run."""
         return self.path / ENVIRONMENT
+
+    @property
+    def seconds(self) -> Path:
+        """The file that says how long the processor has worked, if anybody wrote it."""
+        return self.path / SECONDS
 
     @property
     def checkpoints(self) -> list[int]:

@@ -21,6 +21,7 @@ from plateau_interp.runs.folder import (
     LOCK,
     METRICS,
     RECIPE,
+    SECONDS,
     RunFolder,
     not_there,
     only_writer,
@@ -28,6 +29,7 @@ from plateau_interp.runs.folder import (
 )
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.resuming import state_at
+from plateau_interp.runs.seconds import read_seconds, up_to, write_seconds
 from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import text_of
 
@@ -88,12 +90,14 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
     _check_nothing_lost(out / METRICS, text_of(rows))
     recipe.rehearse()
     state = handed_on(state_at(parent, at, device=device), parent.recipe, recipe, device=device)
+    seconds = up_to(read_seconds(parent.seconds), at)
     ours = not_there(_written_by_forking(out, at))
     fork = create(out, recipe)
     with only_writer(out):
         if not fork.checkpoints:  # nobody was quicker
             with removing_on_failure(ours):
                 fork.table.replace(rows)
+                write_seconds(fork.seconds, seconds)
                 write_environment(fork.environment, device)
                 fork.save(state, rows=fork.table.digest(before=at))
     return fork
@@ -143,7 +147,7 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
 def _written_by_forking(out: Path, at: int) -> list[Path]:
     """Files first, each folder after what is in it."""
     place = place_of(out, at)
-    names = (METRICS, ENVIRONMENT, RECIPE, LOCK)
+    names = (METRICS, SECONDS, ENVIRONMENT, RECIPE, LOCK)
     return [*(place / name for name in FILES), place, place.parent, *(out / name for name in names), out]
 
 

@@ -18,6 +18,7 @@ from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.seconds import Stopwatch, read_seconds, up_to, write_seconds
 from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.runs.thinning import Thinning
@@ -184,7 +185,14 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
             thinning.saved(0)
         unread: list[Step] = []
         unread_at_most = most_unread(device)
-        with RowWriter(folder.table.file, there=rows) as writer:
+        # Read again, as the rows: what a kill took from the training is not in it.
+        spent = up_to(read_seconds(folder.seconds), run.start)
+        write_seconds(folder.seconds, spent)
+        is_known = bool(spent) or not run.start
+        with (
+            RowWriter(folder.table.file, there=rows) as writer,
+            Stopwatch(folder.seconds if is_known else None, spent) as watch,
+        ):
             for step in run.steps(stop=recipe.steps):
                 reached = step.step + 1
                 unread.append(step)
@@ -193,13 +201,16 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                     unread.clear()
                 if step.metrics:
                     writer.add({"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics})
+                if step.metrics or recipe.keeps(reached):
+                    watch.note(reached)
                 if recipe.keeps(reached):
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
                     folder.save(run.checkpoint(reached, latest=_numbers_of(step)), rows=writer.digest)
                     thinning.saved(reached)
-                yield step
+                with watch.paused():
+                    yield step
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()
 
