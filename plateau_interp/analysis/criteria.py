@@ -179,9 +179,9 @@ def criteria_of(metrics: pd.DataFrame, *, task: Task, prices: Prices) -> tuple[R
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> task = MovingWindowSum(scored="answer")
-        >>> table = pd.DataFrame({"step": range(4), "loss": [2.7, 2.7, 1.0, 0.5]})
+        >>> table = pd.DataFrame({"step": range(10), "loss": [2.7] * 5 + [1.0] * 5})
         >>> [(end.rule, end.step, end.missing) for end in criteria_of(table, task=task, prices=Prices(task, 128))][:2]
-        [('elbow', 2, ''), ('right_95', None, 'not measured: no column accuracy')]
+        [('elbow', 5, ''), ('right_95', None, 'not measured: no column accuracy')]
     """
     groups: Sequence[str | None] = (None, *group_names(task))
     rules = [rule for rule in CRITERIA if is_finite(task) or not rule.of_finite]

@@ -65,7 +65,7 @@ class Dense(_Drawn):
         ValueError: when it acts, if ``where`` means no weight matrix that is trained.
 
     Example:
-        >>> round(Dense().draw("unembed.W_U", torch.empty(128, 99), seed=0).std().item(), 3)
+        >>> round(Dense().draw("unembed.W_U", torch.empty(128, 99), seed=1).std().item(), 3)
         0.094
     """
 
@@ -125,7 +125,7 @@ class Small(_Drawn):
     Source: "Shortening the Loss Plateau", an earlier version of its code, ``small(0.01)``; its page says "uniform".
 
     Example:
-        >>> f'{Small(0.01).draw("unembed.W_U", torch.empty(128, 99), seed=0).std().item():.1e}'
+        >>> f'{Small(0.01).draw("unembed.W_U", torch.empty(128, 99), seed=1).std().item():.1e}'
         '9.4e-04'
     """
 
