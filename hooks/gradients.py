@@ -1,6 +1,6 @@
-"""Interventions on gradients: scale them, clip them, amplify their slow part.
+"""Interventions on gradients: scale them, clip them, amplify their slow part, turn them off the weights' own direction.
 
-They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.hooks.parameters`) or of
+They act in the backward pass, on the gradient of parameters (``where``, as in `plateau_interp.models.parameters`) or of
 activations (``at``, hook points), each time one is computed: one backward pass a step is assumed where that matters.
 They act before `train` clips the whole gradient. An activation's gradient belongs to its forward: what was run inside
 the context is edited also if the backward pass comes after it.
@@ -17,14 +17,17 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_fraction, check_number, check_positive, freeze_names
-from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
 
-__all__ = ["AmplifySlowGradient", "ClipGradient", "ScaleGradient"]
+__all__ = ["AmplifySlowGradient", "ClipGradient", "OrthogonalGradient", "ScaleGradient", "orthogonal_part"]
+
+TINY = 1e-30
+"""Of the source: keeps a weight of 0, or a gradient along it, from a division by 0."""
 
 GradientEdit = Callable[[Tensor, str], Tensor]
 
@@ -201,6 +204,69 @@ class AmplifySlowGradient:
 
         with _editing_parameters(parameters, attached.wrap(amplify)):
             yield attached
+
+
+@dataclass(frozen=True, eq=False)
+class OrthogonalGradient:
+    """Take from each parameter's gradient what only scales the parameter, and keep the gradient's length (perp-grad).
+
+    For each tensor w with gradient g, ``p = g - (w·g) / (w·w) w``; the optimiser gets ``p |g| / |p|``. Where logits
+    grow with the weights, what is taken away raises the confidence of answers that are right already. A schedule's
+    strength between 0 and 1 mixes both gradients.
+
+    Args:
+        where: parameters; by default all that are trained, those that are frozen for a time among them.
+
+    Raises:
+        ValueError: on entry, for a name that means nothing.
+
+    Source: Prieto et al., Grokking at the Edge of Numerical Stability, arXiv 2501.04697, authors' code: 1e-30 is added
+    to both denominators. There without weight decay.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> with intervening(model, OrthogonalGradient()):
+        ...     model(torch.zeros(1, 4, dtype=torch.long)).square().sum().backward()
+        >>> w = model.blocks[0].mlp.W_in
+        >>> bool((w * w.grad).sum().abs() < 1e-5 * w.norm() * w.grad.norm())
+        True
+    """
+
+    where: Where | None = field(default=None, kw_only=True)
+
+    name: ClassVar[str] = "orthogonal-gradient"
+
+    def __post_init__(self) -> None:
+        if self.where is not None:
+            check_where(self.where)
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The parameters whose gradients it would edit."""
+        return tuple(_parameters(model, self.where))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["AttachedGradientEdit"]:
+        """Act on the model's gradients while the context is open."""
+        parameters = _parameters(model, self.where)
+        attached = AttachedGradientEdit(self, tuple(parameters))
+        edit = attached.wrap(lambda gradient, name: orthogonal_part(gradient, parameters[name].detach()))
+        with _editing_parameters(parameters, edit):
+            yield attached
+
+
+def orthogonal_part(gradient: Tensor, weight: Tensor) -> Tensor:
+    """What of a gradient is orthogonal to the weights, as long as the whole: ``p |g| / |p|``, p = g - (w·g) / (w·w) w.
+
+    Example:
+        >>> orthogonal_part(torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0]))
+        tensor([0., 5.])
+    """
+    along = (weight * gradient).sum() / (weight.square().sum() + TINY)
+    rest = gradient - along * weight
+    stretch: Tensor = torch.linalg.vector_norm(gradient) / (torch.linalg.vector_norm(rest) + TINY)
+    return rest * stretch
 
 
 @dataclass(eq=False)

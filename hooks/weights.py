@@ -1,6 +1,6 @@
 """Interventions on parameters: freeze groups of them, or take them from another model.
 
-Which parameters is said as `plateau_interp.hooks.parameters` says: a group, a pattern over names, a function of the
+Which parameters is said as `plateau_interp.models.parameters` says: a group, a pattern over names, a function of the
 name. To change what the optimiser gets to see instead, use `plateau_interp.hooks.gradients`.
 """
 
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import listed, nearest
-from plateau_interp.hooks.parameters import Where, check_where, parameters_where
 from plateau_interp.hooks.sources import Source, check_source, open_source
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.origins import Origin
 from plateau_interp.interventions.session import session
+from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.models.weights import tensors_digest
 from plateau_interp.types import PLACE, HookedModel
 
@@ -81,7 +81,7 @@ class FreezeWeights:
     Optimiser state stays and is taken up again after release. On exit they require a gradient again if they did before.
 
     Args:
-        where: see `plateau_interp.hooks.parameters`.
+        where: see `plateau_interp.models.parameters`.
 
     Raises:
         ValueError: on entry, if ``where`` means no parameter.
@@ -178,7 +178,7 @@ class TransplantWeights:
 
     Args:
         source: a model; a run as ``"RUN"`` or ``"RUN@STEP"``; or a mapping from parameter name to tensor.
-        where: see `plateau_interp.hooks.parameters`.
+        where: see `plateau_interp.models.parameters`.
 
     Raises:
         ValueError: on entry, if ``where`` means no parameter, or the source lacks one or has it in another shape.
@@ -323,7 +323,7 @@ def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> 
     Args:
         model: changed in place.
         source: as for `TransplantWeights`.
-        where: see `plateau_interp.hooks.parameters`.
+        where: see `plateau_interp.models.parameters`.
 
     Returns:
         The names of the parameters that were replaced.

@@ -39,6 +39,7 @@ SCALARS: dict[Any, tuple[str, str]] = {
 NAMED: dict[PluginKind, tuple[str, str]] = {
     "tasks": ("a task", "tasks"),
     "hooks": ("an intervention", "interventions"),
+    "initializers": ("an initializer", "initializers"),
     "optimizers": ("an optimizer", "optimizers"),
     "loggers": ("a logger", "loggers"),
     "engines": ("an engine", "engines"),

@@ -1,8 +1,8 @@
 """Finds plug-ins by their entry points: ours and those of any installed package, without importing them.
 
-Tasks, hooks, optimisers, loggers, engines and experiments are registered under the groups ``plateau_interp.tasks``,
-``plateau_interp.hooks``, ``plateau_interp.optimizers``, ``plateau_interp.loggers``, ``plateau_interp.engines`` and
-``plateau_interp.experiments``.
+Tasks, hooks, initializers, optimisers, loggers, engines and experiments are registered under the groups
+``plateau_interp.tasks``, ``plateau_interp.hooks``, ``plateau_interp.initializers``, ``plateau_interp.optimizers``,
+``plateau_interp.loggers``, ``plateau_interp.engines`` and ``plateau_interp.experiments``.
 This module stays free of torch, so that the command line can name them at once.
 """
 
@@ -26,7 +26,7 @@ __all__ = [
     "register",
 ]
 
-PluginKind = Literal["tasks", "hooks", "optimizers", "loggers", "engines", "experiments"]
+PluginKind = Literal["tasks", "hooks", "initializers", "optimizers", "loggers", "engines", "experiments"]
 
 Protocol = TypeVar("Protocol", bound=type)
 

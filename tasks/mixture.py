@@ -167,6 +167,25 @@ class Mixture(Task):
         counts[max(i for i, share in enumerate(shares) if share)] += n - sum(counts)
         return counts
 
+    def group_counts(self, n: int) -> dict[str, int]:
+        """`counts` by name, of the tasks that are ever drawn."""
+        return {
+            name: count
+            for name, count, share in zip(self.group_names, self.counts(n), self._shares, strict=True)
+            if share
+        }
+
+    @property
+    def group_levels(self) -> dict[str, Levels]:
+        """Closed-form losses of each task that is ever drawn; known if the answers alone are scored, as in `levels`."""
+        known = not self._scores_prompts
+        drawn = zip(self.group_names, self.tasks, self._shares, strict=True)
+        return {name: task.levels if known else Levels() for name, task, share in drawn if share}
+
+    @property
+    def _scores_prompts(self) -> bool:
+        return any((sample.labels[:, : self.answer.start - 1] != IGNORE).any() for sample in self._samples)
+
     def task_index(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
         """Which task each sequence is of, read off its separator (0 before one is there)."""
         return (tokens[:, self.separator_position] - self.first_separator).clamp(0, len(self.tasks) - 1)
@@ -190,7 +209,7 @@ class Mixture(Task):
         a scored prompt also contains the separator, which nothing foretells, and may give the task away.
         """
         initial = math.log(self.d_vocab)
-        if any((sample.labels[:, : self.answer.start - 1] != IGNORE).any() for sample in self._samples):
+        if self._scores_prompts:
             return Levels(initial=initial)
         levels = [task.levels for task in self.tasks]
         return Levels(

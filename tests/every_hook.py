@@ -18,15 +18,20 @@ from plateau_interp.hooks import (
     AmplifySlowGradient,
     BiasAttention,
     ClipGradient,
+    ClipRows,
     During,
     FixAttention,
     FreezeWeights,
+    KeepNorm,
     MaskAttention,
     MixAttention,
+    OrthogonalGradient,
+    OutputTemperature,
     PatchActivation,
     PatchAttention,
     ScaleActivation,
     ScaleGradient,
+    StableMax,
     TransplantWeights,
     When,
 )
@@ -123,12 +128,20 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
     "scale gradient": lambda m: ScaleGradient(0.5, at=Z),
     "clip gradient": lambda m: ClipGradient(0.5, where="attention"),
     "amplify slow gradient": lambda m: AmplifySlowGradient(),
+    "orthogonal gradient": lambda m: OrthogonalGradient(),
+    "keep norm": lambda m: KeepNorm(),
+    "clip rows": lambda m: ClipRows(0.5),
+    "temperature": lambda m: OutputTemperature(2.0),
+    "stable max": lambda m: StableMax(),
     "freeze": lambda m: FreezeWeights("attention"),
     "transplant": lambda m: TransplantWeights(other(m), where="attention"),
 }
 
 
-SILENT = ("scale gradient", "clip gradient", "amplify slow gradient", "freeze")
+SILENT = (
+    *("scale gradient", "clip gradient", "amplify slow gradient", "orthogonal gradient", "keep norm", "clip rows"),
+    "freeze",
+)
 """What changes no forward; and without a backward pass or an update it never acts."""
 
 

@@ -11,9 +11,9 @@ from typecheck import unchecked
 
 from plateau_interp import hooks
 from plateau_interp.checks import check_memory, nearest, shown
-from plateau_interp.hooks.parameters import parameters_where
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture
+from plateau_interp.models.parameters import parameters_where
 from plateau_interp.training.optimizers import SGD, Adam, AdamW, LearningRateSchedule, Muon
 
 RESID = "blocks.0.hook_resid_pre"

@@ -170,7 +170,7 @@ def test_help_has_an_example_of_every_verb(capsys):
         ("train moving-window-sum --d-model 8 --d_model=9 --out @out", "--d-model is given twice; "),
         (
             "list taks",
-            "kind: expected one of tasks, hooks, optimizers, loggers, engines, experiments; got 'taks'; see ",
+            "kind: expected one of tasks, hooks, initializers, optimizers, loggers, engines, experiments; got 'taks'",
         ),
         ("list tasks --jsn", "there is no option --jsn; the nearest is --json; see `plateau list --help`"),
     ],
@@ -227,6 +227,7 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
         "architecture": "decoder",
         "init_std": 0.02,
         "mask_embedding": "trained",
+        "init": [],
         "dtype": "float64",
     }
     assert recipe["training"]["optimizer"]["weight_decay"] == 0.2

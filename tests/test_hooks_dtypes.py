@@ -44,7 +44,7 @@ def test_an_edit_keeps_the_dtype_of_the_model(case: str, dtype: torch.dtype) -> 
         with acting(one, case) as (receipt,):
             logits.append(one(TOKENS, attention_mask=mask))
             logits[-1].float().logsumexp(dim=-1).mean().backward()
-        assert case in ("transplant", "freeze") or math.isfinite(receipt.change)
+        assert case in ("transplant", "freeze", "keep norm", "clip rows") or math.isfinite(receipt.change)
         for parameter in one.parameters():
             gradient = parameter.grad
             assert gradient is None or (gradient.dtype == parameter.dtype and gradient.isfinite().all())

@@ -6,10 +6,18 @@ import torch
 from hook_cases import KINDS, TASK, assert_untouched, gpt_neox, gradients, kind_name, tokens_for, toy
 from torch import Tensor
 
-from plateau_interp.hooks import AmplifySlowGradient, ClipGradient, During, FreezeWeights, ScaleGradient
+from plateau_interp.hooks import (
+    AmplifySlowGradient,
+    ClipGradient,
+    During,
+    FreezeWeights,
+    OrthogonalGradient,
+    ScaleGradient,
+)
 from plateau_interp.interventions.attached import Intervention, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
+from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
 
@@ -276,3 +284,55 @@ def test_what_does_not_exist_is_refused_on_entry(edit: Intervention, message: st
     with pytest.raises(ValueError, match=message), intervening(model, edit):
         pass
     assert_untouched(model)
+
+
+def orthogonal_by_hand(weight: Tensor, gradient: Tensor) -> Tensor:
+    """Entry by entry, in Python's own numbers."""
+    w, g = weight.flatten().tolist(), gradient.flatten().tolist()
+    along = sum(a * b for a, b in zip(w, g, strict=True)) / (sum(a * a for a in w) + 1e-30)
+    rest = [b - along * a for a, b in zip(w, g, strict=True)]
+    length, left = math.sqrt(sum(b * b for b in g)), math.sqrt(sum(b * b for b in rest))
+    return torch.tensor([b * length / (left + 1e-30) for b in rest], dtype=gradient.dtype).reshape(gradient.shape)
+
+
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+def test_a_step_along_the_orthogonal_gradient_is_that_written_by_hand(attention: str) -> None:
+    by_hand, model = (toy(attention=attention, dtype=torch.float64) for _ in range(2))
+    batch = training_batch(TASK, seed=0, step=0, batch_size=4)
+    TASK.loss(by_hand(batch.inputs), batch).backward()
+    (record,) = train(model, TASK, steps=1, batch_size=4, optimizer=SGD(0.1), interventions=[OrthogonalGradient()])
+    assert math.isfinite(record.loss)
+    moved = 0
+    for name, parameter in model.named_parameters():
+        before = dict(by_hand.named_parameters())[name]
+        if before.grad is None:
+            continue
+        expected = before.detach() - 0.1 * orthogonal_by_hand(before.detach(), before.grad)
+        torch.testing.assert_close(parameter.detach(), expected, rtol=1e-7, atol=1e-10)
+        moved += not torch.allclose(expected, before - 0.1 * before.grad, rtol=1e-7, atol=1e-10)
+    assert moved > 5
+    assert_untouched(model)
+
+
+def test_the_orthogonal_gradient_is_as_long_and_leaves_what_is_at_0_alone() -> None:
+    model = toy()
+    with torch.no_grad():
+        model.blocks[0].mlp.b_in.zero_()
+    tokens = tokens_for(model)
+    plain = gradients(model, tokens)
+    with intervening(model, OrthogonalGradient(where="mlp")) as (receipt,):
+        turned = gradients(model, tokens)
+    for name, gradient in plain.items():
+        if name not in receipt.sites or name == "blocks.0.mlp.b_in":
+            torch.testing.assert_close(turned[name], gradient)
+        elif gradient.any():
+            weight = dict(model.named_parameters())[name].detach()
+            torch.testing.assert_close(turned[name].norm(), gradient.norm())
+            assert abs((turned[name] * weight).sum()) < 1e-4 * gradient.norm() * weight.norm(), name
+    with attaching(model, OrthogonalGradient()) as (attached,):
+        attached.dial(0.5)
+        half = gradients(model, tokens)
+    with intervening(model, OrthogonalGradient()):
+        whole = gradients(model, tokens)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(half[name], (gradient + whole[name]) / 2)

@@ -13,11 +13,11 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
-from plateau_interp.hooks.parameters import parameters_where
 from plateau_interp.interventions.attached import attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models import toy_model
+from plateau_interp.models.parameters import parameters_where
 from plateau_interp.tasks import MatrixCompletion
 from plateau_interp.training.loop import train
 

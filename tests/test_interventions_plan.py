@@ -30,6 +30,11 @@ PLAIN: list[Intervention] = [
     hooks.ScaleGradient(0.0, where="mlp"),
     hooks.ClipGradient(1.0, at="hook_embed"),
     hooks.AmplifySlowGradient(decay=0.9),
+    hooks.OrthogonalGradient(where="mlp"),
+    hooks.KeepNorm(),
+    hooks.ClipRows(1.5, where="mlp"),
+    hooks.OutputTemperature(2.0),
+    hooks.StableMax(),
     hooks.During(hooks.BiasAttention(factor=10.0), start=50, ramp=3),
     hooks.When(hooks.During(hooks.FixAttention(), stop=9), since="cosine > 0.8", until="attention_progress > 0.5"),
 ]

@@ -168,7 +168,7 @@ def test_what_is_given_goes_before_the_tasks_defaults() -> None:
 def test_the_other_tasks_recipes_say_what_they_always_said() -> None:
     data = Recipe(MovingWindowSum()).to_dict()
     sizes = {"n_layers": 1, "n_heads": 1, "d_model": 256, "d_mlp": None}
-    new = {"architecture": "decoder", "init_std": 0.02, "mask_embedding": "trained"}
+    new = {"architecture": "decoder", "init_std": 0.02, "mask_embedding": "trained", "init": []}
     assert data["model"] == {"attention": "linear", **sizes, "dtype": "float32", **new}
     assert Recipe.from_dict({**data, "model": {"attention": "linear", **sizes, "dtype": "float32"}}).to_dict() == data
     assert data["training"]["optimizer"]["learning_rate"] == 1e-4

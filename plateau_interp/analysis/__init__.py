@@ -1,6 +1,7 @@
 """What a run or a model tells.
 
-`plateaus` finds plateau and drop in a loss curve, by `shelves`; `probing` reads hidden states; `observing` is what a
+`plateaus` finds plateau and drop in a loss curve, by `shelves`; `criteria` says when explicit rules were fulfilled, and
+`budgets` what that took; `probing` reads hidden states; `observing` is what a
 model does on given inputs, at one step or through training; `collapse` how alike its hidden states are; `continuations`
 how alike the states and tokens of what a model wrote are; `patching` which activation brings a metric back. `circuits`
 scores the `edges` between a model's parts, `pruning` says how few are enough and how far to trust them, `forming`

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from plateau_interp.analysis.budgets import Prices
+from plateau_interp.analysis.criteria import Reached, criteria_of, in_columns
 from plateau_interp.analysis.shelves import TOLERANCE, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.checks import shown
 from plateau_interp.models.fitting import check_task
@@ -91,6 +93,8 @@ class Summary:
     left_initial_level: bool = True
     """Whether the loss came down from where it began: False if `level` is where it was at the first measured step,
     there was no drop, and that is not the closed form of the plateau."""
+    reached: tuple[Reached, ...] = ()
+    """When each criterion of `plateau_interp.analysis.criteria` was reached, and what it took."""
 
     @property
     def has_plateau(self) -> bool:
@@ -126,6 +130,7 @@ class Summary:
             (f"Final loss ({self.unit})", f"{_loss(self.final_loss)} (floor {_loss(self.floor)})"),
             ("Final accuracy", _measured(self.final_accuracy)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
+            *((one.label, one.describe()) for one in self.reached),
         ]
 
     def _validation_rows(self) -> list[tuple[str, str]]:
@@ -152,13 +157,14 @@ class Summary:
         return "" if self.repetition_truth is None else f" (true answers {self.repetition_truth:.3f})"
 
 
-def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
+def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int, prices: Prices | None = None) -> Summary:
     """Read plateau, drop and the other numbers of a run off its metrics.
 
     Args:
         metrics: one row a measured step, in order; ``step`` and ``loss`` at least, other columns where measured.
         task: for its closed-form levels.
         batch_size: training sequences a step, to count samples (of a finite task no more than there are in an epoch).
+        prices: what the steps cost, for the budgets of its criteria; by default sequences alone are counted.
 
     Raises:
         ValueError: for what is no table or no task, a table without rows or one of the two columns, and for
@@ -196,6 +202,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int) -> Summary:
         floor=levels.floor,
         positions_measured="accuracy_0" in metrics,
         unit=task.unit,
+        reached=criteria_of(metrics, task=task, prices=Prices(task, batch_size) if prices is None else prices),
         **_collapse(metrics),
         **_grokking_numbers(metrics),
     )
@@ -273,9 +280,10 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
     """One row a run; each number also as its difference from the first run's.
 
     Columns: ``run``, ``plateau_level``, ``plateau_start``, ``plateau_end``, ``drop_step``, ``steps_to_50`` …,
-    ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, and for each of them ``…_change``; for runs with a
-    validation set also ``train_95_step``, ``validation_95_step`` and ``grokking_delay``, and for those with several
-    groups ``grokking_delay_GROUP``.
+    ``samples_to_50`` …, ``peak_cosine``, ``peak_repetition``, ``final_accuracy``, and for each of them ``…_change``;
+    for runs with a validation set also ``train_95_step``, ``validation_95_step``, ``grokking_delay`` and
+    ``final_validation_accuracy``, and for those with several groups ``grokking_delay_GROUP``. Then what it took to
+    reach each criterion: see `plateau_interp.analysis.criteria.in_columns`.
 
     Raises:
         ValueError: for fewer than two runs.
@@ -284,7 +292,7 @@ def compare(summaries: Mapping[str, Summary]) -> pd.DataFrame:
         raise ValueError(f"comparing needs at least two runs; got {len(summaries)}")
     table = pd.DataFrame([comparable(summary) for summary in summaries.values()]).astype(float)
     if all(summary.final_validation_accuracy is None for summary in summaries.values()):
-        table = table.drop(columns=list(GROKKING))
+        table = table.drop(columns=[*GROKKING, "final_validation_accuracy"])
     table = pd.concat([table, (table - table.iloc[0]).add_suffix("_change")], axis=1)
     table.insert(0, "run", list(summaries))
     return table
@@ -301,8 +309,11 @@ def comparable(summary: Summary) -> dict[str, float | None]:
         **{f"samples_to_{percent}": samples for percent, samples in summary.samples_to.items()},
         "peak_cosine": summary.peak_cosine,
         "peak_repetition": summary.peak_repetition,
+        "final_accuracy": summary.final_accuracy,
         **{name: getattr(summary, name) for name in GROKKING},
+        "final_validation_accuracy": summary.final_validation_accuracy,
         **{f"grokking_delay_{group}": delay for group, delay in summary.delays_apart.items()},
+        **in_columns(summary.reached),
     }
 
 

@@ -5,5 +5,5 @@ the plug-ins there are; `series_verb` is the verb that measures checkpoints, `ci
 circuits, `sweep_verb` the one that trains many runs,
 whose progress is `watching`, `reproduce_verb` the one that trains a paper's, `check_verb` the one that reads everything
 that folders hold, `prune_verb` the one that makes them smaller; `finishing` is what training and forking do once a run
-is there.
+is there, `budget_rows` what comparing says of budgets.
 """

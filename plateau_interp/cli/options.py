@@ -7,9 +7,9 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
@@ -17,9 +17,26 @@ from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
 
 if TYPE_CHECKING:
+    from plateau_interp.runs.donors import InitFrom
     from plateau_interp.runs.recipe import Recipe
 
 __all__ = ["read_training"]
+
+DONOR: dict[str, Any] = {
+    "init_from": Annotated[
+        str | None, arg(metavar="RUN[@STEP]", help="Begin with the weights of another run, by default its last.")
+    ],
+    "init_where": Annotated[
+        tuple[str, ...],
+        arg(metavar="[GROUP ...]", help="Of --init-from: which of its weights, groups or patterns over names."),
+    ],
+    "init_optimizer": Annotated[
+        Literal["fresh", "taken"], arg(help="Of --init-from: whether its optimiser's state is taken, too.")
+    ],
+}
+"""The options that make an `InitFrom`."""
+NOT_FLAT = ("fork_of", "init_from")
+"""Fields of a recipe that are no options as they stand."""
 
 
 def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
@@ -40,13 +57,15 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
     from plateau_interp.runs.recipe import Recipe
 
     known = _known_recipe(name)
-    chosen = [item.name for item in dataclasses.fields(Recipe) if item.name != "fork_of"]
+    chosen = [item.name for item in dataclasses.fields(Recipe) if item.name not in NOT_FLAT]
     options = _read_options(known, chosen, name, words)
     if not _is_file(name) and options.task.defaults != known.task.defaults:
         # What a mixture holds decides on its layers and steps: they are those of the task that was read.
         options = _read_options(Recipe(options.task), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
-    recipe = Recipe(**{**{field: getattr(options, field) for field in chosen}, "interventions": interventions})
+    fields = {field: getattr(options, field) for field in chosen}
+    init_from = _donor(known, options)
+    recipe = Recipe(**{**fields, "interventions": interventions, "init_from": init_from})
     recipe.check_device(options.device)
     return recipe, options
 
@@ -59,6 +78,22 @@ def _read_options(recipe: "Recipe", chosen: Sequence[str], name: str, words: Seq
         prog=f"plateau train {name}",
         description=f"{headline(type(recipe.task))}\n\nFor example:\n  plateau train {name} --seed 0 --out runs/0",
     )
+
+
+def _donor(known: "Recipe", options: Any) -> "InitFrom | None":
+    """The donor that the options name; that of a recipe file, with its digest, where they say the same."""
+    from plateau_interp.runs.donors import InitFrom
+
+    if options.init_from is None:
+        return None
+    there = known.init_from
+    if there and (there.source, there.groups, there.optimizer) == _told(options):
+        return there
+    return InitFrom(options.init_from, where=options.init_where, optimizer=options.init_optimizer)
+
+
+def _told(options: Any) -> tuple[str, tuple[str, ...], str]:
+    return options.init_from, options.init_where, options.init_optimizer
 
 
 def _is_file(name: str) -> bool:
@@ -90,6 +125,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]
     hints = get_type_hints(type(recipe))
     defaults = {**{name: getattr(recipe, name) for name in chosen}, "task": task}
     defaults["interventions"] = tuple(write_plugin("hooks", intervention) for intervention in recipe.interventions)
+    donor = recipe.init_from
     parts = {name: value for name, value in defaults.items() if dataclasses.is_dataclass(value)}
     taken = {
         "out",
@@ -97,6 +133,7 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]
         "device",
         "threads",
         "json",
+        *DONOR,
         *chosen,
         *(item.name for item in dataclasses.fields(recipe.training.schedule)),
     }
@@ -111,6 +148,9 @@ def _options_of(recipe: "Recipe", chosen: Sequence[str], task: Any) -> type[Any]
         [
             ("out", Out),
             *((name, annotated.get(name, hints[name]), defaults[name]) for name in chosen),
+            ("init_from", DONOR["init_from"], donor and donor.source),
+            ("init_where", DONOR["init_where"], donor.groups if donor else ("*",)),
+            ("init_optimizer", DONOR["init_optimizer"], donor.optimizer if donor else "fresh"),
             ("log", Loggers, ()),
             ("device", Device, "cpu"),
             ("threads", Threads, None),

@@ -144,25 +144,29 @@ class Compare:
 
     def run(self) -> None:
         """Print one column a run, and the path of the page."""
+        from plateau_interp.analysis.criteria import in_columns
         from plateau_interp.analysis.plateaus import compare
+        from plateau_interp.cli.budget_rows import budget_rows
         from plateau_interp.runs.run import Run
         from plateau_interp.views.report import write_report
 
         check_folder_option(self.out)
         refuse_series(self.runs)
         runs = [Run(path) for path in self.runs]
-        table = compare({str(run.path): run.summary for run in runs})
+        summaries = {str(run.path): run.summary for run in runs}
+        table = compare(summaries)
         page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
         if self.json:
             print_json({"runs": json.loads(table.to_json(orient="records")), "report": str(page)})
             return
         first, *others = table.to_dict(orient="records")
-        names = [str(name) for name in first if f"{name}_change" in first]
+        budgets = {name for summary in summaries.values() for name in in_columns(summary.reached)}
+        names = [str(name) for name in first if f"{name}_change" in first and name not in budgets]
         rows = [
             [_in_words(name), _compared(first, name, changed=False), *(_compared(run, name) for run in others)]
             for name in names
         ]
-        print_table(["", *table["run"]], rows)
+        print_table(["", *table["run"]], [*rows, *budget_rows([summary.reached for summary in summaries.values()])])
         print_text(f"Report: {page}")
 
 
@@ -229,6 +233,9 @@ class List:
             complain(f"no installed package has {self.kind}")
 
 
+RATIOS = ("plateau_level", "peak_cosine", "peak_repetition", "final_accuracy", "final_validation_accuracy")
+"""Columns of a comparison that are no counts."""
+
 VERBS: dict[str, type[Any]] = {
     "train": Train,
     "fork": ForkVerb,
@@ -269,8 +276,10 @@ def _in_words(column: str) -> str:
 def _compared(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str:
     """A number of a run, and its change: steps and samples in full, others to four digits after the point."""
     value, change = run[name], run[f"{name}_change"]
-    is_count = name not in ("plateau_level", "peak_cosine", "peak_repetition")
+    is_count = name not in RATIOS
     if value != value:
-        return {"plateau": "none", "peak": "not measured"}.get(name.partition("_")[0], "not reached")
+        return {"plateau": "none", "peak": "not measured", "final": "not measured"}.get(
+            name.partition("_")[0], "not reached"
+        )
     form = ",.0f" if is_count else ".4f"
     return f"{value:{form}}" if not changed or change != change else f"{value:{form}} ({change:+{form}})"

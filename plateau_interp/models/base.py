@@ -14,7 +14,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.components import Embed, LayerNorm
 
-from plateau_interp.types import AttentionKind, Task
+from plateau_interp.types import AttentionKind, Defaults, Task
 
 __all__ = ["FusedLayerNorm", "IndexedEmbed", "ToyTransformer"]
 
@@ -64,7 +64,7 @@ class IndexedEmbed(Embed):
 
 
 class ToyTransformer(HookedTransformer):
-    """A small HookedTransformer that remembers the task it was built for (`task`) and its kind of attention.
+    """A small HookedTransformer that remembers its `task`, its kind of attention and its `init_std`.
 
     Args:
         cfg: its sizes.
@@ -84,6 +84,7 @@ class ToyTransformer(HookedTransformer):
         self.task = task
         self.attention: AttentionKind = attention
         self.untrained = untrained
+        self.init_std = Defaults.init_std
         self.embed = IndexedEmbed(self.cfg, untrained=untrained)
 
     def initialise_(self, *, std: float, seed: int) -> None:
@@ -93,12 +94,18 @@ class ToyTransformer(HookedTransformer):
             std: of a weight matrix.
             seed: gives the same weights on every device and, up to rounding, in every dtype.
         """
+        self.init_std = std
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 self.draw_(name, parameter, std=std, generator=generator)
-            if self.untrained is not None:
-                self.embed.W_E[self.untrained] = 0.0
+        self.clear_untrained_()
+
+    @torch.no_grad()
+    def clear_untrained_(self) -> None:
+        """Set the embedding that is never trained to 0, if there is one."""
+        if self.untrained is not None:
+            self.embed.W_E[self.untrained] = 0.0
 
     @abstractmethod
     def draw_(self, name: str, parameter: Tensor, *, std: float, generator: torch.Generator) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plateau_interp.checks import check_positive, check_whole, one_of
+from plateau_interp.models.initializers import Initializer, check_initializers
 from plateau_interp.types import AttentionKind, Defaults, MaskEmbedding, Task, ToyArchitecture
 
 __all__ = ["DType", "ModelOptions", "ModelSettings"]
@@ -28,8 +29,12 @@ class ModelSettings:
     architecture: ToyArchitecture = "decoder"
     init_std: float = Defaults.init_std
     mask_embedding: MaskEmbedding = "trained"
+    init: tuple[Initializer, ...] = ()
+    """What else becomes of the initial weights, in this order; see `plateau list initializers`."""
 
     def __post_init__(self) -> None:
+        check_initializers(self.init)
+        object.__setattr__(self, "init", tuple(self.init))
         one_of(ToyArchitecture, architecture=self.architecture)
         one_of(AttentionKind, attention=self.attention)
         one_of(MaskEmbedding, mask_embedding=self.mask_embedding)
@@ -67,6 +72,7 @@ class ModelOptions:
         architecture: causal with norms before attention and MLP, or bidirectional with norms after them.
         init_std: standard deviation of the initial weights.
         mask_embedding: whether the embedding of the task's mask token is learnt, or stays 0.
+        init: of `plateau list initializers`, acting in order on the initial weights; none leaves the paper's.
 
     Raises:
         ValueError: for a size that cannot be; the message names the argument.
@@ -81,6 +87,7 @@ class ModelOptions:
     architecture: ToyArchitecture | None = None
     init_std: float | None = None
     mask_embedding: MaskEmbedding | None = None
+    init: tuple[Initializer, ...] = ()
 
     def __post_init__(self) -> None:
         # Refused where it is written, whatever the task; a width that is left open is one that the heads divide.
@@ -112,4 +119,5 @@ class ModelOptions:
             architecture=architecture,
             init_std=defaults.init_std if self.init_std is None else self.init_std,
             mask_embedding=defaults.mask_embedding if self.mask_embedding is None else self.mask_embedding,
+            init=self.init,
         )

@@ -4,6 +4,8 @@ Everything a TransformerLens user does with a `HookedTransformer` works on it. `
 `plateau_interp.models.encoder` say what the two are. For pretrained models see `plateau_interp.models.pretrained`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from transformer_lens import HookedTransformerConfig
 
@@ -12,6 +14,7 @@ from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.decoder import ToyDecoder
 from plateau_interp.models.encoder import ToyEncoder
 from plateau_interp.models.fitting import check_device, check_direction, check_model_size, check_task
+from plateau_interp.models.initializers import Initializer, check_initializers, initialise_
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
@@ -37,6 +40,7 @@ def toy_model(
     architecture: ToyArchitecture | None = None,
     init_std: float | None = None,
     mask_embedding: MaskEmbedding | None = None,
+    init: Sequence[Initializer] = (),
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
@@ -67,6 +71,7 @@ def toy_model(
             is uniform.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
             its position alone; "trained" learns it as any other.
+        init: what else becomes of the initial weights, in order; see `plateau_interp.models.initializers`.
         seed: of the initial weights.
         dtype: of the parameters.
         device: where the model lives.
@@ -87,6 +92,7 @@ def toy_model(
         807936
     """
     check_task(task)
+    check_initializers(init)
     settings = ModelOptions(
         attention,
         n_layers,
@@ -96,6 +102,7 @@ def toy_model(
         architecture=architecture,
         init_std=init_std,
         mask_embedding=mask_embedding,
+        init=tuple(init),
     ).resolved(task)
     seed = seed_number(seed)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -131,6 +138,7 @@ def toy_model(
     else:
         model = ToyDecoder(cfg, task=task, attention=settings.attention, untrained=untrained)
     model.initialise_(std=settings.init_std, seed=seed)
+    initialise_(model, *settings.init, seed=seed)
     if isinstance(task, OfText):
         keep_tokenizer_(model, task.tokenizer)
     return torch.nn.Module.to(model, device)

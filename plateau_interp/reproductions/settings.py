@@ -11,11 +11,13 @@ from typing import Any, ClassVar, Protocol
 import pandas as pd
 import torch
 
+from plateau_interp.analysis.budgets import Prices
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.models.flops import training_flops
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.identity import goes_on_with, recipe_digest
 from plateau_interp.runs.recipe import Fork, Recipe
@@ -294,4 +296,5 @@ class Outcome:
         if not isinstance(self.setting, Setting):
             raise ValueError(f"{self.setting.name} was not trained here: there is no loss to find a plateau in")
         recipe = self.setting.recipe
-        return summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size)
+        prices = Prices(recipe.task, recipe.batch_size, training_flops(recipe.task, recipe.model))
+        return summarise(self.metrics, task=recipe.task, batch_size=recipe.batch_size, prices=prices)

@@ -12,6 +12,7 @@ from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.runs.run import Run
+from plateau_interp.runs.seconds import read_seconds
 
 __all__ = ["Checked", "check_run"]
 
@@ -70,7 +71,8 @@ def check_run(path: str | Path) -> Checked:
         return Checked(path, faults=(str(fault),))
     steps = folder.checkpoints
     faults = [fault for step in steps for fault in _faults_of_checkpoint(folder, step)]
-    faults += [*_faults_of_length(folder), *_faults_of_table(folder), *_faults_of_circuits(path)]
+    faults += [*_faults_of_length(folder), *_faults_of_table(folder)]
+    faults += [*_faults_of_seconds(folder), *_faults_of_circuits(path)]
     told_once = tuple(dict.fromkeys(faults))  # the last checkpoint has the digest of the table, too
     labels = folder.labels().values()
     undigested = sum(label.format == 1 for label in labels)
@@ -115,6 +117,13 @@ def _faults_of_table(folder: RunFolder) -> Iterator[str]:
     # Written when training ends: of a run that was lengthened since, the first rows.
     if len(copy) <= len(rows) and not copy.equals(folder.table.frame().head(len(copy))):
         yield str(DamagedFile(parquet, f"its rows are not those of {folder.table.file.name}"))
+
+
+def _faults_of_seconds(folder: RunFolder) -> Iterator[str]:
+    try:
+        read_seconds(folder.seconds)
+    except (RunError, OSError) as fault:
+        yield str(fault)
 
 
 def _faults_of_circuits(path: Path) -> Iterator[str]:

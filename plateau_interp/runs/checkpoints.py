@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from plateau_interp.files import digest, sync_folder, write_atomically
+from plateau_interp.files import digest, steps_in, sync_folder, write_atomically
 from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.errors import DamagedFile, RunError
@@ -40,10 +40,14 @@ __all__ = [
     "STATE",
     "Checkpoint",
     "Label",
+    "checkpoints_of",
     "copy_weights",
     "let_go",
+    "load_optimizer",
     "load_weights",
+    "place_of",
     "read_label",
+    "saved_steps",
     "weights_of",
 ]
 
@@ -122,7 +126,7 @@ class Checkpoint:
         if self.optimizer is None:
             raise ValueError(f"the optimiser's state of step {self.step} was let go")
         copy_weights(model, self.weights)
-        _load_optimizer(optimizer, self.optimizer, model)
+        load_optimizer(optimizer, self.optimizer, model)
         load_attached_state(attached, self.memory)
 
     def save(self, folder: Path, *, recipe: str, rows: str) -> None:
@@ -189,6 +193,21 @@ class Checkpoint:
         optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
         latest = nan_for_null(state["latest"])
         return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
+
+
+def checkpoints_of(path: Path) -> Path:
+    """The folder of a run folder's checkpoints, whether it is there or not."""
+    return path / "checkpoints"
+
+
+def place_of(path: Path, step: int) -> Path:
+    """The folder of a run folder's checkpoint, whether it is there or not."""
+    return checkpoints_of(path) / str(step)
+
+
+def saved_steps(path: Path) -> list[int]:
+    """The steps of a run folder's checkpoints, in order, whether they are whole or not."""
+    return steps_in(checkpoints_of(path)) if checkpoints_of(path).is_dir() else []
 
 
 def load_weights(folder: Path, *, recipe: str) -> dict[str, Tensor]:
@@ -266,8 +285,13 @@ def copy_weights(model: ToyTransformer, weights: Mapping[str, Tensor]) -> None:
         parameter.copy_(weights[name])
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:
-    """Through the optimiser's own ``load_state_dict``: that knows what belongs on which device."""
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:
+    """Give an optimiser a state, by ``PARAMETER/NAME``, as `Checkpoint` has it.
+
+    Raises:
+        ValueError: for the state of a parameter that it does not train.
+    """
+    # Through the optimiser's own ``load_state_dict``: that knows what belongs on which device.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
     by_index: dict[int, dict[str, Any]] = {}

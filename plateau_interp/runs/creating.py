@@ -5,11 +5,13 @@ from typing import Any
 
 from plateau_interp.files import write_atomically
 from plateau_interp.runs.captures import captures, check_unused
+from plateau_interp.runs.checkpoints import saved_steps
 from plateau_interp.runs.errors import RunError
-from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure, saved_steps
+from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on
+from plateau_interp.runs.starting import begin_
 
 __all__ = ["create", "relocate", "takes"]
 
@@ -22,12 +24,14 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
     Raises:
         RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
             lengthened. Nothing is written then.
-        ValueError: as from `Recipe.rehearse`. Nothing is written then either.
+        ValueError: as from `Recipe.rehearse` and `begin_`. Nothing is written then either.
     """
     # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
     recipe = Recipe.from_json(recipe.to_json())
     if takes(path, recipe):
         recipe.rehearse()
+        if recipe.fork_of is None and not saved_steps(path):
+            begin_(recipe, recipe.build_model())
         if recipe.fork_of is None and not (path / RECIPE).exists():
             check_unused(captures(recipe))
         # A fork without checkpoints is made again from its parent.

@@ -15,8 +15,19 @@ import pandas as pd
 from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
-from plateau_interp.files import is_step_name, steps_in
-from plateau_interp.runs.checkpoints import OPTIMIZER, STATE, Checkpoint, Label, let_go, load_weights, read_label
+from plateau_interp.files import is_step_name
+from plateau_interp.runs.checkpoints import (
+    OPTIMIZER,
+    STATE,
+    Checkpoint,
+    Label,
+    checkpoints_of,
+    let_go,
+    load_weights,
+    place_of,
+    read_label,
+    saved_steps,
+)
 from plateau_interp.runs.errors import BusyFolder, DamagedFile, RunError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
@@ -27,19 +38,18 @@ __all__ = [
     "LOCK",
     "METRICS",
     "RECIPE",
+    "SECONDS",
     "RunFolder",
     "not_there",
     "only_writer",
-    "place_of",
     "removing_on_failure",
-    "saved_steps",
 ]
 
-RECIPE, ENVIRONMENT, METRICS, CHECKPOINTS, LOCK = (
+RECIPE, ENVIRONMENT, METRICS, SECONDS, LOCK = (
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
-    "checkpoints",
+    "seconds.jsonl",
     ".lock",
 )
 OF_A_SCRIPT = (
@@ -82,6 +92,11 @@ class RunFolder:
     def environment(self) -> Path:
         """The file that says what made the run."""
         return self.path / ENVIRONMENT
+
+    @property
+    def seconds(self) -> Path:
+        """The file that says how long the processor has worked, if anybody wrote it."""
+        return self.path / SECONDS
 
     @property
     def checkpoints(self) -> list[int]:
@@ -194,7 +209,7 @@ class RunFolder:
 
     def leftovers(self) -> list[Path]:
         """What a kill left: checkpoints half written, files half written of others, and those that they have let go."""
-        halves = [half for half in (self.path / CHECKPOINTS).glob(".*.tmp") if is_step_name(half.name[1:-4])]
+        halves = [half for half in checkpoints_of(self.path).glob(".*.tmp") if is_step_name(half.name[1:-4])]
         halves += [half for step in self.checkpoints for half in self.place(step).glob(f".{STATE}.*.tmp")]
         gone = [self.place(step) / OPTIMIZER for step, label in self.labels().items() if not label.has_state]
         return [*halves, *(file for file in gone if file.is_file())]
@@ -230,19 +245,6 @@ class RunFolder:
             if step == min(self.checkpoints, default=step):
                 raise
             raise RunError(f"{error}; delete {self.place(step)} to go on from the checkpoint before") from None
-
-
-def place_of(path: Path, step: int) -> Path:
-    """The folder of a run folder's checkpoint, whether it is there or not."""
-    return path / CHECKPOINTS / str(step)
-
-
-def saved_steps(path: Path) -> list[int]:
-    """The steps of a run folder's checkpoints, in order, whether they are whole or not."""
-    folder = path / CHECKPOINTS
-    if not folder.is_dir():
-        return []
-    return steps_in(folder)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from plateau_interp.interventions.attached import Attached, Intervention, attach
 from plateau_interp.interventions.attaching import attaching, quietly
 from plateau_interp.interventions.clock import advance
 from plateau_interp.runs.captures import captures_in, check_captures
-from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, weights_of
+from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, place_of, saved_steps, weights_of
 from plateau_interp.runs.creating import create, takes
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
@@ -21,15 +21,16 @@ from plateau_interp.runs.folder import (
     LOCK,
     METRICS,
     RECIPE,
+    SECONDS,
     RunFolder,
     not_there,
     only_writer,
-    place_of,
     removing_on_failure,
-    saved_steps,
 )
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.resuming import state_at
+from plateau_interp.runs.seconds import read_seconds, up_to, write_seconds
+from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import text_of
 
 __all__ = ["fork_folder", "forked", "handed_on"]
@@ -89,12 +90,14 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
     _check_nothing_lost(out / METRICS, text_of(rows))
     recipe.rehearse()
     state = handed_on(state_at(parent, at, device=device), parent.recipe, recipe, device=device)
+    seconds = up_to(read_seconds(parent.seconds), at)
     ours = not_there(_written_by_forking(out, at))
     fork = create(out, recipe)
     with only_writer(out):
         if not fork.checkpoints:  # nobody was quicker
             with removing_on_failure(ours):
                 fork.table.replace(rows)
+                write_seconds(fork.seconds, seconds)
                 write_environment(fork.environment, device)
                 fork.save(state, rows=fork.table.digest(before=at))
     return fork
@@ -104,7 +107,7 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
     """A state of the parent as its fork goes on from it: under other interventions.
 
     Those that both have remember what they did. What training made of the weights stays; what interventions did to them
-    before any training does not, so a fork at step 0 begins with fresh weights.
+    before any training does not, so a fork at step 0 begins with fresh weights, or its donor's.
 
     Args:
         state: of the parent.
@@ -113,9 +116,11 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
         device: where the model is built.
 
     Raises:
-        RunError: if what an intervention remembers does not fit it any more.
+        RunError: if what an intervention remembers does not fit it any more; as `begin_`.
     """
     model = fork.build_model(device=device)
+    if not state.step:
+        begin_(fork, model)
     kept = _kept_places(parent, fork)
     if not state.step:  # a Capture goes on in its folder all the same
         kept = {place: theirs for place, theirs in kept.items() if any(captures_in(parent.interventions[theirs]))}
@@ -142,7 +147,7 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
 def _written_by_forking(out: Path, at: int) -> list[Path]:
     """Files first, each folder after what is in it."""
     place = place_of(out, at)
-    names = (METRICS, ENVIRONMENT, RECIPE, LOCK)
+    names = (METRICS, SECONDS, ENVIRONMENT, RECIPE, LOCK)
     return [*(place / name for name in FILES), place, place.parent, *(out / name for name in names), out]
 
 

@@ -25,6 +25,7 @@ from plateau_interp.models.fitting import check_batch_size, check_device, check_
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.toy import toy_model
 from plateau_interp.positions import layer_targets
+from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter
@@ -63,6 +64,7 @@ class Recipe:
         state_every: the most steps that a fork has to make again, wherever it leaves. All checkpoints have the weights,
             but only the first, the last and as few between as this asks for keep the optimiser's state, which is twice
             their size; 1 for all of them.
+        init_from: the run whose weights this one begins with, in the place of its drawn ones.
 
     Raises:
         RecipeError: for a task, options or interventions that are none, and for a number that cannot be.
@@ -83,6 +85,7 @@ class Recipe:
     fork_of: Fork | None
     checkpoint_at: tuple[int, ...] = ()
     state_every: int = 100
+    init_from: InitFrom | None = None
 
     def __init__(
         self,
@@ -96,6 +99,7 @@ class Recipe:
         seed: int = 0,
         fork_of: Fork | None = None,
         state_every: int = 100,
+        init_from: InitFrom | None = None,
     ) -> None:
         try:
             check_task(task)
@@ -107,7 +111,10 @@ class Recipe:
             raise RecipeError(str(error)) from None
         if not (fork_of is None or isinstance(fork_of, Fork)):
             raise RecipeError(f"fork_of must be a Fork(recipe, step) or None; got {shown(fork_of)}")
+        if not (init_from is None or isinstance(init_from, InitFrom)):
+            raise RecipeError(f"init_from must be an InitFrom('RUN@STEP') or None; got {shown(init_from)}")
         own = {"task": task, "interventions": tuple(interventions), "seed": seed, "fork_of": fork_of}
+        own["init_from"] = init_from
         storing = {"checkpoint_every": checkpoint_every, "checkpoint_at": checkpoint_at, "state_every": state_every}
         for name, value in {**own, **storing}.items():
             object.__setattr__(self, name, value)
@@ -163,7 +170,7 @@ class Recipe:
         return self.training.optimizer
 
     def build_model(self, *, device: str | torch.device = "cpu") -> ToyTransformer:
-        """The model at step 0."""
+        """The model as it is drawn: at step 0, before `init_from` brings in others' weights."""
         options = self.model
         return toy_model(
             self.task,
@@ -175,6 +182,7 @@ class Recipe:
             architecture=options.architecture,
             init_std=options.init_std,
             mask_embedding=options.mask_embedding,
+            init=options.init,
             seed=self.seed,
             dtype=getattr(torch, options.dtype),
             device=device,

@@ -18,6 +18,8 @@ from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.seconds import Stopwatch, read_seconds, up_to, write_seconds
+from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.runs.thinning import Thinning
 from plateau_interp.training.batches import training_batch
@@ -81,11 +83,13 @@ def live_run(
     """A folder's run at a checkpoint, or before its first step, with interventions attached while the context is open.
 
     Raises:
-        RunError: if the checkpoint is that of another model or of other interventions.
+        RunError: if the checkpoint is that of another model or of other interventions; as `begin_`.
     """
     recipe = folder.recipe
     model = recipe.build_model(device=device)
     optimizer = recipe.optimizer.build(model.named_parameters())
+    if start is None:
+        begin_(recipe, model, optimizer)
     # Attached before the state is applied, because some interventions change weights on entry.
     with attaching(model, *interventions) as attached:
         if start is not None:
@@ -181,7 +185,14 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
             thinning.saved(0)
         unread: list[Step] = []
         unread_at_most = most_unread(device)
-        with RowWriter(folder.table.file, there=rows) as writer:
+        # Read again, as the rows: what a kill took from the training is not in it.
+        spent = up_to(read_seconds(folder.seconds), run.start)
+        write_seconds(folder.seconds, spent)
+        is_known = bool(spent) or not run.start
+        with (
+            RowWriter(folder.table.file, there=rows) as writer,
+            Stopwatch(folder.seconds if is_known else None, spent) as watch,
+        ):
             for step in run.steps(stop=recipe.steps):
                 reached = step.step + 1
                 unread.append(step)
@@ -190,13 +201,16 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                     unread.clear()
                 if step.metrics:
                     writer.add({"step": step.step, "samples": step.samples, "loss": step.loss, **step.metrics})
+                if step.metrics or recipe.keeps(reached):
+                    watch.note(reached)
                 if recipe.keeps(reached):
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
                     folder.save(run.checkpoint(reached, latest=_numbers_of(step)), rows=writer.digest)
                     thinning.saved(reached)
-                yield step
+                with watch.paused():
+                    yield step
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()
 

@@ -4,6 +4,7 @@
 RUN/recipe.json             what the run depends on
 RUN/environment.json        versions, threads and device that made it
 RUN/metrics.jsonl           one line a measured step, appended as it trains
+RUN/seconds.jsonl           how long the processor has worked by then; no part of what makes a run bit for bit the same
 RUN/metrics.parquet         the same table, written when training ends
 RUN/checkpoints/<step>/     the state after <step> updates, with digests: see `plateau_interp.runs.checkpoints`
 RUN/report/                 what `plateau report` draws
@@ -20,10 +21,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from plateau_interp.analysis.budgets import Prices
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.checks import as_path, shown, there_steps, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.base import ToyTransformer
+from plateau_interp.models.flops import training_flops
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.creating import create
 from plateau_interp.runs.errors import RunError
@@ -31,6 +34,7 @@ from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.forking import fork_folder, forked
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import train_folder
+from plateau_interp.runs.seconds import read_seconds
 from plateau_interp.training.loop import Step
 from plateau_interp.types import Task
 
@@ -136,7 +140,18 @@ class Run:
         metrics = self.metrics
         if metrics.empty:
             raise RunError(f"{self.path} has no measured step yet: there is nothing to summarise")
-        return summarise(metrics, task=self.task, batch_size=self.recipe.batch_size)
+        return summarise(metrics, task=self.task, batch_size=self.recipe.batch_size, prices=self.prices)
+
+    @property
+    def prices(self) -> Prices:
+        """What its steps cost: sequences, floating-point operations and, if they were recorded, processor seconds.
+
+        Raises:
+            RunError: if the record of the seconds is damaged.
+        """
+        recipe = self.recipe
+        flops = training_flops(recipe.task, recipe.model)
+        return Prices(recipe.task, recipe.batch_size, flops, read_seconds(self._folder.seconds))
 
     def model(self, step: int | None = None, *, device: str | torch.device = "cpu") -> ToyTransformer:
         """The model as it was after ``step`` updates; by default the last checkpoint.

@@ -6,7 +6,6 @@ from sequences of their own random stream. Measuring never changes a run: the we
 unmeasured one.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, patter
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
+from plateau_interp.training.shares import column_word
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
 __all__ = ["Meter"]
@@ -301,7 +301,10 @@ class Meter:
         self, name: str, output: Tensor, batch: Batch, groups: Mapping[str, Bool[Tensor, " batch"]]
     ) -> dict[str, Float[Tensor, ""]]:
         # Labels are hidden, not rows chosen: how many rows a group has, the device alone knows.
-        return {f"{name}_{_word(group)}": self.task.loss(output, batch.scoring(mask)) for group, mask in groups.items()}
+        return {
+            f"{name}_{column_word(group)}": self.task.loss(output, batch.scoring(mask))
+            for group, mask in groups.items()
+        }
 
 
 def _group_means(
@@ -309,12 +312,7 @@ def _group_means(
 ) -> dict[str, Float[Tensor, ""]]:
     """The mean of each measure over each group; NaN for a group without a sequence."""
     return {
-        f"{name}_{_word(group)}": values.where(mask, 0).sum() / mask.sum()
+        f"{name}_{column_word(group)}": values.where(mask, 0).sum() / mask.sum()
         for group, mask in groups.items()
         for name, values in measures.items()
     }
-
-
-def _word(group: str) -> str:
-    """A group's name as a column has it: what pandas takes as an attribute and `When` as a condition."""
-    return re.sub(r"\W", "_", group)

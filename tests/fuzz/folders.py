@@ -42,7 +42,7 @@ def fuzz(rng: random.Random, folder: Path) -> str:
     if outcome is None or outcome.refused:
         lost = [name for name, digest in before.items() if contents(folder).get(name) != digest]
         if use == "train" and _was_taken_up(table, run):
-            lost.remove("run/metrics.jsonl")
+            lost = [name for name in lost if name not in ("run/metrics.jsonl", "run/seconds.jsonl")]
         if lost:
             raise Finding(f"{harm}, then {use}: refused, and changed {lost}")
         if outcome is not None and str(folder) not in outcome.err:
@@ -52,7 +52,8 @@ def fuzz(rng: random.Random, folder: Path) -> str:
         again = numbers(run)
         if again != (rows, weights):
             raise Finding(f"{harm}, then train: other numbers came out")
-    if _page(folder) != told and "environment.json" not in harm:  # which the page cites
+    cited = ("environment.json", "seconds.jsonl")  # on the page, and under no digest
+    if _page(folder) != told and not any(name in harm for name in cited):
         raise Finding(f"{harm}, then {use}: another page came out")
     return "done"
 

@@ -1,4 +1,4 @@
-"""Which parameters are meant: groups of them by name, patterns, functions of the name.
+"""Which parameters are meant: groups of them by name, patterns, functions of the name; and how weights lie.
 
 The first four groups are those of the optimal-initialisation experiments of arXiv 2506.13688 (figure 5), the others the
 components that arXiv 2410.22244 trains one at a time (figure 8), in TransformerLens's names:
@@ -14,14 +14,17 @@ components that arXiv 2410.22244 trains one at a time (figure 8), in Transformer
 | ``"mlp layers"`` | MLPs, second LayerNorms |
 | ``"norms"`` | every LayerNorm: that of the embeddings, first, second, final |
 | ``"read-out"`` | unembedding |
+| ``"embedding tables"`` | token and position embeddings, and nothing else |
+| ``"linear layers"`` | output projections, MLPs, unembedding (drawn in "Shortening the Loss Plateau") |
 
 Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name. Whatever
 matches nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with
 their final code, silently leave out queries and keys.
 """
 
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -30,7 +33,7 @@ import torch
 from plateau_interp.checks import check_takes, listed, nearest, shown
 from plateau_interp.types import HookedModel
 
-__all__ = ["Where", "check_where", "parameters_where"]
+__all__ = ["Where", "check_where", "fans", "parameter_kind", "parameters_where", "row_axes", "trained_where"]
 
 Where = str | Callable[[str], bool]
 """A group, a pattern over parameter names, or a function of the name."""
@@ -71,7 +74,23 @@ GROUPS = {
     "mlp layers": ("MLPs", "second norms"),
     "norms": ("embedding norm", "first norms", "second norms", "final norm"),
     "read-out": ("unembedding",),
+    "embedding tables": ("token embedding", "position embedding"),
+    "linear layers": ("output projections", "MLPs", "unembedding"),
 }
+
+ROW_AXES = {
+    "W_Q": (1,),  # [head, d_model, d_head]
+    "W_K": (1,),
+    "W_V": (1,),
+    "W_O": (0, 1),  # [head, d_head, d_model]: one layer that reads all heads
+    "W_in": (0,),  # and so on, [in, out]
+    "W_gate": (0,),
+    "W_out": (0,),
+    "W_U": (0,),
+    "W_E": (1,),  # [token, d_model]
+    "W_pos": (1,),
+}
+"""By kind of weight, as TransformerLens keeps it, the axes along which a row runs."""
 
 
 def check_where(where: Any) -> None:
@@ -115,6 +134,67 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         )
         raise ValueError(f"{shown(where)} means no parameter of the model; {hint}")
     return {name: parameter for name, parameter in parameters.items() if name in names}
+
+
+def trained_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:
+    """What ``where`` means, without what is never trained, such as the bias of a decoder's unembedding.
+
+    Raises:
+        ValueError: as `parameters_where`, and if nothing is left.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> list(trained_where(toy_model(MovingWindowSum(), d_model=32), "read-out"))
+        ['unembed.W_U']
+    """
+    chosen = {name: found for name, found in parameters_where(model, where).items() if found.requires_grad}
+    if not chosen:
+        raise ValueError(f"{shown(where)} means no parameter that is trained")
+    return chosen
+
+
+def row_axes(name: str) -> tuple[int, ...]:
+    """The axes of a weight along which its rows run, as PyTorch's layers have rows.
+
+    A row of a linear layer is what leads to one of its outputs, of an embedding the vector of one token or position.
+
+    Raises:
+        ValueError: for a parameter that is no weight matrix.
+
+    Example:
+        >>> row_axes("blocks.0.attn.W_O"), row_axes("embed.W_E")
+        ((0, 1), (1,))
+    """
+    kind = parameter_kind(name)
+    if kind not in ROW_AXES:
+        raise ValueError(f"{name} is no weight matrix; such are called {', '.join(ROW_AXES)}")
+    return ROW_AXES[kind]
+
+
+def fans(name: str, shape: Sequence[int]) -> tuple[int, int]:
+    """How many inputs and outputs a weight has, the heads of a layer taken together, as PyTorch counts them.
+
+    Raises:
+        ValueError: for a parameter that is no weight matrix.
+
+    Example:
+        >>> fans("blocks.0.attn.W_Q", (4, 128, 32)), fans("blocks.0.attn.W_O", (4, 32, 128))
+        ((128, 128), (128, 128))
+    """
+    axes = row_axes(name)
+    fan_in = math.prod(shape[axis] for axis in axes)
+    return fan_in, math.prod(shape) // fan_in
+
+
+def parameter_kind(name: str) -> str:
+    """What a parameter is by the end of its name, without the underscore that shared keys and values begin with.
+
+    Example:
+        >>> parameter_kind("blocks.0.attn.W_K")
+        'W_K'
+    """
+    return name.rsplit(".", 1)[-1].lstrip("_")
 
 
 def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group: str) -> list[str]:

@@ -1,0 +1,76 @@
+"""Begin a run with the weights of another, as `plateau_interp.runs.donors.InitFrom` of its recipe says."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from plateau_interp.checks import nearest
+from plateau_interp.models.base import ToyTransformer
+from plateau_interp.models.parameters import parameters_where
+from plateau_interp.runs.checkpoints import load_optimizer
+from plateau_interp.runs.donors import InitFrom, donor_digest
+from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.folder import RunFolder
+from plateau_interp.runs.recipe import Recipe
+
+__all__ = ["begin_"]
+
+
+def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Give a model that was drawn the weights of its recipe's donor, and an optimiser that one's state if it is taken.
+
+    Args:
+        recipe: without a donor nothing happens.
+        model: changed in place.
+        optimizer: of its parameters; None where nobody trains.
+
+    Raises:
+        RunError: if the donor is not there, damaged, or not what it was; if it lacks a parameter that is taken or has
+            it in another shape; if its optimiser is of another kind.
+    """
+    init = recipe.init_from
+    if init is None:
+        return
+    try:
+        _check_same(init)
+        donor = RunFolder(init.path)
+        taken = {name: found for where in init.groups for name, found in parameters_where(model, where).items()}
+        _copy_(taken, donor.load_weights(init.step), init)
+        if init.optimizer == "taken":
+            _check_kind(recipe, donor.recipe)
+            state = donor.load(init.step).optimizer
+            assert state is not None, "its digest says that it is there"
+            own = {place: value for place, value in state.items() if place.rpartition("/")[0] in taken}
+            if optimizer is not None:
+                load_optimizer(optimizer, own, model)
+    except ValueError as error:
+        raise RunError(f"init_from: {error}") from None
+
+
+def _check_same(init: InitFrom) -> None:
+    if donor_digest(init) != init.digest:
+        raise ValueError(
+            f"what {init.source} holds has changed since the recipe was made: put it back, or make the recipe again"
+        )
+
+
+def _check_kind(recipe: Recipe, donor: Recipe) -> None:
+    if type(recipe.optimizer) is not type(donor.optimizer):
+        raise ValueError(
+            f"the state of the donor's {type(donor.optimizer).__name__} is nothing to "
+            f"{type(recipe.optimizer).__name__}: train with the same optimiser, or take it fresh"
+        )
+
+
+@torch.no_grad()
+def _copy_(parameters: Mapping[str, Parameter], weights: Mapping[str, Tensor], init: InitFrom) -> None:
+    for name, parameter in parameters.items():
+        if name not in weights:
+            raise ValueError(f"{init.source} has no parameter {name}; {nearest(name, list(weights))}")
+        if weights[name].shape != parameter.shape:
+            mine, its = tuple(parameter.shape), tuple(weights[name].shape)
+            raise ValueError(f"{name} is {its} in {init.source}, but {mine} here; take others with where")
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])

@@ -1,0 +1,66 @@
+"""Which sequences of a training are of which of its task's groups, and what is known of each group alone."""
+
+import re
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from plateau_interp.training.batches import samples_before
+from plateau_interp.types import Levels, Task, is_finite
+
+__all__ = ["OfGroups", "column_word", "group_names", "group_samples_before"]
+
+
+@runtime_checkable
+class OfGroups(Protocol):
+    """A task of several kinds of sequences, of each of which every batch has a fixed share, such as a mixture."""
+
+    @property
+    def group_levels(self) -> Mapping[str, Levels]:
+        """Closed-form losses of each of the groups that are drawn, by name."""
+        ...
+
+    def group_counts(self, n: int) -> Mapping[str, int]:
+        """How many of ``n`` sequences are of each of these groups."""
+        ...
+
+
+def column_word(group: str) -> str:
+    """A group's name as columns of metrics have it: what pandas takes as an attribute and `When` as a condition.
+
+    Example:
+        >>> column_word("moving-window-sum")
+        'moving_window_sum'
+    """
+    return re.sub(r"\W", "_", group)
+
+
+def group_names(task: Task) -> tuple[str, ...]:
+    """The groups whose own sequences can be counted; none where there is no more than one kind.
+
+    Example:
+        >>> from plateau_interp.tasks import ModularArithmetic
+        >>> group_names(ModularArithmetic(operations=("add", "divide"))), group_names(ModularArithmetic())
+        (('add', 'divide'), ())
+    """
+    if isinstance(task, OfGroups):
+        names = tuple(task.group_levels)
+    else:
+        names = tuple(task.groups(task.train_set)) if is_finite(task) else ()
+    return names if len(names) > 1 else ()
+
+
+def group_samples_before(task: Task, group: str, *, step: int, batch_size: int) -> int:
+    """Training sequences of one of `group_names` seen in the updates before a step.
+
+    Of a finite task that is its share of the training set times all that was seen: exact at the end of each epoch.
+
+    Example:
+        >>> from plateau_interp.tasks import Mixture
+        >>> group_samples_before(Mixture(), "moving-window-sum", step=251, batch_size=128)
+        10542
+    """
+    if isinstance(task, OfGroups):
+        return step * task.group_counts(batch_size)[group]
+    assert is_finite(task)
+    own = int(task.groups(task.train_set)[group].sum())
+    return round(samples_before(task, step=step, batch_size=batch_size) * own / len(task.train_set))
