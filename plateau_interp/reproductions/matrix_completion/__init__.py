@@ -4,6 +4,7 @@ Gopalani, Lubana and Hu, NeurIPS 2024, arXiv 2410.22244. `drop` has the drop its
 """
 
 from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.matrix_completion.components import COMPONENTS_ALONE
 from plateau_interp.reproductions.matrix_completion.drop import LARGE_MATRICES, SMALL_MATRICES
 
 __all__ = ["PAPER"]
@@ -24,5 +25,5 @@ PAPER = Paper(
         "given another measure, after some of their runs had been looked at, all others before."
     ),
     cover="fig2",
-    experiments=(SMALL_MATRICES, LARGE_MATRICES),
+    experiments=(SMALL_MATRICES, LARGE_MATRICES, COMPONENTS_ALONE),
 )
