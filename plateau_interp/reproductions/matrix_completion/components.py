@@ -7,6 +7,7 @@ from plateau_interp.reproductions.quantities import LENGTH, NEVER, Quantity, fin
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MatrixCompletion
+from plateau_interp.training.settings import TrainingOptions
 
 __all__ = ["ALONE", "BELOW_PLATEAU", "COMPONENTS_ALONE", "mean_falls_below"]
 
@@ -37,20 +38,21 @@ BELOW_PLATEAU = mean_falls_below(0.75)
 SOURCE_SEED = 4
 """Its final weights are those of all other components; the trained one begins as drawn for seeds 0, 1 and 2."""
 WHAT_IS_TRAINED = {
-    "token embedding": "token embedding",
-    "mlp layers": "MLPs and the norms after them",
-    "position embedding": "position embedding",
-    "attention layers": "attention and the norms after it",
+    "token embedding": ("token embedding", 1500),
+    "mlp layers": ("MLPs and the norms after them", 1500),
+    "position embedding": ("position embedding", 5000),
+    "attention layers": ("attention and the norms after it", 4000),
 }
+"""In words, and for how many steps: as many as it takes to see whether the claim holds."""
 ALONE = {
     group: Setting(
         f"{group.replace(' ', '-')}-alone",
-        Recipe(MatrixCompletion(), checkpoint_every=5000),
+        Recipe(MatrixCompletion(), training=TrainingOptions(steps=steps), checkpoint_every=steps),
         about=f"only the {about} trained",
         takes=(SMALL, SOURCE_SEED, f"all but {group}"),
         whole=True,
     )
-    for group, about in WHAT_IS_TRAINED.items()
+    for group, (about, steps) in WHAT_IS_TRAINED.items()
 }
 TOKENS, MLPS, POSITIONS, ATTENTION = ALONE.values()
 FALLS_AT_ONCE = "a third of the steps that whole training takes, which is about 3,000; fixed before the first run"
@@ -104,6 +106,6 @@ COMPONENTS_ALONE = Experiment(
         "of the embeddings and the read-out among them; the trained one begins afresh, and so does Adam. Which norms "
         "belong to a component is not known; here each goes with what it follows. The mean over 100 steps of the loss "
         "of missing entries has to be below three quarters of 1/9, whole training's plateau: a single batch wanders by "
-        "a tenth of it."
+        "a tenth of it. Each goes on for as long as its claim takes: 1,500 steps, or 4,000 (attention) and 5,000 (positions)."
     ),
 )
