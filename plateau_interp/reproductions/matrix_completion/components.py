@@ -106,6 +106,6 @@ COMPONENTS_ALONE = Experiment(
         "of the embeddings and the read-out among them; the trained one begins afresh, and so does Adam. Which norms "
         "belong to a component is not known; here each goes with what it follows. The mean over 100 steps of the loss "
         "of missing entries has to be below three quarters of 1/9, whole training's plateau: a single batch wanders by "
-        "a tenth of it. Each goes on for as long as its claim takes: 1,500 steps, or 4,000 (attention) and 5,000 (positions)."
+        "a tenth of it. Each goes on for as long as its claim takes: 1,500 steps; attention 4,000, positions 5,000."
     ),
 )
