@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["LinearReading", "fit_linear", "mean_absolute_cosine", "read_linearly"]
 
-EPS = 1e-12
+SHORTEST = 1e-12
 """Of a product of two lengths, below which two vectors have no angle."""
 
 
@@ -57,7 +57,7 @@ def mean_absolute_cosine(one: Float[Tensor, "sample axis"], other: Float[Tensor,
         tensor(1.)
     """
     lengths = one.norm(dim=-1) * other.norm(dim=-1)
-    there = lengths > EPS
+    there = lengths > SHORTEST
     return ((one * other).sum(dim=-1).abs()[there] / lengths[there]).mean()
 
 

@@ -56,7 +56,7 @@ ALONE = {
 }
 TOKENS, MLPS, POSITIONS, ATTENTION = ALONE.values()
 FALLS_AT_ONCE = "a third of the steps that whole training takes, which is about 3,000; fixed before the first run"
-EVERY_SEED = "an order that every one of three seeds has to show"
+EACH_OF_THREE = "an order that every one of three seeds has to show"
 
 COMPONENTS_ALONE = Experiment(
     name="fig8",
@@ -80,13 +80,13 @@ COMPONENTS_ALONE = Experiment(
             "With the position embedding alone to be trained it falls later than in whole training",
             "figure 8, told by its caption",
             Ordered(BELOW_PLATEAU, (SMALL.name, POSITIONS.name)),
-            EVERY_SEED,
+            EACH_OF_THREE,
         ),
         Claim(
             "With attention alone to be trained it falls before it does in whole training",
             "figure 8, the remaining case",
             Ordered(BELOW_PLATEAU, (ATTENTION.name, SMALL.name)),
-            EVERY_SEED,
+            EACH_OF_THREE,
         ),
         Claim(
             "But later than from the start: there is a plateau",

@@ -31,7 +31,7 @@ from plateau_interp.tasks import MatrixCompletion
 from plateau_interp.types import Batch
 from plateau_interp.views.panels import SHARE, Panel
 
-__all__ = ["LINEAR_READING", "READ", "ProbeTargets", "linear_readings", "probe_targets"]
+__all__ = ["LINEAR_READING", "STATES_READ", "ProbeTargets", "linear_readings", "probe_targets"]
 
 EMBEDDED = "embeddings"
 
@@ -129,7 +129,7 @@ def _samples(values: Float[Tensor, "batch pos feature"]) -> Float[Tensor, "sampl
     return rearrange(values, "batch pos feature -> (batch pos) feature")
 
 
-READ = Study(
+STATES_READ = Study(
     "linear-reading",
     SMALL,
     Added(
@@ -148,8 +148,8 @@ LINEAR_READING = Experiment(
     name="fig6",
     title="What a linear probe reads off the states: the entry, its row, the singular vector",
     figures="figure 6, on 4x4 matrices of rank 1",
-    settings=(READ,),
-    key=(ROW_AT_END, READ),
+    settings=(STATES_READ,),
+    key=(ROW_AT_END, STATES_READ),
     n_seeds=5,
     draws=partial(cases_figure, measures=("error", "error_missing", "cosine")),
     table=tuple(
@@ -161,32 +161,32 @@ LINEAR_READING = Experiment(
         Claim(
             "An entry's row is read best late in the model",
             "figure 6, told by its caption: layers 3 and 4",
-            Within(difference(ROW_AT_END, value_of("cosine", f"row, {EMBEDDED}", step=END)), READ.name, low=0.1),
+            Within(difference(ROW_AT_END, value_of("cosine", f"row, {EMBEDDED}", step=END)), STATES_READ.name, low=0.1),
             "a difference that is seen in a figure; the bound is ours",
         ),
         Claim(
             "And better after the drop than on the plateau",
             "an expectation of ours: rows are read by the heads that come with it",
-            Within(difference(ROW_AT_END, ROW_BEFORE), READ.name, low=0.1),
+            Within(difference(ROW_AT_END, ROW_BEFORE), STATES_READ.name, low=0.1),
             "a difference that is seen in a figure; the bound is ours",
         ),
         Claim(
             "On the plateau nothing is known of a missing entry",
             "an expectation of ours",
-            Within(value_of("error_missing", f"element, {LAST}", step=BEFORE), READ.name, low=0.9 * WHOLE_LEVEL),
+            Within(value_of("error_missing", f"element, {LAST}", step=BEFORE), STATES_READ.name, low=0.9 * WHOLE_LEVEL),
             "nine tenths of 1/9, the level of saying 0",
         ),
         Claim(
             "After the drop something is",
             "derived: the read-out is such a probe",
-            Within(value_of("error_missing", f"element, {LAST}", step=END), READ.name, high=0.75 * WHOLE_LEVEL),
+            Within(value_of("error_missing", f"element, {LAST}", step=END), STATES_READ.name, high=0.75 * WHOLE_LEVEL),
             "three quarters of 1/9, what the drop itself is known by",
         ),
         *(
             Claim(
                 f"Cosine of the {name} at {place}, step {step}",
                 "no number is known",
-                Reported(value_of("cosine", f"{name}, {place}", step=step, digits=3), (READ.name,)),
+                Reported(value_of("cosine", f"{name}, {place}", step=step, digits=3), (STATES_READ.name,)),
                 "",
             )
             for name in ("row", "vector")

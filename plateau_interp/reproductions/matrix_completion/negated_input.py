@@ -86,7 +86,7 @@ def patched_into_negated(run: Checkpointed, *, steps: Sequence[int] | None = Non
     return pd.DataFrame(rows)
 
 
-TOLD = {
+ERRORS = {
     "missing_to_clean": "Missing entries, against X",
     "missing_to_negated": "Missing entries, against -X",
     "observed_to_clean": "Seen entries, against X",
@@ -97,7 +97,7 @@ NEGATED = Study(
     SMALL,
     Added(
         partial(patched_into_negated, steps=(BEFORE, END)),
-        {column: Panel(title, "mean square") for column, title in TOLD.items()},
+        {column: Panel(title, "mean square") for column, title in ERRORS.items()},
     ),
     about="4x4, rank 1",
 )
@@ -109,7 +109,7 @@ NEGATED_INPUT = Experiment(
     settings=(NEGATED,),
     key=(value_of("missing_to_clean", EVERYWHERE, step=END), NEGATED),
     n_seeds=5,
-    draws=partial(cases_figure, measures=tuple(TOLD)),
+    draws=partial(cases_figure, measures=tuple(ERRORS)),
     table=tuple(value_of("missing_to_clean", case, step=END) for case in (NOWHERE, "layer 0", "layer 1", EVERYWHERE)),
     claims=(
         Claim(
@@ -140,13 +140,13 @@ NEGATED_INPUT = Experiment(
         ),
         *(
             Claim(
-                f"{TOLD[column]}, layer {layer} patched",
+                f"{ERRORS[column]}, layer {layer} patched",
                 "no number is known",
                 Reported(value_of(column, f"layer {layer}", step=END), (NEGATED.name,)),
                 "",
             )
             for layer in (0, 1)
-            for column in TOLD
+            for column in ERRORS
         ),
     ),
     notes="512 matrices; all heads and positions. The authors' code patches the last layer, here layer 1.",

@@ -26,7 +26,7 @@ from plateau_interp.reproductions.settings import Added
 from plateau_interp.reproductions.study import Study, value_of
 from plateau_interp.views.panels import Panel
 
-__all__ = ["COPIED", "COPY_CHECK", "copy_check"]
+__all__ = ["COPIED", "COPY_CHECK", "LOSS_OF_COPYING", "copy_check"]
 
 FULL_RANK = "MASK, full rank"
 
@@ -84,9 +84,9 @@ COPIED = Study(
     about="4x4, rank 1",
 )
 VALUES = {"MASK": 0.0, "0.4": 0.4, "-0.2": -0.2}
-CLOSED = {case: 0.3 * (WHOLE_LEVEL + value**2) for case, value in VALUES.items()}
+LOSS_OF_COPYING = {case: 0.3 * (WHOLE_LEVEL + value**2) for case, value in VALUES.items()}
 ON_THE_PLATEAU = "a twentieth of 1/9, rounded down; fixed before these runs were read"
-SAMPLED = "5 % of the closed form: 4,096 matrices tell it to 1 to 2 %"
+FIVE_PER_CENT = "5 % of the closed form: 4,096 matrices tell it to 1 to 2 %"
 COPY_CHECK = Experiment(
     name="table1",
     title="On the plateau a number in the place of a gap is copied",
@@ -120,9 +120,9 @@ COPY_CHECK = Experiment(
                 f"So the loss against the true matrix is that of copying, with {case} in the gaps",
                 "closed form",
                 Within(value_of("loss", case, step=BEFORE), COPIED.name, 0.95 * level, 1.05 * level, most_seeds=True),
-                SAMPLED,
+                FIVE_PER_CENT,
             )
-            for case, level in (*CLOSED.items(), (FULL_RANK, 0.1))
+            for case, level in (*LOSS_OF_COPYING.items(), (FULL_RANK, 0.1))
         ),
         *(
             Claim(
