@@ -165,7 +165,7 @@ class Matrices(Task):
         draw = torch.rand(n_changed.shape, generator=generator, device=generator.device).to(n_changed.device)
         line = (n_changed + draw).masked_fill(~allowed, torch.inf).argmin(dim=1)
         chosen = torch.zeros_like(allowed).scatter(1, rearrange(line, "batch -> batch 1"), True)
-        rows, columns = chosen.split(list(shape), dim=1)
+        rows, columns = torch.split(chosen, list(shape), dim=1)
         flipped = rearrange(rows, "batch row -> batch row 1") | rearrange(columns, "batch column -> batch 1 column")
         where = rearrange(flipped, "batch row column -> batch (row column)")
         opposite = self.negated(batch)

@@ -20,7 +20,8 @@ def principal_components(vectors: Float[Tensor, "item feature"], n: int) -> Floa
     if not 0 < n <= min(vectors.shape):
         raise ValueError(f"n must be from 1 to {min(vectors.shape)}; got {n}")
     left, sizes, _ = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)
-    return (left * sizes)[:, :n]
+    coordinates: Tensor = left * sizes
+    return coordinates[:, :n]
 
 
 def correlation(one: Float[Tensor, " item"], other: Float[Tensor, " item"]) -> float:

@@ -43,7 +43,7 @@ def fit_linear(
     if len(states) != len(targets) or not len(states):
         raise ValueError(f"there must be a target a state, and one at least; got {len(targets)} and {len(states)}")
     # Double precision and singular values: states of a normalised stream are nearly dependent.
-    fitted = torch.linalg.lstsq(states.double().cpu(), targets.double().cpu(), driver="gelsd").solution
+    fitted: Tensor = torch.linalg.lstsq(states.double().cpu(), targets.double().cpu(), driver="gelsd").solution
     return fitted.to(states)
 
 
@@ -56,9 +56,10 @@ def mean_absolute_cosine(one: Float[Tensor, "sample axis"], other: Float[Tensor,
         >>> mean_absolute_cosine(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[-3.0, 0.0], [1.0, 1.0]]))
         tensor(1.)
     """
-    lengths = one.norm(dim=-1) * other.norm(dim=-1)
+    lengths = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
     there = lengths > SHORTEST
-    return ((one * other).sum(dim=-1).abs()[there] / lengths[there]).mean()
+    cosines: Tensor = (one * other).sum(dim=-1).abs()[there] / lengths[there]
+    return cosines.mean()
 
 
 def read_linearly(

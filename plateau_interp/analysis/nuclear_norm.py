@@ -25,7 +25,8 @@ def nuclear_norms(matrices: Float[Tensor, "batch row column"]) -> Float[Tensor, 
         >>> nuclear_norms(torch.tensor([[[3.0, 0.0], [0.0, -4.0]]]))
         tensor([7.])
     """
-    return torch.linalg.svdvals(matrices).sum(dim=-1)
+    values: Tensor = torch.linalg.svdvals(matrices)
+    return values.sum(dim=-1)
 
 
 def complete_by_nuclear_norm(

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
-import torch
 
-from plateau_interp.analysis.observing import Checkpointed
+from plateau_interp.analysis.observing import Checkpointed, captured_at
 from plateau_interp.hooks import PatchActivation
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.reproductions.claims import Claim, Reported, Within
@@ -64,8 +63,8 @@ def patched_into_negated(run: Checkpointed, *, steps: Sequence[int] | None = Non
     rows = []
     for step, model in models_at(run, steps):
         points = [f"blocks.{layer}.attn.hook_z" for layer in range(model.cfg.n_layers)]
-        with torch.no_grad():
-            answer, cache = model.run_with_cache(clean.inputs, names_filter=points)
+        cache = {point: captured_at(model, clean.inputs, point) for point in points}
+        _, answer = entry_losses(model, task, clean)
         cases = {NOWHERE: [], **{f"layer {layer}": [point] for layer, point in enumerate(points)}, EVERYWHERE: points}
         for case, patched in cases.items():
             patches = [PatchActivation(patched, cache)] if patched else []

@@ -196,9 +196,10 @@ def levels_figure(outcomes: dict[str, list[Any]]) -> "Figure":
             axes.set(xlabel="missing entries (per cent)", ylabel=unit)
         figure.axes[0].set_yscale("log")
         lines = [
-            matplotlib.lines.Line2D([], [], color=colour, linestyle=style)
-            for colour, style in ((LIGHT.accent, "-"), (LIGHT.muted, "-"), (LIGHT.ink, ":"))
+            matplotlib.lines.Line2D([], [], color=LIGHT.accent),
+            matplotlib.lines.Line2D([], [], color=LIGHT.muted),
         ]
+        lines.append(matplotlib.lines.Line2D([], [], color=LIGHT.ink, linestyle=":"))
         legend_below(figure, lines, ["the model, trained at 30 %", "least nuclear norm", "the true matrices"])
         return figure
 
