@@ -174,6 +174,7 @@ def cases_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[s
             look = panel(measure, added)
             name = textwrap.fill(look.title, TITLE_WIDTH, break_long_words=False)
             axes.set(title=name, xlabel=look.unit, xlim=look.limits)
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
         grid[0, 0].set_yticks(range(len(cases)), cases)
         grid[0, 0].set_ylim(len(cases) - 0.5, -0.5)
         marks = [

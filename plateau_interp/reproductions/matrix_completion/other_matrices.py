@@ -154,6 +154,7 @@ def _completed(kind: MatrixCompletion, n: int) -> tuple[Batch, dict[str, float]]
     return kind.batch(truth, seen), beside
 
 
+TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 SHARES_MISSING = [round(0.1 + 0.05 * i, 2) for i in range(11)]
 BESIDE_PANELS = {
     "loss": Panel("The model", "mean square"),
@@ -194,7 +195,10 @@ def levels_figure(outcomes: dict[str, list[Any]]) -> "Figure":
                     axes.plot(rows["missing"], rows[column], style, color=colour, linewidth=0.9, alpha=0.8)
             axes.axvline(30, color=LIGHT.muted, linewidth=0.8, linestyle=":")
             axes.set(xlabel="missing entries (per cent)", ylabel=unit)
-        figure.axes[0].set_yscale("log")
+        losses = figure.axes[0]
+        losses.set(yscale="log")
+        losses.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        losses.minorticks_off()
         lines = [
             matplotlib.lines.Line2D([], [], color=LIGHT.accent),
             matplotlib.lines.Line2D([], [], color=LIGHT.muted),
@@ -315,7 +319,7 @@ OTHER_MATRICES = Experiment(
         ),
         *(
             Claim(
-                f"Missing entries, {case}",
+                f"Missing entries, {case}: {who}",
                 "no number is known",
                 Reported(_at(column, case), (OUTSIDE.name,)),
                 "",
@@ -331,7 +335,7 @@ OTHER_MATRICES = Experiment(
                 "normal",
                 "laplace",
             )
-            for column in ("loss_missing", "loss_missing_nuclear")
+            for who, column in (("the model", "loss_missing"), ("nuclear norm", "loss_missing_nuclear"))
         ),
     ),
     notes=(
