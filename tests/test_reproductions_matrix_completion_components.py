@@ -2,11 +2,11 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.matrix_completion.components import ALONE, mean_falls_below
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
@@ -28,28 +28,40 @@ def test_the_mean_over_a_hundred_steps_falls_below_a_share_of_an_entry_s_varianc
     assert mean_falls_below(0.4).of(Outcome(SMALL, 0, pd.DataFrame({"step": [0]}))) is None
 
 
-@pytest.mark.parametrize("group", ALONE)
-def test_one_component_is_trained_and_the_others_are_those_of_the_other_run(group: str, tmp_path) -> None:
-    tiny = Recipe(
-        MatrixCompletion(shapes=((2, 2),)),
-        model=ModelOptions(d_model=8, n_heads=2),
-        training=TrainingOptions(steps=2, batch_size=4),
-        measuring=MeasuringOptions(every=1),
-        checkpoint_every=2,
-    )
-    source = dataclasses.replace(SMALL, recipe=tiny)
-    alone = dataclasses.replace(ALONE[group], recipe=tiny, takes=(source, 4, ALONE[group].takes[2]))
-    for setting, seed in [*alone.needs(0), (alone, 0)]:
-        for _ in setting.open(tmp_path, seed).train():
-            pass
-    given = source.open(tmp_path, 4).model().state_dict()
-    trained = alone.open(tmp_path, 0)
-    moved = {name for name, weight in trained.model().state_dict().items() if not weight.equal(given[name])}
-    part = {
-        "token embedding": r"embed\.",
-        "mlp layers": r"blocks\..\.(mlp|ln2)\.",
-        "position embedding": r"pos_embed\.",
-        "attention layers": r"blocks\..\.(attn|ln1)\.",
-    }[group]
-    names = [name for name, _ in toy_model(tiny.task, d_model=8, n_heads=2).named_parameters()]
-    assert moved == {name for name in names if re.match(part, name)}
+TINY = Recipe(
+    MatrixCompletion(shapes=((2, 2),)),
+    model=ModelOptions(d_model=8, n_heads=2),
+    training=TrainingOptions(steps=2, batch_size=4),
+    measuring=MeasuringOptions(every=1),
+    checkpoint_every=2,
+)
+SOURCE = dataclasses.replace(SMALL, recipe=TINY)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the run that the others take from."""
+    folder = tmp_path_factory.mktemp("runs")
+    for _ in SOURCE.open(folder, 4).train():
+        pass
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("group", "part"),
+    [
+        ("token embedding", r"embed\."),
+        ("mlp layers", r"blocks\..\.(mlp|ln2)\."),
+        ("position embedding", r"pos_embed\."),
+        ("attention layers", r"blocks\..\.(attn|ln1)\."),
+    ],
+)
+def test_one_component_is_trained_and_the_others_are_those_of_the_other_run(group: str, part: str, runs: Path) -> None:
+    assert ALONE[group].takes == (SMALL, 4, f"all but {group}")
+    alone = dataclasses.replace(ALONE[group], recipe=TINY, takes=(SOURCE, 4, f"all but {group}"))
+    for _ in alone.open(runs, 0).train():
+        pass
+    given = SOURCE.open(runs, 4).model().state_dict()
+    trained = alone.open(runs, 0).model()
+    moved = {name for name, weight in trained.state_dict().items() if not weight.equal(given[name])}
+    assert moved == {name for name, _ in trained.named_parameters() if re.match(part, name)}

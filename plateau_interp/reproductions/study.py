@@ -8,7 +8,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.quantities import Quantity
@@ -32,14 +32,14 @@ class Study:
         of: the setting whose run of the same seed is read.
         adds: what makes the table: the column ``step``, and ``case`` where a step has several rows.
         about: what it is, for tables; by default the name.
-        one_seed: whether every seed's run would give the same.
     """
 
     name: str
     of: Setting
     adds: Added
     about: str = ""
-    one_seed: bool = False
+
+    one_seed: ClassVar[bool] = False
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its table is."""

@@ -106,11 +106,9 @@ def linear_readings(
         }
         for place, point in places.items():
             states, unseen_states = (_samples(captured_at(model, each.inputs, point)) for each in (fitted, others))
-            for name in ProbeTargets._fields:
-                target = _samples(getattr(unseen, name))
-                found = read_linearly(
-                    states, _samples(getattr(targets, name)), unseen_states=unseen_states, unseen_targets=target
-                )
+            for name, known, asked in zip(ProbeTargets._fields, targets, unseen, strict=True):
+                target = _samples(asked)
+                found = read_linearly(states, _samples(known), unseen_states=unseen_states, unseen_targets=target)
                 square = (found.read - target).square().mean(dim=1)
                 rows.append(
                     {
