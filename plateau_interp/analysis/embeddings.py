@@ -14,8 +14,8 @@ def principal_components(vectors: Float[Tensor, "item feature"], n: int) -> Floa
         ValueError: if there are not so many axes.
 
     Example:
-        >>> principal_components(torch.tensor([[0.0, 1.0], [0.0, 5.0]]), 1).abs().flatten().tolist()
-        [2.0, 2.0]
+        >>> principal_components(torch.tensor([[0.0, 1.0], [0.0, 5.0]]), 1).abs().flatten()
+        tensor([2.0000, 2.0000])
     """
     if not 0 < n <= min(vectors.shape):
         raise ValueError(f"n must be from 1 to {min(vectors.shape)}; got {n}")
