@@ -73,7 +73,7 @@ $(RUNNABLE): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEVELOPABLE): $(RUNNABLE)
-	$(INSTALL) -e '.[dev,cluster,logging]'
+	$(INSTALL) -e '.[dev,cluster,convex,logging]'
 	@touch $@
 
 $(DOCUMENTABLE): $(DEVELOPABLE)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plateau_interp.checks import LARGEST_BITS, check_number, check_positive, one_of, shown
 from plateau_interp.tasks._layouts import at_least
-from plateau_interp.types import Task
+from plateau_interp.types import Batch, Task
 
 __all__ = ["MASK", "Entries", "Masking", "Matrices", "Shape"]
 
@@ -120,6 +120,56 @@ class Matrices(Task):
         else:
             seen = keys.argsort(dim=1).argsort(dim=1) >= round(self.share_missing(shape) * n_rows * n_columns)
         return matrices, rearrange(seen, "batch (row column) -> batch row column", row=n_rows)
+
+    def with_number(self, batch: Batch, value: float) -> Batch:
+        """The same matrices with a number in the place of every gap; the labels stay what they are.
+
+        Args:
+            batch: sequences of the task.
+            value: rounded to the grid.
+
+        Source: arXiv 2410.22244, table 1: before the drop a model returns whatever number stands there.
+        """
+        number = self.ids(torch.tensor(float(value)))
+        return Batch(batch.tokens.masked_fill(batch.tokens == MASK, int(number)), batch.labels)
+
+    def negated(self, batch: Batch) -> Batch:
+        """Every matrix times -1, with the same gaps.
+
+        Source: arXiv 2410.22244, section 4.3: the input that activations are patched into.
+        """
+        opposite = 2 * self.half + 2 - batch.tokens
+        return Batch(opposite.masked_fill(batch.tokens == MASK, MASK), -batch.labels)
+
+    def with_a_line_negated(self, batch: Batch, shape: Shape, *, generator: torch.Generator) -> Batch:
+        """Each matrix with one row or one column negated: of those with a gap the one where least is seen.
+
+        Of equals one is drawn. A line has to have an entry that is seen and not 0, and if there is any such line, a gap
+        whose entry is not 0.
+
+        Raises:
+            ValueError: for a matrix of which nothing is seen but zeros.
+        """
+        values = rearrange(batch.labels, "batch (row column) -> batch row column", row=shape[0])
+        seen = rearrange(batch.tokens != MASK, "batch (row column) -> batch row column", row=shape[0])
+
+        def by_line(entries: Bool[Tensor, "batch row column"]) -> Int[Tensor, "batch line"]:
+            return torch.cat([entries.sum(dim=2), entries.sum(dim=1)], dim=1)
+
+        n_changed, n_asked = by_line(seen & (values != 0)), by_line(~seen & (values != 0))
+        can_change = n_changed > 0
+        if not can_change.any(dim=1).all():
+            raise ValueError("there is a matrix of which nothing is seen but zeros: no line of it can be negated")
+        asks = can_change & (n_asked > 0)
+        allowed = torch.where(asks.any(dim=1, keepdim=True), asks, can_change)
+        draw = torch.rand(n_changed.shape, generator=generator, device=generator.device).to(n_changed.device)
+        line = (n_changed + draw).masked_fill(~allowed, torch.inf).argmin(dim=1)
+        chosen = torch.zeros_like(allowed).scatter(1, rearrange(line, "batch -> batch 1"), True)
+        rows, columns = torch.split(chosen, list(shape), dim=1)
+        flipped = rearrange(rows, "batch row -> batch row 1") | rearrange(columns, "batch column -> batch 1 column")
+        where = rearrange(flipped, "batch row column -> batch (row column)")
+        opposite = self.negated(batch)
+        return Batch(batch.tokens.where(~where, opposite.tokens), batch.labels.where(~where, opposite.labels))
 
     def tokens_to_text(self, tokens: Int[Tensor, " pos"]) -> list[str]:
         """Each value with the decimals of the grid; ``?`` where it is missing."""

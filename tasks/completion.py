@@ -170,6 +170,29 @@ class MatrixCompletion(Matrices):
         hidden = ~rearrange(seen, "batch row column -> batch (row column)")
         return Batch(self.ids(cells).masked_fill(hidden, MASK), self.rounded(cells))
 
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        """The same matrices with a row or a column of each negated, which changes what stands in its gaps.
+
+        No smaller change leaves a matrix of the same rank, and of the same law: a single entry would contradict the
+        others. Of the lines with a gap that one is taken of which least is seen (of equals one is drawn); of a matrix
+        without gaps any line, for what is seen is to be answered, too.
+
+        Raises:
+            ValueError: for a matrix of which nothing is seen but zeros, and for entries of full rank, where what is
+                missing does not follow from what is seen.
+
+        Example:
+            >>> task, generator = MatrixCompletion(shapes=((2, 2),)), torch.Generator().manual_seed(3)
+            >>> batch = task.sample(1, generator=generator)
+            >>> corrupted = task.corrupt(batch, generator=generator)
+            >>> [task.tokens_to_text(each.tokens[0]) for each in (batch, corrupted)]
+            [['0.4', '?', '0.3', '0.7'], ['-0.4', '?', '0.3', '0.7']]
+        """
+        check_draw(len(batch), generator)
+        if self.entries == "full rank":
+            raise ValueError("entries of full rank say nothing of those that are missing: no change of them does")
+        return self.with_a_line_negated(batch, self.shape_of(batch), generator=generator)
+
     def shape_of(self, batch: Batch) -> Shape:
         """Rows and columns of a batch's matrices, told by how many entries they have.
 

@@ -108,6 +108,18 @@ def test_patterns_and_functions_of_the_name() -> None:
     assert list(parameters_where(model, lambda name: name.endswith("W_E"))) == ["embed.W_E"]
 
 
+def test_all_but_a_group_or_a_pattern() -> None:
+    model = toy_model(FilledNumbers())
+    everything = dict(model.named_parameters())
+    for meant in ("mlp layers", "blocks.0.attn.*", "embed.W_E"):
+        others = parameters_where(model, f"all but {meant}")
+        assert list(others) == [name for name in everything if name not in parameters_where(model, meant)]
+    with pytest.raises(ValueError, match="'all but \\*' means no parameter of the model"):
+        parameters_where(model, "all but *")
+    with pytest.raises(ValueError, match="the nearest are mlp layers"):
+        parameters_where(model, "all but mlp layer")
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [

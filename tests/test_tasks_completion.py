@@ -283,3 +283,68 @@ def test_a_report_tells_losses_by_entry_and_heads(run, undrawn):
     assert "Share of attention, mean over queries and matrices, that is on the query&#39;s row." in text
     assert "Step 0: " in text
     assert run.summary.level_expected == pytest.approx(0.3 / 9)
+
+
+@pytest.mark.parametrize("task", [TASK, PAPER, MIXTURE, MatrixCompletion(shapes=((2, 5),))], ids=str)
+def test_corrupting_negates_one_line_and_what_is_missing_in_it(task):
+    batch = task.sample(200, generator=generator(3))
+    before = batch.tokens.clone()
+    corrupted = task.corrupt(batch, generator=generator(4))
+    assert torch.equal(batch.tokens, before)
+    n_rows, n_columns = task.shape_of(batch)
+    for old, new, old_labels, new_labels in zip(
+        batch.tokens, corrupted.tokens, batch.labels, corrupted.labels, strict=True
+    ):
+        matrix, changed = old_labels.view(n_rows, n_columns), new_labels.view(n_rows, n_columns)
+        flipped = (matrix != changed).nonzero()
+        assert len(flipped[:, 0].unique()) == 1 or len(flipped[:, 1].unique()) == 1
+        assert all(changed[place] == -matrix[place] for place in map(tuple, flipped.tolist()))
+        assert ((old == 0) == (new == 0)).all()
+        assert (old != new).any()
+        assert torch.equal(new, torch.where(old == 0, 0, task.ids(new_labels)))
+        gaps = old == 0
+        if gaps.any():
+            # Only a matrix none of whose lines has both a gap and a number keeps what it is asked for.
+            seen_in = [line for line in (*(~gaps).view(n_rows, n_columns), *(~gaps).view(n_rows, n_columns).T)]
+            numbers = [*matrix, *matrix.T]
+            asked = [((~a) & (b != 0)).any() and (a & (b != 0)).any() for a, b in zip(seen_in, numbers, strict=True)]
+            assert (old_labels[gaps] != new_labels[gaps]).any() == any(asked)
+    assert torch.equal(corrupted.tokens, task.corrupt(batch, generator=generator(4)).tokens)
+    assert not torch.equal(corrupted.tokens, task.corrupt(batch, generator=generator(5)).tokens)
+
+
+def test_of_the_lines_with_a_gap_that_one_is_negated_of_which_least_is_seen():
+    task = MatrixCompletion(shapes=((2, 3),))
+    matrix = torch.tensor([[[0.1, 0.2, 0.3], [0.2, 0.4, 0.6]]])
+    seen = torch.tensor([[[True, True, False], [True, True, True]]])
+    corrupted = task.corrupt(
+        task.batch(matrix, seen), generator=generator()
+    )  # two are seen in the row, one in the column
+    assert task.tokens_to_text(corrupted.tokens[0]) == ["0.1", "0.2", "?", "0.2", "0.4", "-0.6"]
+    torch.testing.assert_close(corrupted.labels[0], torch.tensor([0.1, 0.2, -0.3, 0.2, 0.4, -0.6]))
+    lines = torch.stack(
+        [task.corrupt(task.batch(matrix, seen | True), generator=generator(seed)).labels[0] for seed in range(40)]
+    )
+    assert len(lines.unique(dim=0)) == 3  # nothing is missing: each column, of two entries, in turn
+
+
+def test_what_cannot_be_corrupted_is_refused():
+    zeros = TASK.batch(torch.zeros(1, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="nothing is seen but zeros"):
+        TASK.corrupt(zeros, generator=generator())
+    task = MatrixCompletion(entries="full rank")
+    with pytest.raises(ValueError, match="entries of full rank say nothing"):
+        task.corrupt(task.sample(2, generator=generator()), generator=generator())
+
+
+def test_numbers_in_gaps_and_negated_matrices():
+    batch = PAPER.batch(torch.tensor([[[0.44, -0.24], [1.5, 0.0]]]), torch.tensor([[[True, False], [True, True]]]))
+    filled = PAPER.with_number(batch, -1.5)
+    assert filled.tokens.tolist() == [[1045, 851, 1151, 1001]]
+    assert torch.equal(filled.labels, batch.labels)
+    negated = PAPER.negated(batch)
+    assert negated.tokens.tolist() == [[957, 0, 851, 1001]]
+    torch.testing.assert_close(negated.labels, torch.tensor([[-0.44, 0.24, -1.5, 0.0]]))
+    again = PAPER.negated(negated)
+    assert torch.equal(again.tokens, batch.tokens)
+    assert torch.equal(again.labels, batch.labels)

@@ -169,9 +169,12 @@ class ReproduceVerb:
         from plateau_interp.reproductions.pretrained import PublishedModel
         from plateau_interp.reproductions.running import train_setting
         from plateau_interp.reproductions.settings import Setting
+        from plateau_interp.reproductions.study import Study
 
         if self.draw:
             setting.check(runs, seed)
+        elif isinstance(setting, Study):
+            setting.measure(runs, seed)
         elif isinstance(setting, PublishedModel):
             setting.measure(runs, seed, device=self.device, showing=partial(_counting_checkpoints, name))
         else:

@@ -17,9 +17,10 @@ components that arXiv 2410.22244 trains one at a time (figure 8), in Transformer
 | ``"embedding tables"`` | token and position embeddings, and nothing else |
 | ``"linear layers"`` | output projections, MLPs, unembedding (drawn in "Shortening the Loss Plateau") |
 
-Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name. Whatever
-matches nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with
-their final code, silently leave out queries and keys.
+Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name.
+``"all but "`` before a group or a pattern means every other parameter: ``"all but mlp layers"``. Whatever matches
+nothing is an error: the authors' own rule for the attention map looks for lower-case names and would, with their final
+code, silently leave out queries and keys.
 """
 
 import math
@@ -36,7 +37,9 @@ from plateau_interp.types import HookedModel
 __all__ = ["Where", "check_where", "fans", "parameter_kind", "parameters_where", "row_axes", "trained_where"]
 
 Where = str | Callable[[str], bool]
-"""A group, a pattern over parameter names, or a function of the name."""
+"""A group, a pattern over parameter names, ``"all but "`` and one of these, or a function of the name."""
+
+ALL_BUT = "all but "
 
 # Attention with grouped queries keeps its key and value parameters under a leading underscore; what is named without
 # one there are repeated views, no parameters.
@@ -112,7 +115,7 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
     embedding with rotary positions, no MLPs in a model of attention alone, no final norm where blocks end in one).
 
     Raises:
-        ValueError: if nothing matches, or a part of a group is missing.
+        ValueError: if nothing matches, a part of a group is missing, or nothing is left by ``"all but "``.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -122,7 +125,9 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
     """
     check_where(where)
     parameters = dict(model.named_parameters())
-    if isinstance(where, str) and where in GROUPS:
+    if isinstance(where, str) and where.startswith(ALL_BUT):
+        names = parameters.keys() - parameters_where(model, where.removeprefix(ALL_BUT)).keys()
+    elif isinstance(where, str) and where in GROUPS:
         names = {name for part in GROUPS[where] for name in _part(model, part, parameters, group=where)}
     elif isinstance(where, str):
         names = {name for name in parameters if name == where or fnmatchcase(name, where)}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.running import outcome, plan
 from plateau_interp.reproductions.settings import Compared, NotHereError, Setting
+from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.run import RunError
 from plateau_interp.sweeps.pace import Watching, paces
 
@@ -73,6 +74,8 @@ def _seconds_of(settings: Iterable[Compared], pace: Mapping[Compared, float]) ->
     """Of the runs that are left; None if one of them cannot be trained here."""
     total = 0.0
     for setting in settings:
+        if isinstance(setting, Study):
+            continue
         if not isinstance(setting, Setting) or setting not in pace:
             return None
         total += pace[setting] * _steps_to_make(setting)

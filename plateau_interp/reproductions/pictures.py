@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["against_figure", "beside_figure", "moves_figure", "seeds_figure"]
+__all__ = ["against_figure", "beside_figure", "cases_figure", "moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -142,6 +142,46 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
             grid[row, 0].set(ylabel=look.unit, ylim=look.limits)
         lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in (LIGHT.muted, LIGHT.accent)]
         legend_below(figure, lines, [first[0].setting.about or first[0].setting.name, "what the title says"])
+        return figure
+
+
+def cases_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[str]) -> "Figure":
+    """Cases of studies, one below the other: a dot a seed, a colour a step, a panel a measure.
+
+    Args:
+        outcomes: of `plateau_interp.reproductions.study.Study`, whose tables have ``step`` and ``case``.
+        measures: columns of these.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = [one.metrics for ours in outcomes.values() for one in ours]
+    cases = list(dict.fromkeys(case for table in rows for case in table["case"]))
+    steps = sorted({int(step) for table in rows for step in table["step"]})
+    added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    with matplotlib.rc_context(figure_style()):
+        size = (1.6 + 0.8 * PANEL[0] * len(measures), 1.1 + 0.24 * len(cases))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(ncols=len(measures), sharey=True, squeeze=False)
+        for axes, measure in zip(grid.flat, measures, strict=True):
+            for place, (step, colour) in enumerate(zip(steps, ordered_colours(len(steps)), strict=True)):
+                # Beside each other where steps share a case, the earlier above.
+                shift = 0.5 * (place - (len(steps) - 1) / 2) / len(steps)
+                for table in rows:
+                    seen = table[table["step"] == step].dropna(subset=[measure])
+                    heights = [cases.index(case) + shift for case in seen["case"]]
+                    axes.plot(seen[measure], heights, "o", color=colour, markersize=3.5, alpha=0.8)
+            look = panel(measure, added)
+            name = textwrap.fill(look.title, TITLE_WIDTH, break_long_words=False)
+            axes.set(title=name, xlabel=look.unit, xlim=look.limits)
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))
+        grid[0, 0].set_yticks(range(len(cases)), cases)
+        grid[0, 0].set_ylim(len(cases) - 0.5, -0.5)
+        marks = [
+            matplotlib.lines.Line2D([], [], color=colour, marker="o", linestyle="", markersize=3.5)
+            for colour in ordered_colours(len(steps))
+        ]
+        legend_below(figure, marks, [f"step {step:,}" for step in steps])
         return figure
 
 

@@ -1,6 +1,7 @@
 """Trains what an experiment asks for: each setting and seed once, whatever experiments share it.
 
-Published models are not trained, but measured: `plateau_interp.reproductions.pretrained`.
+Published models are not trained, but measured: `plateau_interp.reproductions.pretrained`; so are runs that have ended:
+`plateau_interp.reproductions.study`.
 
 Runs are ordinary run folders under ``RUNS/<setting>/seed-<seed>``. A run that is there is not made again, and one that
 was killed goes on, so the same call simply continues. What comes out is read by `plateau_interp.reproductions.results`.
@@ -20,6 +21,7 @@ from plateau_interp.interventions.attaching import quietly
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting, first_solved
+from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.training.loop import Step
@@ -65,7 +67,7 @@ def outcome(setting: Compared, seed: int, runs: Path) -> Outcome | None:
     Raises:
         RunError: if its folder holds the run of another recipe.
     """
-    if isinstance(setting, PublishedModel):
+    if isinstance(setting, PublishedModel | Study):
         return setting.outcome(runs, seed)
     assert isinstance(setting, Setting)
     folder = setting.folder(runs, seed)
@@ -164,6 +166,8 @@ def made_with(setting: Compared, seed: int, runs: Path) -> dict[str, Any]:
     if isinstance(setting, PublishedModel):
         took = sum(record.seconds for record in SeriesFolder(folder).records())
         return {**environment, "seconds": took, "steps": 0}
+    if isinstance(setting, Study):
+        return {**environment, "seconds": setting.seconds(runs, seed), "steps": 0}
     run = Run(folder)
     first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
     return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}

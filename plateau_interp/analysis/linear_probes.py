@@ -1,0 +1,87 @@
+"""Linear probes: what can be read off hidden states by one matrix, fitted by least squares.
+
+For tokens, and a probe that is a small network, use `plateau_interp.analysis.probing`.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["LinearReading", "fit_linear", "mean_absolute_cosine", "read_linearly"]
+
+SHORTEST = 1e-12
+"""Of a product of two lengths, below which two vectors have no angle."""
+
+
+class LinearReading(NamedTuple):
+    """How well a linear probe reads a target off states that it was not fitted on."""
+
+    error: float
+    """Mean squared error."""
+    cosine: float
+    """Mean absolute cosine between what is read and what is there; see `mean_absolute_cosine`."""
+    read: Float[Tensor, "sample target"]
+    """What it reads of each sample."""
+
+
+def fit_linear(
+    states: Float[Tensor, "sample feature"], targets: Float[Tensor, "sample target"]
+) -> Float[Tensor, "feature target"]:
+    """The matrix W with the least ``‖states W - targets‖²``, without bias; the shortest of several.
+
+    Raises:
+        ValueError: for no samples, or another number of targets than of states.
+
+    Source: arXiv 2410.22244, authors' code: plain least squares, without regularisation.
+
+    Example:
+        >>> fit_linear(torch.eye(2), torch.tensor([[2.0], [3.0]])).flatten().tolist()
+        [2.0, 3.0]
+    """
+    if len(states) != len(targets) or not len(states):
+        raise ValueError(f"there must be a target a state, and one at least; got {len(targets)} and {len(states)}")
+    # Double precision and singular values: states of a normalised stream are nearly dependent.
+    fitted: Tensor = torch.linalg.lstsq(states.double().cpu(), targets.double().cpu(), driver="gelsd").solution
+    return fitted.to(states)
+
+
+def mean_absolute_cosine(one: Float[Tensor, "sample axis"], other: Float[Tensor, "sample axis"]) -> Float[Tensor, ""]:
+    """How well directions agree, whatever their sign: 0 to 1; pairs with a vector of length 0 do not count.
+
+    NaN where no pair counts.
+
+    Example:
+        >>> mean_absolute_cosine(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.tensor([[-3.0, 0.0], [1.0, 1.0]]))
+        tensor(1.)
+    """
+    lengths = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
+    there = lengths > SHORTEST
+    cosines: Tensor = (one * other).sum(dim=-1).abs()[there] / lengths[there]
+    return cosines.mean()
+
+
+def read_linearly(
+    states: Float[Tensor, "sample feature"],
+    targets: Float[Tensor, "sample target"],
+    *,
+    unseen_states: Float[Tensor, "other feature"],
+    unseen_targets: Float[Tensor, "other target"],
+) -> LinearReading:
+    """Fit a linear probe on some samples and score it on others.
+
+    Args:
+        states: it is fitted on.
+        targets: of these.
+        unseen_states: it is scored on.
+        unseen_targets: of these.
+
+    Raises:
+        ValueError: as `fit_linear`.
+
+    Source: arXiv 2410.22244, figure 6, authors' code.
+    """
+    read = unseen_states @ fit_linear(states, targets)
+    error = (read - unseen_targets).square().mean()
+    return LinearReading(float(error), float(mean_absolute_cosine(read, unseen_targets)), read)
