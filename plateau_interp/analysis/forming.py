@@ -18,11 +18,14 @@ from plateau_interp.analysis.circuits import Circuit, Scoring, answer_difference
 from plateau_interp.analysis.edges import EdgeAblation
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.analysis.pruning import agreement
-from plateau_interp.analysis.text_pairs import TextPairs, text_batches
+from plateau_interp.analysis.text_pairs import TextPairs, repeated_tokens, text_batches
 from plateau_interp.checks import one_of, seed_number, there_steps, whole_number
-from plateau_interp.types import Batch, Task
+from plateau_interp.types import Batch, OfText, Task
 
-__all__ = ["CircuitOptions", "Forming", "circuit_at", "circuits", "counterfactual_pairs"]
+__all__ = ["CircuitOptions", "Forming", "Pairs", "circuit_at", "circuits", "counterfactual_pairs"]
+
+Pairs = tuple[Batch, Batch, Int[Tensor, "batch query"] | None]
+"""Clean and corrupted sequences, and of texts a mask: 1 for tokens, 0 for what fills up."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class CircuitOptions:
         by_role: whether edges are scored apart at the prompt, the separator and the answers.
         freeze_norms: whether norms keep the divisors of the clean input.
         n_steps: forwards of ``scoring="integrated"``.
-        texts: of a task of text, clean and corrupted texts in place of pairs of the task; the last token is the answer.
+        texts: of a task of text, clean and corrupted texts in place of repeated random tokens; the last token is the
+            answer.
 
     Raises:
         ValueError: naming what is no number, too small, or no choice.
@@ -151,9 +155,9 @@ def circuits(
     """The circuit of a run at every checkpoint, on counterfactual pairs of its task.
 
     The pairs are the same at every step: sequences of the task, and the same after the least change of each prompt that
-    changes its answer. The metric is the mean logit difference of clean and corrupted answer where they differ
-    (`plateau_interp.analysis.circuits.answer_difference`). The weights are measured by themselves: interventions of the
-    run are not applied.
+    changes its answer (`counterfactual_pairs`). The metric is the mean logit difference of clean and corrupted answer
+    where they differ (`plateau_interp.analysis.circuits.answer_difference`). The weights are measured by themselves:
+    interventions of the run are not applied.
 
     Args:
         run: with checkpoints.
@@ -186,21 +190,30 @@ def circuits(
     """
     options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps, texts)
     chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
+    pairs = counterfactual_pairs(run.task, options)
     found = []
     for step in chosen:
         if progress is not None:
             progress(step)
-        found.append(circuit_at(run, step, options))
+        found.append(circuit_at(run, step, options, pairs=pairs))
     return Forming(tuple(chosen), tuple(found))
 
 
-def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS) -> Circuit:
+def circuit_at(
+    run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS, *, pairs: Pairs | None = None
+) -> Circuit:
     """The circuit of a run at one checkpoint, as one of `circuits`.
+
+    Args:
+        run: with the checkpoint.
+        step: of the checkpoint.
+        options: how it is measured.
+        pairs: what `counterfactual_pairs` draws with these options, for several checkpoints; by default drawn.
 
     Raises:
         ValueError: as `circuits`.
     """
-    clean, corrupted, mask = counterfactual_pairs(run.task, options)
+    clean, corrupted, mask = counterfactual_pairs(run.task, options) if pairs is None else pairs
     model = run.model(step)
     device = next(iter(model.parameters())).device
     here, there = clean.to(device), corrupted.to(device)
@@ -218,15 +231,15 @@ def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS)
     )
 
 
-def counterfactual_pairs(
-    task: Task, options: CircuitOptions = DEFAULTS
-) -> tuple[Batch, Batch, Int[Tensor, "batch query"] | None]:
+def counterfactual_pairs(task: Task, options: CircuitOptions = DEFAULTS) -> Pairs:
     """Sequences of a task, and the same after the least change of each prompt that changes its answer; or texts.
 
-    Of texts there is also a mask: 1 for tokens, 0 for what fills up.
+    Of a task of text without texts of yours they are random tokens that come twice, half of the task's length, for its
+    induction heads: see `plateau_interp.analysis.text_pairs.repeated_tokens`.
 
     Raises:
-        ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits.
+        ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits;
+            and for roles of a text.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -237,6 +250,11 @@ def counterfactual_pairs(
     if options.texts:
         return text_batches(task, options.texts)
     generator = torch.Generator().manual_seed(seed_number(options.seed))
+    if isinstance(task, OfText):
+        if options.by_role:
+            raise ValueError("by_role is for prompts of a task: texts have no roles")
+        length = min(task.n_pos // 2, task.d_vocab)
+        return *repeated_tokens(options.n_pairs, length=length, d_vocab=task.d_vocab, generator=generator), None
     clean = task.sample(options.n_pairs, generator=generator)
     if clean.labels.is_floating_point():
         raise ValueError(f"{type(task).__name__} predicts numbers: a circuit needs the logits of two answers")

@@ -20,7 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit
-from plateau_interp.analysis.forming import CircuitOptions, Forming, circuit_at
+from plateau_interp.analysis.forming import CircuitOptions, Forming, circuit_at, counterfactual_pairs
 from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
 from plateau_interp.runs.errors import DamagedFile, RunError
@@ -95,11 +95,12 @@ class KeptCircuits:
             ValueError: as `plateau_interp.analysis.forming.circuits`.
             OSError: naming the file, if the disk is full.
         """
-        for step in steps:
+        if not (missing := [step for step in steps if not self._file(step).is_file()]):
+            return
+        pairs = counterfactual_pairs(self.run.task, self.options)
+        for step in missing:
             file = self._file(step)
-            if file.is_file():
-                continue
-            content = _to_bytes(circuit_at(self.run, step, self.options))
+            content = _to_bytes(circuit_at(self.run, step, self.options, pairs=pairs))
             if not self.steps:
                 recipe, options = recipe_digest(self.run.recipe), _told(self.options)
                 settings = {"format": CIRCUITS_FORMAT, "recipe_sha256": recipe, "options": options}
