@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from plateau_interp.analysis.circuits import answer_difference, circuit
-from plateau_interp.analysis.text_pairs import read_text_pairs, text_batches
+from plateau_interp.analysis.circuits import answer_difference, circuit, label_difference
+from plateau_interp.analysis.text_pairs import read_text_pairs, repeated_tokens, text_batches
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum, Text
 from plateau_interp.types import IGNORE
@@ -77,6 +77,53 @@ def test_what_fills_up_changes_nothing() -> None:
 def test_a_pair_that_is_none_is_named(pairs: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         text_batches(TASK, pairs)
+
+
+def test_repeated_tokens_are_what_a_loop_says() -> None:
+    clean, corrupted = repeated_tokens(40, length=6, d_vocab=20, generator=torch.Generator().manual_seed(2))
+    assert clean.inputs.shape == clean.labels.shape == (40, 11)
+    moved = 0
+    for one, other, answers, instead in zip(
+        clean.tokens.tolist(), corrupted.tokens.tolist(), clean.labels.tolist(), corrupted.labels.tolist(), strict=True
+    ):
+        assert one[:6] == one[6:] == other[6:]
+        assert sorted(other[:6]) == sorted(one[:6])
+        assert len({*one}) == 6
+        assert answers == [IGNORE] * 6 + one[7:]
+        assert instead == [IGNORE] * 6 + [other[other.index(token) + 1] for token in one[6:11]]
+        moved += answers != instead
+    assert moved > 35
+
+
+def test_an_induction_head_written_by_hand_tells_the_two_orders_apart() -> None:
+    """A model that answers with what followed the token before: right of both, so their difference changes its sign."""
+    clean, corrupted = repeated_tokens(8, length=6, d_vocab=20, generator=torch.Generator().manual_seed(3))
+    metric = label_difference(clean, corrupted)
+
+    def induction(tokens: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(*tokens.shape, 20)
+        for row, each in enumerate(tokens.tolist()):
+            for place, token in enumerate(each):
+                if token in each[:place]:
+                    logits[row, place, each[each.index(token) + 1]] = 1.0
+        return logits
+
+    assert metric(induction(clean.inputs)) == 1
+    assert metric(induction(corrupted.inputs)) == -1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"n": 0}, "n must be at least 1; got 0"),
+        ({"length": 2}, "length must be at least 3; got 2"),
+        ({"length": 21}, "length must be at most d_vocab=20: the tokens of a half differ; got 21"),
+    ],
+)
+def test_repeated_tokens_that_cannot_be_are_refused(given: Any, told: str) -> None:
+    asked = {"n": 2, "length": 4, "d_vocab": 20, **given}
+    with pytest.raises(ValueError, match=told):
+        repeated_tokens(asked.pop("n"), **asked, generator=torch.Generator())
 
 
 def test_a_task_that_is_not_of_text_makes_its_pairs_itself() -> None:

@@ -20,9 +20,9 @@ from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.analysis.pruning import agreement
 from plateau_interp.analysis.text_pairs import TextPairs, repeated_tokens, text_batches
 from plateau_interp.checks import one_of, seed_number, there_steps, whole_number
-from plateau_interp.types import Batch, OfText, Task
+from plateau_interp.types import Batch, HookedModel, OfText, Task
 
-__all__ = ["CircuitOptions", "Forming", "Pairs", "circuit_at", "circuits", "counterfactual_pairs"]
+__all__ = ["CircuitOptions", "Forming", "Pairs", "circuits", "counterfactual_pairs", "task_circuit"]
 
 Pairs = tuple[Batch, Batch, Int[Tensor, "batch query"] | None]
 """Clean and corrupted sequences, and of texts a mask: 1 for tokens, 0 for what fills up."""
@@ -195,36 +195,40 @@ def circuits(
     for step in chosen:
         if progress is not None:
             progress(step)
-        found.append(circuit_at(run, step, options, pairs=pairs))
+        found.append(task_circuit(run.model(step), run.task, options, pairs=pairs))
     return Forming(tuple(chosen), tuple(found))
 
 
-def circuit_at(
-    run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS, *, pairs: Pairs | None = None
-) -> Circuit:
-    """The circuit of a run at one checkpoint, as one of `circuits`.
+def task_circuit(model: HookedModel, task: Task, options: CircuitOptions, *, pairs: Pairs | None = None) -> Circuit:
+    """The circuit of a model of a task, as one of `circuits`, on the device of the model.
 
     Args:
-        run: with the checkpoint.
-        step: of the checkpoint.
+        model: of the task, under whatever interventions are attached.
+        task: whose prompts and answers it is measured on.
         options: how it is measured.
-        pairs: what `counterfactual_pairs` draws with these options, for several checkpoints; by default drawn.
+        pairs: what `counterfactual_pairs` gives with these options, if it is drawn for several models; else drawn here.
 
     Raises:
         ValueError: as `circuits`.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> task_circuit(toy_model(task, d_model=16), task, CircuitOptions(n_pairs=8))
+        Circuit of 13 edges (attributed, resample, norms live, 8 sequences)
     """
-    clean, corrupted, mask = counterfactual_pairs(run.task, options) if pairs is None else pairs
-    model = run.model(step)
+    clean, corrupted, mask = counterfactual_pairs(task, options) if pairs is None else pairs
     device = next(iter(model.parameters())).device
     here, there = clean.to(device), corrupted.to(device)
     return circuit(
         model,
         clean=here.inputs,
         corrupted=there.inputs,
-        metric=answer_difference(run.task, here, there),
+        metric=answer_difference(task, here, there),
         scoring=options.scoring,
         ablation=options.ablation,
-        roles=task_roles(run.task) if options.by_role else None,
+        roles=task_roles(task) if options.by_role else None,
         freeze_norms=options.freeze_norms,
         n_steps=options.n_steps,
         attention_mask=None if mask is None else mask.to(device),
