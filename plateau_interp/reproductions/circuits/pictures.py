@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.reproductions.circuits.measured import edge_scores, main_edges
 from plateau_interp.reproductions.settings import Outcome
-from plateau_interp.views.panels import SHARE
 from plateau_interp.views.theme import LIGHT, figure_style, ordered_colours
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ __all__ = ["forming_figure"]
 
 MOST_EDGES = 6
 """Edges that one panel can name."""
+ROOM = 0.3
+"""Above the shares, for what says which is which."""
 SHARES = {"circuit_overlap": "as high up as at last", "main_edges_there": "have half of their last score"}
 
 
@@ -72,5 +73,5 @@ def _draw_shares(axes: "Axes", ours: Sequence[Outcome]) -> None:
                 alpha=0.8,
                 label=label if not number else None,
             )
-    axes.set(title="Main edges, all seeds", ylabel="share of them", ylim=SHARE)
-    axes.legend(fontsize=7)
+    axes.set(title="Main edges, all seeds", ylabel="share of them", ylim=(0.0, 1.0 + ROOM), yticks=(0.0, 0.5, 1.0))
+    axes.legend(fontsize=7, loc="upper left")
