@@ -265,10 +265,11 @@ def test_a_run_on_text_without_pairs_is_measured_on_repeated_tokens(plateau, tmp
 def test_circuits_are_measured_on_the_device_that_is_asked_for(plateau, run, monkeypatch, undrawn):
     asked = []
     model = Run.model
-    monkeypatch.setattr(Run, "model", lambda self, step, *, device: asked.append(device) or model(self, step))
+    monkeypatch.setattr(Run, "model", lambda self, step, *, device="cpu": asked.append(device) or model(self, step))
     monkeypatch.setattr("plateau_interp.models.fitting.check_device", lambda device: None)
     assert plateau("circuit @run --steps 0 6 --n-pairs 4 --device cuda")[0] == 0
-    assert asked == ["cuda", "cuda"]
+    assert asked[:2] == ["cuda", "cuda"]
+    assert {*asked[2:]} == {"cpu"}  # the maps beside the circuit
 
 
 def test_a_run_that_has_not_begun_and_a_series_are_refused(plateau, tmp_path):

@@ -47,6 +47,6 @@ def test_the_picture_has_losses_edges_and_shares(n_edges: int) -> None:
     assert len(figure.axes) == 6
     assert [len(axes.get_lines()) for axes in (losses, shares)] == [2, 4]
     assert len(edges.get_lines()) == min(n_edges, MOST_EDGES) + 1  # and half of the last score
-    assert losses.get_title() == "moving-window sum, one layer"
+    assert losses.get_title(loc="left") == "moving-window sum, one layer"
     labels = [text.get_text() for text in shares.get_legend().get_texts()]
     assert labels == ["as high up as at last", "have half of their last score"]

@@ -187,7 +187,8 @@ WINDOW_SUMS = Experiment(
         "Twelve inputs, width 128, 128 sequences a step, Adam 1e-3, products in bfloat16. The edges from the positions "
         "carry nothing by construction: clean and corrupted prompt have the same ones. The runs first went to step "
         "210, as the run explored had fallen at 130. Seed 2 was on its plateau then, and four claims did not hold for "
-        "it: all three runs and their forks went on to step 310. Claims and bounds are those from before, but for this."
+        "it: all three runs and their forks went on to step 310, where it still is. Verdicts are the same at both "
+        "steps; claims and bounds are those from before the runs."
     ),
 )
 
