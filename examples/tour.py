@@ -13,11 +13,12 @@ import pandas as pd
 import torch
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions, intervening
+from plateau_interp.analysis.forming import circuits
 from plateau_interp.analysis.plateaus import compare
 from plateau_interp.hooks import AblateHeads, BiasAttention, FixAttention, FreezeWeights
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.views import attention_view, curves_figure, save_figure, side_by_side
+from plateau_interp.views import attention_view, circuit_view, curves_figure, save_figure, side_by_side
 
 try:
     from IPython.display import display
@@ -95,6 +96,20 @@ for when in (summary.start, summary.end):
 display(attention_view(run, steps=run.checkpoints))
 
 # %% [markdown]
+# ## Watch its circuit form
+# A head's attention says where it looks; a circuit, which edges between the parts carry the answer. Every prompt is
+# there twice, the second time with one number changed; an edge's score is what the model's preference for the right
+# answer changes by when that edge alone is cut. Move the slider: on the plateau the head writes to the logits, with the
+# drop to the MLP, which knows how to add.
+
+# %%
+forming = circuits(run, n_pairs=32)
+display(circuit_view(forming, run=run))
+display(forming.edges().head(4))
+
+# %% [markdown]
+# `step` is the first checkpoint from which on an edge has half of its last score.
+#
 # ## Intervene on a forward pass
 # `run.model(step)` is a HookedTransformer: `run_with_cache` and hooks work as ever. `intervening` attaches
 # edits in the order given and takes them off again. Here: no attention at all, and the optimal map in place of

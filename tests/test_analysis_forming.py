@@ -5,10 +5,13 @@ import pytest
 import torch
 
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
+from plateau_interp.analysis import forming
 from plateau_interp.analysis.circuits import Circuit, answer_difference, circuit
-from plateau_interp.analysis.forming import Forming, circuits
+from plateau_interp.analysis.forming import CircuitOptions, Forming, circuits, counterfactual_pairs
+from plateau_interp.analysis.text_pairs import repeated_tokens
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum, Text
+from plateau_interp.types import Task
 
 TASK = MovingWindowSum(n=4, p=5)
 
@@ -101,10 +104,32 @@ def test_a_run_has_circuits_at_its_checkpoints(tmp_path: Any) -> None:
         circuits(run, steps=[2])
 
 
+def test_a_task_of_text_has_repeated_tokens_of_half_its_length() -> None:
+    task = Text(n=8, vocabulary=256)
+    clean, corrupted, mask = counterfactual_pairs(task, CircuitOptions(n_pairs=3, seed=5))
+    drawn = {"length": 4, "d_vocab": 256, "generator": torch.Generator().manual_seed(5)}
+    for one, other in zip((clean, corrupted), repeated_tokens(3, **drawn), strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.labels, other.labels)
+    assert mask is None
+    with pytest.raises(ValueError, match="by_role is for prompts of a task: texts have no roles"):
+        counterfactual_pairs(task, CircuitOptions(by_role=True))
+
+
+def test_pairs_are_drawn_once_for_all_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(forming, "counterfactual_pairs", lambda *a: drawn.append(a) or counterfactual_pairs(*a))
+    assert len(circuits(Remembered(), n_pairs=4).circuits) == 3
+    assert len(drawn) == 1
+
+
 def test_what_has_no_counterfactual_pairs_is_refused() -> None:
+    class Silent(MovingWindowSum):
+        corrupt = Task.corrupt
+
     run = Remembered()
-    run.task = Text()
-    with pytest.raises(ValueError, match="Text does not say how to corrupt its prompts"):
+    run.task = Silent(n=4)
+    with pytest.raises(ValueError, match="Silent does not say how to corrupt its prompts"):
         circuits(run)
     with pytest.raises(ValueError, match="n_pairs must be at least 1"):
         circuits(Remembered(), n_pairs=0)

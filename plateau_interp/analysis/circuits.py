@@ -20,7 +20,16 @@ from plateau_interp.checks import check_takes, one_of, whole_number
 from plateau_interp.models.fitting import check_tokens
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model
 
-__all__ = ["Circuit", "Roles", "Scoring", "answer_difference", "check_comparison", "circuit", "task_roles"]
+__all__ = [
+    "Circuit",
+    "Roles",
+    "Scoring",
+    "answer_difference",
+    "check_comparison",
+    "circuit",
+    "label_difference",
+    "task_roles",
+]
 
 Scoring = Literal["attributed", "exact", "integrated"]
 Roles = Mapping[str, Sequence[int]] | Literal["positions"]
@@ -209,8 +218,7 @@ def task_roles(task: Task) -> dict[str, range]:
 def answer_difference(task: Task, clean: Batch, corrupted: Batch) -> Metric:
     """The metric of a task's counterfactual pairs: how much likelier than the corrupted answer the clean one is.
 
-    The mean, over the answers that differ, of the clean answer's logit minus that of the corrupted one. Negative where
-    a model prefers the corrupted answer.
+    `label_difference` of the answers alone: what else is predicted, such as the rest of a prompt, does not count.
 
     Args:
         task: whose answers they are.
@@ -229,12 +237,33 @@ def answer_difference(task: Task, clean: Batch, corrupted: Batch) -> Metric:
         0.0
     """
     rows = answer_rows(task)
-    right, wrong = clean.labels[:, rows], corrupted.labels[:, rows]
+    return label_difference(*(_scored_within(rows, batch) for batch in (clean, corrupted)))
+
+
+def label_difference(clean: Batch, corrupted: Batch) -> Metric:
+    """How much likelier than the corrupted label the clean one is, for pairs of any model, also without a task.
+
+    The mean, over the labels that differ, of the clean label's logit minus that of the corrupted one. Negative where a
+    model prefers the corrupted ones.
+
+    Args:
+        clean: sequences; what is not scored has the label `plateau_interp.types.IGNORE`.
+        corrupted: as many of the same length, as from `plateau_interp.analysis.text_pairs.repeated_tokens`.
+
+    Raises:
+        ValueError: if no label differs.
+
+    Example:
+        >>> from plateau_interp.analysis.text_pairs import repeated_tokens
+        >>> pairs = repeated_tokens(2, length=4, d_vocab=50, generator=torch.Generator().manual_seed(0))
+        >>> float(label_difference(*pairs)(torch.zeros(2, 7, 50)))
+        0.0
+    """
+    right, wrong = clean.labels, corrupted.labels
     differ = (right != wrong) & (right != IGNORE) & (wrong != IGNORE)
     if not differ.any():
         raise ValueError("no answer of the corrupted sequences differs from the clean ones")
     sequence, row = differ.nonzero(as_tuple=True)
-    row = row + rows.start
 
     def difference(logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, ""]:
         chosen = logits[sequence, row]
@@ -242,6 +271,13 @@ def answer_difference(task: Task, clean: Batch, corrupted: Batch) -> Metric:
         return (chosen.gather(1, these[:, None]) - chosen.gather(1, those[:, None])).mean()
 
     return difference
+
+
+def _scored_within(rows: slice, batch: Batch) -> Batch:
+    """The batch with labels in some rows alone."""
+    labels = torch.full_like(batch.labels, IGNORE)
+    labels[:, rows] = batch.labels[:, rows]
+    return Batch(batch.tokens, labels)
 
 
 def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, attention_mask: Any) -> None:

@@ -18,11 +18,14 @@ from plateau_interp.analysis.circuits import Circuit, Scoring, answer_difference
 from plateau_interp.analysis.edges import EdgeAblation
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.analysis.pruning import agreement
-from plateau_interp.analysis.text_pairs import TextPairs, text_batches
+from plateau_interp.analysis.text_pairs import TextPairs, repeated_tokens, text_batches
 from plateau_interp.checks import one_of, seed_number, there_steps, whole_number
-from plateau_interp.types import Batch, Task
+from plateau_interp.types import Batch, HookedModel, OfText, Task
 
-__all__ = ["CircuitOptions", "Forming", "circuit_at", "circuits", "counterfactual_pairs"]
+__all__ = ["CircuitOptions", "Forming", "Pairs", "circuits", "counterfactual_pairs", "task_circuit"]
+
+Pairs = tuple[Batch, Batch, Int[Tensor, "batch query"] | None]
+"""Clean and corrupted sequences, and of texts a mask: 1 for tokens, 0 for what fills up."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class CircuitOptions:
         by_role: whether edges are scored apart at the prompt, the separator and the answers.
         freeze_norms: whether norms keep the divisors of the clean input.
         n_steps: forwards of ``scoring="integrated"``.
-        texts: of a task of text, clean and corrupted texts in place of pairs of the task; the last token is the answer.
+        texts: of a task of text, clean and corrupted texts in place of repeated random tokens; the last token is the
+            answer.
 
     Raises:
         ValueError: naming what is no number, too small, or no choice.
@@ -151,9 +155,9 @@ def circuits(
     """The circuit of a run at every checkpoint, on counterfactual pairs of its task.
 
     The pairs are the same at every step: sequences of the task, and the same after the least change of each prompt that
-    changes its answer. The metric is the mean logit difference of clean and corrupted answer where they differ
-    (`plateau_interp.analysis.circuits.answer_difference`). The weights are measured by themselves: interventions of the
-    run are not applied.
+    changes its answer (`counterfactual_pairs`). The metric is the mean logit difference of clean and corrupted answer
+    where they differ (`plateau_interp.analysis.circuits.answer_difference`). The weights are measured by themselves:
+    interventions of the run are not applied.
 
     Args:
         run: with checkpoints.
@@ -186,47 +190,60 @@ def circuits(
     """
     options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps, texts)
     chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
+    pairs = counterfactual_pairs(run.task, options)
     found = []
     for step in chosen:
         if progress is not None:
             progress(step)
-        found.append(circuit_at(run, step, options))
+        found.append(task_circuit(run.model(step), run.task, options, pairs=pairs))
     return Forming(tuple(chosen), tuple(found))
 
 
-def circuit_at(run: Checkpointed, step: int, options: CircuitOptions = DEFAULTS) -> Circuit:
-    """The circuit of a run at one checkpoint, as one of `circuits`.
+def task_circuit(model: HookedModel, task: Task, options: CircuitOptions, *, pairs: Pairs | None = None) -> Circuit:
+    """The circuit of a model of a task, as one of `circuits`, on the device of the model.
+
+    Args:
+        model: of the task, under whatever interventions are attached.
+        task: whose prompts and answers it is measured on.
+        options: how it is measured.
+        pairs: what `counterfactual_pairs` gives with these options, if it is drawn for several models; else drawn here.
 
     Raises:
         ValueError: as `circuits`.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> task = MovingWindowSum(n=4)
+        >>> task_circuit(toy_model(task, d_model=16), task, CircuitOptions(n_pairs=8))
+        Circuit of 13 edges (attributed, resample, norms live, 8 sequences)
     """
-    clean, corrupted, mask = counterfactual_pairs(run.task, options)
-    model = run.model(step)
+    clean, corrupted, mask = counterfactual_pairs(task, options) if pairs is None else pairs
     device = next(iter(model.parameters())).device
     here, there = clean.to(device), corrupted.to(device)
     return circuit(
         model,
         clean=here.inputs,
         corrupted=there.inputs,
-        metric=answer_difference(run.task, here, there),
+        metric=answer_difference(task, here, there),
         scoring=options.scoring,
         ablation=options.ablation,
-        roles=task_roles(run.task) if options.by_role else None,
+        roles=task_roles(task) if options.by_role else None,
         freeze_norms=options.freeze_norms,
         n_steps=options.n_steps,
         attention_mask=None if mask is None else mask.to(device),
     )
 
 
-def counterfactual_pairs(
-    task: Task, options: CircuitOptions = DEFAULTS
-) -> tuple[Batch, Batch, Int[Tensor, "batch query"] | None]:
+def counterfactual_pairs(task: Task, options: CircuitOptions = DEFAULTS) -> Pairs:
     """Sequences of a task, and the same after the least change of each prompt that changes its answer; or texts.
 
-    Of texts there is also a mask: 1 for tokens, 0 for what fills up.
+    Of a task of text without texts of yours they are random tokens that come twice, half of the task's length, for its
+    induction heads: see `plateau_interp.analysis.text_pairs.repeated_tokens`.
 
     Raises:
-        ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits.
+        ValueError: for a task that does not say how to corrupt its prompts, or predicts numbers: these have no logits;
+            and for roles of a text.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -237,6 +254,11 @@ def counterfactual_pairs(
     if options.texts:
         return text_batches(task, options.texts)
     generator = torch.Generator().manual_seed(seed_number(options.seed))
+    if isinstance(task, OfText):
+        if options.by_role:
+            raise ValueError("by_role is for prompts of a task: texts have no roles")
+        length = min(task.n_pos // 2, task.d_vocab)
+        return *repeated_tokens(options.n_pairs, length=length, d_vocab=task.d_vocab, generator=generator), None
     clean = task.sample(options.n_pairs, generator=generator)
     if clean.labels.is_floating_point():
         raise ValueError(f"{type(task).__name__} predicts numbers: a circuit needs the logits of two answers")

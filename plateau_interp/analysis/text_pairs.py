@@ -1,6 +1,7 @@
 """Counterfactual pairs of texts: two prompts that differ, each with its answer, for circuits of language models.
 
-The answer is the last token of a text. Tasks with prompts of their own make their pairs themselves: see
+The answer is the last token of a text. `repeated_tokens` are pairs that need no text: what is asked for is what an
+induction head does. Tasks with prompts of their own make their pairs themselves: see
 `plateau_interp.types.Task.corrupt`.
 """
 
@@ -10,10 +11,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from plateau_interp.checks import shown
+from plateau_interp.checks import shown, whole_number
 from plateau_interp.types import IGNORE, Batch, OfText, Task
 
-__all__ = ["TextPairs", "read_text_pairs", "text_batches"]
+__all__ = ["TextPairs", "read_text_pairs", "repeated_tokens", "text_batches"]
 
 TextPairs = tuple[tuple[str, str], ...]
 """Clean and corrupted texts."""
@@ -68,6 +69,48 @@ def text_batches(task: Task, pairs: TextPairs) -> tuple[Batch, Batch, Int[Tensor
         mask[row, : len(clean) - 1] = 1
     sides = [_batch([pair[side] for pair in encoded], longest) for side in (0, 1)]
     return sides[0], sides[1], mask
+
+
+def repeated_tokens(n: int, *, length: int, d_vocab: int, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Random tokens that come twice in one order, and the same after their first coming was put in another order.
+
+    Clean: ``r_1 … r_m r_1 … r_m``, all different within a half. Corrupted: the first half shuffled, the second as it
+    was. Both halves of both have the same tokens: only what followed a token when it came first tells what follows it
+    now. That is the answer from the second half's first token on: clean the next token, corrupted another one where the
+    two orders differ; all else is not scored.
+
+    Args:
+        n: sequences.
+        length: m, of a half.
+        d_vocab: tokens are drawn from 0 to ``d_vocab - 1``.
+        generator: of the draw.
+
+    Raises:
+        ValueError: for a number that is too small, or a half that is longer than the vocabulary.
+
+    Source: Olsson et al. 2022, "In-context learning and induction heads" (repeated random tokens); the shuffled first
+    half is ours.
+
+    Example:
+        >>> drawn = {"length": 4, "d_vocab": 50, "generator": torch.Generator().manual_seed(0)}
+        >>> clean, corrupted = repeated_tokens(1, **drawn)
+        >>> clean.tokens[0].tolist(), corrupted.tokens[0].tolist()
+        ([26, 31, 37, 21, 26, 31, 37, 21], [21, 37, 26, 31, 26, 31, 37, 21])
+        >>> clean.labels[0].tolist(), corrupted.labels[0].tolist()
+        ([-100, -100, -100, -100, 31, 37, 21], [-100, -100, -100, -100, 31, 26, 26])
+    """
+    whole_number("n", n, least=1)
+    if whole_number("length", length, least=3) > whole_number("d_vocab", d_vocab, least=1):
+        raise ValueError(f"length must be at most d_vocab={d_vocab}: the tokens of a half differ; got {length}")
+    chosen = torch.rand(n, d_vocab, generator=generator).topk(length, dim=1).indices
+    order = torch.rand(n, length, generator=generator).argsort(dim=1)
+    first = chosen.gather(1, order)
+    # What follows the last token of the first half is the second half's first.
+    after = torch.cat([first[:, 1:], chosen[:, :1]], dim=1)
+    followed = after.gather(1, order.argsort(dim=1))
+    unscored = torch.full((n, length), IGNORE)
+    clean = Batch(torch.cat([chosen, chosen], dim=1), torch.cat([unscored, chosen[:, 1:]], dim=1))
+    return clean, Batch(torch.cat([first, chosen], dim=1), torch.cat([unscored, followed[:, :-1]], dim=1))
 
 
 def _check_pair(name: str, clean: list[int], corrupted: list[int], *, most: int) -> None:

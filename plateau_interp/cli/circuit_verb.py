@@ -71,6 +71,7 @@ class CircuitVerb:
         ),
     ] = None
     edges: Annotated[int, arg(help="Edges of the still pictures, at most.")] = 40
+    device: Annotated[str, arg(help="Where to measure: cpu, cuda, ...")] = "cpu"
     json: Json = False
 
     def run(self) -> None:
@@ -78,6 +79,7 @@ class CircuitVerb:
         from plateau_interp.analysis.circuits import Scoring
         from plateau_interp.analysis.edges import EdgeAblation
         from plateau_interp.checks import one_of, whole_number
+        from plateau_interp.models.fitting import check_device
         from plateau_interp.runs.run import Run
         from plateau_interp.views.circuit_report import Formed, write_circuit_report
         from plateau_interp.views.report_words import run_names
@@ -93,11 +95,12 @@ class CircuitVerb:
         one_of(EdgeAblation, ablation=self.ablation)
         whole_number("n_points", self.n_points, least=1)
         whole_number("edges", self.edges, least=1)
+        check_device(self.device)
         runs = [Run(path) for path in self.runs]
         kept = [self._kept(run) for run in runs]
         steps = [_chosen(self.steps, run) for run in runs]
         for each, wanted in zip(kept, steps, strict=True):
-            _measure(each, wanted)
+            _measure(each, wanted, self.device)
         names = run_names(runs)
         formed = [Formed(name, each.run, each.forming()) for name, each in zip(names, kept, strict=True)]
         page = write_circuit_report(formed, kept[0].path if self.out is None else self.out, n=self.edges)
@@ -190,10 +193,10 @@ def _chosen(words: Sequence[str], run: "Run") -> list[int]:
     return there_steps(sorted({int(word) for word in words}), there, f"checkpoint in {run.path} of step")
 
 
-def _measure(kept: "KeptCircuits", steps: Sequence[int]) -> None:
+def _measure(kept: "KeptCircuits", steps: Sequence[int], device: str) -> None:
     done = sum(step in kept.steps for step in steps)
     with counting(kept.run.path.name, total=len(steps), done=done) as show:
-        for step in kept.measure(steps):
+        for step in kept.measure(steps, device=device):
             show(f"step {step:,}")
 
 

@@ -1,7 +1,8 @@
 """The numbers of the formats in which runs, series, sweeps and circuits are written; here alone.
 
 A number is raised when a reader of the number before would misunderstand what is written now, and what had a smaller
-number stays readable (`tests/test_runs_format_1.py` and the two after it, `tests/test_series_format_1.py`).
+number stays readable (`tests/test_runs_format_1.py` and the two after it, `tests/test_series_format_1.py`,
+`tests/test_runs_circuits_format_1.py`).
 Recipes have a number of their own: people write them by hand, and they are kept in other places than run folders.
 """
 

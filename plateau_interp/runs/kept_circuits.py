@@ -20,7 +20,7 @@ import safetensors.torch
 from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit
-from plateau_interp.analysis.forming import CircuitOptions, Forming, circuit_at
+from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfactual_pairs, task_circuit
 from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
 from plateau_interp.runs.errors import DamagedFile, RunError
@@ -87,19 +87,25 @@ class KeptCircuits:
         files = (self.path / SCORES).glob("*.safetensors")
         return sorted(int(file.stem) for file in files if is_step_name(file.stem))
 
-    def measure(self, steps: Iterable[int]) -> Iterator[int]:
+    def measure(self, steps: Iterable[int], *, device: str = "cpu") -> Iterator[int]:
         """Measure those of the checkpoints that are missing; yields each step once its circuit is on disk.
+
+        Args:
+            steps: of the checkpoints.
+            device: where the model is measured; scores of two devices are equal up to rounding.
 
         Raises:
             RunError: if a step has no checkpoint, or a damaged one.
             ValueError: as `plateau_interp.analysis.forming.circuits`.
             OSError: naming the file, if the disk is full.
         """
-        for step in steps:
+        if not (missing := [step for step in steps if not self._file(step).is_file()]):
+            return
+        pairs = counterfactual_pairs(self.run.task, self.options)
+        for step in missing:
             file = self._file(step)
-            if file.is_file():
-                continue
-            content = _to_bytes(circuit_at(self.run, step, self.options))
+            model = self.run.model(step, device=device)
+            content = _to_bytes(task_circuit(model, self.run.task, self.options, pairs=pairs))
             if not self.steps:
                 recipe, options = recipe_digest(self.run.recipe), _told(self.options)
                 settings = {"format": CIRCUITS_FORMAT, "recipe_sha256": recipe, "options": options}
