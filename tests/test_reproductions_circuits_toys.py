@@ -5,7 +5,7 @@ import pytest
 
 from plateau_interp.reproductions.circuits import PAPER
 from plateau_interp.reproductions.circuits.measured import EDGE
-from plateau_interp.reproductions.circuits.pictures import MOST_EDGES, forming_figure
+from plateau_interp.reproductions.circuits.pictures import MOST_NAMED, forming_figure
 from plateau_interp.reproductions.circuits.toys import BIASED, WINDOW_FALL, WINDOW_ONSET, WINDOWS
 from plateau_interp.reproductions.settings import Outcome, Setting
 
@@ -46,7 +46,7 @@ def test_the_picture_has_losses_edges_and_shares(n_edges: int) -> None:
     losses, edges, shares = figure.axes[:3]
     assert len(figure.axes) == 6
     assert [len(axes.get_lines()) for axes in (losses, shares)] == [2, 4]
-    assert len(edges.get_lines()) == min(n_edges, MOST_EDGES) + 1  # and half of the last score
+    assert len(edges.get_lines()) == min(n_edges, MOST_NAMED) + 1  # and half of the last score
     assert losses.get_title(loc="left") == "moving-window sum, one layer"
     labels = [text.get_text() for text in shares.get_legend().get_texts()]
     assert labels == ["as high up as at last", "have half of their last score"]

@@ -1,9 +1,12 @@
 """How circuits form: experiments of our own, no paper's, on which edges carry an answer while it is learned.
 
-`toys` has the moving-window sum, the same with attention biased, permutation, histogram and a small language model.
+`toys` has the moving-window sum, the same with attention biased, permutation and histogram; `text_model` a small
+language model. `measured` makes columns of a run's circuits and reads quantities off them, `same` compares the circuits
+of two settings, `pictures` draws them.
 """
 
-from plateau_interp.reproductions.circuits.toys import FORKED, HISTOGRAMS, PERMUTATIONS, TEXTS, WINDOW_SUMS
+from plateau_interp.reproductions.circuits.text_model import TEXTS
+from plateau_interp.reproductions.circuits.toys import FORKED, HISTOGRAMS, PERMUTATIONS, WINDOW_SUMS
 from plateau_interp.reproductions.experiments import Paper
 
 __all__ = ["PAPER"]

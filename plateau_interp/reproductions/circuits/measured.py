@@ -86,7 +86,7 @@ def _n_main(forming: Forming) -> int:
     return int(_main(forming.scores[-1]).sum())
 
 
-PANELS = {
+FORMED_PANELS = {
     "answer_difference": Panel("Clean against corrupted answer", "difference of logits"),
     "circuit_overlap": Panel("Overlap with the last circuit", "share of the main edges", SHARE),
     "circuit_rank": Panel("Likeness to the last circuit", "rank correlation of scores", (-1.05, 1.05)),
@@ -94,7 +94,7 @@ PANELS = {
     "alternative_#": Panel("Alternative attention, layer {}", "share on its positions", SHARE),
 }
 CIRCUIT_COLUMNS, ATTRIBUTED_COLUMNS, PERMUTATION_COLUMNS = (
-    Added(measure, PANELS) for measure in (forming_columns, attributed_columns, permutation_columns)
+    Added(measure, FORMED_PANELS) for measure in (forming_columns, attributed_columns, permutation_columns)
 )
 
 

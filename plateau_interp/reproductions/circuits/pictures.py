@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["forming_figure"]
+__all__ = ["MOST_NAMED", "forming_figure"]
 
-MOST_EDGES = 6
+MOST_NAMED = 6
 """Edges that one panel can name."""
 ROOM = 0.3
 """Above the shares, for what says which is which."""
@@ -52,7 +52,7 @@ def _draw_losses(axes: "Axes", ours: Sequence[Outcome]) -> None:
 
 def _draw_edges(axes: "Axes", one: Outcome) -> None:
     scores = edge_scores(one)
-    named = main_edges(one)[:MOST_EDGES]
+    named = main_edges(one)[:MOST_NAMED]
     for colour, edge in zip(ordered_colours(len(named)), named, strict=True):
         axes.plot(scores.index, scores[edge] / scores[edge].iloc[-1], color=colour, linewidth=1.2, label=edge)
     axes.axhline(0.5, color=LIGHT.muted, linewidth=0.8, linestyle=":")
