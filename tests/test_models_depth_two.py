@@ -69,6 +69,14 @@ def test_what_is_fixed_stays_while_the_rest_learns():
     assert not model.W_in[0, -1].any()
 
 
+def test_room_to_spare_changes_nothing():
+    task = DepthTwoNet(d=4, n=8)
+    wide = net(task, d_model=9)
+    assert wide.W_in[0, :4].equal(net(task).W_in[0, :4])
+    assert wide(torch.arange(8)[:, None]).allclose(net(task)(torch.arange(8)[:, None]), atol=1e-14)
+    assert not wide.W_in[0, 4:].any()
+
+
 def test_one_seed_one_net():
     task = DepthTwoNet(d=3)
     weights = [net(task, seed=seed).W_in for seed in (1, 1, 2)]
@@ -115,6 +123,13 @@ class Ragged(TwoPoints):
 
 
 @dataclass(frozen=True)
+class Single(TwoPoints):
+    """It has fewer points than tokens."""
+
+    points = property(lambda self: torch.eye(1, 2, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
 class Kinked(TwoPoints):
     """Its activation has no second derivative."""
 
@@ -132,7 +147,8 @@ class Pair(TwoPoints):
     ("task", "text"),
     [
         (MovingWindowSum(), "a depth-2 net reads points: MovingWindowSum(.*) must say its points, activation and"),
-        (Ragged(), r"points must be \[d_vocab, d_model - 1\], \[2, 2\] for d_vocab=2 and d_model=3; got \[2, 3\]"),
+        (Ragged(), "d_model must be at least 4, an axis for each coordinate of a point and one to read out; got 3"),
+        (Single(), "there must be a point for each token, d_vocab=2; got 1"),
         (Kinked(), "activation must be one of gelu, sigmoid, silu, softplus, tanh; got 'relu'"),
         (Pair(), r"a depth-2 net gives one number for one point .*; got n_pos=2, d_output=1, lookahead=0"),
     ],

@@ -22,7 +22,7 @@ from plateau_interp.types import Task
 __all__ = ["OfPoints", "ToyDepthTwo", "depth_two_net"]
 
 INNER_LAYER = "blocks.0.mlp.W_in"
-"""W^T, and below it a row for the read-out's axis, which is 0, gets no gradient and so stays 0."""
+"""W^T, and below it rows for axes in which points are 0: they are 0, get no gradient and so stay 0."""
 
 
 @runtime_checkable
@@ -69,15 +69,15 @@ class ToyDepthTwo(ToyTransformer):
     def draw_(self, name: str, parameter: Tensor, *, std: float, generator: torch.Generator) -> None:
         """Entries of W are N(0, std²); points and outer layer are the task's, all else is 0."""
         parameter.zero_()
-        n_gates, width = self.cfg.d_mlp, self.cfg.d_model - 1
+        n_gates, width = self.cfg.d_mlp, self._points.points.shape[1]
         assert n_gates is not None  # it has an MLP
         match name:
             case "blocks.0.mlp.W_in":
-                parameter[:-1] = torch.randn(width, n_gates, generator=generator, dtype=torch.float32) * std
+                parameter[:width] = torch.randn(width, n_gates, generator=generator, dtype=torch.float32) * std
             case "blocks.0.mlp.W_out":
                 parameter[:, -1] = self._points.outer_layer(n_gates)
             case "embed.W_E":
-                parameter[:, :-1] = self._points.points
+                parameter[:, :width] = self._points.points
             case "unembed.W_U":
                 parameter[-1] = 1.0
 
@@ -87,7 +87,7 @@ def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: tor
 
     Raises:
         ValueError: if the task has no points, reads more than one, wants more than one number of them, or has points of
-            another width than the model.
+            more coordinates than the model holds.
     """
     if not isinstance(task, OfPoints):
         raise ValueError(
@@ -100,9 +100,13 @@ def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: tor
             f"a depth-2 net gives one number for one point (n_pos=1, d_output=1, lookahead=0); got {sizes}"
         )
     n_points, width = task.points.shape
-    if (n_points, width) != (task.d_vocab, settings.d_model - 1):
-        needed = f"[{task.d_vocab}, {settings.d_model - 1}] for d_vocab={task.d_vocab} and d_model={settings.d_model}"
-        raise ValueError(f"points must be [d_vocab, d_model - 1], {needed}; got {[n_points, width]}")
+    if n_points != task.d_vocab:
+        raise ValueError(f"there must be a point for each token, d_vocab={task.d_vocab}; got {n_points}")
+    if width >= settings.d_model:
+        raise ValueError(
+            f"d_model must be at least {width + 1}, an axis for each coordinate of a point and one to read out; got "
+            f"{settings.d_model}"
+        )
     if task.activation not in SMOOTH_ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(SMOOTH_ACTIVATIONS)}; got {shown(task.activation)}")
     cfg = HookedTransformerConfig(
