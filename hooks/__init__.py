@@ -8,9 +8,9 @@ say at which training steps they act. To write one of your own, see `plateau_int
   of others, `ablated_heads` takes heads away. What they share: `targets` says which entries are meant, `targeted_edit`
   is the base of edits there, `attention_maps` checks maps that users give, `named_maps` has those that go by a name,
   `readable` knows which keys a row may read.
-* Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`; of the loss,
-  by what is added to it: `penalties`. Of gradients: `gradients`. Of parameters: `weights`, and `updates` acts after each update; `plateau_interp.models.parameters` says
-  which are meant.
+* Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`; of the loss, by what is
+  added to it: `penalties`. Of gradients: `gradients`. Of parameters: `weights`, and `updates` acts after each update;
+  `plateau_interp.models.parameters` says which are meant. `villani` and `capacity` change nothing and measure.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 
@@ -24,6 +24,7 @@ from plateau_interp.hooks.penalties import FrobeniusPenalty
 from plateau_interp.hooks.schedule import During, When
 from plateau_interp.hooks.targeted_attention import BiasAttention, FixAttention, MaskAttention
 from plateau_interp.hooks.updates import ClipRows, KeepNorm
+from plateau_interp.hooks.villani import VillaniDiagnostic
 from plateau_interp.hooks.weights import FreezeWeights, TransplantWeights, transplant_weights_
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "ScaleGradient",
     "StableMax",
     "TransplantWeights",
+    "VillaniDiagnostic",
     "When",
     "patch_by_head",
     "patch_by_position",
