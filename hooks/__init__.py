@@ -19,6 +19,8 @@ from plateau_interp.hooks.ablated_heads import AblateHeads
 from plateau_interp.hooks.activations import AblateActivation, AddDirection, PatchActivation, ScaleActivation
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, OrthogonalGradient, ScaleGradient
 from plateau_interp.hooks.logits import OutputTemperature, StableMax
+from plateau_interp.hooks.capacity import QueryKeyCapacity
+from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, ScaleGradient
 from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
 from plateau_interp.hooks.penalties import FrobeniusPenalty
 from plateau_interp.hooks.schedule import During, When
@@ -46,6 +48,7 @@ __all__ = [
     "OutputTemperature",
     "PatchActivation",
     "PatchAttention",
+    "QueryKeyCapacity",
     "ScaleActivation",
     "ScaleGradient",
     "StableMax",
