@@ -62,8 +62,8 @@ class DepthTwoNet(FiniteTask):
     Example:
         >>> task = DepthTwoNet(d=3)
         >>> batch = task.sample(2, generator=torch.Generator().manual_seed(0))
-        >>> batch.tokens.shape, task.points[batch.tokens[:, 0]].norm(dim=1).tolist()
-        (torch.Size([2, 1]), [1.0, 1.0])
+        >>> batch.tokens.shape, task.points.shape
+        (torch.Size([2, 1]), torch.Size([400, 3]))
     """
 
     d: int = 10
