@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from hook_cases import assert_untouched, gpt_neox
 
 from plateau_interp.analysis.capacity import query_key_capacity
@@ -36,6 +37,7 @@ def test_each_head_has_its_columns_and_their_mean():
     assert_untouched(model)
 
 
+@torch.no_grad()
 def test_a_finite_task_has_the_gap_and_the_bound():
     task = ModularArithmetic(p=5)
     model = toy_model(task, d_model=16, n_layers=2)
