@@ -17,10 +17,9 @@ say at which training steps they act. To write one of your own, see `plateau_int
 from plateau_interp.analysis.patching import patch_by_head, patch_by_position
 from plateau_interp.hooks.ablated_heads import AblateHeads
 from plateau_interp.hooks.activations import AblateActivation, AddDirection, PatchActivation, ScaleActivation
+from plateau_interp.hooks.capacity import QueryKeyCapacity
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, OrthogonalGradient, ScaleGradient
 from plateau_interp.hooks.logits import OutputTemperature, StableMax
-from plateau_interp.hooks.capacity import QueryKeyCapacity
-from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, ScaleGradient
 from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
 from plateau_interp.hooks.penalties import FrobeniusPenalty
 from plateau_interp.hooks.schedule import During, When
@@ -40,8 +39,8 @@ __all__ = [
     "During",
     "FixAttention",
     "FreezeWeights",
-    "KeepNorm",
     "FrobeniusPenalty",
+    "KeepNorm",
     "MaskAttention",
     "MixAttention",
     "OrthogonalGradient",

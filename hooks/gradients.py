@@ -260,7 +260,7 @@ class OrthogonalGradient:
         parameters = _parameters(model, self.where)
         attached = AttachedGradientEdit(self, tuple(parameters))
         edit = attached.wrap(lambda gradient, name: orthogonal_part(gradient, parameters[name].detach()))
-        with _editing_parameters(parameters, edit):
+        with editing_parameters(parameters, edit):
             yield attached
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from plateau_interp.models import toy_model
+from plateau_interp.models.initializers import PyTorchDefault
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.tasks import DepthTwoNet, MovingWindowSum
 from plateau_interp.training.loop import train
@@ -75,6 +76,15 @@ def test_room_to_spare_changes_nothing():
     assert wide.W_in[0, :4].equal(net(task).W_in[0, :4])
     assert wide(torch.arange(8)[:, None]).allclose(net(task)(torch.arange(8)[:, None]), atol=1e-14)
     assert not wide.W_in[0, 4:].any()
+
+
+def test_an_initializer_draws_what_is_trained_and_reached_alone():
+    task = DepthTwoNet(d=4, n=8)
+    plain, drawn = net(task), net(task, d_model=7, init=[PyTorchDefault()])
+    assert drawn.W_in[0, :4].abs().max() <= 1 / math.sqrt(7)
+    assert not drawn.W_in[0, :4].equal(plain.W_in[0, :4])
+    assert not drawn.W_in[0, 4:].any()
+    assert drawn.W_E[:, :4].equal(plain.W_E[:, :4])
 
 
 def test_one_seed_one_net():

@@ -81,6 +81,11 @@ class ToyDepthTwo(ToyTransformer):
             case "unembed.W_U":
                 parameter[-1] = 1.0
 
+    @torch.no_grad()
+    def clear_untrained_(self) -> None:
+        """Set the rows of W that no point reaches to 0, whoever drew them."""
+        self.blocks[0].mlp.W_in[self._points.points.shape[1] :] = 0.0
+
 
 def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype) -> ToyDepthTwo:
     """A depth-2 net for a task of points, its weights not drawn yet; use `plateau_interp.models.toy_model`.
