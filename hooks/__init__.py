@@ -8,21 +8,24 @@ say at which training steps they act. To write one of your own, see `plateau_int
   of others, `ablated_heads` takes heads away. What they share: `targets` says which entries are meant, `targeted_edit`
   is the base of edits there, `attention_maps` checks maps that users give, `named_maps` has those that go by a name,
   `readable` knows which keys a row may read.
-* Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`. Of gradients:
-  `gradients`. Of parameters: `weights`, and `updates` acts after each update; `plateau_interp.models.parameters` says
-  which are meant.
+* Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`; of the loss, by what is
+  added to it: `penalties`. Of gradients: `gradients`. Of parameters: `weights`, and `updates` acts after each update;
+  `plateau_interp.models.parameters` says which are meant. `villani` and `capacity` change nothing and measure.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 
 from plateau_interp.analysis.patching import patch_by_head, patch_by_position
 from plateau_interp.hooks.ablated_heads import AblateHeads
 from plateau_interp.hooks.activations import AblateActivation, AddDirection, PatchActivation, ScaleActivation
+from plateau_interp.hooks.capacity import QueryKeyCapacity
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, OrthogonalGradient, ScaleGradient
 from plateau_interp.hooks.logits import OutputTemperature, StableMax
 from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
+from plateau_interp.hooks.penalties import FrobeniusPenalty
 from plateau_interp.hooks.schedule import During, When
 from plateau_interp.hooks.targeted_attention import BiasAttention, FixAttention, MaskAttention
 from plateau_interp.hooks.updates import ClipRows, KeepNorm
+from plateau_interp.hooks.villani import VillaniDiagnostic
 from plateau_interp.hooks.weights import FreezeWeights, TransplantWeights, transplant_weights_
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "During",
     "FixAttention",
     "FreezeWeights",
+    "FrobeniusPenalty",
     "KeepNorm",
     "MaskAttention",
     "MixAttention",
@@ -43,10 +47,12 @@ __all__ = [
     "OutputTemperature",
     "PatchActivation",
     "PatchAttention",
+    "QueryKeyCapacity",
     "ScaleActivation",
     "ScaleGradient",
     "StableMax",
     "TransplantWeights",
+    "VillaniDiagnostic",
     "When",
     "patch_by_head",
     "patch_by_position",

@@ -24,7 +24,15 @@ from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
 
-__all__ = ["AmplifySlowGradient", "ClipGradient", "OrthogonalGradient", "ScaleGradient", "orthogonal_part"]
+__all__ = [
+    "AmplifySlowGradient",
+    "AttachedGradientEdit",
+    "ClipGradient",
+    "OrthogonalGradient",
+    "ScaleGradient",
+    "editing_parameters",
+    "orthogonal_part",
+]
 
 TINY = 1e-30
 """Of the source: keeps a weight of 0, or a gradient along it, from a division by 0."""
@@ -61,7 +69,7 @@ class _GradientEdit(ABC):
         attached = AttachedGradientEdit(self, self.sites(model))
         edit = attached.wrap(lambda gradient, name: self.edit(gradient))
         if self.at is None:
-            with _editing_parameters(_parameters(model, self.where), edit):
+            with editing_parameters(_parameters(model, self.where), edit):
                 yield attached
         else:
             with hooking(model, dict.fromkeys(attached.sites, _backward_edit(edit))) as attached.lost:
@@ -202,7 +210,7 @@ class AmplifySlowGradient:
                 slow.lerp_(precise, 1 - self.decay)
             return (precise + self.gain * slow).to(gradient.dtype)
 
-        with _editing_parameters(parameters, attached.wrap(amplify)):
+        with editing_parameters(parameters, attached.wrap(amplify)):
             yield attached
 
 
@@ -252,7 +260,7 @@ class OrthogonalGradient:
         parameters = _parameters(model, self.where)
         attached = AttachedGradientEdit(self, tuple(parameters))
         edit = attached.wrap(lambda gradient, name: orthogonal_part(gradient, parameters[name].detach()))
-        with _editing_parameters(parameters, edit):
+        with editing_parameters(parameters, edit):
             yield attached
 
 
@@ -349,10 +357,15 @@ def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.P
 
 
 @contextmanager
-def _editing_parameters(
+def editing_parameters(
     parameters: Mapping[str, torch.nn.Parameter], edit: Callable[[Tensor, str], Tensor | None]
 ) -> Iterator[None]:
-    """Edit each parameter's gradient as it is computed."""
+    """Edit each parameter's gradient as it is computed, while the context is open.
+
+    Args:
+        parameters: by name.
+        edit: from a gradient and its parameter's name to the new gradient; None leaves it as it is.
+    """
     with ExitStack() as stack:
         for name, parameter in parameters.items():
             requires_grad = parameter.requires_grad

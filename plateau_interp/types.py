@@ -59,8 +59,8 @@ Folders are moved, and recipes then name them anew: of such a text the last part
 
 AttentionKind = Literal["linear", "softmax"]
 """Attention without softmax (signed, rows that sum to anything) or with."""
-ToyArchitecture = Literal["decoder", "encoder"]
-"""Causal, LayerNorm before attention and MLP; or bidirectional, LayerNorm after each addition."""
+ToyArchitecture = Literal["decoder", "encoder", "depth-2"]
+"""Causal, LayerNorm before attention and MLP; bidirectional, LayerNorm after each addition; or one MLP of a point."""
 MaskEmbedding = Literal["trained", "zero"]
 """Whether the embedding of a task's mask token is learnt like any other, or stays 0."""
 

@@ -4,6 +4,7 @@ from plateau_interp.tasks.addition import MultiDigitAddition
 from plateau_interp.tasks.completion import MatrixCompletion
 from plateau_interp.tasks.concatenated import ConcatenatedWindows
 from plateau_interp.tasks.copying import Copy, Repeat, Reverse
+from plateau_interp.tasks.depth_two import DepthTwoNet
 from plateau_interp.tasks.histogram import Histogram
 from plateau_interp.tasks.mixture import Mixture
 from plateau_interp.tasks.modular import ModularArithmetic
@@ -20,6 +21,7 @@ from plateau_interp.tasks.window import (
 __all__ = [
     "ConcatenatedWindows",
     "Copy",
+    "DepthTwoNet",
     "Histogram",
     "MatrixCompletion",
     "Mixture",

@@ -22,6 +22,7 @@ from plateau_interp.hooks import (
     During,
     FixAttention,
     FreezeWeights,
+    FrobeniusPenalty,
     KeepNorm,
     MaskAttention,
     MixAttention,
@@ -128,6 +129,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
     "scale gradient": lambda m: ScaleGradient(0.5, at=Z),
     "clip gradient": lambda m: ClipGradient(0.5, where="attention"),
     "amplify slow gradient": lambda m: AmplifySlowGradient(),
+    "Frobenius penalty": lambda m: FrobeniusPenalty(0.1, where="blocks.*.attn.W_Q"),
     "orthogonal gradient": lambda m: OrthogonalGradient(),
     "keep norm": lambda m: KeepNorm(),
     "clip rows": lambda m: ClipRows(0.5),
@@ -138,6 +140,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
 }
 
 
+SILENT = ("scale gradient", "clip gradient", "amplify slow gradient", "Frobenius penalty", "freeze")
 SILENT = (
     *("scale gradient", "clip gradient", "amplify slow gradient", "orthogonal gradient", "keep norm", "clip rows"),
     "freeze",

@@ -46,6 +46,8 @@ SMALLER = {
 """README's sizes, and those that a test has time for."""
 SMALL = ["--n", "4", "--p", "7", "--d-model", "16", "--steps", "4", "--batch-size", "4", "--n-sequences", "2"]
 """What a `plateau train` of a page gets in a test."""
+SMALL_NET = ["--d", "3", "--n", "16", "--d-mlp", "4", "--steps", "4", "--batch-size", "4"]
+"""The same for the task `depth-2-net`."""
 
 
 def modules_with_examples() -> dict[str, Path]:
@@ -158,7 +160,13 @@ def to_run(page: str) -> list[list[str]]:
         return []
     elsewhere = "plateau (?!.*(my-|EleutherAI/|--device cuda))"
     listed = [shlex.split(command)[1:] for command in commands(page) if re.match(elsewhere, command)]
-    return [[*words, *(SMALL if words[0] == "train" else [])] for words in listed]
+    return [[*words, *_made_small(words)] for words in listed]
+
+
+def _made_small(words: list[str]) -> list[str]:
+    if words[0] != "train":
+        return []
+    return SMALL_NET if words[1] == "depth-2-net" else SMALL
 
 
 @pytest.mark.slow

@@ -39,9 +39,10 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def test_every_intervention_of_the_package_is_here() -> None:
+    measuring = {hooks.QueryKeyCapacity, hooks.VillaniDiagnostic}  # they edit nothing, and the second asks for a task
     exported = {cls for cls in vars(hooks).values() if inspect.isclass(cls) and cls.__name__ in hooks.__all__}
     there = {type(case(toy(n_layers=2, n_heads=4))) for case in CASES.values()}
-    assert there == exported
+    assert there == exported - measuring
 
 
 def sequences(model: Any) -> list[Tensor]:

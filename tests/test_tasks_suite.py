@@ -49,10 +49,8 @@ from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
-OTHERS = (
-    "Text",
-    "MatrixCompletion",
-)  # without answers that are generated: see test_tasks_text and test_tasks_completion
+# Without answers that are generated: see test_tasks_text, test_tasks_completion and test_tasks_depth_two.
+OTHERS = ("DepthTwoNet", "MatrixCompletion", "Text")
 KINDS = [getattr(tasks, name) for name in tasks.__all__ if name not in OTHERS]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

@@ -7,5 +7,7 @@ is what a model does on given inputs, at one step or through training; `collapse
 `patching` which activation brings a metric back; `nuclear_norm` completes matrices without a model. `circuits` scores
 the `edges` between a model's parts, `pruning` says how few are enough and how far to trust them, `forming` follows them
 through training, on pairs of the task or the `text_pairs` of a user, `direct_attribution` splits a logit difference
-over the parts. Pictures of all that are in `plateau_interp.views`.
+over the parts. Of theory: `villani` measures whether a loss grows as theorems ask, `depth_two` has what is proved of
+one kind of net, `capacity` is how large a head's query-key product is, and `generalisation` how that goes with the
+distance of training and held-out loss. Pictures of all that are in `plateau_interp.views`.
 """

@@ -153,6 +153,13 @@ class Attached:
         """Why the intervention was not what it seems; read when the context was left without an error."""
         return []
 
+    def measures(self) -> Mapping[str, Tensor]:
+        """What it measures of the model as it is now, at a measured step: scalars by column; none by default.
+
+        It is asked without gradients, and changes nothing: `plateau_interp.interventions.measuring`.
+        """
+        return {}
+
 
 class CountedAttached(Attached):
     """An `Attached` that counts in its receipt how often it acts, and complains if it never did.
@@ -239,6 +246,10 @@ class Wrapping(Attached):
     def complaints(self) -> list[str]:
         """The wrapped intervention's."""
         return self.inner.complaints()
+
+    def measures(self) -> Mapping[str, Tensor]:
+        """What the wrapped intervention measures."""
+        return self.inner.measures()
 
 
 def check_intervention(value: object) -> None:

@@ -29,6 +29,7 @@ from plateau_interp.interventions.attached import (
 from plateau_interp.interventions.hook_points import resolve_hook_points
 from plateau_interp.interventions.origins import Origin
 from plateau_interp.interventions.receipts import EditReceipt, holds_infinities
+from plateau_interp.interventions.session import session
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -165,13 +166,20 @@ def _holding(model: HookedModel, interventions: Sequence[Intervention]) -> Itera
     """Everything attached and turned on, without a word on the way out."""
     with ExitStack() as stack:
         _open.add(stack)
-        yield tuple(_turned_on(stack.enter_context(entering(model, one))) for one in interventions)
+        yield tuple(stack.enter_context(_turned_on(model, one)) for one in interventions)
 
 
-def _turned_on(attached: Attached) -> Attached:
+@contextmanager
+def _turned_on(model: HookedModel, intervention: Intervention) -> Iterator[Attached]:
     # One after the other: a transplant or freeze acts before the next intervention is attached.
-    attached.dial(1.0)
-    return attached
+    acting = session(model).attached
+    with entering(model, intervention) as attached:
+        attached.dial(1.0)
+        acting.append(attached)
+        try:
+            yield attached
+        finally:
+            acting[:] = [other for other in acting if other is not attached]  # contexts may close in any order
 
 
 def _complaints(attached: Sequence[Attached]) -> list[str]:

@@ -1,12 +1,13 @@
 """What is attached to a model is held by one object of that model: its `Session`.
 
-It holds the training clock, and places for those interventions that must know of each other, such as freezes of one
-parameter. `plateau_interp.interventions.clock` is how to use the clock.
+It holds the training clock, what interventions let act, and places for those that must know of each other, such as
+freezes of one parameter. `plateau_interp.interventions.clock` is how to use the clock.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from plateau_interp.interventions.attached import Attached
 from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["Listener", "Session", "session"]
@@ -28,12 +29,14 @@ class Session:
         step: the training step the model was last told; 0 if it never was.
         was_told: whether it ever was told a step.
         listeners: who hears of every step, in order of entry.
+        attached: what acts on the model, in order of entry; what is wrapped by another is not in it.
     """
 
     def __init__(self) -> None:
         self.step = 0
         self.was_told = False
         self.listeners: list[Listener] = []
+        self.attached: list[Attached] = []
         self._slots: dict[type, Any] = {}
 
     def slot(self, kind: type[Slot]) -> Slot:

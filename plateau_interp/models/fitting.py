@@ -38,11 +38,12 @@ def check_task(task: Any) -> None:
         raise ValueError(f"task must be a task such as MovingWindowSum(); got {shown(task)}")
     whose = type(task).__name__  # a member that is left out is None, as the protocol's own
     d_vocab, n_pos, answer = task.d_vocab, task.n_pos, task.answer
-    for name, number, least in (("d_vocab", d_vocab, 1), ("n_pos", n_pos, 2)):
-        whole_number(f"{name} of the task {whose}", number, least=least)
+    least = whole_number(f"lookahead of the task {whose}", task.lookahead, least=0)
+    # Something must be left to read: what goes on has two tokens at least, what is filled in may be a single one.
+    for name, number, smallest in (("d_vocab", d_vocab, 1), ("n_pos", n_pos, 1 + least)):
+        whole_number(f"{name} of the task {whose}", number, least=smallest)
     whole_number(f"d_output of the task {whose}", task.d_output, least=1)
     bounds = (answer.start, answer.stop) if isinstance(answer, slice) else ()
-    least = whole_number(f"lookahead of the task {whose}", task.lookahead, least=0)
     if not bounds or not all(isinstance(bound, int) for bound in bounds) or not least <= bounds[0] < bounds[1] <= n_pos:
         expected = f"a slice of positions from {least} to n_pos={n_pos}, with start and stop"
         raise ValueError(f"answer of the task {whose} must be {expected}; got {shown(answer)}")

@@ -39,14 +39,18 @@ class ModelSettings:
         one_of(AttentionKind, attention=self.attention)
         one_of(MaskEmbedding, mask_embedding=self.mask_embedding)
         check_positive(self, "init_std")
-        if self.architecture == "encoder" and self.attention != "softmax":
-            raise ValueError(f"attention of an encoder must be softmax; got {self.attention}")
+        if self.architecture != "decoder" and self.attention != "softmax":
+            kind = "an encoder" if self.architecture == "encoder" else "a depth-2 net"
+            raise ValueError(f"attention of {kind} must be softmax; got {self.attention}")
         one_of(DType, dtype=self.dtype)
         check_whole(self, "n_layers", "n_heads", "d_model", least=1)
         if self.d_mlp is not None:
             check_whole(self, "d_mlp", least=1)
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model; got n_heads={self.n_heads} and d_model={self.d_model}")
+        for name, number in (("n_layers", self.n_layers), ("n_heads", self.n_heads)):
+            if self.architecture == "depth-2" and number != 1:
+                raise ValueError(f"{name} of a depth-2 net must be 1; got {number}")
 
     @property
     def mlp_width(self) -> int:
@@ -69,7 +73,7 @@ class ModelOptions:
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default 4 d_model.
         dtype: of parameters and activations.
-        architecture: causal with norms before attention and MLP, or bidirectional with norms after them.
+        architecture: causal with norms before attention and MLP, bidirectional with norms after them, or an MLP alone.
         init_std: standard deviation of the initial weights.
         mask_embedding: whether the embedding of the task's mask token is learnt, or stays 0.
         init: of `plateau list initializers`, acting in order on the initial weights; none leaves the paper's.
@@ -108,7 +112,7 @@ class ModelOptions:
 
     def _over(self, defaults: Defaults) -> ModelSettings:
         architecture = defaults.architecture if self.architecture is None else self.architecture
-        attention = "softmax" if architecture == "encoder" else defaults.attention
+        attention = defaults.attention if architecture == "decoder" else "softmax"
         return ModelSettings(
             attention=attention if self.attention is None else self.attention,
             n_layers=defaults.n_layers if self.n_layers is None else self.n_layers,

@@ -1,7 +1,8 @@
-"""`toy_model`: a small HookedTransformer for a task, decoder or encoder as the task has it.
+"""`toy_model`: a small HookedTransformer for a task, decoder, encoder or depth-2 net as the task has it.
 
-Everything a TransformerLens user does with a `HookedTransformer` works on it. `plateau_interp.models.decoder` and
-`plateau_interp.models.encoder` say what the two are. For pretrained models see `plateau_interp.models.pretrained`.
+Everything a TransformerLens user does with a `HookedTransformer` works on it. `plateau_interp.models.decoder`,
+`plateau_interp.models.encoder` and `plateau_interp.models.depth_two` say what the three are. For pretrained models see
+`plateau_interp.models.pretrained`.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from transformer_lens import HookedTransformerConfig
 from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.decoder import ToyDecoder
+from plateau_interp.models.depth_two import depth_two_net
 from plateau_interp.models.encoder import ToyEncoder
 from plateau_interp.models.fitting import check_device, check_direction, check_model_size, check_task
 from plateau_interp.models.initializers import Initializer, check_initializers, initialise_
-from plateau_interp.models.settings import ModelOptions
+from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
 from plateau_interp.types import AttentionKind, MaskEmbedding, OfText, Task, ToyArchitecture
@@ -50,7 +52,8 @@ def toy_model(
     A decoder is causal and has its LayerNorms before attention and MLP. Its weights are drawn N(0, 0.02²), those of the
     two layers that write to the residual stream N(0, (0.02/sqrt(2L))²); biases are 0, LayerNorm gains 1. The
     unembedding has no bias (TransformerLens's ``b_U`` is there, 0 and frozen). An encoder reads in both directions and
-    has its LayerNorms after each addition, and a read-out with bias; see `plateau_interp.models.encoder`.
+    has its LayerNorms after each addition, and a read-out with bias; see `plateau_interp.models.encoder`. A depth-2 net
+    is an MLP of one layer, for tasks of points; see `plateau_interp.models.depth_two`.
 
     The same seed gives the same weights on every device and, up to rounding, in every dtype; the global random state
     is not touched.
@@ -60,13 +63,13 @@ def toy_model(
             task of text as ``model.tokenizer``.
         attention: "linear" (no softmax; signed, unnormalised) or "softmax"; this and the next three are by default the
             task's: linear, 1 layer (2 for tasks that need two), 1 head and 256 unless `Task.defaults` says otherwise.
-            An encoder has softmax attention.
+            An encoder has softmax attention; that of a depth-2 net gives 0.
         n_layers: blocks.
         n_heads: attention heads a layer; must divide ``d_model``.
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default ``4 * d_model``.
         n_ctx: longest input, by default the task's whole sequence.
-        architecture: "decoder" or "encoder"; this and the next two are by default the task's.
+        architecture: "decoder", "encoder" or "depth-2"; this and the next two are by default the task's.
         init_std: of the weights, in the place of 0.02. A narrow encoder needs more: with 0.02 at width 64 its attention
             is uniform.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
@@ -112,6 +115,22 @@ def toy_model(
     if n_ctx < input_length(task):
         raise ValueError(f"n_ctx must be at least {input_length(task)}, the task's input length; got {n_ctx}")
     check_model_size(task, settings, n_ctx=n_ctx, dtype=dtype)
+    model: ToyTransformer
+    if settings.architecture == "depth-2":
+        model = depth_two_net(task, settings, n_ctx=n_ctx, dtype=dtype)
+    else:
+        model = _transformer(task, settings, n_ctx=n_ctx, dtype=dtype, device=device)
+    model.initialise_(std=settings.init_std, seed=seed)
+    initialise_(model, *settings.init, seed=seed)
+    if isinstance(task, OfText):
+        keep_tokenizer_(model, task.tokenizer)
+    return torch.nn.Module.to(model, device)
+
+
+def _transformer(
+    task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, device: str | torch.device
+) -> ToyTransformer:
+    """A decoder or an encoder, its weights not drawn yet."""
     is_encoder = settings.architecture == "encoder"
     check_direction(is_encoder, task)
     cfg = HookedTransformerConfig(
@@ -132,13 +151,6 @@ def toy_model(
         device=str(device),
     )
     untrained = task.mask_token if settings.mask_embedding == "zero" else None
-    model: ToyTransformer
     if is_encoder:
-        model = ToyEncoder(cfg, task=task, untrained=untrained)
-    else:
-        model = ToyDecoder(cfg, task=task, attention=settings.attention, untrained=untrained)
-    model.initialise_(std=settings.init_std, seed=seed)
-    initialise_(model, *settings.init, seed=seed)
-    if isinstance(task, OfText):
-        keep_tokenizer_(model, task.tokenizer)
-    return torch.nn.Module.to(model, device)
+        return ToyEncoder(cfg, task=task, untrained=untrained)
+    return ToyDecoder(cfg, task=task, attention=settings.attention, untrained=untrained)

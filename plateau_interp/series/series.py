@@ -23,6 +23,7 @@ from plateau_interp.files import digest
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.models.fitting import check_device
 from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
@@ -245,6 +246,7 @@ class _Asked:
             numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
             if self.text is not None:
                 numbers |= teacher_forced(model, windows_of(model, self.text))
+            numbers |= {name: float(value) for name, value in attached_measures(model, taken=numbers).items()}
             attention = attention_on(model, self.prompts[0])
         answers.insert(0, "step", revision.step)
         del model

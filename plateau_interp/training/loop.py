@@ -21,6 +21,7 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
+from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.meter import Meter
@@ -202,10 +203,11 @@ def _measured(
     meter: Meter,
     generator: torch.Generator,
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
-    """The loss of a batch, and what a meter measures of the same forward."""
+    """The loss of a batch, what a meter measures of the same forward, and what interventions measure of the model."""
     with meter.watching(model):
         loss = task.loss(output_of(model, batch, precision), batch)
-    return loss, meter.measure(model, batch, generator=generator)
+    measured = meter.measure(model, batch, generator=generator)
+    return loss, {**measured, **attached_measures(model, taken=measured)}
 
 
 def _trained(model: HookedModel, optimizer: torch.optim.Optimizer) -> list[Parameter]:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 
 from plateau_interp.analysis.observing import N_EXAMPLES, Observations, shared_map
 from plateau_interp.analysis.plateaus import Summary
+from plateau_interp.positions import input_length
 from plateau_interp.types import answer_rows
 from plateau_interp.views.attention_views import N_READINGS, observed_view
 from plateau_interp.views.maps import cosine_figure, pattern_figure
@@ -73,7 +74,7 @@ def map_sections(runs: "list[Run]", names: list[str], summaries: list[Summary]) 
     times = moments(run, summaries[first])
     n_layers = run.recipe.model.n_layers
     sections = []
-    for layer in range(n_layers):
+    for layer in range(n_layers if input_length(run.task) > 1 else 0):  # a single position has one thing to attend to
         title = f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}"
         sections.append(_attention_section(shown, layer, times, title=title, remark=alone))
     rows = answer_rows(run.task)
