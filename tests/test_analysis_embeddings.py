@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from plateau_interp.analysis.embeddings import correlation, nearness_within_classes, principal_components
+from plateau_interp.analysis.embeddings import nearness_within_classes, pearson, principal_components
 
 
 def test_main_axes_are_those_of_largest_variance_about_the_mean() -> None:
@@ -21,7 +21,7 @@ def test_main_axes_are_those_of_largest_variance_about_the_mean() -> None:
 
 def test_correlation() -> None:
     # Covariance 1 of the deviations (-1, 0, 1) and (-1, 1, 0), lengths sqrt(2) each.
-    assert correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 6.0, 5.0])) == pytest.approx(0.5)
+    assert pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([4.0, 6.0, 5.0])) == pytest.approx(0.5)
 
 
 def test_nearness_within_classes_takes_off_the_mean() -> None:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["correlation", "nearness_within_classes", "principal_components"]
+__all__ = ["nearness_within_classes", "pearson", "principal_components"]
 
 
 def principal_components(vectors: Float[Tensor, "item feature"], n: int) -> Float[Tensor, "item component"]:
@@ -24,11 +24,11 @@ def principal_components(vectors: Float[Tensor, "item feature"], n: int) -> Floa
     return coordinates[:, :n]
 
 
-def correlation(one: Float[Tensor, " item"], other: Float[Tensor, " item"]) -> float:
+def pearson(one: Float[Tensor, " item"], other: Float[Tensor, " item"]) -> float:
     """Pearson's: -1 to 1; NaN where either is constant.
 
     Example:
-        >>> round(correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-1.0, -2.0, -3.0])), 6)
+        >>> round(pearson(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-1.0, -2.0, -3.0])), 6)
         -1.0
     """
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1])

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from plateau_interp.analysis.embeddings import correlation, nearness_within_classes, principal_components
+from plateau_interp.analysis.embeddings import nearness_within_classes, pearson, principal_components
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.reproductions.claims import Claim, Reported, Within
 from plateau_interp.reproductions.experiments import Experiment
@@ -66,7 +66,7 @@ def embedding_structure(
         rows.append(
             {
                 "step": step,
-                "norm_symmetry": correlation(lengths[values > 0], lengths.flip(0)[values > 0]),
+                "norm_symmetry": pearson(lengths[values > 0], lengths.flip(0)[values > 0]),
                 "value_axis": _best(axes, values),
                 "size_axis": _best(axes, values.abs()),
                 "column_nearness": nearness_within_classes(positions, place % n_columns),
@@ -77,7 +77,7 @@ def embedding_structure(
 
 
 def _best(axes: Tensor, target: Tensor) -> float:
-    return max(abs(correlation(axis, target)) for axis in axes.T)
+    return max(abs(pearson(axis, target)) for axis in axes.T)
 
 
 ARRANGED = Study(
