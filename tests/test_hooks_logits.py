@@ -33,7 +33,9 @@ def tempered_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("intervention", "loss"), [(StableMax(), stable_loss), (OutputTemperature(2.5), tempered_loss)], ids=repr
+    ("intervention", "loss"),
+    [(StableMax(), stable_loss), (OutputTemperature(2.5), tempered_loss)],
+    ids=["StableMax", "OutputTemperature"],
 )
 def test_a_step_of_training_is_that_written_by_hand(intervention, loss):
     by_hand, model = toy(dtype=torch.float64), toy(dtype=torch.float64)

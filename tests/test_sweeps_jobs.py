@@ -50,6 +50,7 @@ def test_a_run_that_somebody_else_writes_is_busy(tmp_path):
         ({"recipe": "{"}, "not valid JSON"),
         ({"device": "gpu"}, "unknown device 'gpu'"),
     ],
+    ids=["no such plug-in", "no recipe", "no such device"],  # the same in every process that collects
 )
 def test_what_goes_wrong_is_the_reason_of_a_failure(change, reason, tmp_path):
     ending = train_run(job(tmp_path, **change))
