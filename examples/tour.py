@@ -98,9 +98,9 @@ display(attention_view(run, steps=run.checkpoints))
 # %% [markdown]
 # ## Watch its circuit form
 # A head's attention says where it looks; a circuit, which edges between the parts carry the answer. Every prompt is
-# there twice, the second time with one number changed; an edge's score is what the model's preference for the right
-# answer changes by when that edge alone is cut. Move the slider: on the plateau the head writes to the logits, with the
-# drop to the MLP, which knows how to add.
+# there twice, the second time with one number changed; an edge's score is about what the model's preference for the
+# right answer changes by when that edge alone is cut. Move the slider: on the plateau the head writes to the logits,
+# with the drop to the MLP, which knows how to add.
 
 # %%
 forming = circuits(run, n_pairs=32)

@@ -98,6 +98,6 @@ def _editing_output(
     model: HookedModel, intervention: object, formula: Callable[[Tensor], Tensor]
 ) -> AbstractContextManager[EditAttached]:
     def edit(act: Tensor, *, hook: Any) -> Tensor:
-        return formula(act)
+        return formula(act).to(act.dtype)  # autocast may have taken it to float32
 
     return editing(model, intervention, dict.fromkeys(resolve_hook_points(model, OUTPUT), edit))

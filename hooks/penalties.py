@@ -46,8 +46,8 @@ class FrobeniusPenalty:
     Raises:
         ValueError: for a coefficient that is negative; on entry, if nothing is meant, or nothing of it is trained.
 
-    Source: the regulariser of arXiv 2210.11452 and 2309.09258, there with plain SGD on the inner layer of a depth-2
-    net. Not covered by them: other models, optimisers and choices of parameters.
+    Source: the regulariser of arXiv 2210.11452 and 2309.09258, as we understand them with plain SGD on the inner
+    layer of a depth-2 net. Not covered by them: other models, optimisers and choices of parameters.
 
     Example:
         >>> from plateau_interp import intervening, toy_model

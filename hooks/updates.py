@@ -171,10 +171,10 @@ class AttachedKeepNorm(AttachedUpdate):
             self._squares = _squares(self.parameters)
 
     def factors(self, trained: Mapping[str, Parameter]) -> dict[str, Tensor]:
-        """``|w_0| / |w|``, one for all."""
+        """``|w_0| / |w|``, one for all; weights of 0 stay."""
         before = sum(self._squares[name] for name in trained)
-        now = sum(_squares(trained).values())
-        factor = torch.as_tensor(before / now).sqrt()
+        now = torch.stack([*_squares(trained).values()]).sum()
+        factor = torch.where(now == 0, 1.0, before / now).sqrt()  # weights of 0 have no other norm
         return {name: factor.to(parameter.dtype) for name, parameter in trained.items()}
 
     def state(self) -> dict[str, Tensor]:

@@ -35,7 +35,8 @@ class VillaniDiagnostic:
 
     Args:
         step_size: s, the learning rate of the SGD that is asked about; it is not read from the optimiser.
-        penalty: lambda of F's ``lambda/2 |theta|²``; set it to that of the run's `FrobeniusPenalty`.
+        penalty: lambda of F's ``lambda/2 |theta|²`` over all trained parameters. F is the loss that is trained if the
+            run's `FrobeniusPenalty` has this coefficient, and ``where="*"`` but for a depth-2 net.
         probes: random vectors for the trace; None for an exact one below 5,000 trained parameters, else 64.
         radii: of the ray; 1 is where the weights are.
         every: measure at measured steps that are divisible by this.

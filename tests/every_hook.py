@@ -140,10 +140,9 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
 }
 
 
-SILENT = ("scale gradient", "clip gradient", "amplify slow gradient", "Frobenius penalty", "freeze")
 SILENT = (
     *("scale gradient", "clip gradient", "amplify slow gradient", "orthogonal gradient", "keep norm", "clip rows"),
-    "freeze",
+    *("Frobenius penalty", "freeze"),
 )
 """What changes no forward; and without a backward pass or an update it never acts."""
 

@@ -157,7 +157,7 @@ def test_what_cannot_be_known_says_so_instead_of_a_number() -> None:
     assert reached["right_95", None].describe() == "not measured: no column accuracy"
     assert reached["right_95", None].budget is None
     assert found(table, ModularArithmetic())["elbow", None].missing == "no closed form of the plateau is known"
-    assert found(table, MatrixCompletion())["elbow", None].missing == "the loss is not in nats"
+    assert found(table, MatrixCompletion())["elbow", None].missing == "the loss is no cross-entropy"
     without = found(whole_table().assign(accuracy=0.5))
     assert without["perfect", None].describe() == "not reached"
     assert [criterion.name for criterion in CRITERIA[:4]] == [rule for rule, _ in reached]

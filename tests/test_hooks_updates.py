@@ -11,7 +11,7 @@ from torch.optim import optimizer as torch_optimizers
 from trained_runs import trained
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions, advance
-from plateau_interp.hooks import ClipRows, During, FreezeWeights, KeepNorm
+from plateau_interp.hooks import ClipRows, During, FreezeWeights, KeepNorm, ScaleGradient
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.tasks import MovingWindowSum
@@ -43,6 +43,13 @@ def stepped_by_hand(model: Any, *, rate: float) -> dict[str, Tensor]:
 def one_step(model: Any, *interventions: Intervention, rate: float) -> dict[str, Tensor]:
     list(train(model, TASK, steps=1, batch_size=8, optimizer=SGD(rate), interventions=interventions))
     return weights(model)
+
+
+def test_weights_of_0_have_no_norm_to_keep() -> None:
+    """Biases begin with 0, and a first update without a gradient leaves them there."""
+    model = toy()
+    after = one_step(model, ScaleGradient(0.0), KeepNorm(where="*.b_*"), rate=0.1)
+    assert all(value.isfinite().all() for value in after.values())
 
 
 KINDS = [{"dtype": torch.float64}, {"dtype": torch.float64, "n_heads": 4, "n_layers": 2, "attention": "softmax"}]

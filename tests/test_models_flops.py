@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plateau_interp import ModelOptions, toy_model
 from plateau_interp.models.flops import FORWARDS_IN_TRAINING, forward_flops, model_flops, training_flops
 from plateau_interp.positions import input_length
-from plateau_interp.tasks import Mixture, ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import DepthTwoNet, Mixture, ModularArithmetic, MovingWindowSum
 from plateau_interp.training.batches import training_batch
 
 
@@ -61,6 +61,17 @@ def test_a_training_step_is_what_torch_counts(task, options) -> None:
         loss.backward()
     assert counter.get_total_flops() == (FORWARDS_IN_TRAINING - 1) * forward
     assert training_flops(task, settings) * 5 == FORWARDS_IN_TRAINING * forward
+
+
+def test_of_a_depth_2_net_the_forward_is_what_torch_counts() -> None:
+    """Of the way back it makes less: most of it is frozen."""
+    task = DepthTwoNet()
+    model = toy_model(task)
+    with FlopCounterMode(display=False) as counter:
+        model(task.train_set.inputs[:5])
+    assert counter.get_total_flops() == 5 * model_flops(model, n_positions=input_length(task))
+    settings = ModelOptions().resolved(task)
+    assert training_flops(task, settings) * 5 == FORWARDS_IN_TRAINING * counter.get_total_flops()
 
 
 def test_shared_keys_and_gated_mlps_are_what_torch_counts() -> None:

@@ -53,6 +53,7 @@ def test_pytorch_s_own_draw_of_every_tensor():
 
 
 def test_pytorch_s_own_draw_is_that_of_its_layers():
+    torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(128, 4, 512)
     drawn = {
         "blocks.0.attn.W_Q": layer.self_attn.in_proj_weight,

@@ -13,6 +13,7 @@ from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
+from plateau_interp.reproductions.circuits.measured import ATTRIBUTED_COLUMNS
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
 from plateau_interp.reproductions.pretrained import PublishedModel
@@ -21,6 +22,7 @@ from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
+from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
@@ -274,6 +276,7 @@ ADDED = {
     from_checkpoints.STRATEGY_COLUMNS: {"alternative_0", "alternative_1", "right_counts"},
     from_checkpoints.HALF_COLUMNS: {"copies_in_half_0", "copies_in_half_1"},
     from_checkpoints.TEXT_COLUMNS: {"above_unigram"},
+    ATTRIBUTED_COLUMNS: {"answer_difference"},
 }
 
 
@@ -290,6 +293,8 @@ def columns(setting):
     """What is measured of a setting's runs, by its meter and afterwards."""
     if isinstance(setting, PublishedModel):
         return {*WRITING, *setting.measures}
+    if isinstance(setting, Study):
+        return {*setting.adds.panels}
     task, model, measuring = setting.recipe.task, setting.recipe.model, setting.recipe.measuring
     return metered(task, model.n_layers, measuring) | ADDED.get(setting.adds, set())
 
@@ -314,7 +319,10 @@ def test_the_papers_are_whole(name):
         trained = [setting for setting in experiment.settings if isinstance(setting, Setting)]
         for setting in trained:
             assert Recipe.from_json(setting.recipe.to_json()).to_json() == setting.recipe.to_json()
-        assert len(trained) == len(experiment.settings) or "the hub" in experiment.needs
+        read = [setting for setting in experiment.settings if isinstance(setting, Study)]
+        made = {setting.name for other in paper.experiments for setting in other.settings}
+        assert {study.of.name for study in read} <= made
+        assert len(trained) + len(read) == len(experiment.settings) or "the hub" in experiment.needs
 
 
 def test_moves_that_were_not_measured_are_hatched_and_endless_ones_marked():

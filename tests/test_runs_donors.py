@@ -127,3 +127,7 @@ def test_a_mistake_is_told_in_one_line_with_its_field(donor: Run, capsys: pytest
     assert main(["train", "prefix-sum", "--init-from", f"{donor.path}@5", "--out", "x"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("donor has no checkpoint of step 5; the nearest is 4")
+    for word in ("--init-where mlp", "--init-optimizer taken"):  # of nobody: it would have no effect
+        assert main(["train", "prefix-sum", *word.split(), "--out", "x"]) == 2
+        assert "name it by --init-from" in capsys.readouterr().err
+    assert InitFrom(f"{donor.path}@4", where=("mlp",)) == InitFrom(f"{donor.path}@4", where="mlp")

@@ -621,7 +621,7 @@ def test_a_donor_that_was_trained_on_is_noticed(tmp_path: Path, taking: Any) -> 
     message = r"what .* takes from has changed since the run took from it: .*name the step, as in 'RUN@STEP'"
     with pytest.raises(RunError, match=message):
         next(Run(run.path).train())
-    for at in (7, 10):
+    for at in (0, 7, 10):
         with pytest.raises(RunError, match=message):
             Run(run.path).fork(at=at, out=tmp_path / "fork")
     assert contents(run.path) == before

@@ -49,13 +49,10 @@ def test_the_data_follow_from_the_fields_alone():
 def test_a_sine_is_a_wave_along_one_direction():
     task = DepthTwoNet(d=2, n=200)
     labels = task.train_set.labels[:, 0]
-    heights = labels.clamp(-1, 1).asin()
-    steep = heights.abs() < 1  # asin tells 3 <w, x> where that is below 1, and seldom elsewhere
     angles = torch.linspace(0, math.tau, 721)
     directions = torch.stack([angles.cos(), angles.sin()], dim=1).double()
     waves = (3 * task.points[:200] @ directions.T).sin()
     assert (waves - labels[:, None]).abs().amax(dim=0).min() < 0.02
-    assert steep.any()
     assert labels.abs().max() <= 1
 
 

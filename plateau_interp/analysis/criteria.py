@@ -129,7 +129,7 @@ def perfect_for(steps: np.ndarray, values: np.ndarray, *, n_steps: int = PERFECT
     """
     since: int | None = None
     for step, value in zip(steps.tolist(), values.tolist(), strict=True):
-        if value < 1.0:
+        if not value >= 1.0:  # NaN, too
             since = None
             continue
         since = step if since is None else since
@@ -214,7 +214,7 @@ def _reached(rule: Criterion, metrics: pd.DataFrame, task: Task, group: str | No
     elif rule.column == "loss" and level is None:
         missing = "no closed form of the plateau is known"
     elif rule.column == "loss" and task.unit != UNIT:
-        missing = f"the loss is not in {UNIT}"
+        missing = "the loss is no cross-entropy"
     if missing:
         return Reached(rule.name, rule.title, group, None, missing)
     measured = metrics[["step", column]].dropna()

@@ -93,7 +93,9 @@ class DepthTwoBounds:
         """A lower bound of ``Psi = |grad L|²/step_size - Lap L`` over all W of one norm.
 
         Proved, from the two bounds above. It grows as ``penalty² |W|² / step_size`` if the penalty is above 0; at 0 it
-        says nothing of growth. Psi itself is `plateau_interp.analysis.villani.villani_diagnostic`.
+        says nothing of growth. Psi itself is `plateau_interp.analysis.villani.villani_diagnostic`, which counts rows of
+        ``W_in`` that no point reaches, too: where the model is wider than the points, its Laplacian has ``penalty``
+        more for each of their entries, and Psi so much less.
         """
         gradient = self.gradient_square_least(norm, penalty=penalty)
         return gradient / step_size - self.laplacian_most(norm, penalty=penalty)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from tyro.conf import OmitArgPrefixes, arg
 
-from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, headline, parse
+from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, UsageError, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
 from plateau_interp.codec import decode_fields
 from plateau_interp.plugins import plugin
@@ -85,6 +85,8 @@ def _donor(known: "Recipe", options: Any) -> "InitFrom | None":
     from plateau_interp.runs.donors import InitFrom
 
     if options.init_from is None:
+        if known.init_from is None and (options.init_where, options.init_optimizer) != (("*",), "fresh"):
+            raise UsageError("--init-where and --init-optimizer say what is taken of a run: name it by --init-from")
         return None
     there = known.init_from
     if there and (there.source, there.groups, there.optimizer) == _told(options):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Origin"]
+__all__ = ["Origin", "check_origins"]
 
 NAME = "origin"
 
@@ -43,9 +43,25 @@ class Origin:
             ValueError: if it is another.
         """
         mine = self.state()
-        if mine and NAME in state and not torch.equal(state[NAME].cpu(), mine[NAME]):
+        check_origins(mine, state, intervention)
+        return {name: value for name, value in state.items() if not (mine and name == NAME)}
+
+
+def check_origins(now: Mapping[str, Tensor], state: Mapping[str, Tensor], intervention: object) -> None:
+    """Refuse an intervention that takes from something else than it did.
+
+    Args:
+        now: what a checkpoint would remember of it, wrapped or not.
+        state: what one does remember.
+        intervention: who it is, for the message.
+
+    Raises:
+        ValueError: if an origin of both is not the same.
+    """
+    for name, mine in now.items():
+        is_origin = name.rpartition(".")[2] == NAME
+        if is_origin and name in state and not torch.equal(state[name].cpu(), mine.cpu()):
             raise ValueError(
                 f"what {intervention!r} takes from has changed since the run took from it: put its weights back, and "
                 "name the step, as in 'RUN@STEP', of a run that is trained on"
             )
-        return {name: value for name, value in state.items() if not (mine and name == NAME)}

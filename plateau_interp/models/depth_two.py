@@ -1,9 +1,9 @@
 """The depth-2 net: a HookedTransformer that is ``a^T sigma(W x)``, with its inner layer W alone trained.
 
-The net that theorems on the global convergence of SGD are about, in the form that the suite's interventions, measures
-and views work on. It is built of what a HookedTransformer has: a point is a token, its coordinates the token's frozen
-embedding; attention gives 0; the MLP reads the first coordinates of the residual stream and writes to the last, which
-alone is read out. For Transformers see `plateau_interp.models.decoder`.
+As we understand them, the net that theorems on the global convergence of SGD are about, in the form that the suite's
+interventions, measures and views work on. It is built of what a HookedTransformer has: a point is a token, its
+coordinates the token's frozen embedding; attention gives 0; the MLP reads the first coordinates of the residual stream
+and writes to the last, which alone is read out. For Transformers see `plateau_interp.models.decoder`.
 """
 
 from typing import Protocol, runtime_checkable

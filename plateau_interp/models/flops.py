@@ -105,7 +105,7 @@ def training_flops(task: Task, settings: ModelSettings) -> int:
     return FORWARDS_IN_TRAINING * forward_flops(
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
-        d_head=settings.d_model // settings.n_heads,
+        d_head=1 if settings.architecture == "depth-2" else settings.d_model // settings.n_heads,
         d_model=settings.d_model,
         d_mlp=settings.mlp_width,
         d_output=task.d_output,

@@ -107,7 +107,7 @@ class Sparse(_Drawn):
 
     def draw(self, name: str, weight: Tensor, *, seed: int) -> Tensor:
         """``m s n / sqrt(1 - sparsity)``."""
-        kept = torch.rand(weight.shape, generator=stream_of(f"{name} mask", seed)) >= self.sparsity
+        kept = torch.rand(weight.shape, generator=stream_of(f"{name} mask", seed), dtype=torch.float32) >= self.sparsity
         return kept * normal_numbers(name, weight, seed) * (_xavier(name, weight) / math.sqrt(1 - self.sparsity))
 
 
@@ -180,7 +180,7 @@ class LowRank(_Drawn):
         rank = max(1, math.floor(self.share * min(fan_in, fan_out)))
         deviation = _xavier(name, weight)
         left, right = (
-            deviation * torch.randn(side, rank, generator=stream_of(f"{name} {which}", seed))
+            deviation * torch.randn(side, rank, generator=stream_of(f"{name} {which}", seed), dtype=torch.float32)
             for which, side in (("inputs", fan_in), ("outputs", fan_out))
         )
         return _from_matrix(left @ right.mT, name, weight)

@@ -28,7 +28,8 @@ class InitFrom:
     """The run whose weights another one begins with, in the place of its drawn ones.
 
     A recipe with it needs the donor until the run's first checkpoint is there, and a fork at step 0 needs it, too;
-    resuming and other forks do not. It holds a digest of what is taken: a donor that has changed is refused.
+    going on with the run's folder and other forks do not. To make it without a digest, the donor must be there. It
+    holds a digest of what is taken: a donor that has changed is refused.
 
     Args:
         source: the donor's folder, ``"RUN"`` for its last checkpoint or ``"RUN@STEP"``; kept with the step.
@@ -59,7 +60,8 @@ class InitFrom:
         if not isinstance(self.where, str):
             if not isinstance(self.where, list | tuple) or not self.where:
                 raise ValueError(f"where must be a group or a pattern over names, or several; got {shown(self.where)}")
-            object.__setattr__(self, "where", tuple(self.where))
+            several = tuple(self.where)  # one alone is the same in a list and by itself
+            object.__setattr__(self, "where", several[0] if len(several) == 1 else several)
         for each in self.groups:
             check_where(each)
         one_of(OptimizerState, optimizer=self.optimizer)

@@ -11,6 +11,7 @@ from torch import Tensor
 from plateau_interp.interventions.attached import Attached, Intervention, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import attaching, quietly
 from plateau_interp.interventions.clock import advance
+from plateau_interp.interventions.origins import check_origins
 from plateau_interp.runs.captures import captures_in, check_captures
 from plateau_interp.runs.checkpoints import FILES, Checkpoint, copy_weights, place_of, saved_steps, weights_of
 from plateau_interp.runs.creating import create, takes
@@ -97,9 +98,9 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
         if not fork.checkpoints:  # nobody was quicker
             with removing_on_failure(ours):
                 fork.table.replace(rows)
-                write_seconds(fork.seconds, seconds)
                 write_environment(fork.environment, device)
                 fork.save(state, rows=fork.table.digest(before=at))
+                write_seconds(fork.seconds, seconds)  # last: it is the only file that may take the place of another
     return fork
 
 
@@ -121,9 +122,9 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
     model = fork.build_model(device=device)
     if not state.step:
         begin_(fork, model)
-    kept = _kept_places(parent, fork)
+    shared = kept = _kept_places(parent, fork)
     if not state.step:  # a Capture goes on in its folder all the same
-        kept = {place: theirs for place, theirs in kept.items() if any(captures_in(parent.interventions[theirs]))}
+        kept = {place: theirs for place, theirs in shared.items() if any(captures_in(parent.interventions[theirs]))}
     if state.step:
         copy_weights(model, state.weights)
     advance(model, step=state.step, metrics=state.latest)
@@ -134,12 +135,15 @@ def handed_on(state: Checkpoint, parent: Recipe, fork: Recipe, *, device: str | 
         for place, intervention in enumerate(fork.interventions):
             before = weights_of(model)
             attached += stack.enter_context(attaching(model, intervention))
-            if place in kept:
-                copy_weights(model, before)
-                try:
+            try:
+                if place in kept:
+                    copy_weights(model, before)
                     load_attached_state(attached[-1:], _memory_of(kept[place], state.memory))
-                except ValueError as error:
-                    raise RunError(f"the fork cannot go on at step {state.step}: {error}") from None
+                elif place in shared:
+                    theirs = _memory_of(shared[place], state.memory)
+                    check_origins(attached_state(attached[-1:]), theirs, intervention)
+            except ValueError as error:
+                raise RunError(f"the fork cannot go on at step {state.step}: {error}") from None
         memory = {name: value.clone() for name, value in attached_state(attached).items()}
         return dataclasses.replace(state, weights=weights_of(model), memory=memory)
 

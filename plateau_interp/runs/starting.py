@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from plateau_interp.checks import nearest
 from plateau_interp.models.base import ToyTransformer
-from plateau_interp.models.parameters import parameters_where
+from plateau_interp.models.parameters import trained_where
 from plateau_interp.runs.checkpoints import load_optimizer
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.errors import RunError
@@ -20,6 +20,8 @@ __all__ = ["begin_"]
 
 def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Give a model that was drawn the weights of its recipe's donor, and an optimiser that one's state if it is taken.
+
+    What is never trained is the model's own: the embedding of a mask that is 0, or the points of a depth-2 net's task.
 
     Args:
         recipe: without a donor nothing happens.
@@ -36,8 +38,9 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
     try:
         _check_same(init)
         donor = RunFolder(init.path)
-        taken = {name: found for where in init.groups for name, found in parameters_where(model, where).items()}
+        taken = {name: found for where in init.groups for name, found in trained_where(model, where).items()}
         _copy_(taken, donor.load_weights(init.step), init)
+        model.clear_untrained_()
         if init.optimizer == "taken":
             _check_kind(recipe, donor.recipe)
             state = donor.load(init.step).optimizer
@@ -52,7 +55,8 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
 def _check_same(init: InitFrom) -> None:
     if donor_digest(init) != init.digest:
         raise ValueError(
-            f"what {init.source} holds has changed since the recipe was made: put it back, or make the recipe again"
+            f"what {init.source} holds has changed since the recipe was made, or its digest is of another choice: put "
+            "it back, or leave the digest out"
         )
 
 

@@ -65,7 +65,7 @@ class Outcome:
 def without_reports() -> Iterator[None]:
     """Reports take seconds to draw: here they are an empty page, but where `with_reports` asks for them."""
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("plateau_interp.views.report", "plateau_interp.sweeps.sweep"):  # which has it by name
+        for place in ("plateau_interp.views.report", "plateau_interp.sweeps.of_runs"):  # which has it by name
             patch.setattr(f"{place}.write_report", lambda runs, out=None: Path("report/index.html"))
         yield
 

@@ -177,6 +177,8 @@ def half_way(column: str) -> Quantity:
         if seen.empty:
             return None
         first, last = seen[column].iloc[0], seen[column].iloc[-1]
+        if not last > first:  # half of nothing, or of a fall
+            return None
         return float(seen["step"].iloc[int(((seen[column] - first) / (last - first) >= 0.5).argmax())])
 
     return Quantity(f"step at which {column} is half-way", of)

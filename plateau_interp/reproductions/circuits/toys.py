@@ -176,7 +176,7 @@ WINDOW_SUMS = Experiment(
             FEW_CHECKPOINTS,
         ),
         Claim(
-            "The chain's edges come within 30 steps of each other",
+            "The head's two edges of the chain come within 30 steps of each other",
             EXPLORED,
             Within(
                 _named(
@@ -349,7 +349,7 @@ HISTOGRAMS = Experiment(
     figures="nothing: it goes beyond the papers",
     settings=(WINDOWS, COUNTED),
     key=(N_MAIN, COUNTED),
-    table=_told(HISTOGRAM_ONSET, HISTOGRAM_FALL),
+    table=(RISE, N_MAIN),
     draws=forming_figure,
     claims=(
         Claim(

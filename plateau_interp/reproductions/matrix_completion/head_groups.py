@@ -70,7 +70,8 @@ def ablated_groups(run: Checkpointed, *, steps: Sequence[int] | None = None, n: 
     Raises:
         ValueError: for a run of another task, and steps that are not there.
 
-    Source: arXiv 2410.22244, section 4.2; its text says uniform, the authors' code takes the mean.
+    Source: arXiv 2410.22244, section 4.2; a name and a commented-out line of the authors' code say
+        uniform, what runs takes the mean.
 
     Example:
         >>> from plateau_interp import Run
@@ -142,7 +143,8 @@ def structured_attention(
     Returns:
         A row a checkpoint and ``case``, such as ``rows hidden, head 0.1`` (layer 0, head 1): the share of its
         attention, mean over missing entries and matrices, ``on_row``, on what is seen of the entry's row, and
-        ``on_column``; ``on_observed``, on all that is seen; ``chance`` is the share of seen keys in row and column.
+        ``on_column``; ``on_observed``, on all that is seen; ``chance`` is the share of keys that are seen in row or
+        column, both together.
 
     Raises:
         ValueError: for a run of another task, a matrix that is not square, and as `hidden_rows`.
@@ -261,8 +263,8 @@ HEADS_ABLATED = Experiment(
     ),
     notes=(
         "Groups are found at the end of each run, and ablated on the plateau, too. Which ablation made the paper's "
-        "table is not known: its text says that each query reads all keys alike, its code takes the mean pattern over "
-        "the matrices, which leaves what depends on position alone."
+        "table is not known: a name and a commented-out line of its code say that each query reads all keys alike, "
+        "what runs takes the mean pattern over the matrices, which leaves what depends on position alone."
     ),
 )
 

@@ -243,7 +243,7 @@ MASKING_LEVELS = Experiment(
             "below, by whatever",
         ),
         Claim(
-            "What it says has another nuclear norm: it does something else",
+            "What it says has a larger nuclear norm than the least",
             "figure 3, told by its caption",
             Within(
                 over(
