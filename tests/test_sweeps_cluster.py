@@ -22,6 +22,7 @@ from plateau_interp.sweeps.sweep import sweep
 pytest.importorskip("distributed")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("clusters"),  # each has several processes: one after the other
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
@@ -68,7 +69,7 @@ def scheduler_and_workers(count, **environment):
         "import time\nfrom distributed import LocalCluster\n"
         "if __name__ == '__main__':\n"
         f"    sizes = dict(n_workers={count}, threads_per_worker=1, memory_limit=0)\n"
-        "    with LocalCluster(**sizes, dashboard_address=None) as c:\n"
+        "    with LocalCluster(**sizes, dashboard_address=':0') as c:\n"
         "        print(c.scheduler_address, flush=True)\n        time.sleep(600)\n"
     )
     process = subprocess.Popen(

@@ -89,7 +89,7 @@ class Dask:
         # No memory limit: dask counts what torch holds as a leak, and would pause or kill the worker.
         sizes: dict[str, Any] = {"n_workers": self.expected(memory=memory), "threads_per_worker": 1, "memory_limit": 0}
         with (
-            LocalCluster(**sizes, dashboard_address=None, silence_logs=logging.ERROR) as cluster,
+            LocalCluster(**sizes, dashboard_address=":0", silence_logs=logging.ERROR) as cluster,
             _client(cluster) as client,
         ):
             yield _Cluster(client, cluster.scheduler_address)
@@ -222,14 +222,33 @@ class _Cluster:
         futures = {
             self.client.submit(_on_worker, function, job, word, pure=False): index for index, job in enumerate(jobs)
         }
+        given_up: list[int] = []
         try:
             for future in as_completed(futures, loop=self.client.loop):
-                if future.status in ("cancelled", "lost"):
-                    raise ClusterError(f"the dask scheduler at {self.address} was lost; what is trained is kept")
-                yield futures[future], _result(future)
+                self._check_there(future)
+                if _was_killed(future):  # perhaps by another job, whose worker it waited for
+                    given_up.append(futures[future])
+                else:
+                    yield futures[future], _result(future)
+            for index in given_up:  # once more, with no other job beside it
+                future = self.client.submit(_on_worker, function, jobs[index], word, pure=False)
+                futures[future] = index
+                for ended in as_completed([future], loop=self.client.loop):
+                    self._check_there(ended)
+                    yield index, _result(ended)
         except BaseException:
             _stop(self.client, list(futures), word)
             raise
+
+    def _check_there(self, future: Any) -> None:
+        if future.status in ("cancelled", "lost"):
+            raise ClusterError(f"the dask scheduler at {self.address} was lost; what is trained is kept")
+
+
+def _was_killed(future: Any) -> bool:
+    from distributed.scheduler import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def _result(future: Any) -> Any:
