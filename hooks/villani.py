@@ -90,18 +90,19 @@ class VillaniDiagnostic:
         task = model.task
         device = next(model.parameters()).device
         batch = self._batch(task, device)
-        yield (gauge := Gauge(self, [], measure=lambda: self._measured(model, task, batch, gauge)))
+        untold = [True]  # what a measurement costs
+        yield Gauge(self, [], measure=lambda: self._measured(model, task, batch, untold))
 
     def _batch(self, task: Task, device: torch.device) -> Batch:
         if is_finite(task) and len(task.train_set) <= self.n_sequences:
             return task.train_set.to(device)
         return task.sample(self.n_sequences, generator=stream_generator(self.seed, "sequences of psi", 0)).to(device)
 
-    def _measured(self, model: HookedModel, task: Task, batch: Batch, gauge: Gauge) -> dict[str, Tensor]:
+    def _measured(self, model: HookedModel, task: Task, batch: Batch, untold: list[bool]) -> dict[str, Tensor]:
         step = session(model).step
         if step % self.every:
             return {}
-        if gauge.receipt.fired <= 1:
+        if untold and untold.pop():
             self._tell_cost(model)
         # Of each step its own: errors of neighbouring steps are then independent, as those of a curve should be.
         seed = int(torch.randint(2**62, (), generator=stream_generator(self.seed, "probes of psi", step)))

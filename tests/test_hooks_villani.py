@@ -67,6 +67,15 @@ def test_it_changes_no_bit_and_says_what_it_costs(caplog):
     assert told == ["psi, its trace exact over 16 parameters: the arithmetic of about 192 backward passes each time"]
 
 
+def test_it_says_what_it_costs_when_it_first_measures_whatever_step_it_was_asked_at_before(caplog):
+    model = net()
+    with caplog.at_level(logging.INFO), intervening(model, VillaniDiagnostic(every=2)):
+        for step in (1, 2, 4):
+            advance(model, step=step)
+            assert bool(attached_measures(model)) == (step != 1)
+    assert len([record for record in caplog.records if "psi" in record.getMessage()]) == 1
+
+
 def test_a_run_has_it_where_it_was_measured(tmp_path):
     data = {
         "task": {"name": "depth-2-net", "d": 3, "n": 16},

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -123,6 +124,26 @@ def test_a_checkpoint_that_is_not_to_be_had_is_a_failure_and_tried_again(base, s
     again = sweep(asked, {}, out=tmp_path / "out", engine=HERE)
     assert not again.failed
     assert rows_of(again.table, "checkpoints", "finished", "error") == [(2, True, "")]
+
+
+def test_a_failure_of_what_nobody_asks_for_any_more_is_none(base, source, tmp_path):
+    """And what the folder says of its base is the last that was asked for."""
+    copy = Path(shutil.copytree(source, tmp_path / "text"))
+    broken, out = copy / "checkpoints" / "4" / "model.safetensors", tmp_path / "out"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:100])
+    asked = replace(base, source=str(copy))
+    assert list(sweep(asked, {}, out=out, engine=HERE).failed)
+    swept = sweep(replace(asked, revisions=[0, "step2"]), {}, out=out, engine=HERE)
+    assert swept.failed == {}
+    assert swept.table["finished"].tolist() == [True]
+    assert json.loads((out / "sweep.json").read_text())["base"]["revisions"] == [0, "step2"]
+
+
+def test_what_is_damaged_does_not_keep_the_cost_from_being_told(base, out):
+    (out / "ablated" / "series.json").write_text("{")
+    cost = cost_of(planned(replace(base, revisions="all"), ABLATED), out, HERE)
+    assert cost.seconds["plain"] > 0
 
 
 def test_a_sweep_of_runs_is_another_sweep(out):

@@ -14,7 +14,9 @@ from typecheck import unchecked
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention, During, FixAttention
 from plateau_interp.models import ToyTransformer
+from plateau_interp.models.matrix_draws import Sparse
 from plateau_interp.models.settings import ModelOptions
+from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
@@ -251,6 +253,33 @@ def test_a_fork_and_its_interventions_are_told(run, tmp_path):
     plain = run.fork(at=2, interventions=[], out=tmp_path / "plain")
     assert report_words.origin(plain) == "A fork that left its parent at step 2; what acts in it: nothing."
     assert report_words.origin(run) == ""
+
+
+def test_what_a_run_began_with_is_told(run):
+    recipe = replace(run.recipe, model=replace(run.recipe.model, init=(Sparse(0.5),)))
+    assert report_words.beginning(run.recipe) == ""
+    assert report_words.beginning(recipe) == f"weights drawn by {Sparse(0.5)!r}"
+    step = run.checkpoints[-1]
+    whole = replace(run.recipe, init_from=InitFrom(f"{run.path}@{step}", optimizer="taken"))
+    told = f"all weights of {run.path.name} at step {step}, and its optimiser's state"
+    assert report_words.beginning(whole) == told
+    part = replace(recipe, init_from=InitFrom(f"{run.path}@{step}", where=("mlp", "embed.*")))
+    assert report_words.beginning(part).endswith(
+        f"; then the weights of mlp, embed.* of {run.path.name} at step {step}"
+    )
+    begun = Begun(run, whole)
+    assert report_words.origin(begun) == f"It began with {told}."
+    assert ("Began with", ["the paper's draw", told]) in report_words.histories([run, begun])
+
+
+class Begun:
+    """A run as if it had been made by another recipe."""
+
+    def __init__(self, run, recipe):
+        self.run, self.recipe = run, recipe
+
+    def __getattr__(self, name):
+        return getattr(self.run, name)
 
 
 @pytest.mark.parametrize("early", [True, False])

@@ -14,7 +14,19 @@ from typing import Literal, Protocol
 from plateau_interp.reproductions.quantities import NEVER, Quantity, median
 from plateau_interp.reproductions.settings import Outcome
 
-__all__ = ["Check", "Claim", "Finding", "Ordered", "Outcomes", "Ratio", "Reported", "Statement", "Verdict", "Within"]
+__all__ = [
+    "Check",
+    "Claim",
+    "Finding",
+    "Ordered",
+    "Outcomes",
+    "Ratio",
+    "Reported",
+    "Statement",
+    "Verdict",
+    "Within",
+    "only_reported",
+]
 
 Verdict = Literal["holds", "does not hold", "unknown", "not run"]
 Outcomes = Mapping[str, Sequence[Outcome]]
@@ -220,6 +232,17 @@ class Reported:
             if (values := list(_by_seed(self.quantity, outcomes.get(name, ())).values()))
         ]
         return Finding("; ".join(told), "unknown") if told else NOT_RUN
+
+
+def only_reported(text: str, quantity: Quantity, *settings: str) -> Claim:
+    """A claim of which no number is known: what is measured is told, and not judged.
+
+    Args:
+        text: what it is.
+        quantity: what is measured.
+        settings: names of the settings that it is measured of.
+    """
+    return Claim(text, "no number is known", Reported(quantity, settings), "")
 
 
 def _by_seed(quantity: Quantity, outcomes: Sequence[Outcome]) -> dict[int, float]:

@@ -47,8 +47,9 @@ def begin(plan: SweepPlan[Any], out: Path) -> None:
     with filelock.FileLock(out / LOCK, timeout=LOCK_PATIENCE):
         there, base = _check_same(plan, out) if (out / SWEEP).is_file() else ({}, None)
         runs = {**there, **{run.name: dict(run.values) for run in plan.runs}}
-        if runs != there or base is None or plan.kind.shorter(base, plan.base):
-            data = {"format": SWEEP_FORMAT, "base": plan.kind.plain(plan.base), "runs": runs}
+        ours = plan.kind.plain(plan.base)
+        if runs != there or ours != base:
+            data = {"format": SWEEP_FORMAT, "base": ours, "runs": runs}
             write_atomically(out / SWEEP, json.dumps(data, indent=2) + "\n")
 
 
@@ -66,8 +67,8 @@ def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
         raise RunError(f"{out} is not empty and holds no sweep: there is {shown(min(others).name)}")
 
 
-def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], Any]:
-    """The runs and the base that the folder's sweep has, if it is the plan's."""
+def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The runs and the base that the folder's sweep has, as plain data, if it is the plan's."""
     file = out / SWEEP
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -98,7 +99,7 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], Any]:
         raise RunError(
             f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it run"
         )
-    return runs, before
+    return runs, base
 
 
 def _changes_are(there: Any, run: PlannedRun[Recipes], base: dict[str, Any], file: Path, kind: Kind[Recipes]) -> bool:

@@ -14,10 +14,12 @@ from plateau_interp.training.batches import samples_before
 from plateau_interp.types import is_finite
 
 if TYPE_CHECKING:
+    from plateau_interp.runs.recipe import Recipe
     from plateau_interp.runs.run import Run
 
 __all__ = [
     "agree",
+    "beginning",
     "facts",
     "figure",
     "grokking",
@@ -162,17 +164,31 @@ def _remarks(run: "Run", summary: Summary) -> list[str]:
 
 
 def origin(run: "Run") -> str:
-    """That a run is a fork, and what acts in it."""
+    """What a run began with, if not the draw of its task's paper; that it is a fork; what acts in it."""
     fork, acting = run.recipe.fork_of, ", ".join(map(brief, run.recipe.interventions))
-    if fork is None:
-        return f"What acts in it: {acting}." if acting else ""
-    return f"A fork that left its parent at step {fork.step}; what acts in it: {acting or 'nothing'}."
+    weights = beginning(run.recipe)
+    begun = f"It began with {weights}. " if weights else ""
+    if fork is not None:
+        return f"{begun}A fork that left its parent at step {fork.step}; what acts in it: {acting or 'nothing'}."
+    return f"{begun}{f'What acts in it: {acting}.' if acting else ''}".rstrip()
+
+
+def beginning(recipe: "Recipe") -> str:
+    """What the weights of step 0 are, if not the draw of the task's paper; nothing if they are."""
+    parts = [f"weights drawn by {', '.join(map(repr, recipe.model.init))}"] if recipe.model.init else []
+    if (init := recipe.init_from) is not None:
+        taken = "all weights" if init.where == "*" else f"the weights of {', '.join(init.groups)}"
+        state = ", and its optimiser's state" if init.optimizer == "taken" else ""
+        parts.append(f"{taken} of {readable(init.path.name)} at step {init.step}{state}")
+    return "; then ".join(parts)
 
 
 def histories(runs: "list[Run]") -> list[tuple[str, list[str]]]:
     """Rows of the table on how each run came about."""
     recipes = [run.recipe for run in runs]
     rows = [("Steps", [f"{_steps_made(run)} of {run.recipe.steps}" for run in runs])]
+    if any(begun := [beginning(recipe) for recipe in recipes]):
+        rows.append(("Began with", [weights or "the paper's draw" for weights in begun]))
     if any(recipe.fork_of for recipe in recipes):
         steps = [f"{recipe.fork_of.step}" if recipe.fork_of else "no fork" for recipe in recipes]
         rows.append(("Forked at step", steps))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.analysis.continuations import repetition, state_cosine
 from plateau_interp.decoding import Continuation, continued
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.statements import READ_OFF
 from plateau_interp.reproductions.pretrained import PublishedModel
@@ -184,11 +184,10 @@ TABLES = Experiment(
     table=(N_CHECKPOINTS, N_SHARED),
     needs=FIG8.needs,
     claims=tuple(
-        Claim(
+        only_reported(
             f"{what} at step {step:,}",
-            "no number is known",
-            Reported(at_checkpoint(column, step, digits=digits), tuple(setting.name for setting in PYTHIA.values())),
-            "",
+            at_checkpoint(column, step, digits=digits),
+            *[setting.name for setting in PYTHIA.values()],
         )
         for what, column, digits in (("Collapse", "cosine", 3), ("Repetition", "repetition", 2))
         for step in PYTHIA_STEPS
@@ -252,18 +251,8 @@ FIG23 = Experiment(
             Within(REPETITION_THERE, OTHER_PROMPTS.name, low=0.5),
             "as in figure 8",
         ),
-        Claim(
-            "Drawn tokens: peak collapse",
-            "no number is known",
-            Reported(peak_early("sampled_cosine"), (SAMPLED.name,)),
-            "",
-        ),
-        Claim(
-            "Drawn tokens: peak repetition",
-            "no number is known",
-            Reported(peak_early("sampled_repetition"), (SAMPLED.name,)),
-            "",
-        ),
+        only_reported("Drawn tokens: peak collapse", peak_early("sampled_cosine"), SAMPLED.name),
+        only_reported("Drawn tokens: peak repetition", peak_early("sampled_repetition"), SAMPLED.name),
     ),
     notes=(
         "The paper's other data set and how it draws are unknown: ours are the general questions in this package, and "

@@ -1,6 +1,6 @@
 """Which part of the model the plateau waits for: one component trained, all others fixed at their final values."""
 
-from plateau_interp.reproductions.claims import Claim, Ordered, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Ordered, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.quantities import LENGTH, NEVER, Quantity, final
@@ -94,12 +94,7 @@ COMPONENTS_ALONE = Experiment(
             Within(BELOW_PLATEAU, ATTENTION.name, low=500, most_seeds=True),
             "500 steps, what counts as a plateau in whole training, fixed before the first run",
         ),
-        Claim(
-            "Steps on the plateau",
-            "no number is known",
-            Reported(LENGTH, tuple(setting.name for setting in ALONE.values())),
-            "",
-        ),
+        only_reported("Steps on the plateau", LENGTH, *[setting.name for setting in ALONE.values()]),
     ),
     notes=(
         f"The other components have the final weights of seed {SOURCE_SEED} of whole training and are frozen, the norm "

@@ -1,7 +1,7 @@
 """The drop: on matrices that a processor completes in minutes, and at the paper's own size, which takes a GPU."""
 
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Reported, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.quantities import (
     DROP,
@@ -92,11 +92,8 @@ SMALL_MATRICES = Experiment(
             Within(DROP, SMALL.name, high=5000, most_seeds=True),
             "within the steps that it is trained",
         ),
-        *(
-            Claim(f"Heads that read {kind}s", "no number is known", Reported(heads_that_read(kind), (SMALL.name,)), "")
-            for kind in ("row", "column")
-        ),
-        Claim("What is left at the end", "no number is known", Reported(SQUARE_AT_END, (SMALL.name,)), ""),
+        *(only_reported(f"Heads that read {kind}s", heads_that_read(kind), SMALL.name) for kind in ("row", "column")),
+        only_reported("What is left at the end", SQUARE_AT_END, SMALL.name),
     ),
     notes=(
         "The paper's own setting is the next experiment. This one is ours: two layers of width 64, four heads, values "
@@ -169,12 +166,7 @@ LARGE_MATRICES = Experiment(
             late=True,
         ),
         *(
-            Claim(
-                f"Heads that read {kind}s at the end",
-                "no number is known",
-                Reported(heads_that_read(kind), (LARGE.name,)),
-                "",
-            )
+            only_reported(f"Heads that read {kind}s at the end", heads_that_read(kind), LARGE.name)
             for kind in ("row", "column")
         ),
         Claim(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.embeddings import nearness_within_classes, pearson, principal_components
 from plateau_interp.analysis.observing import Checkpointed
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import BEFORE, END, completion_task, models_at
@@ -138,19 +138,9 @@ EMBEDDINGS = Experiment(
             ),
             SEEN_IN_A_FIGURE,
         ),
-        Claim(
-            "Positions of one row",
-            "no number is known",
-            Reported(at("row_nearness", step=END), (ARRANGED.name,)),
-            "",
-        ),
+        only_reported("Positions of one row", at("row_nearness", step=END), ARRANGED.name),
         *(
-            Claim(
-                f"On the plateau: {column.replace('_', ' ')}",
-                "no number is known",
-                Reported(at(column, step=BEFORE), (ARRANGED.name,)),
-                "",
-            )
+            only_reported(f"On the plateau: {column.replace('_', ' ')}", at(column, step=BEFORE), ARRANGED.name)
             for column in ("norm_symmetry", "value_axis", "size_axis", "column_nearness")
         ),
     ),

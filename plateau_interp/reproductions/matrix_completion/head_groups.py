@@ -14,7 +14,7 @@ from plateau_interp.analysis.observing import Checkpointed, captured_patterns
 from plateau_interp.hooks import AblateHeads
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.metrics import head_shares
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import (
@@ -246,7 +246,7 @@ HEADS_ABLATED = Experiment(
             "0.01, a tenth of 1/9; fixed before these runs were read",
         ),
         *(
-            Claim(what, "no number is known", Reported(quantity, (ABLATED.name,)), "")
+            only_reported(what, quantity, ABLATED.name)
             for what, quantity in (
                 (
                     "What is seen, with all heads uniform at the end",
@@ -311,21 +311,15 @@ STRUCTURED_GAPS = Experiment(
             for what, column in HIDDEN.items()
         ),
         *(
-            Claim(
+            only_reported(
                 f"The one entry that is seen along the line, {what}",
-                "no number is known",
-                Reported(most_of_a_head(column, what, step=END), (STRUCTURED.name,)),
-                "",
+                most_of_a_head(column, what, step=END),
+                STRUCTURED.name,
             )
             for what, column in (("rows hidden", "on_row"), ("columns hidden", "on_column"))
         ),
         *(
-            Claim(
-                f"All that is seen, {what}",
-                "no number is known",
-                Reported(most_of_a_head("on_observed", what, step=END), (STRUCTURED.name,)),
-                "",
-            )
+            only_reported(f"All that is seen, {what}", most_of_a_head("on_observed", what, step=END), STRUCTURED.name)
             for what in HIDDEN
         ),
     ),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.linear_probes import read_linearly
 from plateau_interp.analysis.observing import Checkpointed, captured_at
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import (
@@ -181,11 +181,10 @@ LINEAR_READING = Experiment(
             "three quarters of 1/9, what the drop itself is known by",
         ),
         *(
-            Claim(
+            only_reported(
                 f"Cosine of the {name} at {place}, step {step}",
-                "no number is known",
-                Reported(value_of("cosine", f"{name}, {place}", step=step, digits=3), (STATES_READ.name,)),
-                "",
+                value_of("cosine", f"{name}, {place}", step=step, digits=3),
+                STATES_READ.name,
             )
             for name in ("row", "vector")
             for step in (BEFORE, END)

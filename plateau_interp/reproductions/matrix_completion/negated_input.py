@@ -8,7 +8,7 @@ import pandas as pd
 from plateau_interp.analysis.observing import Checkpointed, captured_at
 from plateau_interp.hooks import PatchActivation
 from plateau_interp.interventions.attaching import intervening
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import (
@@ -138,11 +138,8 @@ NEGATED_INPUT = Experiment(
             "a tenth of what it would be if X were answered; fixed before these runs were read",
         ),
         *(
-            Claim(
-                f"{ERRORS[column]}, layer {layer} patched",
-                "no number is known",
-                Reported(value_of(column, f"layer {layer}", step=END), (NEGATED.name,)),
-                "",
+            only_reported(
+                f"{ERRORS[column]}, layer {layer} patched", value_of(column, f"layer {layer}", step=END), NEGATED.name
             )
             for layer in (0, 1)
             for column in ERRORS

@@ -10,7 +10,7 @@ from einops import rearrange
 
 from plateau_interp.analysis.nuclear_norm import complete_by_nuclear_norm, nuclear_norms
 from plateau_interp.analysis.observing import Checkpointed
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import (
@@ -263,11 +263,10 @@ MASKING_LEVELS = Experiment(
             "the solver's error",
         ),
         *(
-            Claim(
+            only_reported(
                 f"Loss over that of nuclear norm, {case}",
-                "no number is known",
-                Reported(over(_at("loss", case), _at("loss_nuclear", case), "ratio of losses"), (BESIDE.name,)),
-                "",
+                over(_at("loss", case), _at("loss_nuclear", case), "ratio of losses"),
+                BESIDE.name,
             )
             for case in ("10 % missing", "20 % missing", "40 % missing", "50 % missing", "60 % missing")
         ),
@@ -318,23 +317,8 @@ OTHER_MATRICES = Experiment(
             for case in ("rank 2", "3 rows")
         ),
         *(
-            Claim(
-                f"Missing entries, {case}: {who}",
-                "no number is known",
-                Reported(_at(column, case), (OUTSIDE.name,)),
-                "",
-            )
-            for case in (
-                AS_TRAINED,
-                "rank 2",
-                "rank 3",
-                "3 rows",
-                "2 rows",
-                "3 columns",
-                "2 columns",
-                "normal",
-                "laplace",
-            )
+            only_reported(f"Missing entries, {case}: {who}", _at(column, case), OUTSIDE.name)
+            for case in other_kinds(MatrixCompletion())
             for who, column in (("the model", "loss_missing"), ("nuclear norm", "loss_missing_nuclear"))
         ),
     ),

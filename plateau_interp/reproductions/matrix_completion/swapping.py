@@ -8,7 +8,7 @@ import pandas as pd
 
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.hooks import transplant_weights_
-from plateau_interp.reproductions.claims import Claim, Reported, Within
+from plateau_interp.reproductions.claims import Claim, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.matrix_completion.studies import (
@@ -136,12 +136,7 @@ COMPONENTS_SWAPPED = Experiment(
             for component in ("attention", "MLPs")
         ),
         *(
-            Claim(
-                f"{component} {way}: {what}",
-                "no number is known",
-                Reported(value_of(column, f"{component} {way}", step=step), (SWAPPED.name,)),
-                "",
-            )
+            only_reported(f"{component} {way}: {what}", value_of(column, f"{component} {way}", step=step), SWAPPED.name)
             for component in COMPONENTS
             for way, step in ((EARLY_IN_LATE, END), (LATE_IN_EARLY, BEFORE))
             for what, column in (("missing entries", "loss_missing"), ("seen entries", "loss_observed"))
