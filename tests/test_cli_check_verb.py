@@ -3,28 +3,14 @@ from pathlib import Path
 
 import pytest
 from measured_series import measured_series
-from trained_runs import finished
+from trained_runs import OLD, SHORT, finished
 
 from plateau_interp.cli.main import main
-from plateau_interp.models.settings import ModelOptions
-from plateau_interp.runs.recipe import Recipe
-from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
-
-RECIPE = Recipe(
-    MovingWindowSum(n=4, p=7),
-    model=ModelOptions(d_model=16),
-    training=TrainingOptions(steps=4, batch_size=8),
-    measuring=MeasuringOptions(n_sequences=4),
-    checkpoint_every=2,
-    state_every=1,
-)
-OLD = Path(__file__).parent / "data" / "run-format-1"
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    return finished(tmp_path / "run", RECIPE).path
+    return finished(tmp_path / "run", SHORT).path
 
 
 def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,32 +3,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from trained_runs import OLD, SHORT, finished
 
-from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.folder import RunFolder
-from plateau_interp.runs.recipe import Recipe
-from plateau_interp.runs.run import Run
-from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
-
-RECIPE = Recipe(
-    MovingWindowSum(n=4, p=7),
-    model=ModelOptions(d_model=16),
-    training=TrainingOptions(steps=4, batch_size=8),
-    measuring=MeasuringOptions(n_sequences=4),
-    checkpoint_every=2,
-    state_every=1,
-)
-OLD = Path(__file__).parent / "data" / "run-format-1"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = Run.create(tmp_path_factory.mktemp("made") / "run", RECIPE)
-    for _ in run.train():
-        pass
-    return run.path
+    return finished(tmp_path_factory.mktemp("made") / "run", SHORT).path
 
 
 @pytest.fixture

@@ -5,8 +5,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
+from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
+
+SHORT = Recipe(
+    MovingWindowSum(n=4, p=7),
+    model=ModelOptions(d_model=16),
+    training=TrainingOptions(steps=4, batch_size=8),
+    measuring=MeasuringOptions(n_sequences=4),
+    checkpoint_every=2,
+    state_every=1,
+)
+"""Four steps, three checkpoints."""
+OLD = Path(__file__).parent / "data" / "run-format-1"
+"""A folder of runs in the first format."""
 
 
 def trained(run: Run) -> Run:
