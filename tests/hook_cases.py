@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
 from typecheck import unchecked
 
+from plateau_interp.interventions.attached import Intervention
+from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import Batch, Defaults, Task
@@ -28,9 +31,20 @@ KINDS: list[dict[str, Any]] = [
 ]
 """All combinations of the properties that an intervention may trip over."""
 
+OMEGA = torch.zeros(8, 8, dtype=torch.bool)
+"""The solution of a moving-window sum with n=4, k=2, written out."""
+for query, keys in {4: [0], 5: [0, 1], 6: [1, 2], 7: [2, 3]}.items():
+    OMEGA[query, keys] = True
+
+BIASED = OMEGA.clone()
+BIASED[4] = False
+
 
 def kind_name(kind: dict[str, Any]) -> str:
     return "-".join(str(value).removeprefix("torch.") for value in kind.values())
+
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 
 
 def toy(**options: Any) -> ToyTransformer:
@@ -115,6 +129,18 @@ def pattern_name(layer: int) -> str:
 def activation(model: Any, tokens: Tensor, name: str) -> Tensor:
     """One activation of a run, as the last hook sees it; everything else runs as without a cache."""
     return model.run_with_cache(tokens, names_filter=name)[1][name]
+
+
+def last_layer(model: Any) -> int:
+    return model.cfg.n_layers - 1
+
+
+def edited_and_not(model: Any, *interventions: Intervention) -> tuple[Tensor, Tensor]:
+    """The last layer's pattern under interventions there, and without."""
+    tokens, name = tokens_for(model), pattern_name(last_layer(model))
+    before = activation(model, tokens, name)
+    with intervening(model, *interventions):
+        return activation(model, tokens, name), before
 
 
 def cached_logits(model: Any, tokens: Tensor, *, prompt: int = 3) -> Tensor:

@@ -1,26 +1,27 @@
-"""Which keys a row may read: what a uniform head spreads its weight over, and what a mask must leave."""
+"""plateau_interp.hooks.ablated_heads: what ablated heads read; a uniform one, all that is readable."""
+
+from typing import Any
 
 import pytest
 import torch
-from hook_cases import activation, assert_untouched, cached_logits, gradients, local_softmax, padded, tokens_for, toy
-from torch import Tensor
+from hook_cases import (
+    activation,
+    assert_untouched,
+    cached_logits,
+    edited_and_not,
+    every_kind,
+    last_layer,
+    local_softmax,
+    padded,
+    pattern_name,
+    tokens_for,
+    toy,
+)
 
-from plateau_interp.hooks import AblateHeads, MaskAttention
-from plateau_interp.hooks.readable import readable_keys, window_of
+from plateau_interp.hooks import AblateHeads
 from plateau_interp.interventions.attaching import intervening
 
 GLOBAL, LOCAL = "blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"
-CPU = torch.device("cpu")
-
-
-def test_what_is_readable_is_what_a_softmax_gives_weight() -> None:
-    model = local_softmax()
-    tokens = tokens_for(model)
-    for layer, name in enumerate((GLOBAL, LOCAL)):
-        for query in (8, 1):
-            read = activation(model, tokens, name)[0, 0, 8 - query :] > 0
-            assert torch.equal(readable_keys(model, layer, query=query, key=8, device=CPU), read)
-    assert (window_of(model, 0), window_of(model, 1)) == (None, 3)
 
 
 def test_a_uniform_head_keeps_to_its_window() -> None:
@@ -49,42 +50,35 @@ def test_a_bidirectional_model_has_no_window() -> None:
         assert torch.equal(activation(model, tokens, LOCAL)[:, 0], torch.full((5, 8, 8), 1 / 8))
 
 
-def band(rows: range, keys: range) -> Tensor:
-    forbidden = torch.zeros(12, 12, dtype=torch.bool)
-    forbidden[rows.start : rows.stop, keys.start : keys.stop] = True
-    return forbidden.tril()
+@every_kind
+def test_ablations_by_hand(kind: dict[str, Any]) -> None:
+    model = toy(**kind)
+    head, layer = model.cfg.n_heads - 1, last_layer(model)
+    uniform = torch.tensor([[1 / (row + 1)] * (row + 1) + [0.0] * (7 - row) for row in range(8)], dtype=torch.float64)
+    for by, expected in {
+        "zero": lambda before: torch.zeros_like(before),
+        "uniform": lambda before: uniform.to(before).expand_as(before),
+        "mean": lambda before: before.mean(dim=0, keepdim=True).expand_as(before),
+    }.items():
+        edited, before = edited_and_not(model, AblateHeads([head], layers=[layer], by=by))  # type: ignore[arg-type]
+        by_hand = before.clone()
+        by_hand[:, head] = expected(before[:, head])
+        assert torch.equal(edited, by_hand), by
 
 
-@pytest.mark.parametrize(
-    "mask",
-    [
-        MaskAttention(keys=[4, 5, 6], at="scores", layers=[1]),
-        MaskAttention(keys=[6, 5, 4], rows=[6], at="scores"),
-        MaskAttention(targets=band(range(6, 7), range(3, 7)), at="scores"),
-        MaskAttention(targets=lambda tokens, layer: band(range(6, 7), range(3, 7)), at="scores"),
-    ],
-)
-def test_a_mask_over_the_whole_window_of_a_row_is_refused(mask: MaskAttention) -> None:
-    """Elsewhere the row reads on, but the local layer's softmax would have nothing left."""
-    model = local_softmax()
-    with pytest.raises(ValueError, match="row 6 would have no key left"), intervening(model, mask):
-        model(tokens_for(model))
-    assert_untouched(model)
+def test_a_zeroed_head_writes_nothing() -> None:
+    model = toy(n_heads=4)
+    with intervening(model, AblateHeads([1, 3])):
+        z = activation(model, tokens_for(model), "blocks.0.attn.hook_z")
+    assert (z != 0).any(dim=-1).flatten(0, 1).any(dim=0).tolist() == [True, False, True, False]
 
 
-def test_a_mask_over_a_part_of_every_window_is_none_of_that() -> None:
-    model = local_softmax()
-    for mask in (MaskAttention(keys=[4, 6], at="scores"), MaskAttention(keys=[4, 5, 6], at="scores", layers=[0])):
-        with intervening(model, mask):
-            assert all(gradient.isfinite().all() for gradient in gradients(model, tokens_for(model)).values())
-
-
-def test_the_last_key_of_a_lone_token_is_all_it_has() -> None:
+def test_a_uniform_head_reads_no_padding() -> None:
     model = toy(attention="softmax")
     tokens = tokens_for(model)
-    last = MaskAttention(keys=[-1], at="scores")
-    with intervening(model, last):
-        assert model(tokens).isfinite().all()
-        with pytest.raises(ValueError, match="row 0 would have no key left"):
-            model(tokens[:, :1])
-    assert_untouched(model)
+    with intervening(model, AblateHeads([0], by="uniform")):
+        pattern = model.run_with_cache(tokens, attention_mask=padded(tokens))[1]["pattern", 0]
+        assert torch.equal(activation(model, tokens, pattern_name(0))[0, 0, 5, :6], torch.full((6,), 1 / 6))
+    assert pattern[0, 0, 5, :6].tolist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3])
+    assert pattern[1, 0, 5, :6].tolist() == pytest.approx([1 / 6] * 6)
+    assert not pattern[0, 0, :3].any()

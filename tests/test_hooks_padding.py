@@ -1,4 +1,8 @@
-"""Padding changes nothing: under every intervention a padded batch is what its sequences are alone."""
+"""Padding changes nothing: under every intervention a padded batch is what its sequences are alone.
+
+So it is by plateau_interp.hooks.targeted_attention, plateau_interp.hooks.patched_attention,
+plateau_interp.hooks.attention_maps, plateau_interp.hooks.readable and what is not of attention.
+"""
 
 import copy
 import inspect

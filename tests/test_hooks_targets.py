@@ -1,25 +1,16 @@
-"""Where attention edits act: resolved once, at the size of the running forward, counted from either end."""
+"""Where attention edits act: resolved once, at the size of the running forward, counted from either end.
+
+By plateau_interp.hooks.targets, and by plateau_interp.hooks.targeted_edit and plateau_interp.hooks.patched_attention.
+"""
 
 import weakref
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from hook_cases import (
-    KINDS,
-    TASK,
-    Pointer,
-    assert_untouched,
-    cached_logits,
-    gpt_neox,
-    kind_name,
-    tokens_for,
-    toy,
-)
+from hook_cases import KINDS, assert_untouched, cached_logits, gpt_neox, kind_name, tokens_for, toy
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformer_lens.cache.key_value_cache import TransformerLensKeyValueCache
@@ -33,61 +24,13 @@ from plateau_interp.hooks import (
     PatchActivation,
     PatchAttention,
 )
-from plateau_interp.hooks.targeted_edit import TargetedEdit
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.hook_points import AttentionSite
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum, Text
-from plateau_interp.types import Batch
 
 every_kind = pytest.mark.parametrize("kind", KINDS[:8], ids=kind_name)
-
-
-# Resolved once
-
-
-@pytest.mark.parametrize("edit", [BiasAttention(), FixAttention(), MaskAttention()])
-@pytest.mark.parametrize("task", [TASK, Pointer()])
-def test_attaching_draws_one_sample(edit: Intervention, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, sample = Counter[str](), type(task).sample
-
-    def counted(self: Any, n: int, *, generator: torch.Generator) -> Batch:
-        drawn[self.name] += 1
-        return sample(self, n, generator=generator)
-
-    model = toy(task=task, n_layers=2)
-    tokens = tokens_for(model)
-    monkeypatch.setattr(type(task), "sample", counted)
-    with intervening(model, edit):
-        assert drawn == {task.name: 1}
-        model(tokens)
-    assert drawn == {task.name: 1}
-
-
-def test_layers_that_share_a_map_are_given_one_tensor_and_forwards_of_one_size_too() -> None:
-    seen: list[Tensor] = []
-
-    @dataclass(frozen=True, eq=False)
-    class Look(TargetedEdit):
-        def edit(self, act: Tensor, target: Tensor) -> Tensor:
-            seen.append(target)
-            return act
-
-    model = toy(n_layers=3, n_heads=4)
-    tokens = tokens_for(model)
-    with intervening(model, Look(targets=torch.eye(8, dtype=torch.bool), heads=[1], rows=[2, -1])):
-        model(tokens)
-        model(tokens)
-        assert len(seen) == 6
-        assert len({id(target) for target in seen}) == 1
-        by_hand = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
-        by_hand[0, 1, [2, 7], [2, 7]] = True
-        assert torch.equal(seen[0], by_hand)
-        model(tokens[:, :5])
-    shorter = torch.zeros(1, 4, 5, 5, dtype=torch.bool)
-    shorter[0, 1, [2, 4], [2, 4]] = True
-    assert torch.equal(seen[-1], shorter)
 
 
 @contextmanager
@@ -267,15 +210,3 @@ def test_what_no_sequence_has_is_refused_on_entry(edit: Intervention, message: s
     with pytest.raises(ValueError, match=message), intervening(model, edit):
         pytest.fail("entered")
     assert_untouched(model)
-
-
-def test_a_task_with_one_answer_row_needs_rows_for_a_bias() -> None:
-    model = toy(task=MovingWindowSum(n=1, k=1, p=7))
-    with (
-        pytest.raises(ValueError, match="the only one with targets and is left alone"),
-        intervening(model, BiasAttention()),
-    ):
-        pass
-    with intervening(model, BiasAttention(rows=[-1])) as (receipt,):
-        model(tokens_for(model))
-    assert receipt.rows == 1

@@ -1,0 +1,102 @@
+"""Maps over attention patterns: what one is, and how it fits model and forward: plateau_interp.hooks.attention_maps."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hook_cases import assert_untouched, tokens_for, toy
+
+from plateau_interp.hooks import FixAttention, PatchAttention
+from plateau_interp.hooks.attention_maps import ask_for_map, crop, grow
+from plateau_interp.interventions.attached import Intervention
+from plateau_interp.interventions.attaching import intervening
+
+FUTURE = torch.zeros(8, 8)
+FUTURE[2, 5] = 1.0
+BROKEN = torch.eye(8)
+BROKEN[3, 1] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FixAttention(targets=-torch.eye(8)), "must not be negative"),
+        (lambda: FixAttention(targets=torch.ones(8)), r"must be \[query, key\] or \[batch, query, key\]; got \(8,\)"),
+    ],
+)
+def test_what_is_no_map_is_refused_at_construction(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (FixAttention(targets=FUTURE), "targets looks into the future: query 2 reads key 5 of a causal model"),
+        (PatchAttention(FUTURE), "the source looks into the future: query 2 reads key 5"),
+        (PatchAttention(BROKEN), "the source holds NaN or infinite entries"),
+        (FixAttention(targets=BROKEN), "targets holds NaN"),
+        (FixAttention(targets=torch.ones(7, 8).tril()), "as many queries as keys"),
+    ],
+)
+def test_a_map_that_cannot_be_meant_for_the_model_is_refused_on_entry(edit: Intervention, message: str) -> None:
+    model = toy(n_layers=2, n_heads=4)
+    with pytest.raises(ValueError, match=message), intervening(model, edit):
+        pytest.fail("entered")
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize(("query", "key", "rows"), [(1, 3, [2]), (2, 5, [3, 4]), (5, 5, range(5))])
+def test_a_forward_is_shown_its_own_rows_and_the_keys_so_far(query: int, key: int, rows: Any) -> None:
+    square = torch.arange(50.0).reshape(2, 5, 5)
+    assert crop(square, query=query, key=key).tolist() == [
+        [[each[row][k] for k in range(key)] for row in rows] for each in square.tolist()
+    ]
+
+
+def test_a_map_that_is_too_short_has_no_targets_beyond_it() -> None:
+    square = torch.ones(2, 3, 3, dtype=torch.bool)
+    grown = grow(square, 5)
+    assert grown.shape == (2, 5, 5)
+    assert grown.dtype == torch.bool
+    assert torch.equal(grown[:, :3, :3], square)
+    assert int(grown.sum()) == 18
+    assert torch.equal(grow(square, 2), square)  # a longer one is cropped by the forward
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("no map", r"targets\(tokens, layer=1\) must give a map; got str"),
+        (torch.eye(4), "must be a Bool map"),
+        (torch.eye(4, dtype=torch.bool).expand(3, 4, 4), "is for 3 sequences, but the forward has 2"),
+    ],
+)
+def test_what_a_function_gives_is_looked_at(given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask_for_map(lambda tokens, layer: given, torch.zeros(2, 4), 1, toy(), weights=False)
+
+
+def test_the_future_is_refused_from_a_function_too() -> None:
+    model = toy()
+    future = FixAttention(targets=lambda tokens, layer: FUTURE)
+    with (
+        pytest.raises(ValueError, match=r"targets\(tokens, layer=0\) looks into the future"),
+        intervening(model, future),
+    ):
+        model(tokens_for(model))
+
+
+def test_what_does_not_fit_a_forward_is_refused_there() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    for edit, message in (
+        (PatchAttention(torch.eye(4)), "covers 4 positions, but the forward has 8"),
+        (FixAttention(targets=torch.eye(4)), "covers 4 positions, but the forward has 8"),
+        (PatchAttention(torch.eye(8).expand(3, 1, 8, 8)), "the source has 3 sequences, but the forward has 5"),
+        (FixAttention(targets=torch.eye(8).expand(3, 8, 8)), "targets are for 3 sequences, but the forward has 5"),
+    ):
+        with pytest.raises(ValueError, match=message), intervening(model, edit):
+            model(tokens)
+    assert_untouched(model)
