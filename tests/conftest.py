@@ -52,6 +52,19 @@ def undrawn(monkeypatch):
 
 
 @pytest.fixture
+def timed():
+    """Which recipes `plateau_interp.sweeps.pace` timed, and how to watch it."""
+    recipes = []
+
+    def watching(missing):
+        for one in missing:
+            recipes.append(one)
+            yield one
+
+    return recipes, watching
+
+
+@pytest.fixture
 def _registry():
     """Leaves what is registered as it was."""
     from plateau_interp.plugins import plugins

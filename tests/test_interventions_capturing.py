@@ -1,3 +1,8 @@
+"""plateau_interp.interventions.capturing: what is recorded of which steps, and where it may be written.
+
+What is in a file is of plateau_interp.interventions.recordings.
+"""
+
 import shutil
 from pathlib import Path
 from typing import Any
@@ -5,22 +10,18 @@ from typing import Any
 import pytest
 import torch
 from hook_cases import recheck
-from safetensors.torch import save_file
+from recorded_steps import PATTERN, TASK, recorded, tiny
 from typecheck import unchecked
 
 from plateau_interp.hooks import During
-from plateau_interp.interventions.attached import Intervention, attached_state, load_attached_state
+from plateau_interp.interventions.attached import attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.interventions.clock import advance
-from plateau_interp.models import ToyTransformer, toy_model
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.models import ToyTransformer
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
-
-TASK = MovingWindowSum(n=4, p=7)
-PATTERN = "blocks.0.attn.hook_pattern"
 
 
 class Halve:
@@ -30,10 +31,6 @@ class Halve:
         from plateau_interp.interventions.attaching import editing
 
         return editing(model, self, {PATTERN: lambda act, hook: act / 2})  # type: ignore[arg-type]
-
-
-def tiny() -> ToyTransformer:
-    return toy_model(TASK, d_model=16)
 
 
 def test_the_training_forward_of_due_steps_is_recorded(tmp_path: Path) -> None:
@@ -129,14 +126,6 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 # Whose a folder is
-
-
-def recorded(model: Any, capture: Intervention, *steps: int) -> None:
-    """A loop of somebody else's."""
-    with intervening(model, capture):
-        for step in steps:
-            advance(model, step=step)
-            model(training_batch(TASK, seed=0, step=step, batch_size=2).inputs)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -266,54 +255,6 @@ def test_of_two_that_sign_at_the_same_time_none_has_the_folder(tmp_path: Path, m
     with pytest.raises(ValueError, match="was taken by another run at the same time"):
         recorded(tiny(), Capture((PATTERN,), out=str(tmp_path)), 0)
     assert list(content(tmp_path)) == ["origin-" + "0" * 32]
-
-
-# What was changed since
-
-
-def two_steps(folder: Path, *, label: str | None = None) -> list[Path]:
-    """The files of two steps that a model recorded."""
-    recorded(tiny(), Capture((PATTERN,), out=str(folder), label=label), 4, 8)
-    return sorted(folder.glob("*/*.safetensors"))
-
-
-def test_a_flipped_bit_of_a_recording_is_told_wherever_it_is(tmp_path: Path) -> None:
-    _, file = two_steps(tmp_path)
-    content = file.read_bytes()
-    start = int.from_bytes(content[:8], "little") + 8
-    for place in [*range(start + 4), start + 100, len(content) - 1]:
-        for bit in (0, 5):
-            file.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
-            if b"  " in content[place - 1 : place + 1] or content[place : place + 1] == b" ":
-                continue  # the header's padding says nothing
-            with pytest.raises(ValueError, match=r"hook_pattern\.safetensors is damaged: "):
-                Captured(tmp_path)[8, PATTERN]
-    file.write_bytes(content)
-    assert Captured(tmp_path)[8, PATTERN].shape == (2, 1, 8, 8)
-
-
-def test_a_recording_of_another_step_point_label_or_run_is_refused(tmp_path: Path) -> None:
-    four, eight = two_steps(tmp_path / "c")
-    (labelled, _), (others, _) = two_steps(tmp_path / "d", label="x"), two_steps(tmp_path / "e")
-    for other, message in (
-        (eight, f"it was recorded at step 8 as {PATTERN}.safetensors"),
-        (labelled, f"it was recorded at step 4 as {PATTERN}@x.safetensors"),
-        (others, "another run, or another model, recorded it"),
-    ):
-        shutil.copy(other, four)
-        with pytest.raises(ValueError, match=f"4/{PATTERN}.safetensors is damaged: {message}"):
-            Captured(tmp_path / "c")[4, PATTERN]
-        assert Captured(tmp_path / "c")[8, PATTERN].shape == (2, 1, 8, 8)
-
-
-def test_a_recording_from_before_there_were_digests_is_read(tmp_path: Path) -> None:
-    four, _ = two_steps(tmp_path)
-    save_file({"activation": torch.ones(2)}, four)
-    assert torch.equal(Captured(tmp_path)[4, PATTERN], torch.ones(2))
-    for other in ({"other": torch.ones(2)}, {"activation": torch.ones(2)}):
-        save_file(other, four, metadata={"capture": "{}"} if "activation" in other else None)
-        with pytest.raises(ValueError, match=r"is damaged: '(activation|step)'"):
-            Captured(tmp_path)[4, PATTERN]
 
 
 # Steps

@@ -23,14 +23,13 @@ from plateau_interp.reproductions.running import collect, outcome, plan, train_s
 from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
-from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import Text
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
-from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
+from plateau_interp.training.settings import MeasuringOptions
 from plateau_interp.views.panels import Panel
 
 
@@ -106,16 +105,6 @@ def test_a_recipe_is_told_new_places_only_while_nobody_writes_there(tmp_path):
         TAKEN.open(new, 0)
     assert (folder / "recipe.json").read_bytes() == before
     assert str(new) in TAKEN.open(new, 0).recipe.to_json()
-
-
-def test_a_moved_run_is_told_new_places_and_nothing_else(tmp_path):
-    train_setting(BASE, 0, tmp_path)
-    folder = tmp_path / "base" / "seed-0"
-    there = Run(folder).recipe
-    for other in (dataclasses.replace(there, seed=1), dataclasses.replace(there, training=TrainingOptions(steps=1))):
-        with pytest.raises(RunError, match="holds the run of another recipe"):
-            relocate(folder, other)
-    assert Run(folder).recipe == there
 
 
 CHANGED = dataclasses.replace(

@@ -1,3 +1,8 @@
+"""A run from its first byte to its last: made, killed, gone on with, damaged, read.
+
+plateau_interp.runs.run, with plateau_interp.runs.creating and plateau_interp.runs.forking.
+"""
+
 import json
 import os
 import random
@@ -14,7 +19,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from trained_runs import contents, finished
+from trained_runs import RECIPE, contents, finished, spoil, undoes_training
 from typecheck import unchecked
 
 from plateau_interp.analysis.observing import fixed_batch
@@ -27,7 +32,6 @@ from plateau_interp.hooks import (
     MixAttention,
     PatchActivation,
     PatchAttention,
-    ScaleGradient,
     TransplantWeights,
     When,
 )
@@ -37,22 +41,8 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum
-from plateau_interp.training.batches import training_batch
 from plateau_interp.training.optimizers import SGD
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
-from plateau_interp.types import Batch
-
-RECIPE = Recipe(
-    MovingWindowSum(n=4, p=7),
-    model=ModelOptions(d_model=16),
-    training=TrainingOptions(steps=25, batch_size=8),
-    measuring=MeasuringOptions(n_sequences=4),
-    checkpoint_every=10,
-)
-
-undoes_training = pytest.mark.filterwarnings(
-    "ignore:.*undid training:plateau_interp.interventions.attaching.InterventionWarning"
-)
 
 
 def test_the_folder_is_the_documented_one(tmp_path: Path) -> None:
@@ -174,37 +164,6 @@ def test_a_line_cut_off_by_a_kill_does_not_count(tmp_path: Path) -> None:
     assert len(Run(run.path).metrics) == 25
 
 
-def test_another_recipe_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", RECIPE)
-    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
-    for other, difference in (
-        (replace(RECIPE, seed=1), "seed is 0 there and 1 here"),
-        (replace(RECIPE, task=MovingWindowSum(n=5, p=7)), "task.n is 4 there and 5 here"),
-        (replace(RECIPE, training=replace(RECIPE.training, steps=5)), "training.steps is 25 there and 5 here"),
-    ):
-        with pytest.raises(RunError, match=f"holds the run of another recipe .{difference}"):
-            Run.create(run.path, other)
-    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
-
-
-def test_foreign_folders_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "chapter.tex").write_text("dear reader")
-    with pytest.raises(RunError, match=r"thesis is not empty and holds no run"):
-        Run.create(tmp_path / "thesis", RECIPE)
-    with pytest.raises(RunError, match=r"chapter.tex is a file; a run needs a folder"):
-        Run.create(tmp_path / "thesis" / "chapter.tex", RECIPE)
-    with pytest.raises(RunError, match=r"holds no recipe.json: it is not a run folder"):
-        Run(tmp_path / "thesis")
-    with pytest.raises(RunError, match=r"nowhere is not a folder"):
-        Run(tmp_path / "nowhere")
-    assert [file.name for file in (tmp_path / "thesis").iterdir()] == ["chapter.tex"]
-
-
-def spoil(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(tmp_path: Path, name: str) -> None:
     whole = finished(tmp_path / "whole", RECIPE)
@@ -268,20 +227,6 @@ def test_rows_that_a_finished_run_lost_are_noticed_and_the_table_is_left_alone(
     assert not (tmp_path / "run-from-20").exists()
 
 
-def test_a_fork_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", RECIPE)
-    (run.path / "checkpoints" / "20" / "state.json").write_text("{")
-    with pytest.raises(RunError, match="is damaged"):
-        run.fork(at=22, out=tmp_path / "fork")
-    assert not (tmp_path / "fork").exists()
-    assert run.fork(at=12, out=tmp_path / "fork").step == 12
-
-
-def test_a_run_that_is_named_by_a_dot_can_be_forked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(finished(tmp_path / "run", RECIPE).path)
-    assert Run(".").fork(at=10).path == tmp_path / "run-from-10"
-
-
 def test_a_checkpoint_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", RECIPE)
     with pytest.raises(RunError, match="has no checkpoint yet"):
@@ -337,53 +282,6 @@ def test_a_full_disk_leaves_a_folder_that_goes_on(tmp_path: Path, monkeypatch: p
     assert contents(finished(run.path, RECIPE).path) == contents(whole.path)
 
 
-@pytest.mark.parametrize("at", [0, 7, 10, 25])
-def test_a_fork_without_interventions_is_its_parent_bit_for_bit(tmp_path: Path, at: int) -> None:
-    parent = finished(tmp_path / "parent", RECIPE)
-    fork = parent.fork(at=at, out=tmp_path / "fork")
-    assert fork.checkpoints == [at]
-    for _ in fork.train():
-        pass
-    assert fork.recipe.fork_of is not None
-    assert fork.recipe.fork_of.step == at
-    mine, theirs = contents(fork.path), contents(parent.path)
-    del mine[f"checkpoints/{at}/state.json"]
-    for name, content in mine.items():
-        if name in theirs and not name.endswith("state.json"):  # they name the recipe
-            assert content == theirs[name], name
-    assert mine["checkpoints/25/model.safetensors"] == theirs["checkpoints/25/model.safetensors"]
-    assert mine["metrics.jsonl"] == theirs["metrics.jsonl"]
-
-
-def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent", RECIPE)
-    steps = parent.fork(at=7).train()
-    for _ in range(8):
-        next(steps)
-    steps.close()
-    for _ in parent.fork(at=7).train():
-        pass
-    assert Run(tmp_path / "parent-from-7").finished
-    assert Run(tmp_path / "parent-from-7").metrics.equals(parent.metrics)
-
-
-def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent", RECIPE)
-    with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):
-        parent.fork(at=26)
-    with pytest.raises(RunError, match="can be forked at steps 20 to 20; got 3; for an earlier step fork its parent"):
-        parent.fork(at=20, out=tmp_path / "late").fork(at=3)
-    with pytest.raises(RunError, match="has not begun: there is nothing to fork"):
-        Run.create(tmp_path / "new", RECIPE).fork(at=0)
-    with pytest.raises(RunError, match="a fork at step 20 cannot end at step 10"):
-        parent.fork(at=20, steps=10)
-    with pytest.raises(RunError, match=r"holds a run that is no fork \(25 steps\); a fork needs a folder of its own"):
-        parent.fork(at=20, out=parent.path)
-    longer = replace(RECIPE, training=replace(RECIPE.training, steps=30), checkpoint_every=5)
-    with pytest.raises(RunError, match=r"another recipe \(checkpoint_every is 10 there and 5 here\)"):
-        Run.create(parent.path, longer)
-
-
 @pytest.mark.parametrize(
     "interventions",
     [
@@ -414,18 +312,6 @@ def test_interventions_keep_their_memory_when_resumed_and_forked(tmp_path: Path,
     assert contents(fork.path)[last] == contents(parent.path)[last]
 
 
-def test_whole_numbers_for_floats_are_the_same_recipe(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, training=replace(RECIPE.training, grad_clip=1, optimizer=SGD(learning_rate=1)))
-    Run.create(tmp_path / "run", recipe)
-    assert finished(tmp_path / "run", recipe).finished
-
-
-def test_a_kill_while_the_recipe_is_written_leaves_a_folder_that_can_be_used(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".recipe.json.1f.tmp").write_text("{")
-    assert finished(tmp_path / "run", RECIPE).finished
-
-
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -446,28 +332,6 @@ def test_other_damage_is_a_clear_error_too(tmp_path: Path, file: str, content: b
         next(run.train())
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"model": ModelOptions(n_heads=3)}, "n_heads must divide d_model; got n_heads=3 and d_model=256"),
-        ({"interventions": (BiasAttention(factor=2.0, layers=[4]),)}, "4"),
-        ({"measuring": MeasuringOptions(cosine_at=("blocks.0.hook_no",))}, "cosine_at: the model has no hook point"),
-    ],
-    ids=["model", "intervention", "measuring"],
-)
-def test_a_recipe_that_cannot_be_leaves_no_folder(tmp_path: Path, changes: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Run.create(tmp_path / "run", replace(RECIPE, **changes))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_fork_that_cannot_be_leaves_no_folder(tmp_path: Path) -> None:
-    parent = finished(tmp_path / "parent", RECIPE)
-    with pytest.raises(ValueError, match="4"):
-        parent.fork(at=10, interventions=[BiasAttention(factor=2.0, layers=[4])])
-    assert [child.name for child in tmp_path.iterdir()] == ["parent"]
-
-
 def test_a_checkpoint_that_was_moved_into_place_is_forced_to_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -484,63 +348,6 @@ def test_a_checkpoint_that_was_moved_into_place_is_forced_to_disk(
     for _ in run.train():
         pass
     assert seen == [[0], [0, 10], [0, 10, 20], [0, 10, 20, 25]]
-
-
-def test_a_fork_at_0_without_its_parents_transplant_starts_from_fresh_weights(tmp_path: Path) -> None:
-    finished(tmp_path / "donor", replace(RECIPE, seed=9))
-    transplant = TransplantWeights(str(tmp_path / "donor"), "mlp")
-    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(transplant,)))
-    assert not torch.equal(parent.model(0).W_in, RECIPE.build_model().W_in)
-    fork = parent.fork(at=0, interventions=[])
-    for _ in fork.train():
-        pass
-    plain = finished(tmp_path / "plain", RECIPE)
-    mine, theirs = contents(fork.path), contents(plain.path)
-    assert mine.keys() == theirs.keys()
-    differing = [name for name in mine if mine[name] != theirs[name] and not name.endswith("state.json")]
-    assert differing == []
-
-
-@pytest.mark.parametrize("wrapped", [False, True], ids=["at once", "scheduled"])
-@pytest.mark.parametrize("at", [0, 7, 10])
-def test_a_fork_with_a_transplant_of_its_own_starts_with_it(tmp_path: Path, at: int, wrapped: bool) -> None:
-    donor = finished(tmp_path / "donor", replace(RECIPE, seed=9)).model()
-    parent = finished(tmp_path / "parent", RECIPE)
-    transplant: Any = TransplantWeights(str(tmp_path / "donor"), "mlp")
-    fork = parent.fork(at=at, interventions=[During(transplant, start=at) if wrapped else transplant])
-    before, after = next(fork.train()), fork.model(at)
-    assert before.step == at
-    assert torch.equal(after.W_in, donor.W_in)
-    assert not torch.equal(after.W_Q, donor.W_Q)
-    if at in parent.checkpoints:
-        assert torch.equal(after.W_Q, parent.model(at).W_Q)
-    loss = RECIPE.task.loss(after(batch_at(at).inputs), batch_at(at))
-    assert before.loss == loss.item()
-
-
-@pytest.mark.parametrize(("at", "first"), [(0, False), (7, False), (7, True)])
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda donor: AmplifySlowGradient(),
-        lambda donor: When(BiasAttention(factor=3.0), since="loss < 2.5", ramp=20),
-        lambda donor: TransplantWeights(donor, "mlp"),
-        pytest.param(lambda donor: During(TransplantWeights(donor, "mlp"), start=7, stop=12), marks=undoes_training),
-        lambda donor: During(During(TransplantWeights(donor, "mlp"), start=2), stop=20),
-    ],
-    ids=["average", "condition", "transplant", "scheduled transplant", "nested transplant"],
-)
-def test_what_a_fork_keeps_beside_others_goes_on(tmp_path: Path, make: Any, at: int, first: bool) -> None:
-    recipe = replace(RECIPE, checkpoint_every=5, training=replace(RECIPE.training, steps=15))
-    finished(tmp_path / "donor", replace(recipe, seed=9))
-    kept, nothing = make(str(tmp_path / "donor")), ScaleGradient(1.0)
-    parent = finished(tmp_path / "parent", replace(recipe, interventions=(kept,)))
-    fork = parent.fork(at=at, interventions=[nothing, kept] if first else [kept, nothing])
-    for _ in fork.train():
-        pass
-    assert fork.metrics.equals(parent.metrics)
-    last = "checkpoints/15/model.safetensors"
-    assert contents(fork.path)[last] == contents(parent.path)[last]
 
 
 def test_a_run_goes_on_capturing_where_it_was_and_no_other_run_does(tmp_path: Path) -> None:
@@ -628,30 +435,6 @@ def test_a_donor_that_was_trained_on_is_noticed(tmp_path: Path, taking: Any) -> 
     assert not (tmp_path / "fork").exists()
 
 
-def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None:
-    capture = Capture(("blocks.0.attn.hook_pattern",), out=str(tmp_path / "captured"), sequences=1)
-    parent = finished(tmp_path / "parent", replace(RECIPE, interventions=(capture,)))
-    with pytest.raises(RunError, match=r"captured holds what the parent captured; give the fork's Capture another"):
-        parent.fork(at=7, interventions=[capture, BiasAttention()])
-    assert not (tmp_path / "parent-from-7").exists()
-    elsewhere = replace(capture, out=str(tmp_path / "elsewhere"))
-    child = parent.fork(at=7, interventions=[elsewhere, BiasAttention()])
-    with pytest.raises(RunError, match="captured holds"):
-        child.fork(at=7, interventions=[capture])
-    for _ in child.train():
-        pass
-    assert Captured(tmp_path / "captured").steps == list(range(25))
-    assert Captured(tmp_path / "elsewhere").steps == list(range(7, 25))
-    shutil.rmtree(tmp_path / "captured")
-    parent.fork(at=13, interventions=[])
-    assert not (tmp_path / "captured").exists(), "steps trained again for a fork were recorded the first time"
-    parent.fork(at=13, out=tmp_path / "same")
-
-
-def batch_at(step: int) -> Batch:
-    return training_batch(RECIPE.task, seed=RECIPE.seed, step=step, batch_size=8)
-
-
 FINITE = Recipe(
     ModularArithmetic(p=7, train_fraction=0.55),
     model=ModelOptions(d_model=16),
@@ -735,20 +518,6 @@ def test_spaces_between_numbers_are_no_damage(tmp_path: Path) -> None:
     file = run.path / "metrics.jsonl"
     file.write_text(file.read_text().replace(": ", ":").replace("\n", " \n"))
     assert len(run.metrics) == 25
-
-
-def test_a_damaged_run_is_not_lengthened(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", RECIPE)
-    longer = replace(RECIPE, training=replace(RECIPE.training, steps=30))
-    spoil(run.path / "checkpoints" / "25" / "model.safetensors")
-    recipe = (run.path / "recipe.json").read_bytes()
-    with pytest.raises(RunError, match=r"25/model.safetensors is damaged"):
-        Run.create(run.path, longer)
-    assert (run.path / "recipe.json").read_bytes() == recipe
-    shutil.rmtree(run.path / "checkpoints")
-    with pytest.raises(RunError, match="has 25 rows, but there is no checkpoint"):
-        Run.create(run.path, longer)
-    assert (run.path / "recipe.json").read_bytes() == recipe
 
 
 @pytest.mark.parametrize("wrong", [3, None, b"run", ""])
