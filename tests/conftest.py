@@ -51,6 +51,24 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("plateau_interp.views.report.rendered", lambda figure, kind: b"a picture")
 
 
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """The runs of the paper in tests/tiny_paper.py; whoever changes one copies it first."""
+    from tiny_paper import train_all
+
+    return train_all(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch):
+    """Pages of reproductions without their pictures: drawing takes most of the time."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(
+        "plateau_interp.reproductions.results.seeds_figure", lambda experiment, outcomes: Figure(figsize=(1, 1))
+    )
+
+
 @pytest.fixture
 def timed():
     """Which recipes `plateau_interp.sweeps.pace` timed, and how to watch it."""

@@ -155,7 +155,7 @@ def _changes(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def files_that_test(file: Path) -> list[str]:
-    """The module's own test file first, then those that import it; of a module none imports, those of who imports it.
+    """The module's own test file first, then those that import it; of one private or not imported, its users' too.
 
     Not those of what draws, tells or documents it: they take minutes, and say what is told, not what is right.
     """
@@ -163,10 +163,10 @@ def files_that_test(file: Path) -> list[str]:
     dotted = "plateau_interp." + ".".join(parts)
     importing = [test for test in sorted((PROJECT / "tests").glob("test_*.py")) if dotted in test.read_text()]
     others = [test for test in importing if not test.name.startswith(FAR)] or importing
-    own = PROJECT / "tests" / f"test_{'_'.join(parts)}.py"
+    own = PROJECT / "tests" / f"test_{'_'.join(part.lstrip('_') for part in parts)}.py"
     suite = [PROJECT / "tests" / f"test_{parts[0]}_suite.py"]
     ordered = dict.fromkeys(test for test in (own, *suite, *others) if test.exists())
-    if not importing and not own.exists():
+    if parts[-1].startswith("_") or not (importing or own.exists()):
         users = [other for other in sources() if f"from {dotted} import" in (PROJECT / other).read_text()]
         ordered |= dict.fromkeys(PROJECT / test for user in users for test in files_that_test(user))
     folder = sorted((PROJECT / "tests").glob(f"test_{parts[0]}_*.py"))

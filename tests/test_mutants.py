@@ -60,6 +60,9 @@ def test_every_module_that_is_mutated_has_tests():
         assert (PROJECT / "plateau_interp" / place).exists(), place
     assert [str(file) for file in sources() if not files_that_test(file)] == []
     assert "tests/test_tasks_completion.py" in files_that_test(Path("tasks/_matrices.py"))  # by who imports it
+    private = files_that_test(Path("tasks/_layouts.py"))
+    assert private[0] == "tests/test_tasks_layouts.py"
+    assert "tests/test_tasks_window.py" in private  # not by its own file alone
 
 
 @pytest.fixture

@@ -1,14 +1,8 @@
 """plateau_interp.reproductions.costs: what is done and left, and a pace that is timed once."""
 
-import pytest
-from tiny_paper import PAPER, train_all
+from tiny_paper import PAPER
 
 from plateau_interp.reproductions.costs import costs
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return train_all(tmp_path_factory.mktemp("runs"))
 
 
 def test_costs_say_what_is_done_and_what_is_left(runs, tmp_path):

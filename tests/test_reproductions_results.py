@@ -9,30 +9,15 @@ import filelock
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, TAKEN, TRAINING, recipe, train_all
+from tiny_paper import BASE, FIRST, LEFT, PAPER, page_of_statements, paper_of
 
 from plateau_interp.reproductions import results
-from plateau_interp.reproductions.claims import Claim, Within
 from plateau_interp.reproductions.pictures import seeds_figure
-from plateau_interp.reproductions.quantities import steps_to
 from plateau_interp.reproductions.results import claims, publish
 from plateau_interp.reproductions.running import outcome, plan, train_setting
 from plateau_interp.reproductions.storage import stored
 
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    return train_all(tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(autouse=True)
-def blank_pictures(monkeypatch):
-    """Drawing takes most of the time: here it is tested once, and pages are tested often."""
-    monkeypatch.setattr(results, "seeds_figure", lambda experiment, outcomes: Figure(figsize=(1, 1)))
-
-
-def page_of_statements(out):
-    return (out / "results" / "tiny" / "statements.md").read_text()
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 def test_results_are_stored_whole_and_claims_read_from_them(runs, tmp_path):
@@ -131,18 +116,6 @@ def test_a_page_of_an_earlier_version_is_replaced(runs, tmp_path):
     assert "Results: Tiny" not in publish(PAPER, runs, tmp_path).read_text()
 
 
-def test_other_seeds_stay_and_the_same_seed_is_replaced(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    before = (tmp_path / "results" / "tiny" / "base.parquet").read_bytes()
-    publish(PAPER, tmp_path / "none", tmp_path)
-    assert (tmp_path / "results" / "tiny" / "base.parquet").read_bytes() == before
-    other = tmp_path / "other"
-    train_setting(BASE, 2, other)
-    train_setting(BASE, 0, other)
-    publish(PAPER, other, tmp_path)
-    assert [one.seed for one in stored(PAPER, tmp_path).outcomes["base"]] == [0, 1, 2]
-
-
 def test_one_process_publishes_at_a_time(tmp_path, monkeypatch):
     def collecting(settings, runs):
         # Of all papers: their sections are in one page.
@@ -153,45 +126,6 @@ def test_one_process_publishes_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "collect", collecting)
     with pytest.raises(InterruptedError, match="collected"):
         publish(PAPER, tmp_path / "none", tmp_path)
-
-
-def test_results_are_whole_after_a_kill_between_their_two_files(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    file = tmp_path / "results" / "tiny" / "base.json"
-    about = file.read_text()
-    file.unlink()
-    assert [one.seed for one in stored(PAPER, tmp_path).outcomes["base"]] == [0, 1]
-    publish(PAPER, runs, tmp_path)
-    assert file.read_text() == about
-
-
-def test_results_of_another_recipe_under_the_same_name_do_not_count_and_are_told(runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    changed = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
-    paper = paper_of(dataclasses.replace(FIRST, settings=(changed, BIASED)))
-    assert stored(paper, tmp_path).outcomes["base"] == []
-    assert stored(paper, tmp_path).others == ["base"]
-    text = publish(paper, tmp_path / "none", tmp_path).read_text()
-    assert "Stored curves of 1 settings do not count: they are of other recipes than now." in text
-    assert "of another recipe than the setting has now: `base`." in page_of_statements(tmp_path)
-
-
-@pytest.mark.parametrize("setting", [BASE, TAKEN, LEFT])
-def test_results_stored_before_a_recipe_had_all_its_fields_count(setting, runs, tmp_path):
-    publish(PAPER, runs, tmp_path)
-    file = tmp_path / "results" / "tiny" / f"{setting.name}.parquet"
-    curves = pd.read_parquet(file)
-    without_defaults(curves.attrs)
-    curves.to_parquet(file)
-    assert len(stored(PAPER, tmp_path).outcomes[setting.name]) == (2 if setting is BASE else 1)
-
-
-def without_defaults(data):
-    """Drop a field that has a default from every recipe in the data."""
-    if isinstance(data, dict):
-        data.pop("measuring", None)
-        for value in data.values():
-            without_defaults(value)
 
 
 def test_what_was_not_run_is_said(runs, tmp_path):
@@ -210,80 +144,6 @@ def test_nothing_at_all_can_be_published(tmp_path):
     assert "* `first` (figure 1): The first" in page_of_statements(tmp_path)
 
 
-def remark(out, text):
-    (out / "results" / "tiny").mkdir(parents=True)
-    (out / "results" / "tiny" / "remarks.md").write_text(text)
-
-
-def test_remarks_by_hand_stand_in_their_experiment(runs, tmp_path):
-    remark(
-        tmp_path,
-        "About.\n\n## second\n\nSeen there.\n\nAnd more.\n\n## first\nHere.\n\n## about\nTwo.\n\n## machine\nOld.\n",
-    )
-    page = publish(PAPER, runs, tmp_path).read_text()
-    assert "### The second\n\nSeen there.\n\n![The second]" in page
-    assert "And more." not in page
-    text = page_of_statements(tmp_path)
-    first, second = text.index("## first: The first"), text.index("## second: The second")
-    assert (
-        text.index("\nTwo.\n") < first < text.index("\nHere.\n") < second < text.index("\nSeen there.\n\nAnd more.\n")
-    )
-    assert text.endswith("\nOld.\n")
-    assert "About." not in text
-
-
-WRONG = Claim("It is solved: soon", "us", Within(steps_to(99), "base", high=3), "a reason")
-
-
-def paper_of(experiment):
-    return dataclasses.replace(PAPER, experiments=(experiment,), cover="")
-
-
-def test_what_does_not_hold_is_told_with_what_was_seen_instead(runs, tmp_path):
-    remark(tmp_path, "## first\n\nHere.\n\n### It is solved: soon\n\nSix steps\nare too few.\n")
-    failing = paper_of(dataclasses.replace(FIRST, claims=(FIRST.claims[0], WRONG)))
-    text = publish(failing, runs, tmp_path).read_text()
-    assert (
-        "### What does not hold, and what was seen instead\n\n"
-        "* **It is solved: soon** ([first](results/tiny/statements.md#first)). Expected: steps to 99 % ≤ 3; measured: "
-        "never [never, never] (2 seeds). Six steps are too few.\n\n"
-    ) in text
-    assert "\nHere.\n\n| claim |" in page_of_statements(tmp_path)
-    assert "\n*It is solved: soon:* Six steps\nare too few.\n" in page_of_statements(tmp_path)
-
-
 def test_without_anything_that_does_not_hold_nothing_is_said_of_it(runs, tmp_path):
     text = publish(paper_of(dataclasses.replace(FIRST, claims=FIRST.claims[:1])), runs, tmp_path).read_text()
     assert "does not hold" not in text
-
-
-def test_sentences_have_the_measured_numbers(runs, tmp_path):
-    remark(
-        tmp_path,
-        "## holds\n\n* Solved after {first: It is never\n  solved} steps,\n  and "
-        "{first: It is solved: soon}; {} {no: braces}\n",
-    )
-    failing = paper_of(dataclasses.replace(FIRST, claims=(FIRST.claims[0], WRONG)))
-    with pytest.raises(
-        ValueError,
-        match=r"remarks.md names 'no: braces', and there is no such claim; there are first: It is never solved",
-    ):
-        publish(failing, runs, tmp_path)
-    file = tmp_path / "results" / "tiny" / "remarks.md"
-    file.write_text(file.read_text().replace("{no: braces}", ""))
-    never = "never [never, never]"
-    text = publish(failing, runs, tmp_path).read_text()
-    assert f"### What holds\n\n* Solved after {never} steps, and {never}, **does not hold**; {{}}\n" in text
-
-
-@pytest.mark.parametrize(
-    ("remarks", "complaint"),
-    [
-        ("## frist\n\nHere.\n", "names 'frist', and there is no such experiment; the nearest is first"),
-        ("## first\n\n### It is newer solved\n\nNo.\n", "no such claim of first; the nearest is It is never solved"),
-    ],
-)
-def test_remarks_about_nothing_that_there_is_are_refused(remarks, complaint, runs, tmp_path):
-    remark(tmp_path, remarks)
-    with pytest.raises(ValueError, match=complaint):
-        publish(PAPER, runs, tmp_path)

@@ -6,16 +6,7 @@ import pytest
 import torch
 from test_tasks_suite import each_kind, generator
 
-from plateau_interp.tasks import (
-    Copy,
-    Histogram,
-    Mixture,
-    ModularArithmetic,
-    MovingWindowProduct,
-    MovingWindowSum,
-    PrefixSum,
-    Text,
-)
+from plateau_interp.tasks import Copy, Mixture, ModularArithmetic, MovingWindowProduct, MovingWindowSum, PrefixSum, Text
 from plateau_interp.types import Batch
 
 
@@ -51,19 +42,6 @@ def test_a_corrupted_sequence_is_one_of_the_task(kind: Any) -> None:
     same = (twice.tokens[:, : task.answer.start] == corrupted.tokens[:, : task.answer.start]).all(dim=1)
     assert not same.any()
     assert int(corrupted.tokens.max()) < task.d_vocab
-
-
-@pytest.mark.parametrize("task", [MovingWindowSum(n=4), Histogram(n=4), PrefixSum(n=4), Copy(n=4)], ids=str)
-def test_answers_are_those_of_the_changed_inputs(task: Any) -> None:
-    corrupted = task.corrupt(task.sample(32, generator=generator()), generator=generator(1))
-    assert torch.equal(corrupted.tokens[:, task.answer], task.solve(corrupted.tokens[:, : task.n]))
-
-
-def test_every_input_is_changed_in_turn() -> None:
-    task = MovingWindowSum(n=4)
-    batch = task.sample(400, generator=generator())
-    places = (batch.tokens != task.corrupt(batch, generator=generator(1)).tokens)[:, :4].sum(dim=0)
-    assert (places > 60).all()
 
 
 def test_distinct_inputs_stay_distinct() -> None:

@@ -399,20 +399,3 @@ def test_values_of_another_kind_are_refused(task, field, value, text):
     object.__setattr__(task, field, value)
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         unchecked(type(task).__post_init__)(task)
-
-
-@pytest.mark.parametrize("kind", [*KINDS, Text], ids=lambda kind: kind.name)
-@pytest.mark.parametrize(
-    ("n", "source", "text"),
-    [
-        ("x", generator(), "n must be a whole number; got 'x'"),
-        (2.0, generator(), "n must be a whole number; got 2.0"),
-        (-1, generator(), "n must be at least 0; got -1"),
-        (2**70, generator(), "n must be below 2**63; got"),
-        (2, 5, "generator must be a torch.Generator; got 5"),
-        (2, None, "generator must be a torch.Generator; got None"),
-    ],
-)
-def test_draws_that_cannot_be_are_refused(kind, n, source, text):
-    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
-        unchecked(kind.sample)(kind(), n, generator=source)

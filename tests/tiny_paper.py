@@ -1,5 +1,6 @@
 """A paper of two experiments that train in a moment, for the tests of reproductions."""
 
+import dataclasses
 from pathlib import Path
 
 from plateau_interp.hooks import BiasAttention
@@ -65,3 +66,13 @@ def train_all(folder: Path) -> Path:
     for setting, seed in plan(PAPER.experiments):
         train_setting(setting, seed, folder)
     return folder
+
+
+def paper_of(experiment: Experiment) -> Paper:
+    """The paper with this experiment alone."""
+    return dataclasses.replace(PAPER, experiments=(experiment,), cover="")
+
+
+def page_of_statements(out: Path) -> str:
+    """What was published of it."""
+    return (out / "results" / "tiny" / "statements.md").read_text()
