@@ -15,6 +15,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -161,7 +162,9 @@ def files_that_test(file: Path) -> list[str]:
     """
     parts = [part for part in file.with_suffix("").parts if part != "plateau_interp"]
     dotted = "plateau_interp." + ".".join(parts)
-    importing = [test for test in sorted((PROJECT / "tests").glob("test_*.py")) if dotted in test.read_text()]
+    as_name = re.compile(rf"^ *from {re.escape(dotted.rpartition('.')[0])} import .*\b{parts[-1]}\b", re.MULTILINE)
+    texts = {test: test.read_text() for test in sorted((PROJECT / "tests").glob("test_*.py"))}
+    importing = [test for test, text in texts.items() if dotted in text or as_name.search(text)]
     others = [test for test in importing if not test.name.startswith(FAR)] or importing
     own = PROJECT / "tests" / f"test_{'_'.join(part.lstrip('_') for part in parts)}.py"
     suite = [PROJECT / "tests" / f"test_{parts[0]}_suite.py"]

@@ -6,7 +6,7 @@ import pytest
 from filled import FilledNumbers
 
 from plateau_interp.analysis.plateaus import summarise
-from plateau_interp.analysis.shelves import known_shelf, lies_low, smoothed
+from plateau_interp.analysis.shelves import Shelf, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.tasks import MatrixCompletion
 
 LEVEL = 1 / 30
@@ -67,3 +67,8 @@ def test_a_level_above_the_last_quarter_is_searched_as_ever():
     task = FilledNumbers()
     table = pd.DataFrame({"step": np.arange(90), "loss": losses((0.6, 5), (0.4, 50), (0.1, 35))})
     assert summarise(table, task=task, batch_size=8).level == pytest.approx(0.4, abs=0.005)
+
+
+def test_a_plateau_that_is_searched_ends_at_its_last_row():
+    loss = losses((3.0, 1), (2.0, 20), (0.0, 20))
+    assert shelf(loss, loss, lowest=0.0) == Shelf(level=2.0, start=1, end=20, drop=21)
