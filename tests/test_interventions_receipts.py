@@ -41,6 +41,12 @@ class Largest(TorchDispatchMode):
         return out
 
 
+def test_what_has_no_positions_has_no_rows() -> None:
+    receipt = EditReceipt("any", (RESID,))
+    receipt.note(RESID, torch.zeros(3), torch.ones(3))
+    assert (receipt.rows, receipt.heads, receipt.entries) == (0, 0, 3)
+
+
 def test_of_a_large_activation_no_second_one_is_made() -> None:
     before = torch.zeros(16, 100, 1000)
     with Largest() as largest:
