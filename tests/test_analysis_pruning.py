@@ -29,6 +29,14 @@ def test_all_edges_are_the_model_and_none_are_none(roles: Any) -> None:
     assert curve.edges.iloc[-1] == found.n_edges
 
 
+def test_by_default_there_are_64_sizes_closer_together_where_circuits_are_small() -> None:
+    model = model_of("softmax", 2)
+    found = circuit(model, **asked(), roles=task_roles(TASK))
+    assert found.n_edges > 64
+    sizes = pruned(model, found, **asked(), n_random=0).edges.tolist()
+    assert sizes == sorted({0, *(round(found.n_edges ** (i / 62)) for i in range(63))})
+
+
 def test_one_edge_less_is_the_exact_score() -> None:
     """The circuit of all edges but the least is the model with that one cut."""
     model = model_of("linear", 2)

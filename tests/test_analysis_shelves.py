@@ -74,6 +74,11 @@ def test_a_plateau_that_is_searched_ends_at_its_last_row():
     assert shelf(loss, loss, lowest=0.0) == Shelf(level=2.0, start=1, end=20, drop=21)
 
 
+def test_what_lingers_in_the_last_quarter_below_the_first_loss_is_no_plateau():
+    loss = losses((100.0, 1), (2.0, 20), (0.0, 20))
+    assert shelf(loss, loss, lowest=0.0) == Shelf(None, None, None, 1)
+
+
 @pytest.mark.parametrize(("rise", "is_found"), [(0.0, True), (0.025, True), (0.045, False)])
 def test_two_rows_are_a_plateau_unless_the_loss_rises_by_more_than_a_bandwidth(rise, is_found):
     loss = np.array([3.0, 2.0, 2.0 + rise, 0.0, 0.0])  # of a fall of 3 the bandwidth is 0.03
