@@ -39,9 +39,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 PLACES = ("analysis", "decoding", "interventions", "models", "runs", "training", "checks.py", "codec.py", "files.py")
 GROUND = ("metrics.py", "plugins.py", "types.py", "../hooks", "../tasks")
 FAR = tuple(f"test_{part}" for part in ("benchmarks", "cli", "documentation", "neutrality", "reproductions", "views"))
-PASSED, FAILED = 0, 1
-"""What pytest ends with; anything else (nothing collected, an error of its own, Ctrl-C) is no verdict."""
+PASSED, FAILED, NOT_COLLECTED = 0, 1, 2
+"""What pytest ends with; anything else (no test, an error of its own, a signal) is no verdict."""
 KILLED, HANGS, SURVIVED, NO_VERDICT = "killed", "killed: hangs", "SURVIVED", "no verdict"
+BREAKS = "killed: tests cannot be collected"
+ALL_KILLED = (KILLED, HANGS, BREAKS)
 SECONDS, LEAST = 3600.0, 60.0
 """How long a file of tests may take without a mutant, and how much longer than several times that with one."""
 
@@ -177,7 +179,11 @@ def files_that_test(file: Path) -> list[str]:
 
 
 class NoVerdict(RuntimeError):
-    """A run of tests that says nothing of a mutant: none was collected, or one could not be read."""
+    """A run of tests that says nothing of a mutant."""
+
+
+class NotCollected(NoVerdict):
+    """A file of tests that ends with an exception before the first test, as where what it imports does."""
 
 
 class Recorder:
@@ -279,6 +285,7 @@ def run_tests(test: str, tree: Path, *, chosen: frozenset[str] | None = None, se
         seconds: how long they may take.
 
     Raises:
+        NotCollected: if it cannot be imported.
         NoVerdict: if it neither passes nor fails.
         TimeoutError: if it takes longer.
     """
@@ -296,7 +303,8 @@ def run_tests(test: str, tree: Path, *, chosen: frozenset[str] | None = None, se
         if process.exitcode not in (PASSED, FAILED):
             output = scratch / "output"
             told = output.read_text(errors="replace")[-2000:] if output.exists() else ""
-            raise NoVerdict(f"pytest {test} ends with {process.exitcode}: {told}")
+            kind = NotCollected if process.exitcode == NOT_COLLECTED else NoVerdict
+            raise kind(f"pytest {test} ends with {process.exitcode}: {told}")
         return Outcome(process.exitcode == PASSED, json.loads((scratch / "calls").read_text()))
 
 
@@ -341,9 +349,8 @@ class Judge:
     def verdict(self, mutant: Mutant, tree: Path) -> str:
         """What a module's tests say of a mutant of it, in a copy of the project.
 
-        `KILLED` if one fails, `HANGS` if they take several times as long as without it, `SURVIVED` if all pass that
-        call its function, `NO_VERDICT` if they could not be run, as where the mutant breaks an import: no test looked
-        at it.
+        `KILLED` if one fails, `HANGS` if they take several times as long as without it, `BREAKS` if they cannot be
+        imported any more, `SURVIVED` if all pass that call its function, `NO_VERDICT` if they could not be run.
         """
         original = (tree / mutant.file).read_bytes()
         for test in files_that_test(mutant.file):
@@ -356,6 +363,8 @@ class Judge:
                     return KILLED
             except TimeoutError:
                 return HANGS
+            except NotCollected:
+                return BREAKS
             except NoVerdict:
                 return NO_VERDICT
             finally:
@@ -391,7 +400,7 @@ def kept(folder: Path | None) -> dict[str, str]:
     file = folder / "mutants.jsonl" if folder else None
     lines = file.read_text().splitlines() if file and file.exists() else []
     words = {entry["key"]: entry["word"] for entry in map(json.loads, lines)}
-    return {key: word for key, word in words.items() if word in (KILLED, HANGS)}
+    return {key: word for key, word in words.items() if word in ALL_KILLED}
 
 
 def keep(folder: Path | None, mutant: Mutant, word: str) -> None:
@@ -440,11 +449,12 @@ def main() -> int:
             sys.stdout.write(f"{reason}\n")
             pool.shutdown(cancel_futures=True)
             return 1
-    killed = sum(word in (KILLED, HANGS) for word in words)
+    killed = sum(word in ALL_KILLED for word in words)
     share = killed / max(len(chosen), 1)
     sys.stdout.write(
         f"{share:.1%} of {len(chosen)} mutants killed ({len(everything)} there are; {words.count(HANGS)} of the killed "
-        f"hang), {words.count(SURVIVED)} survived, {words.count(NO_VERDICT)} without a verdict\n"
+        f"hang, with {words.count(BREAKS)} nothing can be imported), {words.count(SURVIVED)} survived, "
+        f"{words.count(NO_VERDICT)} without a verdict\n"
     )
     return int(share < options.least)
 
