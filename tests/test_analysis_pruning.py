@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -74,6 +75,8 @@ def test_a_circuit_agrees_with_itself_whatever_the_signs() -> None:
     assert agreement(found, exact)["rank"] < 1
     with pytest.raises(ValueError, match="the circuits have different edges"):
         agreement(found, circuit(model_of("linear", 2), **asked()))
+    with pytest.raises(ValueError, match="the circuits have different edges"):
+        agreement(found, replace(found, writers=tuple(reversed(found.writers))))
 
 
 def test_a_table_tells_how_the_circuit_depends_on_what_was_chosen() -> None:

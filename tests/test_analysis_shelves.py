@@ -85,3 +85,18 @@ def test_two_rows_are_a_plateau_unless_the_loss_rises_by_more_than_a_bandwidth(r
     found = shelf(loss, loss, lowest=0.0)
     assert ((found.start, found.end) == (1, 2)) is is_found
     assert (found.level is None) is not is_found
+
+
+@pytest.mark.parametrize(
+    ("levels", "drop"),
+    [
+        ((3.0, 2.0, 1.2, 0.9, 0.6), 0.9),  # half-way from the level to the floor
+        ((2.0, 3.0, 1.4, 1.2, 0.9), 0.9),  # half of the whole fall, where the level is above the first loss
+    ],
+)
+def test_the_drop_is_half_way_down(levels, drop):
+    first, level, *falling = levels
+    loss = losses((first, 1), (level, 20), *((value, 1) for value in falling), (0.0, 20))
+    found = shelf(loss, loss, lowest=0.0)
+    assert found.level == pytest.approx(level, abs=0.01)
+    assert loss[found.drop] == drop

@@ -47,6 +47,14 @@ def test_what_has_no_positions_has_no_rows() -> None:
     assert (receipt.rows, receipt.heads, receipt.entries) == (0, 0, 3)
 
 
+@pytest.mark.parametrize("shape", [(), (0, 5, 2)])
+def test_a_number_and_an_empty_batch_are_counted_too(shape: tuple[int, ...]) -> None:
+    receipt = EditReceipt("any", (RESID,))
+    before = torch.zeros(shape)
+    receipt.note(RESID, before, before + 1)
+    assert receipt.entries == before.numel()
+
+
 def test_of_a_large_activation_no_second_one_is_made() -> None:
     before = torch.zeros(16, 100, 1000)
     with Largest() as largest:
