@@ -15,6 +15,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -38,9 +39,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 PLACES = ("analysis", "decoding", "interventions", "models", "runs", "training", "checks.py", "codec.py", "files.py")
 GROUND = ("metrics.py", "plugins.py", "types.py", "../hooks", "../tasks")
 FAR = tuple(f"test_{part}" for part in ("benchmarks", "cli", "documentation", "neutrality", "reproductions", "views"))
-PASSED, FAILED = 0, 1
-"""What pytest ends with; anything else (nothing collected, an error of its own, Ctrl-C) is no verdict."""
+PASSED, FAILED, NOT_COLLECTED = 0, 1, 2
+"""What pytest ends with; anything else (no test, an error of its own, a signal) is no verdict."""
 KILLED, HANGS, SURVIVED, NO_VERDICT = "killed", "killed: hangs", "SURVIVED", "no verdict"
+BREAKS = "killed: tests cannot be collected"
+ALL_KILLED = (KILLED, HANGS, BREAKS)
 SECONDS, LEAST = 3600.0, 60.0
 """How long a file of tests may take without a mutant, and how much longer than several times that with one."""
 
@@ -161,7 +164,9 @@ def files_that_test(file: Path) -> list[str]:
     """
     parts = [part for part in file.with_suffix("").parts if part != "plateau_interp"]
     dotted = "plateau_interp." + ".".join(parts)
-    importing = [test for test in sorted((PROJECT / "tests").glob("test_*.py")) if dotted in test.read_text()]
+    as_name = re.compile(rf"^ *from {re.escape(dotted.rpartition('.')[0])} import .*\b{parts[-1]}\b", re.MULTILINE)
+    texts = {test: test.read_text() for test in sorted((PROJECT / "tests").glob("test_*.py"))}
+    importing = [test for test, text in texts.items() if dotted in text or as_name.search(text)]
     others = [test for test in importing if not test.name.startswith(FAR)] or importing
     own = PROJECT / "tests" / f"test_{'_'.join(part.lstrip('_') for part in parts)}.py"
     suite = [PROJECT / "tests" / f"test_{parts[0]}_suite.py"]
@@ -174,7 +179,11 @@ def files_that_test(file: Path) -> list[str]:
 
 
 class NoVerdict(RuntimeError):
-    """A run of tests that says nothing of a mutant: none was collected, or one could not be read."""
+    """A run of tests that says nothing of a mutant."""
+
+
+class NotCollected(NoVerdict):
+    """A file of tests that ends with an exception before the first test, as where what it imports does."""
 
 
 class Recorder:
@@ -276,6 +285,7 @@ def run_tests(test: str, tree: Path, *, chosen: frozenset[str] | None = None, se
         seconds: how long they may take.
 
     Raises:
+        NotCollected: if it cannot be imported.
         NoVerdict: if it neither passes nor fails.
         TimeoutError: if it takes longer.
     """
@@ -293,7 +303,8 @@ def run_tests(test: str, tree: Path, *, chosen: frozenset[str] | None = None, se
         if process.exitcode not in (PASSED, FAILED):
             output = scratch / "output"
             told = output.read_text(errors="replace")[-2000:] if output.exists() else ""
-            raise NoVerdict(f"pytest {test} ends with {process.exitcode}: {told}")
+            kind = NotCollected if process.exitcode == NOT_COLLECTED else NoVerdict
+            raise kind(f"pytest {test} ends with {process.exitcode}: {told}")
         return Outcome(process.exitcode == PASSED, json.loads((scratch / "calls").read_text()))
 
 
@@ -338,9 +349,8 @@ class Judge:
     def verdict(self, mutant: Mutant, tree: Path) -> str:
         """What a module's tests say of a mutant of it, in a copy of the project.
 
-        `KILLED` if one fails, `HANGS` if they take several times as long as without it, `SURVIVED` if all pass that
-        call its function, `NO_VERDICT` if they could not be run, as where the mutant breaks an import: no test looked
-        at it.
+        `KILLED` if one fails, `HANGS` if they take several times as long as without it, `BREAKS` if they cannot be
+        imported any more, `SURVIVED` if all pass that call its function, `NO_VERDICT` if they could not be run.
         """
         original = (tree / mutant.file).read_bytes()
         for test in files_that_test(mutant.file):
@@ -353,6 +363,8 @@ class Judge:
                     return KILLED
             except TimeoutError:
                 return HANGS
+            except NotCollected:
+                return BREAKS
             except NoVerdict:
                 return NO_VERDICT
             finally:
@@ -388,7 +400,7 @@ def kept(folder: Path | None) -> dict[str, str]:
     file = folder / "mutants.jsonl" if folder else None
     lines = file.read_text().splitlines() if file and file.exists() else []
     words = {entry["key"]: entry["word"] for entry in map(json.loads, lines)}
-    return {key: word for key, word in words.items() if word in (KILLED, HANGS)}
+    return {key: word for key, word in words.items() if word in ALL_KILLED}
 
 
 def keep(folder: Path | None, mutant: Mutant, word: str) -> None:
@@ -437,11 +449,12 @@ def main() -> int:
             sys.stdout.write(f"{reason}\n")
             pool.shutdown(cancel_futures=True)
             return 1
-    killed = sum(word in (KILLED, HANGS) for word in words)
+    killed = sum(word in ALL_KILLED for word in words)
     share = killed / max(len(chosen), 1)
     sys.stdout.write(
         f"{share:.1%} of {len(chosen)} mutants killed ({len(everything)} there are; {words.count(HANGS)} of the killed "
-        f"hang), {words.count(SURVIVED)} survived, {words.count(NO_VERDICT)} without a verdict\n"
+        f"hang, with {words.count(BREAKS)} nothing can be imported), {words.count(SURVIVED)} survived, "
+        f"{words.count(NO_VERDICT)} without a verdict\n"
     )
     return int(share < options.least)
 

@@ -146,3 +146,19 @@ def test_three_starts_in_full():
     assert spread(met) < 1e-3
     assert max(met) < 0.5 * task.constant_loss
     assert spread(losses_of_starts(task, penalty=0.0, **options)) > 1e-2
+
+
+BY_HAND = {"sigmoid": (1 / 2, 1 / 4, 1 / (6 * math.sqrt(3)), 3.0), "softplus": (math.log(2), 1.0, 1 / 4, math.inf)}
+"""Of an activation: its value at 0, its largest slope and curvature, and the net's largest output by its own bound."""
+
+
+@pytest.mark.parametrize("norm", [0.5, 100.0])
+@pytest.mark.parametrize("activation", BY_HAND)
+def test_the_bound_of_the_laplacian_by_hand(activation, norm):
+    """With a = (1, 2), and one point (0, 2) labelled 5; the output of a bounded activation is bounded in two ways."""
+    points, labels = torch.tensor([[0.0, 2.0]]), torch.tensor([5.0])
+    bounds = depth_two_bounds(activation, "squared", outer=torch.tensor([1.0, 2.0]), points=points, labels=labels)
+    at_zero, slope, curvature, most = BY_HAND[activation]
+    output = min(most, 3 * at_zero + slope * math.sqrt(5) * 2 * norm)
+    by_hand = 4 * (5 * slope**2 + (5 + output) * 3 * curvature) + 0.1 * 2 * 2
+    assert bounds.laplacian_most(norm, penalty=0.1) == pytest.approx(by_hand, rel=1e-6)

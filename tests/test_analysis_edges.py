@@ -73,3 +73,14 @@ def test_a_metric_is_one_finite_number(measured: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         one_number(measured)
     assert one_number(torch.tensor([[3]], dtype=torch.int64)).shape == ()
+
+
+def test_means_are_of_the_tokens_that_are_there() -> None:
+    mask = torch.ones_like(pair()[0])
+    mask[0, :2] = mask[1, 0] = 0
+    model = model_of("softmax", 1)
+    with cutting(model, **settings(ablation="mean", attention_mask=mask)) as cut:
+        for position in range(mask.shape[1]):
+            there = cut.written[:, mask[:, position] == 1, position]
+            for row in range(3):
+                torch.testing.assert_close(cut.instead[:, row, position], there.mean(1))

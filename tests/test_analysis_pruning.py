@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,14 @@ def test_all_edges_are_the_model_and_none_are_none(roles: Any) -> None:
     assert curve.metric.iloc[[0, -1]].tolist() == pytest.approx([found.ablated, found.clean], abs=1e-12)
     assert (curve.random_max >= curve.random - 1e-12).all()
     assert curve.edges.iloc[-1] == found.n_edges
+
+
+def test_by_default_there_are_64_sizes_closer_together_where_circuits_are_small() -> None:
+    model = model_of("softmax", 2)
+    found = circuit(model, **asked(), roles=task_roles(TASK))
+    assert found.n_edges > 64
+    sizes = pruned(model, found, **asked(), n_random=0).edges.tolist()
+    assert sizes == sorted({0, *(round(found.n_edges ** (i / 62)) for i in range(63))})
 
 
 def test_one_edge_less_is_the_exact_score() -> None:
@@ -66,6 +75,8 @@ def test_a_circuit_agrees_with_itself_whatever_the_signs() -> None:
     assert agreement(found, exact)["rank"] < 1
     with pytest.raises(ValueError, match="the circuits have different edges"):
         agreement(found, circuit(model_of("linear", 2), **asked()))
+    with pytest.raises(ValueError, match="the circuits have different edges"):
+        agreement(found, replace(found, writers=tuple(reversed(found.writers))))
 
 
 def test_a_table_tells_how_the_circuit_depends_on_what_was_chosen() -> None:

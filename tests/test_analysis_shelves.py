@@ -6,7 +6,7 @@ import pytest
 from filled import FilledNumbers
 
 from plateau_interp.analysis.plateaus import summarise
-from plateau_interp.analysis.shelves import known_shelf, lies_low, smoothed
+from plateau_interp.analysis.shelves import Shelf, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.tasks import MatrixCompletion
 
 LEVEL = 1 / 30
@@ -67,3 +67,36 @@ def test_a_level_above_the_last_quarter_is_searched_as_ever():
     task = FilledNumbers()
     table = pd.DataFrame({"step": np.arange(90), "loss": losses((0.6, 5), (0.4, 50), (0.1, 35))})
     assert summarise(table, task=task, batch_size=8).level == pytest.approx(0.4, abs=0.005)
+
+
+def test_a_plateau_that_is_searched_ends_at_its_last_row():
+    loss = losses((3.0, 1), (2.0, 20), (0.0, 20))
+    assert shelf(loss, loss, lowest=0.0) == Shelf(level=2.0, start=1, end=20, drop=21)
+
+
+def test_what_lingers_in_the_last_quarter_below_the_first_loss_is_no_plateau():
+    loss = losses((100.0, 1), (2.0, 20), (0.0, 20))
+    assert shelf(loss, loss, lowest=0.0) == Shelf(None, None, None, 1)
+
+
+@pytest.mark.parametrize(("rise", "is_found"), [(0.0, True), (0.025, True), (0.045, False)])
+def test_two_rows_are_a_plateau_unless_the_loss_rises_by_more_than_a_bandwidth(rise, is_found):
+    loss = np.array([3.0, 2.0, 2.0 + rise, 0.0, 0.0])  # of a fall of 3 the bandwidth is 0.03
+    found = shelf(loss, loss, lowest=0.0)
+    assert ((found.start, found.end) == (1, 2)) is is_found
+    assert (found.level is None) is not is_found
+
+
+@pytest.mark.parametrize(
+    ("levels", "drop"),
+    [
+        ((3.0, 2.0, 1.2, 0.9, 0.6), 0.9),  # half-way from the level to the floor
+        ((2.0, 3.0, 1.4, 1.2, 0.9), 0.9),  # half of the whole fall, where the level is above the first loss
+    ],
+)
+def test_the_drop_is_half_way_down(levels, drop):
+    first, level, *falling = levels
+    loss = losses((first, 1), (level, 20), *((value, 1) for value in falling), (0.0, 20))
+    found = shelf(loss, loss, lowest=0.0)
+    assert found.level == pytest.approx(level, abs=0.01)
+    assert loss[found.drop] == drop

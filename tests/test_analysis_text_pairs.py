@@ -64,6 +64,11 @@ def test_the_last_token_alone_is_scored() -> None:
     assert mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
+def test_a_text_may_have_the_other_s_answer_in_its_middle() -> None:
+    clean, corrupted, _ = text_batches(TASK, (("acb", "dbc"),))
+    assert (clean.labels[0, -1], corrupted.labels[0, -1]) == (clean.tokens[0, 2], clean.tokens[0, 1])
+
+
 def test_what_fills_up_changes_nothing() -> None:
     """The short pair beside a longer one, and by itself."""
     model = toy_model(TASK, d_model=12, n_heads=2, seed=1)

@@ -157,3 +157,14 @@ def test_without_anything_trained_there_is_nothing_to_ask():
     with pytest.raises(ValueError, match="nothing of the model is trained"):
         villani_diagnostic(model, task, task.train_set, step_size=0.1)
     assert probes_for(4999, None) is None
+
+
+def test_signs_are_exact_where_only_the_diagonal_is_not_zero():
+    """Every product of a sign with itself is 1; that of a number of another size would not be."""
+    task = DepthTwoNet(d=1, n=5, activation="softplus")
+    model = net(task, n_gates=1)
+    (exact,) = villani_diagnostic(model, task, task.train_set, step_size=0.1)
+    (estimate,) = villani_diagnostic(model, task, task.train_set, step_size=0.1, probes=8)
+    assert exact.laplacian > 0
+    assert estimate.laplacian == pytest.approx(exact.laplacian, rel=1e-12)
+    assert estimate.error == pytest.approx(0, abs=1e-12)

@@ -1,6 +1,7 @@
 """What interventions refuse to be constructed with; each wrong type would otherwise crash later, or pass unnoticed."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,16 @@ from hook_cases import gpt_neox, recheck, tokens_for, toy
 from typecheck import unchecked
 
 from plateau_interp import hooks
-from plateau_interp.checks import check_memory, nearest, shown
+from plateau_interp.checks import (
+    check_fraction,
+    check_memory,
+    check_norm,
+    check_not_negative,
+    check_positive,
+    check_weight,
+    nearest,
+    shown,
+)
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.parameters import parameters_where
@@ -230,3 +240,21 @@ def test_an_optimiser_refuses_what_is_no_number_in_our_words(changes: dict[str, 
 def test_so_do_the_others(value: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         recheck(value, **changes)
+
+
+@pytest.mark.parametrize(
+    ("check", "taken", "refused", "range_"),
+    [
+        (check_positive, (0.01, 1e300), (0, -1, math.inf, math.nan), "a positive number"),
+        (check_not_negative, (0, 0.5, 1e300), (-0.01, math.inf), "at least 0"),
+        (check_fraction, (0, 0.99), (-0.01, 1), "from 0 to below 1"),
+        (check_weight, (0, 0.5, 1), (-0.01, 1.01, math.nan), "between 0 and 1"),
+        (check_norm, (0.5, math.inf), (0, -1), "positive"),
+    ],
+)
+def test_a_range_is_kept_to_its_ends(check, taken, refused, range_):
+    for number in taken:
+        check(SimpleNamespace(x=number), "x")
+    for number in refused:
+        with pytest.raises(ValueError, match=f"x .*{range_}"):
+            check(SimpleNamespace(x=number), "x")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from typecheck import unchecked
 
-from plateau_interp.decoding import greedy_answers
+from plateau_interp.decoding.answers import greedy_answers, known_answers
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
 
@@ -83,6 +83,13 @@ def test_attached_hooks_act_at_every_token() -> None:
         assert queries == [7, 1, 1, 1, 1, 1]
         assert torch.equal(cached, greedy_answers(model, TASK, tokens, cached=False))
     assert not torch.equal(cached, greedy_answers(model, TASK, tokens))
+
+
+def test_known_answers_are_as_many_as_there_are() -> None:
+    model, tokens = lively_model(), TASK.sample(4, generator=torch.Generator()).tokens
+    known = known_answers(model, TASK, tokens)
+    assert known.shape == tokens[:, TASK.answer].shape
+    assert torch.equal(known, greedy_answers(model, TASK, tokens))
 
 
 def test_the_answer_itself_is_not_looked_at() -> None:

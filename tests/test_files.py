@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plateau_interp.files import read_table, sync_folder, write_atomically, write_table
+from plateau_interp.files import names_in, read_table, sync_folder, write_atomically, write_table
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -65,3 +65,10 @@ def test_a_table_that_is_damaged_or_gone_is_named(tmp_path: Path) -> None:
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match=f"^{re.escape(str(file))} is damaged: "):
             read_table(file)
+
+
+def test_names_are_sorted_and_hidden_files_left_out(tmp_path: Path) -> None:
+    for name in ("b", "a", ".c"):
+        (tmp_path / name).touch()
+    assert names_in(tmp_path) == ["a", "b"]
+    assert names_in(tmp_path / "nowhere") == []

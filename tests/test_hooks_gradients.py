@@ -237,6 +237,13 @@ def test_the_change_in_half_precision_goes_on_growing() -> None:
     assert attached.receipt.change == pytest.approx(1.0)
 
 
+def test_the_change_of_one_entry_is_its_size() -> None:
+    with attaching(toy(), ScaleGradient(2.0, where="embed.W_E")) as (attached,):
+        assert attached.receipt.change == 0
+        attached.wrap(lambda gradient, name: 3.0 * gradient)(torch.tensor([1.5]), "embed.W_E")
+    assert attached.receipt.change == 3.0
+
+
 def test_an_exception_leaves_nothing() -> None:
     model = toy()
     try:

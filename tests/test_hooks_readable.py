@@ -6,7 +6,7 @@ from hook_cases import activation, assert_untouched, gpt_neox, gradients, local_
 from torch import Tensor
 
 from plateau_interp.hooks import MaskAttention
-from plateau_interp.hooks.readable import readable_keys, window_of
+from plateau_interp.hooks.readable import masks_padding, readable_keys, window_of
 from plateau_interp.interventions.attaching import intervening
 
 GLOBAL, LOCAL = "blocks.0.attn.hook_pattern", "blocks.1.attn.hook_pattern"
@@ -90,3 +90,10 @@ def test_the_last_key_of_a_lone_token_is_all_it_has() -> None:
         with pytest.raises(ValueError, match="row 0 would have no key left"):
             model(tokens[:, :1])
     assert_untouched(model)
+
+
+def test_a_model_of_the_host_library_that_reads_both_ways_masks_no_padding() -> None:
+    model = gpt_neox()
+    assert masks_padding(model)
+    model.cfg.attention_dir = "bidirectional"
+    assert not masks_padding(model)

@@ -24,9 +24,11 @@ from plateau_interp.hooks import (
     PatchActivation,
     PatchAttention,
 )
+from plateau_interp.hooks.targets import Selection
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.hook_points import AttentionSite
+from plateau_interp.interventions.padding import layout_of
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import MovingWindowSum, Text
 
@@ -210,3 +212,11 @@ def test_what_no_sequence_has_is_refused_on_entry(edit: Intervention, message: s
     with pytest.raises(ValueError, match=message), intervening(model, edit):
         pytest.fail("entered")
     assert_untouched(model)
+
+
+def test_with_a_cache_a_padded_batch_s_rows_are_those_of_the_running_forward() -> None:
+    layout = layout_of(torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]]))
+    selection = Selection(None, 1, rows=(0, -1))
+    whole = selection.mask(query=4, key=4, layout=layout)
+    assert whole[:, 0, :, 0].int().tolist() == [[0, 1, 0, 1], [1, 0, 0, 1]]
+    assert torch.equal(selection.mask(query=3, key=4, layout=layout), whole[:, :, 1:])

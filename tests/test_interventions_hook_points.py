@@ -1,4 +1,5 @@
 import pytest
+from every_hook import llama
 from hook_cases import gpt_neox, toy
 
 from plateau_interp.checks import listed, nearest
@@ -6,6 +7,7 @@ from plateau_interp.interventions.hook_points import (
     attention_points,
     check_positions,
     positions_within,
+    resolve_heads,
     resolve_hook_points,
     resolve_indices,
 )
@@ -78,6 +80,16 @@ def test_indices() -> None:
         resolve_indices("layer", [-2], 3)
     with pytest.raises(ValueError, match="no row is given; leave the argument out to mean every row"):
         resolve_indices("row", [], 3)
+
+
+def test_keys_and_values_that_heads_share_have_heads_of_their_own() -> None:
+    model = llama()
+    assert resolve_heads(model, "blocks.0.attn.hook_k", None) == (0, 1)
+    assert resolve_heads(model, "blocks.0.attn.hook_q", None) == (0, 1, 2, 3)
+    with pytest.raises(ValueError, match="there is no key/value head 2: the model has 0 to 1"):
+        resolve_heads(model, "blocks.0.attn.hook_v", [2])
+    with pytest.raises(ValueError, match="there is no head 4: the model has 0 to 3"):
+        resolve_heads(model, "blocks.0.attn.hook_z", [4])
 
 
 def test_positions_count_from_both_ends() -> None:

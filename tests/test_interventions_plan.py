@@ -70,6 +70,7 @@ def test_plain_data_and_back(value: Intervention) -> None:
     assert again == plan
     assert hash(again) == hash(plan)
     assert again.fingerprint == plan.fingerprint
+    assert len(plan.fingerprint) == 16
     assert again.describe() == plan.describe()
     assert next(iter(again)) is not value
     recipe = Recipe(MovingWindowSum(), interventions=tuple(plan))

@@ -15,6 +15,7 @@ from hook_cases import (
     toy,
 )
 from test_interventions_attaching import Plus
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from plateau_interp import hooks
 from plateau_interp.interventions.attaching import (
@@ -26,6 +27,39 @@ from plateau_interp.interventions.receipts import EditReceipt
 
 PATTERN = pattern_name(0)
 RESID = "blocks.0.hook_resid_pre"
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most numbers that one new tensor of them has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.is_floating_point():
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+def test_what_has_no_positions_has_no_rows() -> None:
+    receipt = EditReceipt("any", (RESID,))
+    receipt.note(RESID, torch.zeros(3), torch.ones(3))
+    assert (receipt.rows, receipt.heads, receipt.entries) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("shape", [(), (0, 5, 2)])
+def test_a_number_and_an_empty_batch_are_counted_too(shape: tuple[int, ...]) -> None:
+    receipt = EditReceipt("any", (RESID,))
+    before = torch.zeros(shape)
+    receipt.note(RESID, before, before + 1)
+    assert receipt.entries == before.numel()
+
+
+def test_of_a_large_activation_no_second_one_is_made() -> None:
+    before = torch.zeros(16, 100, 1000)
+    with Largest() as largest:
+        EditReceipt("any", (RESID,)).note(RESID, before, before)
+    assert 0 < largest.numbers <= before.numel() / 4
 
 
 @pytest.mark.parametrize(("name", "expected"), [("hook_embed", 2.0), ("blocks.0.attn.hook_attn_scores", 2.0)])

@@ -88,6 +88,23 @@ def test_attention_progress_ignores_scale_sign_and_the_order_of_heads():
     close(attention_progress(pattern * torch.tensor([1.0, 10.0, 0.1]).double()[:, None, None, None], target), expected)
 
 
+def test_head_shares_are_those_of_plain_loops():
+    pattern, target = normal(2, 3, 4, 5), normal(2, 4, 5, seed=1) > 0
+    shares = [
+        [
+            sum(
+                sum(abs(pattern[b, h, q, k].item()) for k in range(5) if target[b, q, k])
+                / sum(abs(pattern[b, h, q, k].item()) for k in range(5))
+                for q in range(4)
+            )
+            / 4
+            for h in range(3)
+        ]
+        for b in range(2)
+    ]
+    close(head_shares(pattern, target), shares)
+
+
 def test_repetition_by_hand():
     close(repetition_frequency(torch.tensor([[5, 5, 5, 2, 2], [1, 2, 1, 2, 1]])), [0.75, 0.0])
 

@@ -9,7 +9,7 @@ import torch
 from filled import FilledNumbers, FilledTokens
 from typecheck import unchecked
 
-from plateau_interp.models.fitting import check_fits, check_sequences, check_task
+from plateau_interp.models.fitting import check_fits, check_sequences, check_task, check_tokens
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.models.toy import toy_model
 from plateau_interp.runs.recipe import Recipe
@@ -115,6 +115,14 @@ def test_the_memory_that_a_model_would_need_is_that_of_its_weights(dtype: Any, m
         Recipe(task, model=options).build_model()
     told = int(re.findall(r"need ([\d,]+) bytes", str(refused.value))[0].replace(",", ""))
     assert told == pytest.approx(weights, rel=0.1)  # less its biases and norms
+
+
+def test_token_ids_are_whole_numbers_of_32_or_64_bits() -> None:
+    for dtype in (torch.int64, torch.int32):
+        check_tokens("tokens", BATCH.tokens.to(dtype))
+    for tokens in (BATCH.tokens.float(), BATCH.tokens.bool(), BATCH.tokens[0], BATCH.tokens.tolist()):
+        with pytest.raises(ValueError, match=r"^tokens must be token ids, a tensor of torch.int64 \[batch, pos\]; got"):
+            check_tokens("tokens", tokens)
 
 
 def test_numbers_that_are_no_tokens_are_refused() -> None:

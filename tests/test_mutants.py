@@ -6,9 +6,12 @@ from pathlib import Path
 import mutants as tool
 import pytest
 from mutants import (
+    BREAKS,
     HANGS,
     KILLED,
+    NO_VERDICT,
     PROJECT,
+    SURVIVED,
     Judge,
     Mutant,
     NoVerdict,
@@ -60,6 +63,7 @@ def test_every_module_that_is_mutated_has_tests():
         assert (PROJECT / "plateau_interp" / place).exists(), place
     assert [str(file) for file in sources() if not files_that_test(file)] == []
     assert "tests/test_tasks_completion.py" in files_that_test(Path("tasks/_matrices.py"))  # by who imports it
+    assert "tests/test_training_precision.py" in files_that_test(Path("plateau_interp/runs/resuming.py"))  # by name
     private = files_that_test(Path("tasks/_layouts.py"))
     assert private[0] == "tests/test_tasks_layouts.py"
     assert "tests/test_tasks_window.py" in private  # not by its own file alone
@@ -123,7 +127,8 @@ def test_what_ends_the_process_is_no_verdict(tree):
     [
         ("(2 + x)", 60, "SURVIVED"),
         ("(2 / x)", 60, "killed"),
-        ("(2 *)", 60, "no verdict"),
+        ("(2 *)", 60, "killed: tests cannot be collected"),
+        ("__import__('os').kill(__import__('os').getpid(), 9)", 60, "no verdict"),
         ("__import__('time').sleep(60)", 3, "killed: hangs"),
     ],
 )
@@ -148,15 +153,15 @@ def test_nothing_is_judged_by_tests_that_are_red_without_a_mutant(monkeypatch, c
 
 
 def test_what_was_killed_is_not_tried_again(monkeypatch, capsys, tmp_path):
-    words, asked = iter(["killed", "SURVIVED", "killed: hangs", "no verdict", "killed", "killed"]), []
+    words, asked = iter([KILLED, SURVIVED, HANGS, NO_VERDICT, BREAKS, KILLED]), []
     monkeypatch.setattr(Judge, "verdict", lambda self, mutant, tree: asked.append(mutant) or next(words))
     assert call(monkeypatch, "--sample", 4, "--keep", tmp_path / "kept") == 1
     assert "50.0% of 4 mutants killed (" in (told := capsys.readouterr().out)
-    assert "1 of the killed hang), 1 survived, 1 without a verdict" in told
+    assert "1 of the killed hang, with 0 nothing can be imported), 1 survived, 1 without a verdict" in told
     assert call(monkeypatch, "--sample", 4, "--keep", tmp_path / "kept") == 0
     assert "100.0% of 4 mutants killed (" in capsys.readouterr().out
     assert asked == [*drawn(0, only="metrics")[:4], asked[1], asked[3]]
-    assert [*tool.kept(tmp_path / "kept").values()] == [KILLED, KILLED, HANGS, KILLED]
+    assert [*tool.kept(tmp_path / "kept").values()] == [KILLED, BREAKS, HANGS, KILLED]
 
 
 def test_a_change_of_one_function_moves_no_other_mutant(monkeypatch, tmp_path):

@@ -125,6 +125,13 @@ def test_a_damaged_folder_is_left_as_it_is(run: Path, name: str) -> None:
     assert files(run) == before
 
 
+def test_one_fault_is_told_alone(run: Path) -> None:
+    (run / "checkpoints" / "2" / "state.json").write_bytes(b"{")
+    with pytest.raises(RunError, match=r"run: nothing was pruned: .*2/state.json is damaged") as refused:
+        prune_run(run)
+    assert "more" not in str(refused.value)
+
+
 def test_what_is_no_run_and_what_is_being_written_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nowhere is not a folder"):
         prune_run(tmp_path / "nowhere")

@@ -479,47 +479,6 @@ def test_what_is_no_number_is_null_on_disk_and_survives_a_stop(tmp_path: Path) -
             json.loads(text, parse_constant=refuse)
 
 
-@pytest.mark.parametrize(
-    "spoil_row", [lambda row: row.replace('"loss": 2', '"loss": 3'), lambda row: row[:-2] + ', "x": 1}\n']
-)
-def test_rows_that_were_changed_are_noticed_and_made_again(tmp_path: Path, spoil_row: Any) -> None:
-    run = finished(tmp_path / "run", RECIPE)
-    whole = contents(run.path)
-    file = run.path / "metrics.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
-    changed = [*lines[:12], spoil_row(lines[12]), *lines[13:]]
-    assert changed != lines
-    file.write_text("".join(changed))
-    (run.path / "metrics.parquet").unlink()
-    before = contents(run.path)
-    for act in (lambda: list(run.train()), lambda: run.metrics, lambda: run.summary, lambda: run.fork(at=20)):
-        with pytest.raises(
-            RunError, match=r"jsonl is damaged: its rows are not those .*25 was written; delete the check.*step 10"
-        ):
-            act()
-    assert contents(run.path) == before
-    assert not (run.path / "metrics.parquet").exists()
-    for step in (20, 25):
-        shutil.rmtree(run.path / "checkpoints" / str(step))
-    assert contents(finished(run.path, RECIPE).path) == whole
-
-
-def test_the_rows_of_another_run_are_noticed(tmp_path: Path) -> None:
-    run, other = finished(tmp_path / "run", RECIPE), finished(tmp_path / "other", replace(RECIPE, seed=1))
-    shutil.copy(other.path / "metrics.jsonl", run.path / "metrics.jsonl")
-    parquet = (run.path / "metrics.parquet").read_bytes()
-    with pytest.raises(RunError, match=r"run/metrics.jsonl is damaged: its rows are not those that were there"):
-        list(run.train())
-    assert (run.path / "metrics.parquet").read_bytes() == parquet
-
-
-def test_spaces_between_numbers_are_no_damage(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", RECIPE)
-    file = run.path / "metrics.jsonl"
-    file.write_text(file.read_text().replace(": ", ":").replace("\n", " \n"))
-    assert len(run.metrics) == 25
-
-
 @pytest.mark.parametrize("wrong", [3, None, b"run", ""])
 def test_what_is_no_path_is_refused(wrong: Any) -> None:
     message = "expected the path of a folder, such as 'runs/mws'; got "

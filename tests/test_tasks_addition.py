@@ -94,6 +94,7 @@ def test_the_paper_s_levels():
         ({"base": 1}, "base must be at least 2; got 1"),
         ({"n": 19}, "n must be at most 18 in base 10, so that sums fit 64 bits; got 19"),
         ({"n": 63, "base": 2}, "n must be at most 62 in base 2, so that sums fit 64 bits; got 63"),
+        ({"n": 2, "base": 2**40}, f"n must be at most 1 in base {2**40}, so that sums fit 64 bits; got 2"),
     ],
 )
 def test_bad_sizes_are_refused(sizes, text):

@@ -99,3 +99,10 @@ def test_every_order_of_distinct_numbers_is_drawn_as_often() -> None:
     orders, counts = drawn.unique(dim=0, return_counts=True)
     assert orders.tolist() == [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     assert ((counts - 1000).abs() < 120).all()  # four standard deviations
+
+
+def test_a_change_that_leaves_the_answer_is_made_again():
+    task = MovingWindowSum(n=1, k=1)
+    batch = task.sample(500, generator=generator())
+    other = task.corrupt(batch, generator=generator(1))
+    assert bool((other.tokens[:, task.answer] != batch.tokens[:, task.answer]).all())

@@ -125,6 +125,13 @@ def test_a_scored_prompt_foretells_the_separator_of_the_mixture():
     assert task.levels.floor is None
 
 
+def test_a_prompt_of_one_number_foretells_it_too():
+    task = Mixture((MovingWindowSum(n=1, k=1), PrefixSum(n=1)))
+    batch = task.sample(10, generator=generator())
+    assert batch.tokens[:, 1].unique().tolist() == [task.first_separator, task.first_separator + 1]
+    assert torch.equal(batch.labels, batch.tokens[:, 1:])
+
+
 def test_separators_are_ids_that_no_task_uses():
     assert Mixture((Copy(), Reverse())).first_separator == 17  # 0 stays unused: it is not the last id
     assert Mixture((PrefixSum(),)).first_separator == PrefixSum().d_vocab - 1 == 17

@@ -105,3 +105,16 @@ def test_nothing_is_known_of_the_plateau_of_distinct_inputs():
 def test_bad_sizes_are_refused(sizes, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         PrefixSum(**sizes)
+
+
+def test_of_distinct_inputs_two_neighbours_change_places():
+    task = PrefixSum(n=4, p=7, low=1, high=6, inputs="distinct")
+    batch = task.sample(64, generator=generator())
+    other = task.corrupt(batch, generator=generator(1))
+    places = set()
+    for before, after in zip(batch.tokens[:, :4].tolist(), other.tokens[:, :4].tolist(), strict=True):
+        first, second = [place for place in range(4) if before[place] != after[place]]
+        assert second == first + 1
+        assert (before[first], before[second]) == (after[second], after[first])
+        places.add(first)
+    assert places == {0, 1, 2}

@@ -180,3 +180,8 @@ def test_too_short_or_no_text(tmp_path):
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 500)
     with pytest.raises(ValueError, match=r"latin\.txt is no text in UTF-8"):
         _ = Text(str(tmp_path / "latin.txt")).d_vocab
+
+
+def test_spaces_before_signs_stay(task):
+    text = "that is of the . is it , in a"
+    assert task.tokenizer.decode(task.tokenizer(text)["input_ids"]) == text

@@ -395,3 +395,10 @@ def test_a_finite_task_that_is_filled_in_is_validated_in_one_forward(kind, monke
         scored = validation.labels != IGNORE
         right = (output.argmax(dim=-1) == validation.labels)[scored].float().mean()
         assert float(measured["validation_accuracy"]) == pytest.approx(float(right))
+
+
+def test_two_answers_are_several() -> None:
+    task = MovingWindowSum(n=2)
+    (step,) = train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task, n_sequences=4))
+    measured = step.metrics
+    assert {"repetition", "entropy", "copies_of_first", "accuracy_0", "accuracy_1"} <= measured.keys()

@@ -65,6 +65,11 @@ def test_each_head_comes_out_near_orthogonal(precision: NewtonSchulzDType, slack
     assert values.max() < 1.14 + slack
 
 
+def test_of_a_tall_matrix_the_smaller_products_are_made() -> None:
+    tall = torch.randn(3, 24, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(orthogonalise(tall), orthogonalise(tall.mT).mT)
+
+
 def test_singular_vectors_are_kept() -> None:
     matrix = draw(8, 24)
     u, s, v = torch.linalg.svd(matrix, full_matrices=False)

@@ -4,6 +4,7 @@ A probe says what is there, not whether the model uses it. For what a change of 
 `plateau_interp.hooks.PatchActivation`.
 """
 
+import random
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -104,9 +105,12 @@ def probe(
     check_fits(model, task)
     if task.d_output != task.d_vocab:
         raise ValueError(f"a probe reads off tokens, but the answers of {task.name} are numbers")
-    # Imported here because it takes seconds and nothing else needs it.
+    # Imported here because it takes seconds and nothing else needs it; that import draws from Python's generator.
+    everybodys = random.getstate()
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
+
+    random.setstate(everybodys)
 
     generator = stream_generator(seed, "probing", 0, next(model.parameters()).device)
     batch = task.sample(n_sequences, generator=generator)
