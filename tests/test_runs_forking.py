@@ -68,7 +68,7 @@ def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
         Run.create(tmp_path / "new", RECIPE).fork(at=0)
     with pytest.raises(RunError, match="a fork at step 20 cannot end at step 10"):
         parent.fork(at=20, steps=10)
-    with pytest.raises(RunError, match=r"holds a run that is no fork \(25 steps\); a fork needs a folder of its own"):
+    with pytest.raises(RunError, match=r"holds a run that is no fork \(25 steps\); a fork needs a folder"):
         parent.fork(at=20, out=parent.path)
     longer = replace(RECIPE, training=replace(RECIPE.training, steps=30), checkpoint_every=5)
     with pytest.raises(RunError, match=r"another recipe \(checkpoint_every is 10 there and 5 here\)"):
