@@ -9,6 +9,9 @@ from collections import Counter
 import pytest
 import torch
 
+from plateau_interp.analysis.continuations import WRITING
+from plateau_interp.decoding import continued
+from plateau_interp.models import toy_model
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Text
 from plateau_interp.tasks.text import QUESTIONS, TINY_SHAKESPEARE
@@ -185,3 +188,13 @@ def test_too_short_or_no_text(tmp_path):
 def test_spaces_before_signs_stay(task):
     text = "that is of the . is it , in a"
     assert task.tokenizer.decode(task.tokenizer(text)["input_ids"]) == text
+
+
+def test_of_a_short_window_no_more_is_written_than_it_goes_on(corpus):
+    task = Text(str(corpus), n=4, vocabulary=300)
+    model = toy_model(task, d_model=16, attention="softmax", seed=3)
+    measured = task.measures(model, generator=generator())
+    written = continued(model, task.held_out(task.n_prompts).tokens[:, :2], 3)  # a window has five tokens
+    assert {name: float(measured[name]) for name in WRITING} == pytest.approx(
+        {name: float(measure(written).mean()) for name, measure in WRITING.items()}
+    )
