@@ -96,3 +96,14 @@ def test_a_moved_run_is_told_new_places_and_nothing_else(tmp_path):
         with pytest.raises(RunError, match="holds the run of another recipe"):
             relocate(folder, other)
     assert Run(folder).recipe == there
+
+
+def test_a_fork_needs_a_folder_of_its_own(tmp_path: Path) -> None:
+    run, other = finished(tmp_path / "run", RECIPE), finished(tmp_path / "other", replace(RECIPE, seed=1))
+    with pytest.raises(
+        RunError, match=r"other holds a run that is no fork \(25 steps\); a fork needs a folder of its own"
+    ):
+        run.fork(at=10, out=other.path)
+    fork = run.fork(at=10, out=tmp_path / "fork")
+    with pytest.raises(RunError, match="fork holds the run of another recipe"):
+        run.fork(at=20, out=fork.path)

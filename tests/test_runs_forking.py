@@ -157,14 +157,3 @@ def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None
     parent.fork(at=13, interventions=[])
     assert not (tmp_path / "captured").exists(), "steps trained again for a fork were recorded the first time"
     parent.fork(at=13, out=tmp_path / "same")
-
-
-def test_a_fork_needs_a_folder_of_its_own(tmp_path: Path) -> None:
-    run, other = finished(tmp_path / "run", RECIPE), finished(tmp_path / "other", replace(RECIPE, seed=1))
-    with pytest.raises(
-        RunError, match=r"other holds a run that is no fork \(25 steps\); a fork needs a folder of its own"
-    ):
-        run.fork(at=10, out=other.path)
-    fork = run.fork(at=10, out=tmp_path / "fork")
-    with pytest.raises(RunError, match="fork holds the run of another recipe"):
-        run.fork(at=20, out=fork.path)
