@@ -189,8 +189,6 @@ class MatrixCompletion(Matrices):
             [['0.4', '?', '0.3', '0.7'], ['-0.4', '?', '0.3', '0.7']]
         """
         check_draw(len(batch), generator)
-        if self.entries == "full rank":
-            raise ValueError("entries of full rank say nothing of those that are missing: no change of them does")
         return self.with_a_line_negated(batch, self.shape_of(batch), generator=generator)
 
     def shape_of(self, batch: Batch) -> Shape:
