@@ -141,6 +141,12 @@ class WrittenCompletion(Matrices):
         rows[:, answer_rows(self), : self.n_entries] = torch.eye(self.n_entries, dtype=torch.bool, device=rows.device)
         return [rows] * self.defaults.n_layers
 
+    def separator_map(self) -> Bool[Tensor, "1 query key"]:
+        """The separator's column in the answer rows: what the paper's second layer reads on the plateau."""
+        column = torch.zeros(1, self.n_pos - 1, self.n_pos - 1, dtype=torch.bool)
+        column[:, answer_rows(self), self.n_entries] = True
+        return column
+
     def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         """The same matrices with a row or a column of each negated, as `MatrixCompletion.corrupt` does.
 

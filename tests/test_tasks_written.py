@@ -71,6 +71,11 @@ def test_each_row_reads_the_entry_that_it_writes():
     assert cells == tuple((TASK.n_entries + entry, entry) for entry in range(TASK.n_entries))
 
 
+def test_the_separator_stands_between():
+    cells = TASK.separator_map()[0].nonzero().tolist()
+    assert cells == [[TASK.n_entries + entry, TASK.n_entries] for entry in range(TASK.n_entries)]
+
+
 def test_an_answer_is_seen_or_missing():
     kinds = TASK.answer_kinds(TASK.sample(50, generator=generator()))
     assert [*kinds] == ["observed", "missing"]
