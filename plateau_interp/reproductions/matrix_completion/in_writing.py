@@ -21,7 +21,7 @@ __all__ = ["WRITING", "WRITTEN"]
 
 def written(attention: AttentionKind) -> Setting:
     """The small setting of a causal model."""
-    recipe = Recipe(WrittenCompletion(), model=ModelOptions(attention=attention), checkpoint_every=200)
+    recipe = Recipe(WrittenCompletion(), model=ModelOptions(attention=attention), checkpoint_every=100)
     return Setting(f"written-{attention}", recipe, about=f"{attention} attention", whole=True)
 
 

@@ -24,13 +24,13 @@ def of_width(d_model: int) -> Setting:
     small = MatrixCompletion.defaults
     init_std = small.init_std * math.sqrt(small.d_model / d_model)
     model = ModelOptions(d_model=d_model, init_std=init_std)
-    recipe = Recipe(MatrixCompletion(), model=model, checkpoint_every=2500)
+    recipe = Recipe(MatrixCompletion(), model=model, checkpoint_every=500)
     return Setting(f"width-{d_model}", recipe, about=f"width {d_model}", whole=True)
 
 
 def of_depth(n_layers: int) -> Setting:
     """The small setting with another number of layers."""
-    recipe = Recipe(MatrixCompletion(), model=ModelOptions(n_layers=n_layers), checkpoint_every=2500)
+    recipe = Recipe(MatrixCompletion(), model=ModelOptions(n_layers=n_layers), checkpoint_every=500)
     return Setting(f"layers-{n_layers}", recipe, about="1 layer" if n_layers == 1 else f"{n_layers} layers", whole=True)
 
 

@@ -26,7 +26,7 @@ MIXED = Setting(
     Recipe(
         MatrixCompletion(shapes=tuple((size, size) for size in SIZES)),
         training=TrainingOptions(steps=8000),
-        checkpoint_every=2000,
+        checkpoint_every=500,
     ),
     about="3x3, 4x4 and 5x5, rank 1",
     whole=True,
@@ -75,7 +75,7 @@ def of_law(law: str, scale: float) -> Setting:
     """The small setting with factors of another law, an entry's variance 1/9 as before."""
     assert law in ("normal", "laplace")
     task = MatrixCompletion(entries="normal" if law == "normal" else "laplace", scale=scale)
-    return Setting(f"factors-{law}", Recipe(task, checkpoint_every=2500), about=f"{law} factors", whole=True)
+    return Setting(f"factors-{law}", Recipe(task, checkpoint_every=500), about=f"{law} factors", whole=True)
 
 
 NORMAL, LAPLACE = of_law("normal", 1 / math.sqrt(3)), of_law("laplace", 1 / math.sqrt(6))
