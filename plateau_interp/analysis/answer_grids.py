@@ -84,7 +84,7 @@ def grids_through_training(
         raise ValueError(f"the answers of {shown(task)} are no grids: it has no answer_grids(output, batch)")
     there = there_steps(steps, run.checkpoints, "checkpoint")
     if batch is None:
-        batch = fixed_batch(task).take(torch.arange(min(whole_number("n", n, least=1), N_EXAMPLES)))
+        batch = fixed_batch(run.task).take(torch.arange(min(whole_number("n", n, least=1), N_EXAMPLES)))
     grids = []
     with torch.no_grad():
         for step in there:
