@@ -5,8 +5,7 @@ Axis words, the same in every shape of the package: ``batch`` sequences, ``pos``
 where tokens are filled in), ``row`` the query positions that predict the answer, ``answer`` the answer's own positions,
 ``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``.
 
-This module holds no behaviour worth speaking of; look in `plateau_interp.models` for models, in
-`plateau_interp.interventions.attached` for what an intervention is and in `plateau_interp.training.loop` for training.
+See `plateau_interp.models`, `plateau_interp.interventions.attached` and `plateau_interp.training.loop` for the rest.
 """
 
 import math
@@ -49,7 +48,6 @@ __all__ = [
 
 IGNORE = -100
 """The label where nothing is scored (the `ignore_index` of PyTorch's cross-entropy); of numbers it is NaN."""
-
 
 PLACE: Mapping[str, bool] = MappingProxyType({"place": True})
 """Metadata of a plug-in's field that names a folder, or a run: ``out: str = field(metadata=PLACE)``.
@@ -211,9 +209,12 @@ class Task(Protocol):
     def groups(self, batch: Batch) -> Mapping[str, Bool[Tensor, " batch"]]:
         """Kinds of sequences that are also measured by themselves, by name; none by default.
 
-        Of each the loss is measured, too, with the labels of all other sequences hidden (`Batch.scoring`). The meter
-        adds a column a measure and name, such as ``accuracy_<name>``, so a name is not a number.
+        So is the loss, all other labels hidden (`Batch.scoring`). No name is a number: columns are ``accuracy_<name>``.
         """
+        return {}
+
+    def answer_kinds(self, batch: Batch) -> Mapping[str, Bool[Tensor, "batch answer"]]:
+        """Kinds of answers whose accuracy is also measured, as ``accuracy_<name>``: other names than `groups` have."""
         return {}
 
     def separator_map(self) -> Bool[Tensor, "1 query key"] | None:

@@ -17,6 +17,7 @@ from plateau_interp.tasks.window import (
     MovingWindowQuotient,
     MovingWindowSum,
 )
+from plateau_interp.tasks.written import WrittenCompletion
 
 __all__ = [
     "ConcatenatedWindows",
@@ -36,4 +37,5 @@ __all__ = [
     "Repeat",
     "Reverse",
     "Text",
+    "WrittenCompletion",
 ]

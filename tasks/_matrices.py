@@ -148,8 +148,11 @@ class Matrices(Task):
         whose entry is not 0.
 
         Raises:
-            ValueError: for a matrix of which nothing is seen but zeros.
+            ValueError: for a matrix of which nothing is seen but zeros, and for entries of full rank, where what is
+                missing does not follow from what is seen.
         """
+        if self.entries == "full rank":
+            raise ValueError("entries of full rank say nothing of those that are missing: no change of them does")
         values = rearrange(batch.labels, "batch (row column) -> batch row column", row=shape[0])
         seen = rearrange(batch.tokens != MASK, "batch (row column) -> batch row column", row=shape[0])
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from plateau_interp.analysis.answer_grids import AnswerGrids
 from plateau_interp.checks import shown
 from plateau_interp.interventions.hook_points import pattern_name
 from plateau_interp.metrics import head_shares
@@ -189,8 +190,6 @@ class MatrixCompletion(Matrices):
             [['0.4', '?', '0.3', '0.7'], ['-0.4', '?', '0.3', '0.7']]
         """
         check_draw(len(batch), generator)
-        if self.entries == "full rank":
-            raise ValueError("entries of full rank say nothing of those that are missing: no change of them does")
         return self.with_a_line_negated(batch, self.shape_of(batch), generator=generator)
 
     def shape_of(self, batch: Batch) -> Shape:
@@ -290,6 +289,15 @@ class MatrixCompletion(Matrices):
             if share[reads] > MOST_OF_IT:
                 groups[reads].append((layer, head))
         return groups
+
+    def answer_grids(self, output: Float[Tensor, "batch query 1"], batch: Batch) -> AnswerGrids:
+        """The matrices: what a model says of each entry, what is right, and which entries are missing."""
+        n_rows, _ = self.shape_of(batch)
+
+        def matrices(cells: Shaped[Tensor, "batch cell"]) -> Shaped[Tensor, "batch row column"]:
+            return rearrange(cells, "batch (row column) -> batch row column", row=n_rows)
+
+        return AnswerGrids(matrices(output[..., 0]), matrices(batch.labels), matrices(batch.tokens == MASK))
 
     @property
     def captions(self) -> Mapping[str, str]:

@@ -44,6 +44,7 @@ def test_it_runs_and_ends_with_what_it_made(
     [
         ("tour.py", ["tour/curves.png", "tour/attention.html"]),
         ("attention_views.py", [f"attention_views/{name}" for name in ("collapse.pdf", "view.html", "pair.html")]),
+        ("matrix_completion.py", ["matrix_completion/curves.png", "matrix_completion/answers.html"]),
     ],
 )
 def test_a_notebook_is_a_script_too(name: str, made: list[str], tmp_path: Path) -> None:

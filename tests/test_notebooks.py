@@ -11,12 +11,27 @@ from nbclient import NotebookClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LIBRARY = "CircuitsVis=(()"
-N_VIEWS = {"attention_views": 7, "compose_hooks": 0, "language_model": 0, "smollm2": 1, "tour": 4}
-N_FIGURES = {"attention_views": 2, "compose_hooks": 0, "language_model": 2, "smollm2": 0, "tour": 2}
+N_VIEWS = {
+    "attention_views": 7,
+    "compose_hooks": 0,
+    "language_model": 0,
+    "matrix_completion": 2,
+    "smollm2": 1,
+    "tour": 4,
+}
+N_FIGURES = {
+    "attention_views": 2,
+    "compose_hooks": 0,
+    "language_model": 2,
+    "matrix_completion": 2,
+    "smollm2": 0,
+    "tour": 2,
+}
 PRINTS = {
     "attention_views": r"drop at step \d+ without, \d+ with the factor",
     "compose_hooks": r"MaskAttention\(.*\) fired 1 times",
     "language_model": r"plain: cosine above 0\.5 until step \d+, peak 0\.9\d; at the end held-out loss",
+    "matrix_completion": r"step 2500: missing entries 0\.\d+",
     "smollm2": r"collapse of SmolLM2 as it is: cosine 0\.\d\d, repetition 0\.\d\d",
     "tour": r"frozen: no drop; final loss 2\.\d+",
 }

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
-from tiny_paper import BASE, recipe
+from tiny_paper import BASE, PAPER, paper_of, recipe
 
 from plateau_interp.reproductions.costs import costs
 from plateau_interp.reproductions.experiments import Experiment
@@ -13,6 +14,7 @@ from plateau_interp.reproductions.pictures import cases_figure
 from plateau_interp.reproductions.quantities import final
 from plateau_interp.reproductions.running import collect, made_with, outcome, plan, train_setting
 from plateau_interp.reproductions.settings import Added, NotHereError, Outcome
+from plateau_interp.reproductions.storage import folder_of, store, stored
 from plateau_interp.reproductions.study import Study, value_of
 from plateau_interp.runs.errors import RunError
 from plateau_interp.views.panels import Panel
@@ -84,6 +86,43 @@ def test_what_was_measured_of_another_run_is_refused(runs, tmp_path):
     next(BASE.open(tmp_path, 0).train())
     with pytest.raises(RunError, match="has not ended: losses reads its last checkpoint"):
         STUDY.measure(tmp_path, 0)
+
+
+def scaled_losses(run, *, steps, factor=1.0):
+    """With arguments of its own."""
+    return last_losses(run).assign(loss=lambda rows: factor * rows["loss"], step=steps[0])
+
+
+def scaled(**arguments):
+    return Study("scaled", BASE, Added(partial(scaled_losses, **arguments)))
+
+
+def test_what_was_measured_with_other_arguments_is_refused(runs, tmp_path):
+    study = scaled(steps=(6,))
+    assert study.identity(0)["arguments"] == {"steps": [6], "factor": 1.0}
+    study.measure(runs, 0)
+    assert study.outcome(runs, 0) is not None
+    for other in (scaled(steps=(6,), factor=2.0), scaled(steps=(3, 6))):
+        with pytest.raises(
+            RunError, match=r"measured with \{'factor': 1.0, 'steps': \[6\]\}, other arguments than 'scaled' has"
+        ):
+            other.measure(runs, 0)
+        assert collect([other], runs) == {"scaled": []}
+    # Nor are they taken from where results are kept.
+    store(study, [study.measure(runs, 0)], runs, folder_of(PAPER, tmp_path))
+    for one, n_seeds in ((study, 1), (scaled(steps=(6,), factor=2.0), 0)):
+        paper = paper_of(dataclasses.replace(EXPERIMENT, settings=(one,), key=(final("loss"), one)))
+        assert len(stored(paper, tmp_path).outcomes["scaled"]) == n_seeds
+
+
+def test_what_was_measured_before_arguments_were_written_down_is_taken(runs):
+    study = dataclasses.replace(scaled(steps=(6,)), name="older")
+    study.measure(runs, 0)
+    about = study.folder(runs, 0) / "study.json"
+    told = json.loads(about.read_text())
+    del told["identity"]["arguments"]
+    about.write_text(json.dumps(told))
+    assert study.outcome(runs, 0) is not None
 
 
 def test_a_package_that_is_missing_is_told_as_such(runs):

@@ -14,6 +14,7 @@ import torch
 from long_run import Long
 from measured_series import measured_series
 
+from plateau_interp.analysis.answer_grids import GridsThroughTraining
 from plateau_interp.analysis.forming import Forming, circuits
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
@@ -24,6 +25,7 @@ from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.views import page as views_page
 from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.circuit_views import circuit_page, circuit_view
+from plateau_interp.views.grid_views import GridView
 from plateau_interp.views.page import Page, bundle, document, side_by_side
 from plateau_interp.views.report import write_report
 from plateau_interp.views.series_report import write_series_report
@@ -105,7 +107,7 @@ def run(tmp_path_factory):
 def wait_until_drawn(page):
     page.wait_for_function(
         """() => [...document.querySelectorAll('[data-plateau-view]')].every(view => {
-             if (view.querySelector('.pc-part')) return true;
+             if (view.querySelector('.pc-part, .pg-cell')) return true;
              const canvas = view.querySelector('.pv-cells canvas');
              if (!canvas || !canvas.width) return false;
              const copy = document.createElement('canvas');
@@ -565,3 +567,38 @@ def test_an_edge_that_is_tapped_tells_its_score(circuits_page, visit):
     page = visit(circuits_page, size=PHONE)
     page.locator(".pc-hit").last.dispatch_event("pointerdown")
     assert page.locator(".pv-readout").first.inner_text().split(" ")[1] == "\N{RIGHTWARDS ARROW}"
+
+
+@pytest.fixture
+def grids_page(tmp_path):
+    """Two grids of one row at two steps: the second cell is not seen."""
+    truth = torch.tensor([[[1.0, -0.5]], [[0.25, 0.5]]])
+    asked = torch.tensor([[[False, True]], [[True, True]]])
+    said = torch.stack([truth.masked_fill(asked, 0.0), truth])
+    view = GridView(HOSTILE, "a note", GridsThroughTraining((0, 10), said, truth, asked))
+    return view.save(tmp_path / "grids.html")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
+def test_grids_move_through_training_and_what_is_not_seen_is_outlined(grids_page, visit, size, scheme):
+    page = visit(grids_page, size=size, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    numbers = page.locator(".pg-number")
+    assert numbers.all_text_contents() == ["1.00", f"{MINUS}0.50"] * 2
+    assert page.locator(".pg-asked").count() == 2
+    page.locator("input[aria-label='training step']").fill("0")
+    assert numbers.all_text_contents() == ["1.00", f"{MINUS}0.50", "1.00", "0.00"]
+    assert page.locator(".pv-readout").text_content().startswith("Outlined cells: mean squared error 0.2500.")
+    fills = page.locator(".pg-cell").evaluate_all("cells => cells.map(cell => getComputedStyle(cell).fill)")
+    assert fills[0] == fills[2] != fills[1]
+    assert HOSTILE in page.locator(".pv-title").text_content()
+
+
+def test_another_grid_and_a_cell_under_the_pointer(grids_page, visit):
+    page = visit(grids_page)
+    page.locator("select").select_option("example 2")
+    assert page.locator(".pg-number").all_text_contents() == ["0.25", "0.50"] * 2
+    assert page.locator(".pg-asked").count() == 4
+    page.locator("input[aria-label='training step']").fill("0")
+    page.locator(".pg-cell").nth(3).hover()
+    assert page.locator(".pv-readout").text_content() == "row 0, column 1 (not seen): 0; right is +0.5"

@@ -18,7 +18,7 @@ import nbformat
 from nbclient import NotebookClient
 
 PROJECT = Path(__file__).parent.parent.parent
-NOTEBOOKS = ("tour", "compose_hooks", "attention_views", "language_model")
+NOTEBOOKS = ("tour", "compose_hooks", "attention_views", "language_model", "matrix_completion")
 KEPT = PROJECT / "build" / "notebooks"
 STYLE = re.compile(r"<style scoped>.*?</style>", flags=re.DOTALL)
 

@@ -1,8 +1,9 @@
 """Settings: the ways to train that a reproduction compares, and what came out of their runs."""
 
 import dataclasses
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +110,21 @@ class Added:
     def name(self) -> str:
         """Of the file that keeps the columns."""
         return self.measure.__name__
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """With what it measures, beside the run, as plain data: what `functools.partial` binds, and defaults.
+
+        Example:
+            >>> from functools import partial
+            >>> def measure(run, *, steps, n=64): ...
+            >>> Added(partial(measure, steps=(1, 2))).arguments
+            {'steps': [1, 2], 'n': 64}
+        """
+        _, *others = inspect.signature(self.measure).parameters.values()  # the first is the run
+        given = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
+        plain: dict[str, Any] = json.loads(json.dumps(given, default=repr))
+        return plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,9 +272,17 @@ def _read(file: Path) -> Any:
 def is_same_run(one: Any, other: Any) -> bool:
     """Whether two of `Setting.identity` are of one run, whichever version of the package wrote them down.
 
-    Recipes are read and compared by their digests: a field that came later has its default in those that lack it.
+    Recipes are read and compared by their digests: a field that came later has its default in those that lack it. So
+    are the arguments of a study: what was written down before they were counts as measured with those of now.
     """
-    return bool(one == other or _as_now(one) == _as_now(other))  # equal as they are, as a rule: reading them is slow
+    if one == other:  # as a rule: reading recipes is slow
+        return True
+    return _as_now(one) == _as_now(other) and _have_equal_arguments(one, other)
+
+
+def _have_equal_arguments(one: Any, other: Any) -> bool:
+    given = [each.get("arguments") if isinstance(each, Mapping) else None for each in (one, other)]
+    return None in given or given[0] == given[1]
 
 
 def _as_now(identity: Any) -> Any:

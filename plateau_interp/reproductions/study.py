@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from plateau_interp.checks import shown
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.quantities import Quantity
 from plateau_interp.reproductions.settings import Added, NotHereError, Outcome, Setting, is_same_run
@@ -50,11 +51,11 @@ class Study:
         return [(self.of, seed)]
 
     def identity(self, seed: int) -> dict[str, Any]:
-        """What makes its table that table, in whatever folder: the run that is read."""
-        return {**self.of.identity(seed), "study": self.name}
+        """What makes its table that table, in whatever folder: the run that is read, and with which arguments."""
+        return {**self.of.identity(seed), "study": self.name, "arguments": self.adds.arguments}
 
     def check(self, runs: Path, seed: int) -> None:
-        """Whether what is in its folder was measured of the setting's run.
+        """Whether what is in its folder was measured of the setting's run, and with the arguments of now.
 
         Raises:
             RunError: if not.
@@ -62,10 +63,14 @@ class Study:
         path = self.folder(runs, seed)
         if not (path / ABOUT).is_file():
             return
-        if not is_same_run(self._about(path)["identity"], self.identity(seed)):
-            raise RunError(
-                f"{path} was measured of another run than {self.of.name!r} is now: move it, or use another --out"
-            )
+        measured, ours = self._about(path)["identity"], self.identity(seed)
+        if is_same_run(measured, ours):
+            return
+        if is_same_run({**measured, "arguments": ours["arguments"]}, ours):
+            what = f"with {shown(measured['arguments'], most=120)}, other arguments than {self.name!r} has now"
+        else:
+            what = f"of another run than {self.of.name!r} is now"
+        raise RunError(f"{path} was measured {what}: move it, or use another --out")
 
     def outcome(self, runs: Path, seed: int) -> Outcome | None:
         """What was measured; None if it was not.

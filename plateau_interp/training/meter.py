@@ -34,6 +34,8 @@ class Meter:
     |---|---|---|
     | ``accuracy`` | token accuracy of greedy answers (`metrics.token_accuracy`) | 0 to 1 |
     | ``accuracy_j`` | the same at answer position j | 0 to 1 |
+    | ``accuracy_<kind>`` | the same over the answers of one of the task's `answer_kinds`; NaN where there is none | as
+      above |
     | ``repetition``, ``repetition_truth`` | neighbours that are equal, in answers and in the truth | 0 to 1 |
     | ``entropy``, ``entropy_truth`` | of the tokens within an answer (`metrics.sequence_entropy`) | 0 to ln m nats |
     | ``copies_of_first`` | answer tokens that equal the answer's first, itself included | 1/m to 1 |
@@ -231,7 +233,11 @@ class Meter:
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
         means = {name: values.mean() for name, values in decoded.items()}
-        return {**means, **by_position}, _group_means(decoded, task.groups(drawn))
+        by_kind = {
+            f"accuracy_{column_word(kind)}": ((answers == truth) & those).sum() / those.sum()
+            for kind, those in task.answer_kinds(drawn).items()
+        }
+        return {**means, **by_position, **by_kind}, _group_means(decoded, task.groups(drawn))
 
     @property
     def _several_answers(self) -> bool:

@@ -10,6 +10,7 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
   `circuit_report` writes the folder of `plateau circuit`, and what a run's report has of it.
 * Attention: `attention_views` makes a view, `series_attention` that of a series, `readings` are the numbers that it
   holds, `page` puts views on a page.
+* Answers: `grid_views` shows those that are grids of numbers beside what is right.
 * Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of
   checkpoints.
 """
@@ -19,8 +20,9 @@ from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.circuit_figures import circuit_figure, circuit_graph, graphviz
 from plateau_interp.views.circuit_views import CircuitView, circuit_page, circuit_view
 from plateau_interp.views.curves import curves_figure
+from plateau_interp.views.grid_views import GridView, grid_view
 from plateau_interp.views.interactive import interactive_curves, save_interactive
-from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
+from plateau_interp.views.maps import cosine_figure, effect_figure, grid_figure, pattern_figure, position_figure
 from plateau_interp.views.page import Page, side_by_side
 from plateau_interp.views.panels import Panel
 from plateau_interp.views.readings import AttentionView
@@ -33,6 +35,7 @@ __all__ = [
     "LIGHT",
     "AttentionView",
     "CircuitView",
+    "GridView",
     "Page",
     "Panel",
     "Theme",
@@ -46,6 +49,8 @@ __all__ = [
     "curves_figure",
     "effect_figure",
     "graphviz",
+    "grid_figure",
+    "grid_view",
     "interactive_curves",
     "pattern_figure",
     "position_figure",

@@ -292,8 +292,7 @@
     if (!roots.length && tries < 100) return setTimeout(() => push(spec, tries + 1), 50);
     for (const root of roots) {
       root.dataset.mounted = "";
-      if (spec.kind === "circuit") window.plateauCircuit(root, spec);
-      else mount(root, spec);
+      ({ circuit: window.plateauCircuit, grid: window.plateauGrid }[spec.kind] || mount)(root, spec);
     }
   };
   const waiting = Array.isArray(window.plateauViews) ? window.plateauViews : [];

@@ -18,9 +18,10 @@ from plateau_interp.views.curves import PANEL_SIZE, Curves, draw_drops, grouped,
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["cosine_figure", "effect_figure", "pattern_figure", "position_figure"]
+__all__ = ["cosine_figure", "effect_figure", "grid_figure", "pattern_figure", "position_figure"]
 
 MOST_NUMBERS = 150
 """Cells of an effect map into which the numbers are written."""
@@ -124,7 +125,15 @@ def cosine_figure(
         3
     """
     titles = [f"step {step}" for step in steps]
-    return _maps(_array("matrices", matrices), titles, label=label, most=1.0, axes_name="answer row", theme=theme)
+    return _maps(
+        _array("matrices", matrices),
+        titles,
+        label=label,
+        most=1.0,
+        rows="answer row",
+        columns="answer row",
+        theme=theme,
+    )
 
 
 def effect_figure(
@@ -176,12 +185,63 @@ def effect_figure(
         axes.set_yticks(range(len(rows)), rows)
         axes.set_title(title)
         if values.size <= MOST_NUMBERS:
-            for row, column in np.ndindex(values.shape):
-                colour = theme.ground if abs(values[row, column]) > 0.6 * most else theme.ink
-                text = f"{round(float(values[row, column]), 2) + 0.0:.2f}"  # not -0.00
-                axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+            _write_numbers(axes, values, most=most, theme=theme)
         _colour_bar(figure, image, axes, label, theme)
         return figure
+
+
+def grid_figure(
+    grids: Float[Tensor | np.ndarray, "grid row column"],
+    titles: Sequence[str],
+    *,
+    asked: Bool[Tensor | np.ndarray, "row column"] | None = None,
+    most: float | None = None,
+    theme: Theme = LIGHT,
+) -> "Figure":
+    """Grids of numbers next to each other, with one colour scale; the numbers are written in where there is room.
+
+    Args:
+        grids: such as what is right, and what a model says of it.
+        titles: one a grid.
+        asked: cells to outline.
+        most: the size of the strongest colour; by default the largest there is.
+        theme: the colours, for a light or a dark ground.
+
+    Raises:
+        ValueError: for no grid, a number of titles that differs, or values that are not finite.
+
+    Example:
+        >>> figure = grid_figure(np.eye(2)[None], ["right"], asked=np.eye(2) > 0)
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['1.00', '0.00', '0.00', '1.00']
+    """
+    values = _array("grids", grids)
+    outlined = None if asked is None else _array("asked", asked)
+    most = float(np.abs(values).max()) or 1.0 if most is None else most
+    figure = _maps(values, titles, label="value", theme=theme, most=most, rows="row", columns="column")
+    for axes, each in zip(figure.axes, values, strict=False):
+        if each.size <= MOST_NUMBERS:
+            _write_numbers(axes, each, most=most, theme=theme)
+        if outlined is not None:
+            _outline_cells(axes, outlined, theme)
+    return figure
+
+
+def _outline_cells(axes: "Axes", cells: Bool[np.ndarray, "row column"], theme: Theme) -> None:
+    """Each cell by itself, within its own ground: neighbours are told apart."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    boxes = [Rectangle((column - 0.46, row - 0.46), 0.92, 0.92) for row, column in np.argwhere(cells)]
+    axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=theme.ink, linewidth=1.6))
+
+
+def _write_numbers(axes: "Axes", values: Float[np.ndarray, "row column"], *, most: float, theme: Theme) -> None:
+    """Into the cells of a map, in the ground's colour where the cell is dark."""
+    for row, column in np.ndindex(values.shape):
+        colour = theme.ground if abs(values[row, column]) > 0.6 * most else theme.ink
+        text = f"{round(float(values[row, column]), 2) + 0.0:.2f}"  # not -0.00
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 
 
 def _maps(
@@ -192,7 +252,8 @@ def _maps(
     theme: Theme,
     outlined: Bool[np.ndarray, "query key"] | None = None,
     most: float | None = None,
-    axes_name: str = "",
+    rows: str = "query position",
+    columns: str = "key position",
     first_query: int = 0,
 ) -> "Figure":
     import matplotlib
@@ -225,8 +286,8 @@ def _maps(
             for axis in (axes.xaxis, axes.yaxis):
                 axis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
             axes.set_title(title)
-            axes.set_xlabel(axes_name or "key position")
-        panels[0].set_ylabel(axes_name or "query position")
+            axes.set_xlabel(columns)
+        panels[0].set_ylabel(rows)
         _colour_bar(figure, image, list(panels), label, theme)
         return figure
 

@@ -43,6 +43,10 @@ __all__ = [
 ASSETS = Path(__file__).parent
 """Where scripts, styles and templates of pages lie."""
 
+SCRIPTS = ("tools.js", "circuit.js", "grid.js", "attention.js")
+"""The last one mounts the views, by what the others define."""
+STYLES = ("attention.css", "circuit.css", "grid.css")
+
 CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses any request from a saved page."""
 
@@ -199,8 +203,8 @@ def bundle() -> str:
     library = (Path(spec.origin).parent / "dist" / "cdn" / "iife.js").read_text(encoding="utf-8")
     # Closing and opening script tags occur inside JavaScript strings only, where this spelling means the same.
     library = library.replace("</script", "\\x3c/script").replace("<script", "\\x3cscript").replace("<!--", "\\x3c!--")
-    front = "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("tools.js", "circuit.js", "attention.js"))
-    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in ("attention.css", "circuit.css")]
+    front = "".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    styles = [(ASSETS / name).read_text(encoding="utf-8") for name in STYLES]
     style = view_variables() + "".join(styles)
     colours = script_json({"positive": LIGHT.accent, "negative": LIGHT.other, "masked": MASKED})
     # A page with an AMD loader (exported notebooks) would catch the library's parts; `define` is hidden from them.

@@ -1,4 +1,4 @@
-"""The maps of a report: attention of each layer before, at and after the drop, and collapse, with their captions.
+"""The maps of a report: answers that are grids, attention before, at and after the drop, and collapse, with captions.
 
 Each checkpoint that is shown, in stills or in the view through training, is loaded and run once
 (`plateau_interp.analysis.observing.Observations`). The figures are those of `plateau_interp.views.maps`, the views
@@ -11,14 +11,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 
+from plateau_interp.analysis.answer_grids import OfGrids, grids_through_training
 from plateau_interp.analysis.observing import N_EXAMPLES, Observations, shared_map
 from plateau_interp.analysis.plateaus import Summary
 from plateau_interp.positions import input_length
 from plateau_interp.types import answer_rows
 from plateau_interp.views.attention_views import N_READINGS, observed_view
-from plateau_interp.views.maps import cosine_figure, pattern_figure
+from plateau_interp.views.grid_views import view_of_grids
+from plateau_interp.views.maps import cosine_figure, grid_figure, pattern_figure
 from plateau_interp.views.page import Page
 from plateau_interp.views.readings import MAX_VALUES, MOST_VIEWS, affordable
 from plateau_interp.views.saving import Draw
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
 __all__ = ["Section", "map_sections", "moments"]
+
+N_GRIDS = 6
+"""Grids to choose from, where a task's answers are grids of numbers."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ def map_sections(runs: "list[Run]", names: list[str], summaries: list[Summary]) 
     alone = alone if run.recipe.interventions else ""
     times = moments(run, summaries[first])
     n_layers = run.recipe.model.n_layers
-    sections = []
+    sections = [_answers(shown, times, of=of, remark=alone)] if isinstance(run.task, OfGrids) else []
     for layer in range(n_layers if input_length(run.task) > 1 else 0):  # a single position has one thing to attend to
         title = f"Attention{f', layer {layer}' if n_layers > 1 else ''}{of}"
         sections.append(_attention_section(shown, layer, times, title=title, remark=alone))
@@ -81,6 +87,33 @@ def map_sections(runs: "list[Run]", names: list[str], summaries: list[Summary]) 
     if rows.stop - rows.start > 1:
         sections.append(_collapse(shown[0].seen, list(times), title=f"Collapse{of}", remark=alone))
     return sections
+
+
+def _answers(shown: list[Shown], times: dict[int, str], *, of: str, remark: str) -> Section:
+    """What the first run says of a grid of numbers beside what is right; and the first runs through training."""
+    views, names = [], []
+    for each in shown[:MOST_VIEWS]:
+        checkpoints = each.run.checkpoints
+        room = MAX_VALUES // (N_GRIDS * each.run.task.n_pos)
+        steps = affordable(checkpoints, list(times) if each is shown[0] else checkpoints[-1:], room=room)
+        grids = grids_through_training(each.run, steps=steps, n=N_GRIDS)
+        views.append(view_of_grids(each.run, grids, title=f"What is right, and what {each.name} says"))
+        names.append(each.name)
+    first = views[0].grids
+    some = [step for step in times if step in first.steps]
+    titles = ["right", *(times[step] for step in some)]
+    maps = [first.truth[0], *(first.said[first.steps.index(step), 0] for step in some)]
+    asked = first.asked[0]
+    whole = partial(grid_figure, torch.stack(maps), titles, asked=asked)
+    most = float(torch.stack(maps).abs().max())
+    stills = [
+        partial(grid_figure, one[None], [title], asked=asked, most=most)
+        for one, title in zip(maps, titles, strict=True)
+    ]
+    caption = f"What is right, and what the model says. Outlined: the cells that it cannot see.{remark}"
+    if len(shown) > len(names):
+        caption += f" Below: {' and '.join(names)}, of {len(shown)} runs with checkpoints."
+    return Section(f"Answers{of}", "answers", whole, stills, caption, Page(views).fragment("answers"))
 
 
 def _attention_section(shown: list[Shown], layer: int, times: dict[int, str], *, title: str, remark: str) -> Section:

@@ -1,12 +1,13 @@
 """Experiments of "Abrupt Learning in Transformers: A Case Study on Matrix Completion", claim by claim.
 
 Gopalani, Lubana and Hu, NeurIPS 2024, arXiv 2410.22244. `drop` has the drop itself, small and at the paper's own size.
-All other modules but `components`, which trains, are studies of the small runs; each has a function of a run, for runs
-of your own:
+Others are trained by `sizes` (widths and depths), `trained_on` (several sizes at once, other laws), `in_writing`
+(causal models) and `components` (one trained, the others given). All other modules are studies of the small runs; each
+has a function of a run, for runs of your own:
 
 * `numbers_in_gaps`: numbers in the place of gaps. `negated_input`: what heads write for X in the run on -X.
 * `head_groups`: heads ablated together, and what they read under structured gaps. `swapping`: components of the plateau
-  in the end, and the other way round. `components`: one trained, the others given.
+  in the end, and the other way round.
 * `linear_reading`: what a probe reads off the states. `embedding_layout`: tokens and positions.
 * `other_matrices`: beside completion by nuclear norm, at other shares of gaps and on other matrices.
 * `studies` is what they share.
@@ -22,6 +23,7 @@ from plateau_interp.reproductions.matrix_completion.head_groups import (
     ablated_groups,
     structured_attention,
 )
+from plateau_interp.reproductions.matrix_completion.in_writing import WRITING
 from plateau_interp.reproductions.matrix_completion.linear_reading import LINEAR_READING, linear_readings
 from plateau_interp.reproductions.matrix_completion.negated_input import NEGATED_INPUT, patched_into_negated
 from plateau_interp.reproductions.matrix_completion.numbers_in_gaps import COPY_CHECK, copy_check
@@ -32,7 +34,9 @@ from plateau_interp.reproductions.matrix_completion.other_matrices import (
     masking_levels,
     other_kinds,
 )
+from plateau_interp.reproductions.matrix_completion.sizes import DEPTHS, WIDTHS
 from plateau_interp.reproductions.matrix_completion.swapping import COMPONENTS_SWAPPED, swapped_components
+from plateau_interp.reproductions.matrix_completion.trained_on import LAWS, MIXTURE
 
 __all__ = [
     "PAPER",
@@ -56,8 +60,7 @@ PAPER = Paper(
         "A bidirectional encoder fills in the missing entries of low-rank matrices, which it sees as a row of tokens. "
         "For long it copies what it sees and says 0 of the rest; then its heads begin to read rows and columns, and "
         "its loss drops. The body of the paper and the cells of its tables were not at hand: what it says is known "
-        "from its captions, its authors' code and what third parties tell. Of its experiments those on other widths "
-        "and depths, on mixtures of sizes and with causal models are not run."
+        "from its captions, its authors' code and what third parties tell."
     ),
     legend=(
         "*Authors' code* marks what their public code says, *another's run* the curve of a public run of it, read off "
@@ -79,5 +82,10 @@ PAPER = Paper(
         COMPONENTS_ALONE,
         MASKING_LEVELS,
         OTHER_MATRICES,
+        WRITING,
+        WIDTHS,
+        DEPTHS,
+        MIXTURE,
+        LAWS,
     ),
 )

@@ -15,23 +15,25 @@ MEASURED = 10
 """Measured values in a mean over 100 steps."""
 
 
-def mean_falls_below(share: float) -> Quantity:
+def mean_falls_below(share: float, *, column: str = "loss_missing") -> Quantity:
     """The first step at which the mean over 100 steps of the loss of missing entries is below a share of its plateau.
 
     On the plateau it is the variance of an entry. The mean is of the last 10 measured values, of batches of their own.
+    Another column is the loss of matrices of one shape, such as ``loss_missing_3x3``.
     """
 
     def of(outcome: Outcome) -> float | None:
         assert isinstance(outcome.setting, Setting)
         task = outcome.setting.recipe.task
         assert isinstance(task, MatrixCompletion)
-        if "loss_missing" not in outcome.metrics:
+        if column not in outcome.metrics:
             return None
-        rows = outcome.metrics[["step", "loss_missing"]].dropna()
-        reached = rows["step"][rows["loss_missing"].rolling(MEASURED).mean() < share * task.variance]
+        rows = outcome.metrics[["step", column]].dropna()
+        reached = rows["step"][rows[column].rolling(MEASURED).mean() < share * task.variance]
         return NEVER if reached.empty else float(reached.iloc[0])
 
-    return Quantity(f"step at which the loss of missing entries is below {share:g} of the plateau's", of)
+    of_shape = column.removeprefix("loss_missing").replace("_", " of ")
+    return Quantity(f"step at which the loss of missing entries{of_shape} is below {share:g} of the plateau's", of)
 
 
 BELOW_PLATEAU = mean_falls_below(0.75)

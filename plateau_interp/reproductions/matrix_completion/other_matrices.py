@@ -164,13 +164,13 @@ BESIDE_PANELS = {
 }
 
 
-def _levels(run: Checkpointed) -> pd.DataFrame:
-    table = beside_nuclear_norm(run, masking_levels(completion_task(run), SHARES_MISSING), steps=[END])
+def _levels(run: Checkpointed, *, shares: Sequence[float], steps: Sequence[int]) -> pd.DataFrame:
+    table = beside_nuclear_norm(run, masking_levels(completion_task(run), shares), steps=steps)
     return table.assign(missing=table["case"].str.split().str[0].astype(float))
 
 
-def _kinds(run: Checkpointed) -> pd.DataFrame:
-    return beside_nuclear_norm(run, other_kinds(completion_task(run)), steps=[END], n=256)
+def _kinds(run: Checkpointed, *, steps: Sequence[int], n: int) -> pd.DataFrame:
+    return beside_nuclear_norm(run, other_kinds(completion_task(run)), steps=steps, n=n)
 
 
 def levels_figure(outcomes: dict[str, list[Any]]) -> "Figure":
@@ -208,7 +208,12 @@ def levels_figure(outcomes: dict[str, list[Any]]) -> "Figure":
         return figure
 
 
-BESIDE = Study("masking-levels", SMALL, Added(_levels, BESIDE_PANELS), about="4x4, rank 1")
+BESIDE = Study(
+    "masking-levels",
+    SMALL,
+    Added(partial(_levels, shares=SHARES_MISSING, steps=(END,)), BESIDE_PANELS),
+    about="4x4, rank 1",
+)
 AS_SHOWN = "30 % missing"
 NUCLEAR = "the extra `convex` (CVXPY and Clarabel)"
 
@@ -277,7 +282,9 @@ MASKING_LEVELS = Experiment(
     ),
 )
 
-OUTSIDE = Study("other-matrices", SMALL, Added(_kinds, BESIDE_PANELS), about="4x4, rank 1")
+OUTSIDE = Study(
+    "other-matrices", SMALL, Added(partial(_kinds, steps=(END,), n=256), BESIDE_PANELS), about="4x4, rank 1"
+)
 AS_TRAINED = "as trained"
 FEWER = ("3 rows", "3 columns")
 HURTS = "a tenth of 1/9; fixed before these runs were read"
