@@ -98,8 +98,9 @@ class CapacityRegulariser:
     stays the task's. A schedule's strength multiplies the coefficient. With Adam what is said of it at
     `FrobeniusPenalty` holds of this gradient, too.
 
-    Of a head whose product is 0 the gradient is 0, and the logarithm minus infinity. Where an entry of the product is 0
-    C has no derivative: 0 stands for it.
+    The logarithm has no least value: of a head that the data do not hold the product goes to 0, whatever the
+    coefficient. Of a product that is 0 the gradient is 0, and the logarithm minus infinity. Where an entry of the
+    product is 0 C has no derivative: 0 stands for it.
 
     Args:
         coefficient: mu; 0 changes nothing.
@@ -212,7 +213,7 @@ class AttachedCapacity(AttachedPenalty):
         """``coefficient * dC/dP``, or ``coefficient / C * dC/dP``, summed over the heads that P is part of."""
         parameter = self.parameters[name]
         *_, kind = name.split(".")
-        if kind in EMBEDDINGS:
+        if kind in EMBEDDING_KINDS:
             norms = embedding_norms(self._model)
             found = [self._slopes(layer, norms) for layer in range(len(self._heads))]
             by_norms = torch.stack([self._weights(each) @ each.norms for each in found]).sum(dim=0)
@@ -245,7 +246,7 @@ class AttachedCapacity(AttachedPenalty):
         return torch.where(slopes.capacity > 0, 1 / slopes.capacity, 0.0)
 
 
-EMBEDDINGS = ("W_E", "W_pos")
+EMBEDDING_KINDS = ("W_E", "W_pos")
 
 
 def _of_products(model: HookedModel) -> dict[str, torch.nn.Parameter]:
