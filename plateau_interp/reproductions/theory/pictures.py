@@ -106,7 +106,7 @@ def rays_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
             line([], [], color=LIGHT.muted, linewidth=0.6),
             line([], [], color=LIGHT.ink, linestyle="--"),
         ]
-        names = ["ray through the weights", "gates equal in pairs", "20 draws", "proved: not below"]
+        names = ["ray through the weights", "gates equal in pairs", "10 draws", "proved: not below"]
         legend_below(figure, lines, names)
         return figure
 
