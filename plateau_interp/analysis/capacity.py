@@ -113,6 +113,9 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     Args:
         model: any HookedTransformer; of grouped keys each query head has its group's.
 
+    Source: as `product_capacity`; that it is taken over to heads is our own. Nuclear norm and factors: Srebro, Rennie
+    and Jaakkola, Maximum-Margin Matrix Factorization (2004).
+
     Example:
         >>> from plateau_interp import toy_model
         >>> from plateau_interp.tasks import MovingWindowSum
