@@ -21,7 +21,7 @@ from plateau_interp.hooks.capacity import QueryKeyCapacity
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, OrthogonalGradient, ScaleGradient
 from plateau_interp.hooks.logits import OutputTemperature, StableMax
 from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
-from plateau_interp.hooks.penalties import FrobeniusPenalty
+from plateau_interp.hooks.penalties import CapacityRegulariser, FrobeniusPenalty
 from plateau_interp.hooks.schedule import During, When
 from plateau_interp.hooks.targeted_attention import BiasAttention, FixAttention, MaskAttention
 from plateau_interp.hooks.updates import ClipRows, KeepNorm
@@ -34,6 +34,7 @@ __all__ = [
     "AddDirection",
     "AmplifySlowGradient",
     "BiasAttention",
+    "CapacityRegulariser",
     "ClipGradient",
     "ClipRows",
     "During",

@@ -4,23 +4,28 @@ The loss that is recorded stays the task's: the term is a column of its own. Wha
 before `train` clips the whole gradient; so it is part of what is clipped, which an optimiser's own weight decay is not.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
+from einops import reduce
 from torch import Tensor
 
-from plateau_interp.checks import check_not_negative, listed, shown
+from plateau_interp.analysis.capacity import CapacitySlopes, capacity_slopes, embedding_norms
+from plateau_interp.checks import check_not_negative, listed, one_of, shown
 from plateau_interp.hooks.gradients import AttachedGradientEdit, editing_parameters
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
 
-__all__ = ["FrobeniusPenalty"]
+__all__ = ["CapacityRegulariser", "FrobeniusPenalty"]
 
 INNER_LAYERS = "blocks.*.mlp.W_in"
+OfCapacity = Literal["logarithm", "capacity"]
+"""What of C_QK is added to the loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,30 +82,110 @@ class FrobeniusPenalty:
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["AttachedPenalty"]:
         """Add to the gradients while the context is open."""
-        attached = AttachedPenalty(self, _trained(model, self.where))
+        attached = AttachedFrobenius(self, _trained(model, self.where))
+        with editing_parameters(attached.parameters, attached.wrap(attached.shrunk)):
+            yield attached
+
+
+@dataclass(frozen=True, eq=False)
+class CapacityRegulariser:
+    """Add ``coefficient sum ln C_QK`` to the loss, over all heads, or ``coefficient sum C_QK``.
+
+    C_QK is the capacity of a head's query-key product, `plateau_interp.analysis.capacity.query_key_capacity`. Queries,
+    keys, token and position embeddings get its gradient, as far as they are trained. That of the logarithm does not
+    depend on the scale of C: it pulls at a head in proportion to ``1/|W|``, where a penalty on the norm pulls in
+    proportion to ``|W|``. At measured steps it tells the term it adds, as ``capacity_regulariser``. The loss of a run
+    stays the task's. A schedule's strength multiplies the coefficient. With Adam what is said of it at
+    `FrobeniusPenalty` holds of this gradient, too.
+
+    The logarithm has no least value: of a head that the data do not hold the product goes to 0, whatever the
+    coefficient. Of a product that is 0 the gradient is 0, and the logarithm minus infinity. Where an entry of the
+    product is 0 C has no derivative: 0 stands for it.
+
+    Args:
+        coefficient: mu; 0 changes nothing.
+        of: "logarithm" or "capacity".
+
+    Raises:
+        ValueError: for a coefficient that is negative; on entry, if none of these parameters is trained.
+
+    Source: the abstract of arXiv 2205.11359, version 1, says that its bound suggests a regulariser for operator nets;
+    how it would be added is not said there, no run with one is in the authors' code, and the theorem does not cover
+    attention. The two forms are ours. That it helps anything is not known: measure it beside a penalty on the norm.
+
+    Example:
+        >>> from plateau_interp import intervening, toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=16, n_heads=2)
+        >>> with intervening(model, CapacityRegulariser(0.01)) as (receipt,):
+        ...     (0 * model(torch.zeros(1, 4, dtype=torch.long)).sum()).backward()
+        >>> keys = model.blocks[0].attn.W_K  # C is of degree 1 in it: of each head <grad, W_K> is the coefficient
+        >>> torch.allclose((keys.grad * keys).sum(dim=(1, 2)), torch.tensor(0.01)), len(receipt.sites)
+        (True, 4)
+    """
+
+    coefficient: float
+    of: OfCapacity = "logarithm"
+
+    name: ClassVar[str] = "capacity-regulariser"
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "coefficient")
+        one_of(OfCapacity, of=self.of)
+
+    def sites(self, model: HookedModel) -> tuple[str, ...]:
+        """The parameters that would get its gradient."""
+        return tuple(_of_products(model))
+
+    @contextmanager
+    def attach(self, model: HookedModel) -> Iterator["AttachedPenalty"]:
+        """Add to the gradients while the context is open."""
+        attached = AttachedCapacity(self, model, _of_products(model))
         with editing_parameters(attached.parameters, attached.wrap(attached.shrunk)):
             yield attached
 
 
 class AttachedPenalty(AttachedGradientEdit):
-    """The live side of `FrobeniusPenalty`.
+    """The live side of a term that is added to the loss.
 
     Attributes:
-        parameters: that are shrunk, by name.
+        parameters: that get its gradient, by name.
     """
 
-    def __init__(self, intervention: FrobeniusPenalty, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+    def __init__(self, intervention: object, parameters: Mapping[str, torch.nn.Parameter]) -> None:
         super().__init__(intervention, tuple(parameters))
         self.parameters = parameters
+        self._reached: set[str] = set()
+
+    @abstractmethod
+    def slope(self, name: str) -> Tensor:
+        """The term's gradient by a parameter."""
+
+    def shrunk(self, gradient: Tensor, name: str) -> Tensor:
+        """``g + slope``."""
+        self._reached.add(name)
+        return gradient + self.slope(name).to(gradient.dtype)
+
+    def complaints(self) -> list[str]:
+        """It never acted; or the loss does not depend on some of the parameters, and these were not shrunk."""
+        missed = [name for name in self.parameters if name not in self._reached]
+        if not self._reached or not missed:
+            return super().complaints()
+        return [*super().complaints(), f"did not shrink {listed(missed)}: no gradient came there"]
+
+
+class AttachedFrobenius(AttachedPenalty):
+    """The live side of `FrobeniusPenalty`."""
+
+    def __init__(self, intervention: FrobeniusPenalty, parameters: Mapping[str, torch.nn.Parameter]) -> None:
+        super().__init__(intervention, parameters)
         where = intervention.where
         self._place = where if isinstance(where, str) else getattr(where, "__name__", "function")
         self._coefficient = intervention.coefficient
-        self._reached: set[str] = set()
 
-    def shrunk(self, gradient: Tensor, name: str) -> Tensor:
-        """``g + coefficient * W``."""
-        self._reached.add(name)
-        return gradient + self._coefficient * self.parameters[name]
+    def slope(self, name: str) -> Tensor:
+        """``coefficient * W``."""
+        return self._coefficient * self.parameters[name]
 
     def measures(self) -> dict[str, Tensor]:
         """The term that is added, with the strength that a schedule gives it, and the norm of each matrix."""
@@ -112,12 +197,72 @@ class AttachedPenalty(AttachedGradientEdit):
             **{f"weight_norm@{name}": norm for name, norm in norms.items()},
         }
 
-    def complaints(self) -> list[str]:
-        """It never acted; or the loss does not depend on some of the parameters, and these were not shrunk."""
-        missed = [name for name in self.parameters if name not in self._reached]
-        if not self._reached or not missed:
-            return super().complaints()
-        return [*super().complaints(), f"did not shrink {listed(missed)}: no gradient came there"]
+
+class AttachedCapacity(AttachedPenalty):
+    """The live side of `CapacityRegulariser`."""
+
+    def __init__(
+        self, intervention: CapacityRegulariser, model: HookedModel, parameters: Mapping[str, torch.nn.Parameter]
+    ) -> None:
+        super().__init__(intervention, parameters)
+        self._coefficient, self._of = intervention.coefficient, intervention.of
+        anything: Any = model
+        self._model, self._heads = model, [block.attn for block in anything.blocks]
+
+    def slope(self, name: str) -> Tensor:
+        """``coefficient * dC/dP``, or ``coefficient / C * dC/dP``, summed over the heads that P is part of."""
+        parameter = self.parameters[name]
+        *_, kind = name.split(".")
+        if kind in EMBEDDING_KINDS:
+            norms = embedding_norms(self._model)
+            found = [self._slopes(layer, norms) for layer in range(len(self._heads))]
+            by_norms = torch.stack([self._weights(each) @ each.norms for each in found]).sum(dim=0)
+            # A column of zeros has no direction, and stays one.
+            return self._coefficient * parameter * (by_norms / norms).nan_to_num(posinf=0.0)
+        slopes = self._slopes(int(name.split(".")[1]), embedding_norms(self._model))
+        by_head = slopes.queries if kind.endswith("Q") else slopes.keys
+        weighted = self._weights(slopes)[:, None, None] * by_head
+        # Of grouped keys several query heads have the same.
+        return self._coefficient * reduce(
+            weighted, "(group repeat) d_model d_head -> group d_model d_head", "sum", group=len(parameter)
+        )
+
+    def measures(self) -> dict[str, Tensor]:
+        """The term that is added, with the strength that a schedule gives it."""
+        norms = embedding_norms(self._model).double()
+        capacities = torch.cat([self._slopes(layer, norms).capacity for layer in range(len(self._heads))])
+        term = (capacities.log() if self._of == "logarithm" else capacities).sum()
+        return {"capacity_regulariser": self.strength * self._coefficient * term}
+
+    def _slopes(self, layer: int, norms: Tensor) -> CapacitySlopes:
+        heads = self._heads[layer]
+        queries, keys = (weights.detach().to(norms.dtype) for weights in (heads.W_Q, heads.W_K))
+        return capacity_slopes(queries, keys, norms, scale=float(heads.attn_scale))
+
+    def _weights(self, slopes: CapacitySlopes) -> Tensor:
+        """By head the derivative of what is added by C; 0 of a product that is 0."""
+        if self._of == "capacity":
+            return torch.ones_like(slopes.capacity)
+        return torch.where(slopes.capacity > 0, 1 / slopes.capacity, 0.0)
+
+
+EMBEDDING_KINDS = ("W_E", "W_pos")
+
+
+def _of_products(model: HookedModel) -> dict[str, torch.nn.Parameter]:
+    """Queries, keys and embeddings that are trained."""
+    tables = ["embed.W_E"]
+    if model.cfg.positional_embedding_type == "standard":
+        tables.append("pos_embed.W_pos")
+    # With grouped keys the parameters have a leading underscore.
+    heads = [
+        f"blocks.{layer}.attn.{_}W_{side}" for layer in range(model.cfg.n_layers) for side in "QK" for _ in ("", "_")
+    ]
+    trained = trained_parameters(model)
+    found = {name: trained[name] for name in (*tables, *heads) if name in trained}
+    if not found:
+        raise ValueError("neither queries and keys nor embeddings of the model are trained")
+    return found
 
 
 def _trained(model: HookedModel, where: Where) -> dict[str, torch.nn.Parameter]:

@@ -5,7 +5,7 @@ Private to this folder. It holds no dataclass fields, so that each task shows al
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import einsum, rearrange
@@ -16,7 +16,7 @@ from plateau_interp.checks import LARGEST_BITS, check_number, check_positive, on
 from plateau_interp.tasks._layouts import at_least
 from plateau_interp.types import Batch, Task
 
-__all__ = ["MASK", "Entries", "Masking", "Matrices", "Shape"]
+__all__ = ["MASK", "Entries", "Masking", "Matrices", "Shape", "checked_shapes"]
 
 MASK = 0
 """The token of a missing entry."""
@@ -202,3 +202,24 @@ LAWS: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "laplace": _laplace,
 }
+
+
+def checked_shapes(given: Any) -> tuple[Shape, ...]:
+    """Rows and columns as they were given, checked."""
+    if not isinstance(given, tuple | list) or not given:
+        raise ValueError(
+            f"shapes must be one or several pairs of rows and columns, such as [(4, 4)]; got {shown(given)}"
+        )
+    shapes: list[Shape] = []
+    for shape in given:
+        if not isinstance(shape, tuple | list) or len(shape) != 2:
+            raise ValueError(f"shapes must be pairs of rows and columns, such as [(4, 4)]; got {shown(given)}")
+        at_least(1, shapes=shape[0])
+        at_least(1, shapes=shape[1])
+        shapes.append((shape[0], shape[1]))
+    sizes = [math.prod(shape) for shape in shapes]
+    if len(set(sizes)) < len(sizes):
+        raise ValueError(f"shapes must differ in how many entries they have, which tells them apart; got {shapes}")
+    if max(sizes) < 2:
+        raise ValueError(f"shapes must have 2 entries at least; got {shapes}")
+    return tuple(shapes)

@@ -18,7 +18,7 @@ from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.optimizers import SGD
 from plateau_interp.types import Batch, Defaults, FiniteTask, HookedModel, Levels
 
-__all__ = ["DepthTwoNet", "alternating"]
+__all__ = ["DepthTwoNet", "Objective", "alternating"]
 
 Objective = Literal["squared", "logistic"]
 """Half the squared error of a number, or the logistic loss of a class."""

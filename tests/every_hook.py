@@ -17,6 +17,7 @@ from plateau_interp.hooks import (
     AddDirection,
     AmplifySlowGradient,
     BiasAttention,
+    CapacityRegulariser,
     ClipGradient,
     ClipRows,
     During,
@@ -129,6 +130,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
     "scale gradient": lambda m: ScaleGradient(0.5, at=Z),
     "clip gradient": lambda m: ClipGradient(0.5, where="attention"),
     "amplify slow gradient": lambda m: AmplifySlowGradient(),
+    "capacity regulariser": lambda m: CapacityRegulariser(0.1),
     "Frobenius penalty": lambda m: FrobeniusPenalty(0.1, where="blocks.*.attn.W_Q"),
     "orthogonal gradient": lambda m: OrthogonalGradient(),
     "keep norm": lambda m: KeepNorm(),
@@ -142,7 +144,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
 
 SILENT = (
     *("scale gradient", "clip gradient", "amplify slow gradient", "orthogonal gradient", "keep norm", "clip rows"),
-    *("Frobenius penalty", "freeze"),
+    *("Frobenius penalty", "capacity regulariser", "freeze"),
 )
 """What changes no forward; and without a backward pass or an update it never acts."""
 

@@ -7,7 +7,13 @@ import torch
 from every_hook import llama
 from hook_cases import gpt_neox, toy
 
-from plateau_interp.analysis.capacity import product_capacity, query_key_capacity, rademacher_bound
+from plateau_interp.analysis.capacity import (
+    capacity_slopes,
+    embedding_norms,
+    product_capacity,
+    query_key_capacity,
+    rademacher_bound,
+)
 
 
 def drawn(*shapes, seed=0):
@@ -127,3 +133,26 @@ def test_the_bound_holds_in_the_mean_over_signs_and_is_tight():
     assert 0.95 * bound < supremum.mean() < bound
     with pytest.raises(ValueError, match="frobenius must be at least 0; got nan"):
         rademacher_bound(math.nan, largest_query=1.0, largest_key=1.0, n_pairs=1)
+
+
+def test_slopes_are_autograds():
+    queries, keys, norms = drawn((3, 5, 2), (3, 5, 2), (5,), seed=4)
+    norms = norms.abs()
+    leaves = [each.clone().requires_grad_() for each in (queries, keys, norms)]
+    products = leaves[0] @ leaves[1].mT
+    capacity = (products.abs() * torch.outer(leaves[2], leaves[2])).sum(dim=(1, 2)) / 1.7
+    found = capacity_slopes(queries, keys, norms, scale=1.7)
+    assert found.capacity.allclose(capacity.detach(), rtol=1e-12)
+    for head in range(3):
+        by_queries, by_keys, by_norms = torch.autograd.grad(capacity[head], leaves, retain_graph=True)
+        assert found.queries[head].allclose(by_queries[head], rtol=1e-12)
+        assert found.keys[head].allclose(by_keys[head], rtol=1e-12)
+        assert found.norms[head].allclose(by_norms, rtol=1e-12)
+
+
+def test_norms_are_of_the_columns_of_tokens_above_positions():
+    model = toy(n_layers=1)
+    columns = torch.cat([model.W_E, model.W_pos]).detach().norm(dim=0)
+    assert embedding_norms(model).allclose(columns)
+    assert embedding_norms(llama()).allclose(llama().W_E.detach().norm(dim=0))
+    assert not embedding_norms(model).requires_grad

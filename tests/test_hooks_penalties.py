@@ -5,9 +5,12 @@ import re
 
 import pytest
 import torch
+from every_hook import llama
 from hook_cases import TASK, assert_untouched, gradients, tokens_for, toy
+from typecheck import unchecked
 
-from plateau_interp.hooks import During, FreezeWeights, FrobeniusPenalty
+from plateau_interp.analysis.capacity import query_key_capacity
+from plateau_interp.hooks import CapacityRegulariser, During, FreezeWeights, FrobeniusPenalty
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.interventions.measuring import attached_measures
@@ -156,3 +159,102 @@ def test_measuring_changes_nothing():
             pass
         weights.append(model.W_in.detach())
     assert weights[0].equal(weights[1])
+
+
+def capacities_by_hand(weights, *, n_layers, scale):
+    """C_QK of each head by a loop over the entries of its product; differentiable."""
+    tables = [weights[name] for name in ("embed.W_E", "pos_embed.W_pos") if name in weights]
+    columns = torch.cat(tables).square().sum(dim=0).sqrt()
+    found = []
+    for layer in range(n_layers):
+        names = {side: f"blocks.{layer}.attn.W_{side}" for side in "QK"}
+        if names["K"] not in weights:
+            names["K"] = f"blocks.{layer}.attn._W_K"
+        queries, keys = weights[names["Q"]], weights[names["K"]]
+        for head, query in enumerate(queries):
+            product = query @ keys[head * len(keys) // len(queries)].T
+            found.append(
+                sum(
+                    product[i, j].abs() * columns[i] * columns[j]
+                    for i in range(len(columns))
+                    for j in range(len(columns))
+                )
+                / scale
+            )
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("of", ["logarithm", "capacity"])
+@pytest.mark.parametrize("kind", ["toy", "grouped keys, rotary"])
+def test_the_gradient_of_the_capacity_is_autograds_of_its_formula(of, kind):
+    model = toy(d_model=8, n_heads=2, n_layers=2, dtype=torch.float64) if kind == "toy" else llama().double()
+    tokens = tokens_for(model)
+    plain = gradients(model, tokens)
+    with intervening(model, CapacityRegulariser(0.3, of=of)) as (receipt,):
+        found = gradients(model, tokens)
+        told = attached_measures(model)["capacity_regulariser"]
+    copied = {name: weights.detach().clone().requires_grad_() for name, weights in model.named_parameters()}
+    capacities = capacities_by_hand(copied, n_layers=2, scale=model.cfg.attn_scale)
+    term = 0.3 * (capacities.log() if of == "logarithm" else capacities).sum()
+    term.backward()
+    assert told.item() == pytest.approx(term.item(), rel=1e-12)
+    for name, gradient in plain.items():
+        expected = gradient if copied[name].grad is None else gradient + copied[name].grad
+        assert (found[name] - expected).abs().max() <= 1e-12 * max(1.0, expected.abs().max().item()), name
+    expected_sites = {name for name, copy_ in copied.items() if copy_.grad is not None}
+    assert {*receipt.sites} == expected_sites
+    assert len(expected_sites) == (6 if kind == "toy" else 5)
+    assert capacities.detach().reshape(2, -1).allclose(query_key_capacity(model).capacity)
+    assert_untouched(model)
+
+
+def test_the_regularisers_of_capacity_by_degrees_and_none():
+    model = toy(dtype=torch.float64)
+    tokens = tokens_for(model)
+    plain = gradients(model, tokens)
+    with intervening(model, CapacityRegulariser(0.0)):
+        assert all(torch.equal(gradient, plain[name]) for name, gradient in gradients(model, tokens).items())
+    name = "blocks.0.attn.W_Q"
+    with intervening(model, CapacityRegulariser(0.4)):
+        whole = gradients(model, tokens)[name] - plain[name]
+        term = attached_measures(model)["capacity_regulariser"].item()
+    with intervening(model, During(CapacityRegulariser(0.4), start=0, ramp=4)):
+        advance(model, step=0)
+        assert (gradients(model, tokens)[name] - plain[name] - whole / 4).abs().max() < 1e-14
+        assert attached_measures(model)["capacity_regulariser"].item() == pytest.approx(term / 4)
+
+
+def test_a_capacity_of_nothing_has_no_gradient():
+    model = toy(dtype=torch.float64, n_heads=2)
+    with torch.no_grad():
+        model.blocks[0].attn.W_Q[0] = 0.0
+        model.embed.W_E[:, 3], model.pos_embed.W_pos[:, 3] = 0.0, 0.0
+    tokens = tokens_for(model)
+    plain = gradients(model, tokens)
+    with intervening(model, CapacityRegulariser(0.3)):
+        found = gradients(model, tokens)
+        assert attached_measures(model)["capacity_regulariser"].item() == float("-inf")
+    assert torch.equal(found["blocks.0.attn.W_Q"][0], plain["blocks.0.attn.W_Q"][0])
+    assert torch.equal(found["embed.W_E"][:, 3], plain["embed.W_E"][:, 3])
+    assert all(gradient.isfinite().all() for gradient in found.values())
+    assert not torch.equal(found["embed.W_E"], plain["embed.W_E"])
+
+
+def test_a_capacity_that_nothing_trains_is_refused():
+    model = toy_model(DepthTwoNet(d=3, n=8))
+    with pytest.raises(ValueError, match="neither queries and keys nor embeddings of the model are trained"):
+        intervening(model, CapacityRegulariser(0.1)).__enter__()
+    with pytest.raises(ValueError, match="coefficient must be at least 0; got -1"):
+        CapacityRegulariser(-1.0)
+    with pytest.raises(ValueError, match="of must be"):
+        unchecked(CapacityRegulariser.__init__)(object.__new__(CapacityRegulariser), 0.1, of="root")
+
+
+def test_training_against_the_capacity_lowers_it():
+    capacities = []
+    for interventions in ((), (CapacityRegulariser(1.0),)):
+        model = toy(dtype=torch.float64)
+        for _ in train(model, TASK, steps=20, batch_size=4, optimizer=SGD(0.1), interventions=interventions):
+            pass
+        capacities.append(query_key_capacity(model).capacity.item())
+    assert capacities[1] < 0.8 * capacities[0]

@@ -21,6 +21,7 @@ PLAIN: list[Intervention] = [
     hooks.MixAttention(0.3, hooks.PatchAttention("runs/a@20", layers=[0])),
     hooks.PatchAttention("runs/a", rows=[1, 2]),
     hooks.AblateHeads([0, 2], by="mean"),
+    hooks.CapacityRegulariser(0.01, of="capacity"),
     hooks.FrobeniusPenalty(0.01),
     hooks.QueryKeyCapacity(),
     hooks.VillaniDiagnostic(step_size=0.1),

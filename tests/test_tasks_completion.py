@@ -96,6 +96,42 @@ def test_losses_by_entry():
     assert TASK.loss(output, batch).item() == pytest.approx(0.12 / 4)
 
 
+HUBER = MatrixCompletion(delta=0.25)
+
+
+def test_the_loss_of_huber_is_square_up_to_delta_and_then_straight():
+    errors = [0.0, 0.1, -0.25, 0.3, -1.0]
+    batch = Batch(torch.full((1, 5), 11), torch.zeros(1, 5))
+    output = torch.tensor(errors)[None, :, None].requires_grad_()
+    by_hand = [e * e / 2 if abs(e) <= 0.25 else 0.25 * (abs(e) - 0.125) for e in errors]
+    loss = HUBER.loss(output, batch)
+    assert loss.item() == pytest.approx(sum(by_hand) / 5)
+    loss.backward()
+    slopes = [max(-0.25, min(0.25, e)) / 5 for e in errors]
+    assert output.grad.flatten().tolist() == pytest.approx(slopes)
+    assert MatrixCompletion(delta=9.0).loss(output, batch).item() == pytest.approx(TASK.loss(output, batch).item() / 2)
+
+
+def test_beside_huber_the_squared_errors_are_told():
+    batch = TASK.sample(50, generator=generator())
+    output = torch.zeros(50, 16, 1)
+    assert HUBER.entry_losses(output, batch) == TASK.entry_losses(output, batch)
+    assert (HUBER.unit, HUBER.levels.plateau, HUBER.closed_forms) == ("Huber", None, TASK.closed_forms)
+    model = toy_model(HUBER, d_model=16, n_heads=2)
+    ours, theirs = (task.measures(model, generator=generator()) for task in (HUBER, TASK))
+    assert ours.pop("squared_error").item() == pytest.approx(
+        0.7 * ours["loss_observed"].item() + 0.3 * ours["loss_missing"].item(), rel=0.05
+    )
+    assert ours == theirs
+    assert "squared_error" in HUBER.captions
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, math.nan, math.inf])
+def test_a_delta_that_is_no_positive_number_is_refused(delta):
+    with pytest.raises(ValueError, match="delta must be a positive number"):
+        MatrixCompletion(delta=delta)
+
+
 def test_what_is_not_scored_has_no_part_in_loss_and_gradient():
     batch = TASK.sample(4, generator=generator())
     output = torch.zeros(4, 16, 1, requires_grad=True)

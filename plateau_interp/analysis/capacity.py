@@ -12,16 +12,25 @@ Left out of M are the biases of queries and keys, the gain of the norm before th
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
 from plateau_interp.checks import shown, whole_number
 from plateau_interp.types import HookedModel, check_model
 
-__all__ = ["HeadCapacities", "product_capacity", "query_key_capacity", "rademacher_bound"]
+__all__ = [
+    "CapacitySlopes",
+    "HeadCapacities",
+    "capacity_slopes",
+    "embedding_norms",
+    "product_capacity",
+    "query_key_capacity",
+    "rademacher_bound",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +113,9 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     Args:
         model: any HookedTransformer; of grouped keys each query head has its group's.
 
+    Source: as `product_capacity`; that it is taken over to heads is our own. Nuclear norm and factors: Srebro, Rennie
+    and Jaakkola, Maximum-Margin Matrix Factorization (2004).
+
     Example:
         >>> from plateau_interp import toy_model
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -113,9 +125,7 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     """
     check_model(model)
     anything: Any = model
-    embeddings = anything.embed.W_E.double()
-    if model.cfg.positional_embedding_type == "standard":
-        embeddings = torch.cat([embeddings, anything.pos_embed.W_pos.double()])
+    embeddings = torch.cat([table.double() for table in _embedding_tables(model)])
     measured: list[list[list[Tensor]]] = []
     scales = []
     for block in anything.blocks:
@@ -126,6 +136,75 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     capacity, frobenius, nuclear, operator, stable_rank, weights = torch.stack(layers).unbind(dim=-1)
     scale = torch.tensor(scales, dtype=torch.float64)
     return HeadCapacities(capacity, frobenius, nuclear, operator, stable_rank, weights, scale)
+
+
+class CapacitySlopes(NamedTuple):
+    """C_QK of the heads of a layer, and its derivatives."""
+
+    capacity: Float[Tensor, " head"]
+    queries: Float[Tensor, "head d_model d_head"]
+    """By W_Q of the head."""
+    keys: Float[Tensor, "head d_model d_head"]
+    """By W_K."""
+    norms: Float[Tensor, "head d_model"]
+    """By the norms ``|E_:i|_2`` of the embeddings' columns."""
+
+
+def capacity_slopes(
+    queries: Float[Tensor, "head d_model d_head"],
+    keys: Float[Tensor, "head d_model d_head"],
+    norms: Float[Tensor, " d_model"],
+    *,
+    scale: float,
+) -> CapacitySlopes:
+    """``C = 1/scale sum_ij |M_ij| e_i e_j`` of each head, ``M = W_Q W_K^T``, with its derivatives in closed form.
+
+    With ``G_ij = sign(M_ij) e_i e_j / scale`` they are ``G W_K`` by W_Q, ``G^T W_Q`` by W_K and ``sum_j (|M_ij| +
+    |M_ji|) e_j / scale`` by e_i. Where an entry of M is 0 C has no derivative, and 0 stands for it: one of its
+    subgradients. Memory of ``heads d_model²`` numbers.
+
+    Args:
+        queries: W_Q.
+        keys: W_K, one a query head.
+        norms: e, as `embedding_norms` gives them.
+        scale: what scores are divided by.
+
+    Source: our own; of the formula of `query_key_capacity`, with what is said there of its meaning.
+
+    Example:
+        >>> eye = torch.eye(2)[None]
+        >>> slopes = capacity_slopes(eye, 2 * eye, torch.tensor([1.0, 3.0]), scale=1.0)
+        >>> slopes.capacity.item(), slopes.queries.tolist(), slopes.norms.tolist()
+        (20.0, [[[2.0, 0.0], [0.0, 18.0]]], [[4.0, 12.0]])
+    """
+    product = einsum(queries, keys, "head row d_head, head column d_head -> head row column")
+    signs = product.sign() * torch.outer(norms, norms) / scale
+    sizes = product.abs()
+    by_norms = (sizes @ norms + sizes.mT @ norms) / scale
+    return CapacitySlopes((product * signs).sum(dim=(1, 2)), signs @ keys, signs.mT @ queries, by_norms)
+
+
+@torch.no_grad()
+def embedding_norms(model: HookedModel) -> Float[Tensor, " d_model"]:
+    """``|E_:i|_2``, E the token embeddings above the position embeddings, if the model adds any; in float32 at least.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> embedding_norms(toy_model(MovingWindowSum(), d_model=16)).shape
+        torch.Size([16])
+    """
+    squares = [
+        table.to(torch.promote_types(table.dtype, torch.float32)).square().sum(dim=0)
+        for table in _embedding_tables(model)
+    ]
+    return torch.stack(squares).sum(dim=0).sqrt()
+
+
+def _embedding_tables(model: HookedModel) -> list[Float[Tensor, "_ d_model"]]:
+    anything: Any = model
+    added = [anything.pos_embed.W_pos] if model.cfg.positional_embedding_type == "standard" else []
+    return [anything.embed.W_E, *added]
 
 
 def _of_head(

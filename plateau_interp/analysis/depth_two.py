@@ -38,6 +38,11 @@ LARGEST_LOGISTIC = 0.2784645427610738
 class DepthTwoBounds:
     """Bounds of the loss of one net on given points, with ``penalty/2 |W|²`` added; see `depth_two_bounds`.
 
+    Source: the derivations at the head of this module, our own; the programme is that of arXiv 2210.11452 and
+    2309.09258 as we understand them. Assumptions: sigma has two derivatives with the bounds of `activation`, a is fixed
+    and W alone is trained, and the loss is the mean over the given points. Not covered: trained outer layers, biases,
+    deeper nets, ReLU, and how soon SGD on batches comes to a minimum.
+
     Attributes:
         objective: "squared" or "logistic", as in `plateau_interp.tasks.DepthTwoNet`.
         activation: bounds of sigma and its derivatives.

@@ -41,6 +41,11 @@ class Correlation:
 def generalisation_gap(model: HookedModel, task: FiniteTask) -> Float[Tensor, ""]:
     """``|loss on the training set - loss on the validation set|``, both whole, in the task's unit.
 
+    Measured: of these two sets, as they were split. Not covered: the loss over all that could be drawn, from which the
+    validation set's differs by chance, and on which side the training set's lies.
+
+    Source: the vertical axis of the scatter of arXiv 2205.11359, as its authors' code has it.
+
     Example:
         >>> from plateau_interp import toy_model
         >>> from plateau_interp.tasks import DepthTwoNet
