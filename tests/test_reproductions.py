@@ -26,7 +26,7 @@ from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.tasks import Text
+from plateau_interp.tasks import OneHotArithmetic, Text
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
 from plateau_interp.training.settings import MeasuringOptions
@@ -345,7 +345,8 @@ ADDED = {
 def metered(task, n_layers, measuring):
     """What the meter measures, which a small model shows as well, of another text if need be."""
     task = Text(n=8) if isinstance(task, Text) else task
-    small = Recipe(task, model=ModelOptions(d_model=16, n_layers=n_layers), measuring=measuring)
+    width = task.defaults.d_model if isinstance(task, OneHotArithmetic) else 16  # which is that of its inputs
+    small = Recipe(task, model=ModelOptions(d_model=width, n_layers=n_layers), measuring=measuring)
     step = next(train(small.build_model(), task, steps=1, batch_size=2, meter=small.build_meter()))
     return {"loss", *step.metrics}
 

@@ -22,6 +22,7 @@ from plateau_interp.reproductions.shortening.transfer import (
     with_donor,
 )
 from plateau_interp.reproductions.study import Study
+from plateau_interp.tasks import OneHotArithmetic
 
 
 def test_the_sum_begins_with_the_prefix_sum_at_the_poster_s_step_and_both_have_one_separator() -> None:
@@ -59,9 +60,12 @@ def shrunk(setting, known):
         small = dataclasses.replace(setting, of=shrunk(setting.of, known))
     else:
         recipe = setting.recipe
+        is_mlp = isinstance(recipe.task, OneHotArithmetic)
+        task = OneHotArithmetic(p=5) if is_mlp else recipe.task
         recipe = dataclasses.replace(
             recipe,
-            model=dataclasses.replace(recipe.model, **SMALL),
+            task=task,
+            model=dataclasses.replace(recipe.model, **({"d_model": 10, "d_mlp": 8} if is_mlp else SMALL)),
             training=dataclasses.replace(recipe.training, steps=6, batch_size=9, precision="float32"),
             measuring=dataclasses.replace(recipe.measuring, n_sequences=6, every=2),
             checkpoint_every=2,

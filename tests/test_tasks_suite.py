@@ -50,7 +50,7 @@ from plateau_interp.training.meter import Meter
 from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
 # Without answers that are generated: see test_tasks_text, test_tasks_completion and test_tasks_depth_two.
-OTHERS = ("DepthTwoNet", "MatrixCompletion", "Text")
+OTHERS = ("DepthTwoNet", "MatrixCompletion", "OneHotArithmetic", "Text")
 KINDS = [getattr(tasks, name) for name in tasks.__all__ if name not in OTHERS]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

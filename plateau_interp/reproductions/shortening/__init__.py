@@ -3,9 +3,11 @@
 `mixes` has the runs of table 1 and figure 1, `table_one` what is claimed of them, `poster` the poster's numbers,
 `beside` the table that has these beside ours, `ends` what it took to reach a criterion and what mixing saves,
 `pictures` the pictures. `transfer` begins one task with the weights of another, `moves` says which weights that moves.
+`one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it.
 """
 
 from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.shortening.one_hot_mlp import GROKKING_DECAY, GROKKING_INITS, GROKKING_REMEDIES
 from plateau_interp.reproductions.shortening.table_one import FIG1, TABLE1
 from plateau_interp.reproductions.shortening.transfer import MOVED, PREFIX_TO_SUM, REVERSE, SEPARATOR, SUM_TO_PRODUCT
 
@@ -30,5 +32,16 @@ PAPER = Paper(
         "beside it."
     ),
     cover="table1",
-    experiments=(TABLE1, FIG1, PREFIX_TO_SUM, REVERSE, SUM_TO_PRODUCT, MOVED, SEPARATOR),
+    experiments=(
+        TABLE1,
+        FIG1,
+        PREFIX_TO_SUM,
+        REVERSE,
+        SUM_TO_PRODUCT,
+        MOVED,
+        SEPARATOR,
+        GROKKING_DECAY,
+        GROKKING_INITS,
+        GROKKING_REMEDIES,
+    ),
 )
