@@ -8,6 +8,7 @@ from plateau_interp.tasks.depth_two import DepthTwoNet
 from plateau_interp.tasks.histogram import Histogram
 from plateau_interp.tasks.mixture import Mixture
 from plateau_interp.tasks.modular import ModularArithmetic
+from plateau_interp.tasks.one_hot import OneHotArithmetic
 from plateau_interp.tasks.permutation import Permutation
 from plateau_interp.tasks.prefix_sum import PrefixSum
 from plateau_interp.tasks.text import Text
@@ -32,6 +33,7 @@ __all__ = [
     "MovingWindowQuotient",
     "MovingWindowSum",
     "MultiDigitAddition",
+    "OneHotArithmetic",
     "Permutation",
     "PrefixSum",
     "Repeat",

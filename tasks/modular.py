@@ -16,9 +16,10 @@ from plateau_interp.training.batches import stream_generator
 from plateau_interp.training.optimizers import AdamW
 from plateau_interp.types import IGNORE, Batch, Defaults, FiniteTask, Levels, answer_rows
 
-__all__ = ["ModularArithmetic"]
+__all__ = ["ModularArithmetic", "Operation"]
 
 Operation = Literal["add", "subtract", "multiply", "divide"]
+"""Of two numbers modulo p."""
 EquationLayout = Literal["infix", "prefix"]
 
 SIGNS: dict[Operation, str] = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}

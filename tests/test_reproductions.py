@@ -20,13 +20,13 @@ from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
-from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import AFTERWARDS, Added, Begins, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.tasks import Text
+from plateau_interp.tasks import OneHotArithmetic, Text
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
 from plateau_interp.training.settings import MeasuringOptions
@@ -200,11 +200,83 @@ def test_a_solved_run_ends_a_little_later_unless_the_whole_is_wanted():
 
 def test_a_run_stops_itself_when_it_may(tmp_path, monkeypatch):
     monkeypatch.setattr("plateau_interp.reproductions.settings.SOLVED_ACCURACY", 0.0)
-    monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED_ACCURACY", 0.0)
     monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 2)
     done = train_setting(BIASED, 0, tmp_path)
     assert done.metrics.step.tolist() == [0, 1, 2]
     assert outcome(BIASED, 0, tmp_path) is not None
+
+
+def test_a_run_may_go_on_until_all_was_right_for_long():
+    long = recipe(training=dataclasses.replace(TRAINING, steps=1000))
+    setting = Setting("a", long, perfect_steps=5)
+
+    def ended(n_right, last=0.99):
+        right = [0.0, last, *[1.0] * n_right]
+        return setting.ended(pd.DataFrame({"step": range(len(right)), "accuracy": right}))
+
+    # Right from step 2 on: for five steps in a row at step 6, and ten later it may end.
+    assert [ended(n) for n in (5, 14, 15)] == [False, False, True]
+    assert setting.solved(pd.DataFrame({"step": range(9), "accuracy": [1.0] * 4 + [0.99] + [1.0] * 4})) is None
+    assert setting.ended(pd.DataFrame({"step": [999], "loss": [0.0]}))
+
+
+def test_a_run_that_waits_for_all_to_be_right_stops_itself_and_goes_on_after_a_kill(tmp_path, monkeypatch):
+    monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 1)
+    monkeypatch.setattr(
+        "plateau_interp.reproductions.settings.perfect_for",
+        lambda steps, values, n_steps: int(steps[n_steps - 1]) if len(steps) >= n_steps else None,
+    )
+    setting = Setting("patient", recipe(), perfect_steps=3)
+    for step in setting.open(tmp_path, 0).train():
+        if step.step == 1:
+            break
+    assert train_setting(setting, 0, tmp_path).metrics.step.tolist() == [0, 1, 2, 3]
+
+
+BEGUN = Setting("begun", recipe(), begins=Begins(SOLUTION, 4, where="mlp"))
+
+
+def test_a_run_may_begin_with_the_weights_of_another_of_its_seed(tmp_path):
+    assert plan([dataclasses.replace(SECOND, settings=(BASE, BEGUN), key=(DROP, BEGUN))]) == [
+        (BASE, 0),
+        (SOLUTION, 0),
+        (BEGUN, 0),
+    ]
+    train_setting(SOLUTION, 0, tmp_path)
+    train_setting(BEGUN, 0, tmp_path)
+    first, donor = Run(tmp_path / "begun" / "seed-0").model(0), Run(tmp_path / "solution" / "seed-0").model(4)
+    assert first.W_in.equal(donor.W_in)
+    assert not first.W_Q.equal(donor.W_Q)
+    assert [one.seed for one in collect([BEGUN], tmp_path)["begun"]] == [0]
+    shutil.rmtree(tmp_path / "solution")  # what has begun needs it no more
+    assert outcome(BEGUN, 0, tmp_path) is not None
+    assert stored_again(BEGUN, tmp_path)["loss"].notna().all()
+    other = dataclasses.replace(BEGUN, begins=Begins(CHANGED, 4, where="mlp"))
+    with pytest.raises(RunError, match="took its weights from another run than 'solution' is now"):
+        outcome(other, 0, tmp_path)
+    with pytest.raises(RunError, match="holds a run of another recipe"):
+        outcome(dataclasses.replace(BEGUN, begins=Begins(SOLUTION, 4)), 0, tmp_path)
+
+
+def test_what_began_with_others_weights_goes_on_where_it_was_moved_to(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    train_setting(SOLUTION, 0, old)
+    for step in BEGUN.open(old, 0).train():
+        if step.step == 2:
+            break
+    old.rename(new)
+    assert train_setting(BEGUN, 0, new).metrics.step.tolist() == list(range(6))
+
+
+def test_what_cannot_be_begun_with_is_told(tmp_path):
+    train_setting(SOLUTION, 0, tmp_path)
+    missing = dataclasses.replace(BEGUN, begins=Begins(SOLUTION, 5))
+    with pytest.raises(RunError, match=r"begun: .* has no checkpoint of step 5; the nearest is 4"):
+        train_setting(missing, 0, tmp_path)
+    with pytest.raises(ValueError, match="begun is to begin with others' weights: it can take or leave nothing"):
+        dataclasses.replace(BEGUN, leaves=(BASE, 2))
+    with pytest.raises(ValueError, match="left is to leave begun, which begins with others' weights"):
+        dataclasses.replace(LEFT, leaves=(BEGUN, 2))
 
 
 def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):
@@ -273,7 +345,8 @@ ADDED = {
 def metered(task, n_layers, measuring):
     """What the meter measures, which a small model shows as well, of another text if need be."""
     task = Text(n=8) if isinstance(task, Text) else task
-    small = Recipe(task, model=ModelOptions(d_model=16, n_layers=n_layers), measuring=measuring)
+    width = task.defaults.d_model if isinstance(task, OneHotArithmetic) else 16  # which is that of its inputs
+    small = Recipe(task, model=ModelOptions(d_model=width, n_layers=n_layers), measuring=measuring)
     step = next(train(small.build_model(), task, steps=1, batch_size=2, meter=small.build_meter()))
     return {"loss", *step.metrics}
 

@@ -50,7 +50,7 @@ from plateau_interp.training.meter import Meter
 from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
 # Without answers that are generated, or that follow from the prompt: each has a file of tests of its own.
-OTHERS = ("DepthTwoNet", "MatrixCompletion", "Text", "WrittenCompletion")
+OTHERS = ("DepthTwoNet", "MatrixCompletion", "OneHotArithmetic", "Text", "WrittenCompletion")
 KINDS = [getattr(tasks, name) for name in tasks.__all__ if name not in OTHERS]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

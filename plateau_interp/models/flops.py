@@ -102,6 +102,9 @@ def training_flops(task: Task, settings: ModelSettings) -> int:
         >>> training_flops(Mixture(), ModelOptions().resolved(Mixture())) * 128  # a step of the poster's
         19855835136
     """
+    if settings.architecture == "one-hot":
+        hidden = settings.mlp_width
+        return FORWARDS_IN_TRAINING * 2 * hidden * (settings.d_model + hidden + task.d_output)
     return FORWARDS_IN_TRAINING * forward_flops(
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,

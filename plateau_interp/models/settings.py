@@ -10,6 +10,12 @@ from plateau_interp.types import AttentionKind, Defaults, MaskEmbedding, Task, T
 __all__ = ["DType", "ModelOptions", "ModelSettings"]
 
 DType = Literal["float32", "float64"]
+WORDS: dict[ToyArchitecture, str] = {
+    "decoder": "a decoder",
+    "encoder": "an encoder",
+    "depth-2": "a depth-2 net",
+    "one-hot": "a one-hot MLP",
+}
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,7 @@ class ModelSettings:
         one_of(MaskEmbedding, mask_embedding=self.mask_embedding)
         check_positive(self, "init_std")
         if self.architecture != "decoder" and self.attention != "softmax":
-            kind = "an encoder" if self.architecture == "encoder" else "a depth-2 net"
-            raise ValueError(f"attention of {kind} must be softmax; got {self.attention}")
+            raise ValueError(f"attention of {WORDS[self.architecture]} must be softmax; got {self.attention}")
         one_of(DType, dtype=self.dtype)
         check_whole(self, "n_layers", "n_heads", "d_model", least=1)
         if self.d_mlp is not None:
@@ -49,8 +54,8 @@ class ModelSettings:
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads must divide d_model; got n_heads={self.n_heads} and d_model={self.d_model}")
         for name, number in (("n_layers", self.n_layers), ("n_heads", self.n_heads)):
-            if self.architecture == "depth-2" and number != 1:
-                raise ValueError(f"{name} of a depth-2 net must be 1; got {number}")
+            if self.architecture in ("depth-2", "one-hot") and number != 1:
+                raise ValueError(f"{name} of {WORDS[self.architecture]} must be 1; got {number}")
 
     @property
     def mlp_width(self) -> int:

@@ -1,8 +1,8 @@
-"""`toy_model`: a small HookedTransformer for a task, decoder, encoder or depth-2 net as the task has it.
+"""`toy_model`: a small HookedTransformer for a task, decoder, encoder or MLP as the task has it.
 
 Everything a TransformerLens user does with a `HookedTransformer` works on it. `plateau_interp.models.decoder`,
-`plateau_interp.models.encoder` and `plateau_interp.models.depth_two` say what the three are. For pretrained models see
-`plateau_interp.models.pretrained`.
+`plateau_interp.models.encoder`, `plateau_interp.models.depth_two` and `plateau_interp.models.one_hot` say what the four
+are. For pretrained models see `plateau_interp.models.pretrained`.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from plateau_interp.models.depth_two import depth_two_net
 from plateau_interp.models.encoder import ToyEncoder
 from plateau_interp.models.fitting import check_device, check_direction, check_model_size, check_task
 from plateau_interp.models.initializers import Initializer, check_initializers, initialise_
+from plateau_interp.models.one_hot import one_hot_net
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
@@ -53,7 +54,8 @@ def toy_model(
     two layers that write to the residual stream N(0, (0.02/sqrt(2L))²); biases are 0, LayerNorm gains 1. The
     unembedding has no bias (TransformerLens's ``b_U`` is there, 0 and frozen). An encoder reads in both directions and
     has its LayerNorms after each addition, and a read-out with bias; see `plateau_interp.models.encoder`. A depth-2 net
-    is an MLP of one layer, for tasks of points; see `plateau_interp.models.depth_two`.
+    is an MLP of one layer, for tasks of points; see `plateau_interp.models.depth_two`. A one-hot MLP has two hidden
+    layers of width ``d_mlp`` and PyTorch's initial weights, for tasks of features; see `plateau_interp.models.one_hot`.
 
     The same seed gives the same weights on every device and, up to rounding, in every dtype; the global random state
     is not touched.
@@ -63,13 +65,13 @@ def toy_model(
             task of text as ``model.tokenizer``.
         attention: "linear" (no softmax; signed, unnormalised) or "softmax"; this and the next three are by default the
             task's: linear, 1 layer (2 for tasks that need two), 1 head and 256 unless `Task.defaults` says otherwise.
-            An encoder has softmax attention; that of a depth-2 net gives 0.
+            An encoder has softmax attention; that of a depth-2 net or a one-hot MLP gives 0.
         n_layers: blocks.
         n_heads: attention heads a layer; must divide ``d_model``.
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default ``4 * d_model``.
         n_ctx: longest input, by default the task's whole sequence.
-        architecture: "decoder", "encoder" or "depth-2"; this and the next two are by default the task's.
+        architecture: "decoder", "encoder", "depth-2" or "one-hot"; this and the next two are by default the task's.
         init_std: of the weights, in the place of 0.02. A narrow encoder needs more: with 0.02 at width 64 its attention
             is uniform.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
@@ -118,6 +120,8 @@ def toy_model(
     model: ToyTransformer
     if settings.architecture == "depth-2":
         model = depth_two_net(task, settings, n_ctx=n_ctx, dtype=dtype)
+    elif settings.architecture == "one-hot":
+        model = one_hot_net(task, settings, n_ctx=n_ctx, dtype=dtype)
     else:
         model = _transformer(task, settings, n_ctx=n_ctx, dtype=dtype, device=device)
     model.initialise_(std=settings.init_std, seed=seed)

@@ -15,6 +15,7 @@ from plateau_interp.reproductions.quantities import NEVER, Quantity, median
 from plateau_interp.reproductions.settings import Outcome
 
 __all__ = [
+    "MAJORITY",
     "Check",
     "Claim",
     "Finding",

@@ -37,6 +37,7 @@ class Experiment:
         draws: a picture of its own in place of the curves, from the outcomes by setting name.
         table: what is told of each of its settings, whether a claim is about it or not.
         needs: what it takes that not every machine has, such as a corpus or the hub.
+        tells: a table of its own in Markdown, from the outcomes by setting name, below its picture.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Experiment:
     draws: Callable[[dict[str, list[Outcome]]], Any] | None = None
     table: tuple[Quantity, ...] = OF_EVERY_SETTING
     needs: str = ""
+    tells: Callable[[Outcomes], str] | None = None
 
     def __post_init__(self) -> None:
         if self.key[1] not in self.settings:

@@ -170,7 +170,8 @@ def _cover(results: PaperResults) -> list[str]:
 def _picture(experiment: Experiment, results: PaperResults) -> list[str]:
     first_paragraph = results.remarks.of(experiment.name).split("\n\n")[0]
     picture = f"![{experiment.title}]({_folder(results)}/{experiment.name}.png)"
-    return [f"### {experiment.title}", first_paragraph, picture, experiment.notes]
+    told = "" if experiment.tells is None else experiment.tells(results.outcomes)
+    return [f"### {experiment.title}", first_paragraph, picture, told, experiment.notes]
 
 
 def _how_to_make(results: PaperResults) -> str:

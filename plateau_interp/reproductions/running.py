@@ -16,11 +16,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.interventions.attaching import quietly
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pretrained import PublishedModel
-from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.series.folder import SeriesFolder
@@ -128,12 +130,13 @@ def train_setting(
         begin = time.monotonic()
         run = setting.open(runs, seed, device=device)
         if not _ended(setting, run):
-            solved = first_solved(run.metrics)
+            solved, seen = setting.solved(run.metrics), _accuracies(run)
             with nullcontext(lambda step: None) if showing is None else showing(run) as show:
                 for step in run.train(device=device):
                     show(step)
-                    if solved is None and step.metrics.get("accuracy", 0.0) >= SOLVED_ACCURACY:
-                        solved = step.step
+                    if solved is None and "accuracy" in step.metrics:
+                        seen.append((step.step, step.metrics["accuracy"]))
+                        solved = setting.solved(pd.DataFrame(seen, columns=["step", "accuracy"]))
                     # The last measured step of a whole run may come before its last step, whose checkpoint others take.
                     if step.metrics and not setting.whole and setting.enough(step.step, solved=solved):
                         break
@@ -147,6 +150,14 @@ def train_setting(
     done = outcome(setting, seed, runs)
     assert done is not None, f"{run.path} did not end"
     return done
+
+
+def _accuracies(run: Run) -> list[tuple[int, float]]:
+    """Steps and accuracies of what a run has measured."""
+    if "accuracy" not in run.metrics:
+        return []
+    rows = run.metrics[["step", "accuracy"]].dropna()
+    return list(zip(rows["step"].tolist(), rows["accuracy"].tolist(), strict=True))
 
 
 def _added(setting: Setting, folder: Path) -> Path | None:

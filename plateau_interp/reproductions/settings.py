@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from plateau_interp.analysis.budgets import Prices
+from plateau_interp.analysis.criteria import perfect_for
 from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import write_atomically
@@ -20,6 +21,7 @@ from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.flops import training_flops
 from plateau_interp.runs.creating import relocate
+from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with, recipe_digest
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
@@ -29,6 +31,7 @@ __all__ = [
     "AFTERWARDS",
     "SOLVED_ACCURACY",
     "Added",
+    "Begins",
     "Compared",
     "NotHereError",
     "Outcome",
@@ -44,6 +47,8 @@ SOLVED_ACCURACY = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
+NOT_LOOKED_UP = "0" * 64
+"""In the place of a donor's digest where no folder is looked at; the donor's recipe tells what it is."""
 
 
 class NotHereError(RunError):
@@ -128,6 +133,31 @@ class Added:
 
 
 @dataclass(frozen=True, eq=False)
+class Begins:
+    """With which other run's weights a setting's run begins: that of the same seed (`plateau_interp.runs.donors`).
+
+    Args:
+        setting: the donor's; it must train as far as the step.
+        step: at which its weights are taken: one of its checkpoints.
+        where: which parameters are taken.
+        optimizer: whether the donor's optimiser goes on, or a new one begins.
+    """
+
+    setting: "Setting"
+    step: int
+    where: str | tuple[str, ...] = "*"
+    optimizer: OptimizerState = "fresh"
+
+    def init_from(self, runs: Path, seed: int, digest: str | None) -> InitFrom:
+        """As plain data of a recipe; without a digest it is looked up.
+
+        Raises:
+            ValueError: if it is looked up and there is no such checkpoint.
+        """
+        return InitFrom(f"{self.setting.folder(runs, seed)}@{self.step}", self.where, self.optimizer, digest)
+
+
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One way to train, of which an experiment makes a run for each seed.
 
@@ -140,6 +170,13 @@ class Setting:
         leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
         whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
         adds: what is measured afterwards from a run's checkpoints.
+        perfect_steps: a run ends 10 steps after all its answers were right for so many steps in a row, in the place of
+            99 % once; None for that.
+        begins: with which other run's weights it begins.
+
+    Raises:
+        ValueError: for a setting that begins with others' weights and takes or leaves something, too, or leaves a run
+            that does.
     """
 
     name: str
@@ -149,8 +186,17 @@ class Setting:
     leaves: tuple["Setting", int] | None = None
     whole: bool = False
     adds: Added | None = None
+    perfect_steps: int | None = None
+    begins: Begins | None = None
 
     one_seed: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        parent = None if self.leaves is None else self.leaves[0]
+        if self.begins is not None and (parent is not None or self.takes is not None):
+            raise ValueError(f"{self.name} is to begin with others' weights: it can take or leave nothing beside")
+        if parent is not None and parent.begins is not None:
+            raise ValueError(f"{self.name} is to leave {parent.name}, which begins with others' weights: begin with it")
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its run of a seed is."""
@@ -159,7 +205,9 @@ class Setting:
     def needs(self, seed: int) -> list[tuple["Setting", int]]:
         """Settings and seeds that have to be trained before."""
         taken = [] if self.takes is None else [(self.takes[0], self.takes[1])]
-        return taken if self.leaves is None else [*taken, (self.leaves[0], seed)]
+        begun = [] if self.begins is None else [(self.begins.setting, seed)]
+        left = [] if self.leaves is None else [(self.leaves[0], seed)]
+        return [*taken, *begun, *left]
 
     def interventions(self, runs: Path) -> tuple[Intervention, ...]:
         """The recipe's interventions, after those that bring in what the setting takes from another run."""
@@ -170,11 +218,21 @@ class Setting:
         transplant = TransplantWeights(f"{folder}@{source.recipe.steps}", where=where)
         return (transplant, FreezeWeights(where), *self.recipe.interventions)
 
-    def whole_recipe(self, runs: Path, seed: int) -> Recipe:
-        """The recipe that its run of a seed has in its folder."""
+    def whole_recipe(self, runs: Path, seed: int, *, digest: str | None = NOT_LOOKED_UP) -> Recipe:
+        """The recipe that its run of a seed has in its folder.
+
+        Args:
+            runs: the folder of all runs.
+            seed: of the run.
+            digest: of the weights that it begins with, if it `begins` with another's; None has it found out.
+
+        Raises:
+            ValueError: if it is found out and there are no such weights.
+        """
         interventions = self.interventions(runs)
         if self.leaves is None:
-            return dataclasses.replace(self.recipe, seed=seed, interventions=interventions)
+            begun = None if self.begins is None else self.begins.init_from(runs, seed, digest)
+            return dataclasses.replace(self.recipe, seed=seed, interventions=interventions, init_from=begun)
         setting, step = self.leaves
         parent = setting.whole_recipe(runs, seed)
         training = dataclasses.replace(parent.training, steps=self.recipe.steps)
@@ -182,10 +240,12 @@ class Setting:
 
     def identity(self, seed: int) -> dict[str, Any]:
         """What makes its run of a seed that run, in whatever folder: its recipe, and that of the run it takes from."""
-        return {"recipe": self.whole_recipe(Path(), seed).to_dict(), "taken": self._taken}
+        return {"recipe": self.whole_recipe(Path(), seed).to_dict(), "taken": self._taken(seed)}
 
-    @property
-    def _taken(self) -> dict[str, Any] | None:
+    def _taken(self, seed: int) -> dict[str, Any] | None:
+        """The identity of the run whose weights are used."""
+        if self.begins is not None:
+            return self.begins.setting.identity(seed)
         return None if self.takes is None else self.takes[0].identity(self.takes[1])
 
     def open(self, runs: Path, seed: int, *, device: str = "cpu") -> Run:
@@ -201,15 +261,28 @@ class Setting:
         self.check(runs, seed)
         if (path / "recipe.json").is_file():
             # The folders may have been moved, or be named in another way: what it takes is found from here.
-            relocate(path, self.whole_recipe(runs, seed))
+            relocate(path, self._recipe_as_of(Run(path), runs, seed))
         run = self._made(path, runs, seed, device=device)
-        if self.takes is not None:
-            write_atomically(path / TAKEN, json.dumps(self._taken, indent=2) + "\n")
+        if (taken := self._taken(seed)) is not None:
+            write_atomically(path / TAKEN, json.dumps(taken, indent=2) + "\n")
         return run
+
+    def _recipe_as_of(self, run: Run, runs: Path, seed: int) -> Recipe:
+        """The recipe with the digest that its run found out: what is taken is known by its own recipe."""
+        begun = run.recipe.init_from
+        return self.whole_recipe(runs, seed, digest=NOT_LOOKED_UP if begun is None else begun.digest)
+
+    def _new_recipe(self, path: Path, runs: Path, seed: int) -> Recipe:
+        if (path / "recipe.json").is_file():
+            return self._recipe_as_of(Run(path), runs, seed)
+        try:
+            return self.whole_recipe(runs, seed, digest=None)
+        except ValueError as error:
+            raise RunError(f"{self.name}: {error}") from None
 
     def _made(self, path: Path, runs: Path, seed: int, *, device: str) -> Run:
         if self.leaves is None:
-            return Run.create(path, self.whole_recipe(runs, seed))
+            return Run.create(path, self._new_recipe(path, runs, seed))
         parent, step = self.leaves
         fork = Run(parent.folder(runs, seed)).fork
         interventions = self.interventions(runs)
@@ -239,12 +312,13 @@ class Setting:
         if not (path / "recipe.json").is_file():
             return
         run = Run(path)
-        if not goes_on_with(self.whole_recipe(runs, seed), run.recipe):
+        if not goes_on_with(self._recipe_as_of(run, runs, seed), run.recipe):
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
             )
-        if self.takes is not None and self._has_begun(run) and not is_same_run(_read(path / TAKEN), self._taken):
-            source = self.takes[0]
+        taken = self._taken(seed)
+        if taken is not None and self._has_begun(run) and not is_same_run(_read(path / TAKEN), taken):
+            source = self.needs(seed)[0][0]
             raise RunError(
                 f"{path} took its weights from another run than {source.name!r} is now: move it, or use another --out"
             )
@@ -262,7 +336,14 @@ class Setting:
 
     def ended(self, metrics: pd.DataFrame) -> bool:
         """Whether a run's metrics go as far as the setting asks."""
-        return not metrics.empty and self.enough(int(metrics["step"].iloc[-1]), solved=first_solved(metrics))
+        return not metrics.empty and self.enough(int(metrics["step"].iloc[-1]), solved=self.solved(metrics))
+
+    def solved(self, metrics: pd.DataFrame) -> int | None:
+        """The measured step by which a run has done what lets it end a little later."""
+        if self.perfect_steps is None or "accuracy" not in metrics:
+            return first_solved(metrics)
+        rows = metrics[["step", "accuracy"]].dropna()
+        return perfect_for(rows["step"].to_numpy(), rows["accuracy"].to_numpy(), n_steps=self.perfect_steps)
 
 
 def _read(file: Path) -> Any:

@@ -55,6 +55,7 @@ def _section(experiment: Experiment, results: PaperResults) -> list[str]:
         f"Reproduces {experiment.figures}.",
         f"![{experiment.title}]({experiment.name}.png)",
         table(header, setting_rows(experiment, results.outcomes)),
+        "" if experiment.tells is None else experiment.tells(results.outcomes),
         experiment.notes,
         results.remarks.of(experiment.name),
         _statement_table(statements),

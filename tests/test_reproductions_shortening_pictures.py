@@ -1,0 +1,37 @@
+"""plateau_interp.reproductions.shortening.pictures: what is drawn where."""
+
+import pytest
+from shortening_outcomes import as_on_the_poster
+
+from plateau_interp.reproductions.shortening.pictures import losses_figure, mixes_figure
+from plateau_interp.reproductions.shortening.poster import SEQUENCES
+from plateau_interp.reproductions.shortening.table_one import FIG1
+
+
+@pytest.fixture(scope="module")
+def poster():
+    return as_on_the_poster()
+
+
+def test_every_mixture_has_its_costs_in_both_currencies_beside_the_poster_s(poster):
+    axes = mixes_figure(poster).axes
+    assert [one.get_title(loc="left") for one in axes[:3]] == ["sum", "difference", "product"]
+    dots = [line for line in axes[2].get_lines() if line.get_marker() == "o"]
+    assert [float(line.get_ydata()[0]) for line in dots] == [93_568, 24_064, 24_064, 13_288]
+    (crosses,) = [line for line in axes[2].get_lines() if line.get_marker() == "x"]
+    assert [*crosses.get_ydata()] == [SEQUENCES[1]["product"], SEQUENCES[2]["product"], 24_096, 13_288]
+    (fair,) = [line for line in axes[5].get_lines() if line.get_marker() == "x"]
+    assert [*fair.get_ydata()] == [93_568, 48_192, 48_192, 38_656]
+    labels = [label.get_text() for label in axes[5].get_xticklabels()]
+    assert labels == ["alone", "with sum", "with difference", "all three"]
+
+
+def test_the_loss_of_the_product_is_drawn_against_its_own_sequences_and_all(poster):
+    shown = {setting.name: poster[setting.name] for setting in FIG1.settings}
+    own, everything = losses_figure(shown).axes
+    last = [[float(line.get_xdata()[-1]) for line in axes.get_lines()[:4]] for axes in (own, everything)]
+    assert last == [[899 * share for share in (128, 64, 64, 44)], [899 * 128] * 4]
+    assert own.get_xlabel() == "own sequences"
+    # Where it falls: at the poster's elbow, in sequences of its own.
+    line = own.get_lines()[3]
+    assert line.get_xdata()[line.get_ydata() < 1.0][0] == 13_288
