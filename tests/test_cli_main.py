@@ -316,6 +316,20 @@ def test_forking_and_comparing(run, tmp_path, capsys):
     assert "steps to 99 %" in told
     assert "plateau level" in told
     assert "not reached" in told
+    assert "different tasks" not in told
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_of_different_tasks_are_compared_with_a_word(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert plateau(f"train prefix-sum {TINY} --steps 6 --out {other}") == 0
+    capsys.readouterr()
+    assert plateau(f"compare {run} {other} --out {tmp_path / 'page'}") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"The runs are of different tasks, so what losses and levels mean differs, too. {run}: MovingWindowSum(" in told
+    )
+    assert f"; {other}: PrefixSum(n=4" in told
 
 
 @pytest.mark.usefixtures("undrawn")
