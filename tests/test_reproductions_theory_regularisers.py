@@ -8,6 +8,7 @@ from plateau_interp.hooks import CapacityRegulariser, FrobeniusPenalty
 from plateau_interp.reproductions.claims import Ratio
 from plateau_interp.reproductions.theory import PAPER
 from plateau_interp.reproductions.theory.regularisers import (
+    COMPLETION_COMPARED,
     HUBER,
     MODULAR_COMPARED,
     NORM_TOLERANCE,
@@ -15,7 +16,9 @@ from plateau_interp.reproductions.theory.regularisers import (
 )
 
 
-@pytest.mark.parametrize("experiment", [WINDOWS_COMPARED, MODULAR_COMPARED], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "experiment", [WINDOWS_COMPARED, MODULAR_COMPARED, COMPLETION_COMPARED], ids=lambda one: one.name
+)
 def test_ways_differ_in_what_is_added_alone(experiment) -> None:
     plain, frobenius, capacity = (setting.recipe for setting in experiment.settings[:3])
     assert plain.interventions == ()
@@ -30,7 +33,9 @@ def test_ways_differ_in_what_is_added_alone(experiment) -> None:
     assert getattr(optimizer, "weight_decay", 0.0) == 0.0
 
 
-@pytest.mark.parametrize("experiment", [WINDOWS_COMPARED, MODULAR_COMPARED], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "experiment", [WINDOWS_COMPARED, MODULAR_COMPARED, COMPLETION_COMPARED], ids=lambda one: one.name
+)
 def test_equal_norms_are_a_claim(experiment) -> None:
     _, frobenius, capacity = (setting.name for setting in experiment.settings[:3])
     first = experiment.claims[0].check
@@ -43,6 +48,7 @@ def test_hubers_loss_is_all_that_differs() -> None:
     squared, huber = (setting.recipe for setting in HUBER.settings)
     assert huber.task.delta == 0.25
     assert dataclasses.replace(huber, task=squared.task) == squared
+    assert HUBER.settings[0] is COMPLETION_COMPARED.settings[0]
     assert squared.task.delta is None
 
 

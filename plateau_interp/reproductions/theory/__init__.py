@@ -8,6 +8,7 @@ quantities off runs, `pooled` has the checks that look at several settings, `pic
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.theory.rays import RAYS
 from plateau_interp.reproductions.theory.regularisers import (
+    COMPLETION_COMPARED,
     HUBER,
     MODULAR_COMPARED,
     WINDOWS_COMPARED,
@@ -36,5 +37,5 @@ PAPER = Paper(
         "the runs."
     ),
     cover="starts",
-    experiments=(STARTS, RAYS, SCATTER, WINDOWS_COMPARED, MODULAR_COMPARED, HUBER),
+    experiments=(STARTS, RAYS, SCATTER, WINDOWS_COMPARED, MODULAR_COMPARED, COMPLETION_COMPARED, HUBER),
 )
