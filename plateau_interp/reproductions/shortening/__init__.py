@@ -3,10 +3,13 @@
 `mixes` has the runs of table 1 and figure 1, `table_one` what is claimed of them, `poster` the poster's numbers,
 `beside` the table that has these beside ours, `ends` what it took to reach a criterion and what mixing saves,
 `pictures` the pictures. `transfer` begins one task with the weights of another, `moves` says which weights that moves.
-`one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it.
+`one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it; `grokking_tasks` several
+operations at once; `beyond` what the poster did not ask.
 """
 
 from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, WHAT_TRANSFERS
+from plateau_interp.reproductions.shortening.grokking_tasks import GROKKING_TASKS
 from plateau_interp.reproductions.shortening.one_hot_mlp import GROKKING_DECAY, GROKKING_INITS, GROKKING_REMEDIES
 from plateau_interp.reproductions.shortening.table_one import FIG1, TABLE1
 from plateau_interp.reproductions.shortening.transfer import MOVED, PREFIX_TO_SUM, REVERSE, SEPARATOR, SUM_TO_PRODUCT
@@ -40,8 +43,11 @@ PAPER = Paper(
         SUM_TO_PRODUCT,
         MOVED,
         SEPARATOR,
+        SECOND_TASK,
+        WHAT_TRANSFERS,
         GROKKING_DECAY,
         GROKKING_INITS,
         GROKKING_REMEDIES,
+        GROKKING_TASKS,
     ),
 )
