@@ -4,11 +4,12 @@
 `beside` the table that has these beside ours, `ends` what it took to reach a criterion and what mixing saves,
 `pictures` the pictures. `transfer` begins one task with the weights of another, `moves` says which weights that moves.
 `one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it; `grokking_tasks` several
-operations at once; `beyond` what the poster did not ask.
+operations at once; `beyond` and `collapse` ask what the poster did not.
 """
 
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, WHAT_TRANSFERS
+from plateau_interp.reproductions.shortening.collapse import COLLAPSE
 from plateau_interp.reproductions.shortening.grokking_tasks import GROKKING_TASKS
 from plateau_interp.reproductions.shortening.one_hot_mlp import GROKKING_DECAY, GROKKING_INITS, GROKKING_REMEDIES
 from plateau_interp.reproductions.shortening.table_one import FIG1, TABLE1
@@ -45,6 +46,7 @@ PAPER = Paper(
         SEPARATOR,
         SECOND_TASK,
         WHAT_TRANSFERS,
+        COLLAPSE,
         GROKKING_DECAY,
         GROKKING_INITS,
         GROKKING_REMEDIES,
