@@ -10,8 +10,8 @@ say at which training steps they act. To write one of your own, see `plateau_int
   `readable` knows which keys a row may read.
 * Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`; of the loss, by what is
   added to it: `penalties` of weights, `cosine_penalty` of states. Of gradients: `gradients`. Of parameters: `weights`,
-  and `updates` acts after each update; `plateau_interp.models.parameters` says which are meant. `villani` and `capacity`
-  change nothing and measure.
+  and `updates` acts after each update; `plateau_interp.models.parameters` says which are meant. `villani` and
+  `capacity` change nothing and measure.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 
