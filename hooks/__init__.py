@@ -9,8 +9,9 @@ say at which training steps they act. To write one of your own, see `plateau_int
   is the base of edits there, `attention_maps` checks maps that users give, `named_maps` has those that go by a name,
   `readable` knows which keys a row may read.
 * Of activations at any hook point: `activations`; of the logits, and so of the loss: `logits`; of the loss, by what is
-  added to it: `penalties`. Of gradients: `gradients`. Of parameters: `weights`, and `updates` acts after each update;
-  `plateau_interp.models.parameters` says which are meant. `villani` and `capacity` change nothing and measure.
+  added to it: `penalties` of weights, `cosine_penalty` of states. Of gradients: `gradients`. Of parameters: `weights`,
+  and `updates` acts after each update; `plateau_interp.models.parameters` says which are meant. `villani` and
+  `capacity` change nothing and measure.
 * `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
 """
 
@@ -18,6 +19,7 @@ from plateau_interp.analysis.patching import patch_by_head, patch_by_position
 from plateau_interp.hooks.ablated_heads import AblateHeads
 from plateau_interp.hooks.activations import AblateActivation, AddDirection, PatchActivation, ScaleActivation
 from plateau_interp.hooks.capacity import QueryKeyCapacity
+from plateau_interp.hooks.cosine_penalty import CosinePenalty
 from plateau_interp.hooks.gradients import AmplifySlowGradient, ClipGradient, OrthogonalGradient, ScaleGradient
 from plateau_interp.hooks.logits import OutputTemperature, StableMax
 from plateau_interp.hooks.patched_attention import MixAttention, PatchAttention
@@ -37,6 +39,7 @@ __all__ = [
     "CapacityRegulariser",
     "ClipGradient",
     "ClipRows",
+    "CosinePenalty",
     "During",
     "FixAttention",
     "FreezeWeights",

@@ -41,7 +41,7 @@ __all__ = [
     "ScaleActivation",
 ]
 
-Ablation = Literal["zero", "mean", "resample"]
+Ablation = Literal["zero", "mean", "common", "resample"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,14 +187,15 @@ class PatchActivation(_PlacedEdit):
 class AblateActivation(_PlacedEdit):
     """Take information out of activations.
 
-    "zero": 0. "mean": the mean over the batch, which keeps what depends on position alone. "resample": the activation
-    of another sequence of the batch, the one ``1 + seed % (batch - 1)`` further on. Zero stops the gradient; mean and
-    resample send it to the sequences they took from. Under padding both go by the position in each sequence: the mean
-    is of the sequences that have it, and of the others the next that has it is taken (where none has, nothing changes).
+    "zero": 0. "mean": the mean over the batch, which keeps what depends on position alone. "common": what is left
+    without that mean, which all sequences have in common; of a single sequence nothing. "resample": the activation of
+    another sequence of the batch, the one ``1 + seed % (batch - 1)`` further on. Zero stops the gradient; the others
+    send it to the sequences they took from, too. Under padding they go by the position in each sequence: the mean is of
+    the sequences that have it, and of the others the next that has it is taken (where none has, nothing changes).
 
     Args:
         at: hook point or points; a ``*`` stands for anything.
-        by: "zero", "mean" or "resample".
+        by: "zero", "mean", "common" or "resample".
         seed: of "resample".
         positions: which, negative ones from the end; by default all.
         heads: which, at hook points with a head axis; by default all. With grouped queries, keys and values have heads
@@ -202,7 +203,7 @@ class AblateActivation(_PlacedEdit):
 
     Raises:
         ValueError: on entry, for a hook point, position or head that does not exist; in a forward, for "resample" with
-            a single sequence, and for both "mean" and "resample" if it goes on from a key/value cache with padding.
+            a single sequence, and for all but "zero" if it goes on from a key/value cache with padding.
 
     Example:
         >>> from plateau_interp import intervening, toy_model
@@ -230,11 +231,14 @@ class AblateActivation(_PlacedEdit):
         """What is left, as a hook function."""
         if self.by == "zero":
             return (lambda act, *, hook: torch.zeros_like(act)), None
-        left = self._mean if self.by == "mean" else self._resampled
+        left = {"mean": self._mean, "common": self._without_mean, "resample": self._resampled}[self.by]
         return (lambda act, *, hook: left(act, running.layout_for_mean(act.device))), None
 
     def _mean(self, act: Tensor, layout: Layout | None) -> Tensor:
         return act.mean(dim=0, keepdim=True).expand_as(act) if layout is None else layout.placed(layout.mean(act), act)
+
+    def _without_mean(self, act: Tensor, layout: Layout | None) -> Tensor:
+        return act - self._mean(act, layout)
 
     def _resampled(self, act: Tensor, layout: Layout | None) -> Tensor:
         if len(act) < 2:

@@ -20,6 +20,7 @@ from plateau_interp.hooks import (
     CapacityRegulariser,
     ClipGradient,
     ClipRows,
+    CosinePenalty,
     During,
     FixAttention,
     FreezeWeights,
@@ -132,6 +133,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
     "amplify slow gradient": lambda m: AmplifySlowGradient(),
     "capacity regulariser": lambda m: CapacityRegulariser(0.1),
     "Frobenius penalty": lambda m: FrobeniusPenalty(0.1, where="blocks.*.attn.W_Q"),
+    "cosine penalty": lambda m: CosinePenalty(0.1),
     "orthogonal gradient": lambda m: OrthogonalGradient(),
     "keep norm": lambda m: KeepNorm(),
     "clip rows": lambda m: ClipRows(0.5),
@@ -144,7 +146,7 @@ CASES: dict[str, Callable[[Any], Intervention]] = {
 
 SILENT = (
     *("scale gradient", "clip gradient", "amplify slow gradient", "orthogonal gradient", "keep norm", "clip rows"),
-    *("Frobenius penalty", "capacity regulariser", "freeze"),
+    *("Frobenius penalty", "capacity regulariser", "cosine penalty", "freeze"),
 )
 """What changes no forward; and without a backward pass or an update it never acts."""
 

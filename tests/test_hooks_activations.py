@@ -72,6 +72,10 @@ CASES: dict[str, tuple[Any, Any]] = {
         lambda m: AblateActivation(POST, "mean", positions=[3]),
         lambda a: with_rows(a, [3], a.mean(0, keepdim=True).expand_as(a)),
     ),
+    "common": (
+        lambda m: AblateActivation(POST, "common", positions=[3, 4]),
+        lambda a: with_rows(a, [3, 4], a - a.mean(0, keepdim=True)),
+    ),
     "resample": (
         lambda m: AblateActivation(POST, "resample", seed=2, positions=range(2, 8)),
         lambda a: with_rows(a, list(range(2, 8)), a[[3, 4, 0, 1, 2]]),
@@ -225,6 +229,7 @@ def test_gradients_go_where_the_docstrings_say() -> None:
 
     assert reaching(ScaleActivation(PRE, 2.0)).tolist() == [True] + [False] * 4
     assert reaching(AblateActivation(PRE, "mean")).tolist() == [True] * 5
+    assert reaching(AblateActivation(PRE, "common")).tolist() == [True] * 5
     assert reaching(AblateActivation(PRE, "resample")).tolist() == [False, True, False, False, False]
     with pytest.raises(IndexError):
         reaching(AblateActivation(PRE))  # nothing below is in the graph at all
@@ -260,7 +265,10 @@ def test_a_capture_before_the_edit_keeps_what_was() -> None:
         (lambda: ScaleActivation(PRE, math.nan), "factor must be finite; got nan"),
         (lambda: AddDirection(PRE, torch.tensor([1.0, math.inf])), "holds NaN or infinite"),
         (lambda: AddDirection(PRE, torch.ones(16), math.nan), "scale must be finite"),
-        (lambda: recheck(AblateActivation(PRE), by="median"), "by must be one of zero, mean, resample; got 'median'"),
+        (
+            lambda: recheck(AblateActivation(PRE), by="median"),
+            "by must be one of zero, mean, common, resample; got 'median'",
+        ),
     ],
 )
 def test_bad_values_are_refused_at_construction(make: Any, message: str) -> None:

@@ -182,18 +182,20 @@ def at_position(act: Tensor, mask: Tensor, position: int) -> list[Tensor | None]
     return [own[position] if position < len(own) else None for own in real]
 
 
+@pytest.mark.parametrize("by", ["mean", "common"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_mean_of_activations_is_that_of_the_sequences_that_have_the_position(side: str) -> None:
+def test_a_mean_of_activations_is_that_of_the_sequences_that_have_the_position(side: str, by: Any) -> None:
     model = llama()
     tokens, mask = pad(sequences(model), side)
     before = model.run_with_cache(tokens, attention_mask=mask)[1][Z]
-    with intervening(model, AblateActivation(Z, "mean", heads=[1])):
+    with intervening(model, AblateActivation(Z, by, heads=[1])):
         after = model.run_with_cache(tokens, attention_mask=mask)[1][Z]
     for position in range(max(LENGTHS)):
         there = [own for own in at_position(before, mask, position) if own is not None]
         for own, was in zip(at_position(after, mask, position), at_position(before, mask, position), strict=True):
             if own is not None and was is not None:
-                torch.testing.assert_close(own[1], torch.stack(there).mean(dim=0)[1])
+                mean = torch.stack(there).mean(dim=0)[1]
+                torch.testing.assert_close(own[1], mean if by == "mean" else was[1] - mean)
                 assert torch.equal(own[0], was[0])
 
 
@@ -234,7 +236,13 @@ def test_a_mean_of_patterns_is_that_of_the_sequences_that_have_the_row(side: str
 
 
 @pytest.mark.parametrize(
-    "edit", [AblateHeads([0], by="mean"), AblateActivation(Z, "mean"), AblateActivation(Z, "resample")]
+    "edit",
+    [
+        AblateHeads([0], by="mean"),
+        AblateActivation(Z, "mean"),
+        AblateActivation(Z, "common"),
+        AblateActivation(Z, "resample"),
+    ],
 )
 def test_what_is_taken_from_other_sequences_needs_them_at_once(edit: Intervention) -> None:
     model = llama()

@@ -22,6 +22,7 @@ PLAIN: list[Intervention] = [
     hooks.PatchAttention("runs/a", rows=[1, 2]),
     hooks.AblateHeads([0, 2], by="mean"),
     hooks.CapacityRegulariser(0.01, of="capacity"),
+    hooks.CosinePenalty(0.1),
     hooks.FrobeniusPenalty(0.01),
     hooks.QueryKeyCapacity(),
     hooks.VillaniDiagnostic(step_size=0.1),

@@ -18,7 +18,7 @@ IN_NO_RECIPE = {"add-direction"}
 """It has a tensor, which a recipe cannot hold."""
 LATER = {
     *("capacity-regulariser", "clip-rows", "frobenius-penalty", "keep-norm", "orthogonal-gradient"),
-    *("output-temperature", "query-key-capacity", "stable-max", "villani-diagnostic"),
+    *("cosine-penalty", "output-temperature", "query-key-capacity", "stable-max", "villani-diagnostic"),
 }
 """The commit below did not know them."""
 BEFORE = "259457e"

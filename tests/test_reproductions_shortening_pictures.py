@@ -22,6 +22,9 @@ def test_every_mixture_has_its_costs_in_both_currencies_beside_the_poster_s(post
     assert [*crosses.get_ydata()] == [SEQUENCES[1]["product"], SEQUENCES[2]["product"], 24_096, 13_288]
     (fair,) = [line for line in axes[5].get_lines() if line.get_marker() == "x"]
     assert [*fair.get_ydata()] == [93_568, 48_192, 48_192, 38_656]
+    for one in axes:  # nothing is cut off
+        assert one.get_ylim()[0] == 0
+        assert one.get_ylim()[1] > max(float(y) for line in one.get_lines() for y in line.get_ydata())
     labels = [label.get_text() for label in axes[5].get_xticklabels()]
     assert labels == ["alone", "with sum", "with difference", "all three"]
 

@@ -22,7 +22,7 @@ from plateau_interp.reproductions.shortening.transfer import (
     with_donor,
 )
 from plateau_interp.reproductions.study import Study
-from plateau_interp.tasks import OneHotArithmetic
+from plateau_interp.tasks import ModularArithmetic, OneHotArithmetic
 
 
 def test_the_sum_begins_with_the_prefix_sum_at_the_poster_s_step_and_both_have_one_separator() -> None:
@@ -61,7 +61,8 @@ def shrunk(setting, known):
     else:
         recipe = setting.recipe
         is_mlp = isinstance(recipe.task, OneHotArithmetic)
-        task = OneHotArithmetic(p=5) if is_mlp else recipe.task
+        is_finite = is_mlp or isinstance(recipe.task, ModularArithmetic)
+        task = dataclasses.replace(recipe.task, p=5) if is_finite else recipe.task
         recipe = dataclasses.replace(
             recipe,
             task=task,

@@ -186,7 +186,11 @@ def cases_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[s
 
 
 def moves_figure(
-    moves: Mapping[str, Float[np.ndarray, "row column"]], *, rows: Sequence[str], columns: Sequence[str]
+    moves: Mapping[str, Float[np.ndarray, "row column"]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    along: str = "frozen from this step on",
 ) -> "Figure":
     """Steps by which something moves, as heat maps: blue earlier, red later, hatched where nothing is known.
 
@@ -194,7 +198,8 @@ def moves_figure(
         moves: by title of the map, training steps: NaN where nothing was run, or there is nothing to compare it with;
             infinite where it never came.
         rows: names of the rows.
-        columns: names of the columns: the steps at which something was frozen.
+        columns: names of the columns: the steps at which something was done.
+        along: what that was.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -210,7 +215,7 @@ def moves_figure(
             for row, column in np.ndindex(table.shape):
                 _tell_move(axes, row, column, float(table[row, column]), most=most)
             axes.set_xticks(range(len(columns)), columns)
-            axes.set(title=title, xlabel="frozen from this step on")
+            axes.set(title=title, xlabel=along)
         grid[0, 0].set_yticks(range(len(rows)), rows)
         figure.colorbar(image, ax=grid, label="steps")
         return figure

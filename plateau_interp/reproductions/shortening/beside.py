@@ -105,7 +105,7 @@ def _saved(count: int, rule: str, currency: str, outcomes: Outcomes) -> list[str
     until = "to the elbow" if rule == "elbow" else "to 99 % right"
     what = "own sequences" if currency == "own_sequences" else "sequences of all tasks, steps, FLOPs"
     percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else "not run"
-    told = "not stated" if poster is None else f"{poster:.1%}"
+    told = "not stated" if poster is None else f"{poster:.2%}"
     told = f"{told} (derived)" if poster is not None and currency == "sequences" else told
     return [
         COMPANY[count],
@@ -129,6 +129,7 @@ def _survives(poster: float, ours: Sequence[float], *, as_counted: bool) -> str:
             f"{'survives' if survives else 'does not survive'}: {saved:.0%} here."
         )
     if saved <= 0.1:
-        return f"Counted so, the saving does not survive: {max(saved, 0.0):.0%} is saved, the poster says {poster:.0%}."
+        how = f"{-saved:.0%} more is needed" if saved < 0 else f"{saved:.0%} is saved"
+        return f"Counted so, it does not survive: {how}, where the poster says that {poster:.0%} is saved."
     how = "less than" if left > poster_left * FACTOR else "about what"
     return f"Counted so, {saved:.0%} is saved: {how} the poster says ({poster:.0%})."

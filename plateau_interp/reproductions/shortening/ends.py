@@ -41,7 +41,8 @@ def taken_to(rule: str, currency: str, word: str | None = None) -> Quantity:
     Args:
         rule: the name of a criterion, one of `RULE_WORDS`.
         currency: one of `CURRENCY_WORDS`.
-        word: one of `plateau_interp.reproductions.shortening.mixes.TASKS`; None for all that the run draws.
+        word: one of `plateau_interp.reproductions.shortening.mixes.TASKS`, or an operation of modular arithmetic; None
+            for all that the run draws.
 
     Example:
         >>> taken_to("elbow", "own_sequences", "product").name
@@ -66,7 +67,7 @@ def _group(outcome: Outcome, word: str | None) -> str | bool | None:
     if word is None:
         return None
     assert isinstance(outcome.setting, Setting)
-    drawn, name = drawn_tasks(outcome.setting.recipe.task), TASKS[word].name
+    drawn, name = drawn_tasks(outcome.setting.recipe.task), TASKS[word].name if word in TASKS else word
     if name not in drawn:
         return False
     return name if len(drawn) > 1 else None

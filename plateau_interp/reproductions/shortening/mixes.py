@@ -8,7 +8,13 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.tasks import Mixture, MovingWindowDifference, MovingWindowProduct, MovingWindowSum
+from plateau_interp.tasks import (
+    Mixture,
+    ModularArithmetic,
+    MovingWindowDifference,
+    MovingWindowProduct,
+    MovingWindowSum,
+)
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import Task
 
@@ -18,6 +24,8 @@ __all__ = [
     "MIXES",
     "PAIRS_WITH",
     "SUM_DONOR_STEP",
+    "SUM_PRODUCT",
+    "SWITCHES",
     "TASKS",
     "TRAINED_ALONE",
     "drawn_tasks",
@@ -38,6 +46,8 @@ MOST_STEPS = 2000
 """Twice the 1,000 of the poster, whose product alone came to its elbow at 731."""
 SUM_DONOR_STEP = 400
 """At which the transfers take the weights of the sum; the poster's own run had ended at 253."""
+SWITCHES = (100, 200, 300, 400)
+"""Steps at which runs leave the product, and its mixture with the sum, for the other of the two."""
 
 
 def poster_recipe(
@@ -78,14 +88,20 @@ def mix(*words: str) -> Setting:
     """A setting of the table, of a mixture of two or three."""
     name = "all-three" if len(words) == len(TASKS) else "-".join(words)
     about = "all three" if len(words) == len(TASKS) else " and ".join(words)
-    return Setting(name, poster_recipe(mixture(*words)), about=about, perfect_steps=PERFECT_FOR)
+    recipe = poster_recipe(mixture(*words), checkpoint_at=SWITCHES, states=words == ("sum", "product"))
+    return Setting(name, recipe, about=about, perfect_steps=PERFECT_FOR)
 
 
 TRAINED_ALONE = {
     # Trained to its end, and not until it is solved alone: the transfers take its weights.
     "sum": Setting("sum", poster_recipe(mixture("sum"), steps=500, states=True), about="sum alone", whole=True),
     **{
-        word: Setting(word, poster_recipe(mixture(word)), about=f"{word} alone", perfect_steps=PERFECT_FOR)
+        word: Setting(
+            word,
+            poster_recipe(mixture(word), checkpoint_at=SWITCHES, states=word == "product"),
+            about=f"{word} alone",
+            perfect_steps=PERFECT_FOR,
+        )
         for word in ("difference", "product")
     },
 }
@@ -107,5 +123,7 @@ MIXES = (*TRAINED_ALONE.values(), SUM_DIFFERENCE, SUM_PRODUCT, DIFFERENCE_PRODUC
 
 
 def drawn_tasks(task: Task) -> tuple[str, ...]:
-    """The names of the tasks that are drawn: of a mixture those with a share, else the task itself."""
+    """The names of the tasks that are drawn: of a mixture those with a share, of arithmetic its operations."""
+    if isinstance(task, ModularArithmetic):
+        return task.operations
     return tuple(task.group_levels) if isinstance(task, Mixture) else (task.name,)

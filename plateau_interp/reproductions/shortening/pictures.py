@@ -43,6 +43,7 @@ def mixes_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
             grid[0, column].set_title(word)
             for row, currency in enumerate(COSTS):
                 _draw_costs(grid[row, column], word, currency, outcomes)
+            grid[0, column].set_ylim(bottom=0)  # last: it ends the scaling of what shares the axis
         for row, title in enumerate(COSTS.values()):
             grid[row, 0].set_ylabel(title)
         marks = [
@@ -78,7 +79,6 @@ def _draw_costs(axes: "Axes", word: str, currency: str, outcomes: Mapping[str, S
         poster = [number * BATCH // share for number, share in zip(poster, shares, strict=True)]
     axes.plot(range(len(poster)), poster, "x", color=LIGHT.ink, markersize=6)
     axes.set_xticks(range(len(places)), list(places.values()), rotation=20)
-    axes.set_ylim(bottom=0)
 
 
 def losses_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":

@@ -35,6 +35,7 @@ from plateau_interp.tasks import Mixture, PrefixSum
 __all__ = [
     "MOVED",
     "PREFIX_SCRATCH",
+    "PREFIX_STEPS",
     "PREFIX_TO_SUM",
     "REVERSE",
     "SEPARATOR",
