@@ -16,7 +16,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import WrittenCompletion
 from plateau_interp.types import AttentionKind
 
-__all__ = ["WRITING", "WRITTEN"]
+__all__ = ["CAUSAL_MODELS", "WRITTEN"]
 
 
 def written(attention: AttentionKind) -> Setting:
@@ -29,7 +29,7 @@ WRITTEN, LINEAR = written("softmax"), written("linear")
 COPIES = first_at("accuracy_observed", 0.95)
 AFTER_EXPLORING = "fixed before these runs, after one of a seed that does not count"
 
-WRITING = Experiment(
+CAUSAL_MODELS = Experiment(
     name="fig11",
     title="A causal model drops where it begins to copy what is seen",
     figures="figures 11 and 12, on 4x4 matrices of rank 1",
