@@ -11,8 +11,9 @@ __all__ = ["is_same_run"]
 
 
 def is_same_run(one: Any, other: Any) -> bool:
-    """Whether two of `plateau_interp.reproductions.settings.Setting.identity` are of one run, whichever version of the package wrote them down.
+    """Whether two identities are of one run, whichever version of the package wrote them down.
 
+    They are those of `plateau_interp.reproductions.settings.Setting.identity` and of the other kinds of settings.
     Recipes are read and compared by their digests: a field that came later has its default in those that lack it. So
     are the arguments of a study: what was written down before they were counts as measured with those of now.
     """

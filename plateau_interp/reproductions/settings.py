@@ -217,10 +217,9 @@ class Setting:
     def needs(self, seed: int) -> list[tuple["Setting", int]]:
         """Settings and seeds that have to be trained before."""
         taken = self._source(seed)
-        needed = [] if taken is None else [taken]
-        needed += [] if self.begins is None else [(self.begins.setting, seed)]
-        left = [] if self.leaves is None else [(self.leaves[0], seed)]
-        return list(dict.fromkeys([*needed, *left]))
+        begun = None if self.begins is None else (self.begins.setting, seed)
+        left = None if self.leaves is None else (self.leaves[0], seed)
+        return list(dict.fromkeys(one for one in (taken, begun, left) if one is not None))
 
     def _source(self, seed: int) -> tuple["Setting", int] | None:
         """The run that it takes from."""
@@ -234,8 +233,7 @@ class Setting:
         taken = self._source(seed)
         if taken is None or self.takes is None:
             return self.recipe.interventions
-        source, its_seed = taken
-        run = f"{source.folder(runs, its_seed)}@{source.recipe.steps}"
+        run = f"{taken[0].folder(runs, taken[1])}@{taken[0].recipe.steps}"
         return (*self.taking(run, self.takes[2]), *self.recipe.interventions)
 
     def whole_recipe(self, runs: Path, seed: int, *, digest: str | None = NOT_LOOKED_UP) -> Recipe:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOTTLENECK", "FORKS", "FROZEN", "GIVEN", "GIVEN_PATTERNS", "LINES_BIASED", "forks_figure"]
 
-STEPS = 1000
+FORK_STEPS = 1000
 """For which a fork is trained that is given something: a third of what whole training needs."""
 
 
@@ -48,7 +48,7 @@ def given(
     taking: Callable[[str, str], tuple[Intervention, ...]] = given_and_frozen,
 ) -> Setting:
     """Left at a step, with something that the run of the same seed has in the end."""
-    left = fork(name, about, step, until=step + STEPS)
+    left = fork(name, about, step, until=step + FORK_STEPS)
     return dataclasses.replace(left, takes=(SMALL, None, where), taking=taking)
 
 
@@ -63,7 +63,7 @@ LINES_BIASED = {
         "lines-biased",
         "rows and columns x10",
         step,
-        until=step + STEPS,
+        until=step + FORK_STEPS,
         interventions=(BiasAttention(factor=10.0, at="scores"),),
     )
     for step in HELPED_FROM
@@ -91,7 +91,7 @@ BOTTLENECK = Experiment(
         Claim(
             f"{text} from step {step} on the loss falls soon",
             OF_OTHER_TASKS,
-            Within(FALLS_AFTER_FORK, setting.name, high=STEPS, most_seeds=True),
+            Within(FALLS_AFTER_FORK, setting.name, high=FORK_STEPS, most_seeds=True),
             WITHIN,
         )
         for text, settings in WAYS_TO_HELP.items()
@@ -160,7 +160,7 @@ FORKS = Experiment(
             Claim(
                 f"Given attention of the end from step {step} on, the loss falls soon",
                 OF_OTHER_TASKS,
-                Within(FALLS_AFTER_FORK, GIVEN["attention layers", step].name, high=STEPS, most_seeds=True),
+                Within(FALLS_AFTER_FORK, GIVEN["attention layers", step].name, high=FORK_STEPS, most_seeds=True),
                 WITHIN,
             )
             for step in LEFT_AT

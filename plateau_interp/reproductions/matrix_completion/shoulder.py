@@ -184,12 +184,12 @@ def _lines(outcome: Outcome, step: int, *kinds: str) -> pd.DataFrame:
 
 
 SHOWN = (BEFORE, 3500, END)
-LOOKED_AT = (BEFORE, 3000, 3500, 4000, 4500, END)
+SHOULDER_STEPS = (BEFORE, 3000, 3500, 4000, 4500, END)
 COMPLETED = Study(
     "completed-entries",
     SMALL,
     Added(
-        partial(completed_entries, steps=LOOKED_AT),
+        partial(completed_entries, steps=SHOULDER_STEPS),
         {
             "loss_missing": Panel("Missing entries", "mean square"),
             "signs_right": Panel("Right signs", "share of entries", SHARE),
@@ -252,7 +252,7 @@ SHOULDER = Experiment(
             only_reported(
                 f"Rows and columns that are completed at step {step}", n_completed(0.5, step=step), COMPLETED.name
             )
-            for step in LOOKED_AT[1:]
+            for step in SHOULDER_STEPS[1:]
         ),
         *(
             only_reported(
