@@ -1,14 +1,14 @@
 """Causal models that write the whole matrix after one with gaps: figures 11 and 12."""
 
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.reproductions.claims import Claim, Within, only_reported
+from plateau_interp.reproductions.claims import Claim, Reported, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.quantities import (
     DROP,
     PEAK_COSINE,
+    at,
     final,
     first_at,
-    last_on_plateau,
     peak,
 )
 from plateau_interp.reproductions.settings import Setting
@@ -77,11 +77,12 @@ CAUSAL_MODELS = Experiment(
             Within(peak("copies_of_first", until=COPIES), WRITTEN.name, low=0.5, most_seeds=True),
             f"half of the entries are the first one again; {AFTER_EXPLORING}",
         ),
-        only_reported(
-            "Attention on the separator as the plateau ends",
-            last_on_plateau("attention_separator"),
-            WRITTEN.name,
-            LINEAR.name,
+        Claim(
+            "Attention on the separator, on the plateau",
+            "figure 12: the second layer's, all of it",
+            Reported(at("attention_separator", step=50), (WRITTEN.name, LINEAR.name)),
+            "",
+            late=True,
         ),
         *(
             only_reported(text, quantity, LINEAR.name)
