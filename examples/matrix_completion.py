@@ -57,8 +57,8 @@ for step in run.train():
         print(f"step {step.step:4d}: missing entries {step.metrics['loss_missing']:.3f}, loss {step.loss:.3f}")
 
 # %%
-columns = ["loss_missing", "loss_observed", "attention_on_row", "attention_on_column"]
-figure = curves_figure(run.metrics, columns, drops=[run.summary.drop_step])
+columns = ["loss_missing", "attention_on_row", "attention_on_column"]
+figure = curves_figure(run.metrics.query("step >= 100"), columns, drops=[run.summary.drop_step])
 display(figure)
 
 # %% [markdown]

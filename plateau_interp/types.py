@@ -3,9 +3,8 @@
 Axis words, the same in every shape of the package: ``batch`` sequences, ``pos`` token positions of a whole sequence,
 ``query``/``key`` positions of the model's input (``pos - 1`` of them where the last token is only ever predicted, all
 where tokens are filled in), ``row`` the query positions that predict the answer, ``answer`` the answer's own positions,
-``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``.
-
-See `plateau_interp.models`, `plateau_interp.interventions.attached` and `plateau_interp.training.loop` for the rest.
+``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``. What a model, an intervention and training are is elsewhere:
+in `plateau_interp.models`, `plateau_interp.interventions.attached` and `plateau_interp.training.loop`.
 """
 
 import math

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.quantities import NEVER, Quantity
 from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 from plateau_interp.views.curves import level_lines
 from plateau_interp.views.labels import legend_below
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["against_figure", "beside_figure", "cases_figure", "moves_figure", "seeds_figure"]
+__all__ = ["against_figure", "beside_figure", "cases_figure", "median_move", "moves_figure", "seeds_figure"]
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
@@ -183,6 +184,29 @@ def cases_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[s
         ]
         legend_below(figure, marks, [f"step {step:,}" for step in steps])
         return figure
+
+
+def median_move(outcomes: Mapping[str, Sequence[Outcome]], fork: Setting, quantity: Quantity) -> float:
+    """By how many steps something comes later in a fork than in what it left: the median over seeds.
+
+    Infinite where it did not come; NaN without a seed in which the fork was made before it.
+
+    Args:
+        outcomes: by setting name.
+        fork: a setting that leaves another.
+        quantity: a step.
+
+    Raises:
+        ValueError: for a setting that leaves none.
+    """
+    if fork.leaves is None:
+        raise ValueError(f"{fork.name} leaves no other setting: there is nothing to compare it with")
+    left, moment = fork.leaves
+    before = {one.seed: quantity.of(one) for one in outcomes.get(left.name, [])}
+    after = {one.seed: quantity.of(one) for one in outcomes.get(fork.name, [])}
+    pairs = [(step, before.get(seed)) for seed, step in after.items() if step is not None]
+    moves = [step - base for step, base in pairs if base is not None and moment <= base < NEVER]
+    return float(np.median(moves)) if moves else np.nan
 
 
 def moves_figure(

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,14 @@ import torch
 from plateau_interp.analysis.budgets import Prices
 from plateau_interp.analysis.criteria import perfect_for
 from plateau_interp.analysis.plateaus import Summary, summarise
-from plateau_interp.codec import RecipeError
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.flops import training_flops
+from plateau_interp.reproductions.same_runs import is_same_run
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.donors import InitFrom, OptimizerState
-from plateau_interp.runs.identity import goes_on_with, recipe_digest
+from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.views.panels import Panels
@@ -37,7 +37,7 @@ __all__ = [
     "Outcome",
     "Setting",
     "first_solved",
-    "is_same_run",
+    "given_and_frozen",
 ]
 
 TAKEN = "taken.json"
@@ -132,6 +132,16 @@ class Added:
         return plain
 
 
+def given_and_frozen(run: str, where: str) -> tuple[Intervention, ...]:
+    """A component group with the weights that it has in a run, ``"RUN@STEP"``; it is not trained.
+
+    Example:
+        >>> [type(one).__name__ for one in given_and_frozen("runs/solution@400", "mlp")]
+        ['TransplantWeights', 'FreezeWeights']
+    """
+    return (TransplantWeights(run, where=where), FreezeWeights(where))
+
+
 @dataclass(frozen=True, eq=False)
 class Begins:
     """With which other run's weights a setting's run begins: that of the same seed (`plateau_interp.runs.donors`).
@@ -166,7 +176,8 @@ class Setting:
         recipe: with the seed left at 0; its interventions are those of the fork where the setting leaves another.
         about: what it is, for tables; by default the name.
         takes: ``(setting, seed, component group)``: the group's weights come from the end of that run and are frozen
-            (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`).
+            (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`). Without a seed the run of the same seed.
+        taking: what else is taken from there: interventions, given that run as ``"RUN@STEP"``, and the group.
         leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
         whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
         adds: what is measured afterwards from a run's checkpoints.
@@ -182,12 +193,13 @@ class Setting:
     name: str
     recipe: Recipe
     about: str = ""
-    takes: tuple["Setting", int, str] | None = None
+    takes: tuple["Setting", int | None, str] | None = None
     leaves: tuple["Setting", int] | None = None
     whole: bool = False
     adds: Added | None = None
     perfect_steps: int | None = None
     begins: Begins | None = None
+    taking: Callable[[str, str], tuple[Intervention, ...]] = given_and_frozen
 
     one_seed: ClassVar[bool] = False
 
@@ -204,19 +216,25 @@ class Setting:
 
     def needs(self, seed: int) -> list[tuple["Setting", int]]:
         """Settings and seeds that have to be trained before."""
-        taken = [] if self.takes is None else [(self.takes[0], self.takes[1])]
-        begun = [] if self.begins is None else [(self.begins.setting, seed)]
-        left = [] if self.leaves is None else [(self.leaves[0], seed)]
-        return [*taken, *begun, *left]
+        taken = self._source(seed)
+        begun = None if self.begins is None else (self.begins.setting, seed)
+        left = None if self.leaves is None else (self.leaves[0], seed)
+        return list(dict.fromkeys(one for one in (taken, begun, left) if one is not None))
 
-    def interventions(self, runs: Path) -> tuple[Intervention, ...]:
-        """The recipe's interventions, after those that bring in what the setting takes from another run."""
+    def _source(self, seed: int) -> tuple["Setting", int] | None:
+        """The run that it takes from."""
         if self.takes is None:
+            return None
+        setting, its_seed, _ = self.takes
+        return setting, seed if its_seed is None else its_seed
+
+    def interventions(self, runs: Path, seed: int) -> tuple[Intervention, ...]:
+        """The recipe's interventions, after those that bring in what the setting takes from another run."""
+        taken = self._source(seed)
+        if taken is None or self.takes is None:
             return self.recipe.interventions
-        source, seed, where = self.takes
-        folder = source.folder(runs, seed)
-        transplant = TransplantWeights(f"{folder}@{source.recipe.steps}", where=where)
-        return (transplant, FreezeWeights(where), *self.recipe.interventions)
+        run = f"{taken[0].folder(runs, taken[1])}@{taken[0].recipe.steps}"
+        return (*self.taking(run, self.takes[2]), *self.recipe.interventions)
 
     def whole_recipe(self, runs: Path, seed: int, *, digest: str | None = NOT_LOOKED_UP) -> Recipe:
         """The recipe that its run of a seed has in its folder.
@@ -229,7 +247,7 @@ class Setting:
         Raises:
             ValueError: if it is found out and there are no such weights.
         """
-        interventions = self.interventions(runs)
+        interventions = self.interventions(runs, seed)
         if self.leaves is None:
             begun = None if self.begins is None else self.begins.init_from(runs, seed, digest)
             return dataclasses.replace(self.recipe, seed=seed, interventions=interventions, init_from=begun)
@@ -246,7 +264,8 @@ class Setting:
         """The identity of the run whose weights are used."""
         if self.begins is not None:
             return self.begins.setting.identity(seed)
-        return None if self.takes is None else self.takes[0].identity(self.takes[1])
+        taken = self._source(seed)
+        return None if taken is None else taken[0].identity(taken[1])
 
     def open(self, runs: Path, seed: int, *, device: str = "cpu") -> Run:
         """Its run of a seed, made if it is not there; what it `needs` must be.
@@ -285,7 +304,7 @@ class Setting:
             return Run.create(path, self._new_recipe(path, runs, seed))
         parent, step = self.leaves
         fork = Run(parent.folder(runs, seed)).fork
-        interventions = self.interventions(runs)
+        interventions = self.interventions(runs, seed)
         return fork(at=step, interventions=interventions, steps=self.recipe.steps, out=path, device=device)
 
     def check_here(self, device: str = "cpu") -> None:
@@ -348,31 +367,6 @@ class Setting:
 
 def _read(file: Path) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def is_same_run(one: Any, other: Any) -> bool:
-    """Whether two of `Setting.identity` are of one run, whichever version of the package wrote them down.
-
-    Recipes are read and compared by their digests: a field that came later has its default in those that lack it. So
-    are the arguments of a study: what was written down before they were counts as measured with those of now.
-    """
-    if one == other:  # as a rule: reading recipes is slow
-        return True
-    return _as_now(one) == _as_now(other) and _have_equal_arguments(one, other)
-
-
-def _have_equal_arguments(one: Any, other: Any) -> bool:
-    given = [each.get("arguments") if isinstance(each, Mapping) else None for each in (one, other)]
-    return None in given or given[0] == given[1]
-
-
-def _as_now(identity: Any) -> Any:
-    try:
-        recipe = Recipe.from_dict(identity["recipe"])
-        taken = identity["taken"]
-    except (KeyError, TypeError, RecipeError):
-        return identity  # no identity, or one that this version cannot read: equal to its own copy alone
-    return {"recipe": recipe_digest(recipe), "steps": recipe.steps, "taken": _as_now(taken)}
 
 
 def first_solved(metrics: pd.DataFrame) -> int | None:

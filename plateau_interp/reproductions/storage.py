@@ -21,7 +21,8 @@ import pandas as pd
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.running import made_with
-from plateau_interp.reproductions.settings import Compared, Outcome, is_same_run
+from plateau_interp.reproductions.same_runs import is_same_run
+from plateau_interp.reproductions.settings import Compared, Outcome
 
 __all__ = ["Stored", "folder_of", "store", "stored"]
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from plateau_interp.checks import shown
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.quantities import Quantity
-from plateau_interp.reproductions.settings import Added, NotHereError, Outcome, Setting, is_same_run
+from plateau_interp.reproductions.same_runs import is_same_run
+from plateau_interp.reproductions.settings import Added, NotHereError, Outcome, Setting
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import ENVIRONMENT

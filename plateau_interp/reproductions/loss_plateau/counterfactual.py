@@ -9,8 +9,8 @@ from plateau_interp.reproductions.claims import Claim, Reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.loss_plateau.baseline import BASELINE, MWS, SOLUTION, SOLUTION_SEED, recipe
 from plateau_interp.reproductions.loss_plateau.statements import TO_50
-from plateau_interp.reproductions.pictures import moves_figure
-from plateau_interp.reproductions.quantities import DROP, NEVER, Quantity, since_fork
+from plateau_interp.reproductions.pictures import median_move, moves_figure
+from plateau_interp.reproductions.quantities import DROP, since_fork
 from plateau_interp.reproductions.settings import Outcome, Setting
 
 if TYPE_CHECKING:
@@ -39,21 +39,13 @@ KINDS = {"trained elsewhere": TRAINED_FROM, "as it is then": FROZEN_FROM}
 
 
 def counterfactual_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
-    """Steps by which the drop, and half of the accuracy, move for each group and moment: the median over seeds."""
-
-    def move(setting: Setting, quantity: Quantity) -> float:
-        """Infinite where it did not come; forks that were made after it do not count."""
-        moment = 0 if setting.leaves is None else setting.leaves[1]
-        before = {one.seed: quantity.of(one) for one in outcomes.get(BASELINE.name, [])}
-        after = {one.seed: quantity.of(one) for one in outcomes.get(setting.name, [])}
-        pairs = [(step, before.get(seed)) for seed, step in after.items() if step is not None]
-        moves = [step - base for step, base in pairs if base is not None and moment <= base < NEVER]
-        return float(np.median(moves)) if moves else np.nan
-
+    """Steps by which the drop, and half of the accuracy, move for each group and moment."""
     rows = [(where, kind, grid) for kind, grid in KINDS.items() for where in FROZEN_GROUPS]
     return moves_figure(
         {
-            title: np.array([[move(grid[where, step], quantity) for step in MOMENTS] for where, _, grid in rows])
+            title: np.array(
+                [[median_move(outcomes, grid[where, step], quantity) for step in MOMENTS] for where, _, grid in rows]
+            )
             for title, quantity in (
                 ("Steps by which the drop moves", DROP),
                 ("... by which 50 % accuracy moves", TO_50),

@@ -10,10 +10,13 @@ has a function of a run, for runs of your own:
   in the end, and the other way round.
 * `linear_reading`: what a probe reads off the states. `embedding_layout`: tokens and positions.
 * `other_matrices`: beside completion by nuclear norm, at other shares of gaps and on other matrices.
+* Beyond the paper: `bottleneck` helps attention, or gives components, from a step on (which trains); `shoulder` says
+  which entries are completed after the drop.
 * `studies` is what they share.
 """
 
 from plateau_interp.reproductions.experiments import Paper
+from plateau_interp.reproductions.matrix_completion.bottleneck import BOTTLENECK, FORKS
 from plateau_interp.reproductions.matrix_completion.components import COMPONENTS_ALONE
 from plateau_interp.reproductions.matrix_completion.drop import LARGE_MATRICES, SMALL_MATRICES
 from plateau_interp.reproductions.matrix_completion.embedding_layout import EMBEDDINGS, embedding_structure
@@ -23,7 +26,7 @@ from plateau_interp.reproductions.matrix_completion.head_groups import (
     ablated_groups,
     structured_attention,
 )
-from plateau_interp.reproductions.matrix_completion.in_writing import WRITING
+from plateau_interp.reproductions.matrix_completion.in_writing import CAUSAL_MODELS
 from plateau_interp.reproductions.matrix_completion.linear_reading import LINEAR_READING, linear_readings
 from plateau_interp.reproductions.matrix_completion.negated_input import NEGATED_INPUT, patched_into_negated
 from plateau_interp.reproductions.matrix_completion.numbers_in_gaps import COPY_CHECK, copy_check
@@ -34,14 +37,16 @@ from plateau_interp.reproductions.matrix_completion.other_matrices import (
     masking_levels,
     other_kinds,
 )
+from plateau_interp.reproductions.matrix_completion.shoulder import SHOULDER, completed_entries
 from plateau_interp.reproductions.matrix_completion.sizes import DEPTHS, WIDTHS
 from plateau_interp.reproductions.matrix_completion.swapping import COMPONENTS_SWAPPED, swapped_components
-from plateau_interp.reproductions.matrix_completion.trained_on import LAWS, MIXTURE
+from plateau_interp.reproductions.matrix_completion.trained_on import MIXTURE, OTHER_LAWS
 
 __all__ = [
     "PAPER",
     "ablated_groups",
     "beside_nuclear_norm",
+    "completed_entries",
     "copy_check",
     "embedding_structure",
     "linear_readings",
@@ -82,10 +87,13 @@ PAPER = Paper(
         COMPONENTS_ALONE,
         MASKING_LEVELS,
         OTHER_MATRICES,
-        WRITING,
+        CAUSAL_MODELS,
         WIDTHS,
         DEPTHS,
         MIXTURE,
-        LAWS,
+        OTHER_LAWS,
+        BOTTLENECK,
+        FORKS,
+        SHOULDER,
     ),
 )

@@ -9,7 +9,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import MatrixCompletion
 from plateau_interp.training.settings import TrainingOptions
 
-__all__ = ["ALONE", "BELOW_PLATEAU", "COMPONENTS_ALONE", "mean_falls_below"]
+__all__ = ["ALONE", "BELOW_PLATEAU", "COMPONENTS_ALONE", "EACH_OF_THREE", "mean_falls_below"]
 
 MEASURED = 10
 """Measured values in a mean over 100 steps."""

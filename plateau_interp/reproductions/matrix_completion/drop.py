@@ -27,6 +27,8 @@ __all__ = [
     "SMALL",
     "SMALL_LEVEL",
     "SMALL_MATRICES",
+    "SQUARE_LEVEL",
+    "THREE_PER_CENT",
     "heads_that_read",
     "once_fallen",
 ]

@@ -1,14 +1,14 @@
 """Causal models that write the whole matrix after one with gaps: figures 11 and 12."""
 
 from plateau_interp.models.settings import ModelOptions
-from plateau_interp.reproductions.claims import Claim, Within, only_reported
+from plateau_interp.reproductions.claims import Claim, Reported, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.quantities import (
     DROP,
     PEAK_COSINE,
+    at,
     final,
     first_at,
-    last_on_plateau,
     peak,
 )
 from plateau_interp.reproductions.settings import Setting
@@ -16,7 +16,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import WrittenCompletion
 from plateau_interp.types import AttentionKind
 
-__all__ = ["WRITING", "WRITTEN"]
+__all__ = ["CAUSAL_MODELS", "WRITTEN"]
 
 
 def written(attention: AttentionKind) -> Setting:
@@ -29,7 +29,7 @@ WRITTEN, LINEAR = written("softmax"), written("linear")
 COPIES = first_at("accuracy_observed", 0.95)
 AFTER_EXPLORING = "fixed before these runs, after one of a seed that does not count"
 
-WRITING = Experiment(
+CAUSAL_MODELS = Experiment(
     name="fig11",
     title="A causal model drops where it begins to copy what is seen",
     figures="figures 11 and 12, on 4x4 matrices of rank 1",
@@ -77,11 +77,12 @@ WRITING = Experiment(
             Within(peak("copies_of_first", until=COPIES), WRITTEN.name, low=0.5, most_seeds=True),
             f"half of the entries are the first one again; {AFTER_EXPLORING}",
         ),
-        only_reported(
-            "Attention on the separator as the plateau ends",
-            last_on_plateau("attention_separator"),
-            WRITTEN.name,
-            LINEAR.name,
+        Claim(
+            "Attention on the separator, on the plateau",
+            "figure 12: the second layer's, all of it",
+            Reported(at("attention_separator", step=50), (WRITTEN.name, LINEAR.name)),
+            "",
+            late=True,
         ),
         *(
             only_reported(text, quantity, LINEAR.name)

@@ -5,7 +5,7 @@ import math
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Ordered, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
-from plateau_interp.reproductions.matrix_completion.components import BELOW_PLATEAU
+from plateau_interp.reproductions.matrix_completion.components import BELOW_PLATEAU, EACH_OF_THREE
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
 from plateau_interp.reproductions.quantities import final
 from plateau_interp.reproductions.settings import Setting
@@ -14,9 +14,8 @@ from plateau_interp.tasks import MatrixCompletion
 
 __all__ = ["DEPTHS", "WIDTHS"]
 
-PANELS = ("loss", "loss_missing", "loss_observed", "mask_value", "attention_on_row", "attention_on_column")
+SIZE_PANELS = ("loss", "loss_missing", "loss_observed", "mask_value", "attention_on_row", "attention_on_column")
 MISSING_AT_END = final("loss_missing", digits=4)
-EACH_OF_THREE = "an order that every one of three seeds has to show"
 
 
 def of_width(d_model: int) -> Setting:
@@ -41,7 +40,7 @@ WIDTHS = Experiment(
     figures="figure 13, on 4x4 matrices of rank 1",
     settings=(SMALL, NARROWEST, NARROW, WIDE),
     key=(MISSING_AT_END, NARROWEST),
-    panels=PANELS,
+    panels=SIZE_PANELS,
     table=(BELOW_PLATEAU, MISSING_AT_END),
     claims=(
         Claim(
@@ -76,7 +75,7 @@ DEPTHS = Experiment(
     figures="figure 14, on 4x4 matrices of rank 1",
     settings=(SMALL, SHALLOW, DEEP),
     key=(BELOW_PLATEAU, DEEP),
-    panels=PANELS,
+    panels=SIZE_PANELS,
     table=(BELOW_PLATEAU, MISSING_AT_END),
     claims=(
         Claim(
