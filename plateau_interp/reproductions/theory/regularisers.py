@@ -92,7 +92,7 @@ EXPLORED = (
     "norm of all weights ends at that of μ. λ is on all that is trained, μ on the logarithm of every head's capacity; "
     "both go through Adam. Nothing else decays."
 )
-TABLE = (NORM, CAPACITY, TEST_LOSS)
+AT_THE_END = (NORM, CAPACITY, TEST_LOSS)
 
 SUMS = _three_ways(
     "windows",
@@ -112,7 +112,7 @@ WINDOWS_COMPARED = Experiment(
     key=(DROP, SUMS[2]),
     n_seeds=COMPARED_SEEDS,
     panels=("loss", "accuracy"),
-    table=(DROP, LENGTH, *TABLE),
+    table=(DROP, LENGTH, *AT_THE_END),
     claims=_compared(DROP, "the loss drops", SUMS),
     notes=f"Eight inputs modulo 11, width 64, 64 sequences a step, Adam 2e-3, 700 steps. {EXPLORED}",
 )
@@ -144,7 +144,7 @@ MODULAR_COMPARED = Experiment(
     key=(TEST_LOSS, RESIDUES[2]),
     n_seeds=COMPARED_SEEDS,
     panels=("loss", "validation_loss", "validation_accuracy"),
-    table=(DROP, GROKS, *TABLE),
+    table=(DROP, GROKS, *AT_THE_END),
     claims=(
         *_compared(GROKS, "nine tenths of the sums held out are right", RESIDUES),
         Claim(
@@ -161,7 +161,7 @@ MODULAR_COMPARED = Experiment(
 HALVED = falls_to("loss_missing", 1 / 18)
 """Of the squared error of missing entries; of saying 0 it is E (uv)², 1/9."""
 MATRICES = MatrixCompletion(shapes=((3, 3),), missing=0.25, masking="count")
-COMPLETED = _three_ways(
+MATRICES_HELD = _three_ways(
     "completion",
     "3x3 matrices",
     MATRICES,
@@ -180,33 +180,33 @@ COMPLETION_COMPARED = Experiment(
     name="completion",
     title="Matrix completion: what holds weights small, at equal final norm",
     figures="nothing: the regulariser was suggested, and no run with it is known",
-    settings=COMPLETED,
-    key=(HALVED, COMPLETED[2]),
+    settings=MATRICES_HELD,
+    key=(HALVED, MATRICES_HELD[2]),
     n_seeds=COMPARED_SEEDS,
     panels=("loss", "loss_missing"),
-    table=(DROP, HALVED, *TABLE),
-    claims=_compared(HALVED, "the error of missing entries is halved", COMPLETED),
+    table=(DROP, HALVED, *AT_THE_END),
+    claims=_compared(HALVED, "the error of missing entries is halved", MATRICES_HELD),
     notes=f"{OF_MATRICES} {EXPLORED} Here λ was interpolated between runs with 0 and 4e-6.",
 )
 
 WITH_HUBER = Setting(
     "completion-huber",
-    dataclasses.replace(COMPLETED[0].recipe, task=dataclasses.replace(MATRICES, delta=0.25)),
+    dataclasses.replace(MATRICES_HELD[0].recipe, task=dataclasses.replace(MATRICES, delta=0.25)),
     about="3x3 matrices, Huber, delta = 0.25",
     whole=True,
     adds=ENDS,
 )
-HUBER_AND_SQUARED = (WITH_HUBER.name, COMPLETED[0].name)
+HUBER_AND_SQUARED = (WITH_HUBER.name, MATRICES_HELD[0].name)
 ADVISED = "presumed: Huber's loss is chosen for operator nets"
 HUBER = Experiment(
     name="huber",
     title="Matrix completion with Huber's loss in the place of the squared error",
     figures="nothing: of this task nothing is known",
-    settings=(COMPLETED[0], WITH_HUBER),
+    settings=(MATRICES_HELD[0], WITH_HUBER),
     key=(HALVED, WITH_HUBER),
     n_seeds=COMPARED_SEEDS,
     panels=("loss_observed", "loss_missing"),
-    table=(HALVED, *TABLE),
+    table=(HALVED, *AT_THE_END),
     claims=(
         Claim("The error of missing entries is halved earlier", ADVISED, Ordered(HALVED, HUBER_AND_SQUARED), ORDER),
         Claim("The squared error ends lower", ADVISED, Ordered(TEST_LOSS, HUBER_AND_SQUARED), ORDER),

@@ -23,16 +23,16 @@ from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 __all__ = ["FRACTIONS", "SCATTER", "TRAINING_SIZES"]
 
 FRACTIONS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-STEPS = 400
+STEPS_TO_GAP = 400
 TRAINING_SIZES = tuple(
     Setting(
         f"fraction-{fraction:g}",
         Recipe(
             ModularArithmetic(p=23, operations=("add",), train_fraction=fraction),
             model=ModelOptions(d_model=32),
-            training=TrainingOptions(steps=STEPS + 1, batch_size=256),
+            training=TrainingOptions(steps=STEPS_TO_GAP + 1, batch_size=256),
             measuring=MeasuringOptions(every=50),
-            checkpoint_every=STEPS,
+            checkpoint_every=STEPS_TO_GAP,
         ),
         about=f"{100 * fraction:g} % of the sums modulo 23",
         whole=True,
