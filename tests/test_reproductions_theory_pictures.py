@@ -42,6 +42,15 @@ def test_a_panel_a_study_with_every_ray_and_the_bound() -> None:
     assert [line.get_ydata().tolist() for line in lines] == [[1.0, 2.0], [-1.0, 3.0], [0.5, 0.6], [-5.0, 1.0]]
     assert lines[-1].get_linestyle() == "--"
     assert len({line.get_color() for line in lines}) == 4
+    assert figure.axes[0].get_yscale() == "linear"
+
+
+def test_psi_that_grows_has_a_scale_of_powers() -> None:
+    table = pd.DataFrame({"direction": WEIGHTS, "norm": [1.0, 1e4], "psi": [-50.0, 2e6], "least": [-500.0, 1e6]})
+    (axes,) = rays_figure({"rays": [Outcome(RAYS.settings[0], 0, table)]}).axes
+    assert axes.get_yscale() == "symlog"
+    told = [label.get_text() for label in axes.get_yticklabels()]
+    assert told == ["-100", "-1", "0", "1", "100", "1e4", "1e6"]
 
 
 def test_a_dot_a_run_and_the_correlation_above() -> None:

@@ -12,6 +12,7 @@ def test_sizes_differ_in_the_share_that_is_trained_on_alone() -> None:
     same = {repr(dataclasses.replace(one.recipe, task=tasks[0])) for one in TRAINING_SIZES}
     assert len(same) == 1
     assert len({len(task.train_set) for task in tasks}) == len(FRACTIONS)
+    assert all(len(task.train_set) <= one.recipe.batch_size for task, one in zip(tasks, TRAINING_SIZES, strict=True))
     assert all(len(task.train_set) + len(task.validation_set) == 529 for task in tasks)
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["rays_figure", "scatter_figure", "starts_figure"]
 
 LINEAR_UP_TO = 1.0
-"""Psi is drawn on a scale that is logarithmic on both sides of this."""
+"""Psi that grows is drawn on a scale that is logarithmic on both sides of this."""
+LARGE = 1000.0
+"""From here on it has grown."""
 
 
 def starts_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
@@ -85,7 +87,7 @@ def rays_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
     strong = {"the weights": LIGHT.accent, "equal pairs": LIGHT.other}
     with matplotlib.rc_context(figure_style()):
         figure = Figure(figsize=(2.9 * columns, 2.6 * height + 0.3), layout="constrained")
-        grid = figure.subplots(height, columns, squeeze=False, sharex=True)
+        grid = figure.subplots(height, columns, squeeze=False)
         for axes, ours in zip(grid.flat, outcomes.values(), strict=False):
             for one in ours:
                 for direction, rows in one.metrics.groupby("direction", sort=False):
@@ -95,7 +97,8 @@ def rays_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
                 rows = one.metrics.drop_duplicates("norm")
                 axes.plot(rows["norm"], rows["least"], "--", color=LIGHT.ink, linewidth=1.0, zorder=3)
             axes.set(xscale="log", title=ours[0].setting.about, xlabel="|W|")
-            axes.set_yscale("symlog", linthresh=LINEAR_UP_TO)
+            axes.set_xticks([1.0, 100.0, 1e4], ["1", "100", "1e4"])
+            _scale_psi(axes)
         for axes in grid[:, 0]:
             axes.set_ylabel("Ψ")
         for axes in grid.flat[len(outcomes) :]:
@@ -109,6 +112,20 @@ def rays_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
         names = ["ray through the weights", "gates equal in pairs", "10 draws", "proved: not below"]
         legend_below(figure, lines, names)
         return figure
+
+
+def _scale_psi(axes: "Axes") -> None:
+    """Logarithmic in both directions where the highest is large; every other power of ten has its number."""
+    low, high = axes.dataLim.y0, axes.dataLim.y1
+    if high < LARGE:
+        return
+    powers = [float(10**power) for power in range(0, 12, 2)]
+    ticks = [value for value in (*(-power for power in reversed(powers)), 0.0, *powers) if low <= value <= high]
+    axes.set_yscale("symlog", linthresh=LINEAR_UP_TO)
+    axes.set_ylim(2 * min(low, -LINEAR_UP_TO), 2 * high)
+    axes.set_yticks(
+        ticks, [f"{value:g}" if abs(value) < LARGE else f"{value:.0e}".replace("e+0", "e") for value in ticks]
+    )
 
 
 def scatter_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":

@@ -30,7 +30,7 @@ TRAINING_SIZES = tuple(
         Recipe(
             ModularArithmetic(p=23, operations=("add",), train_fraction=fraction),
             model=ModelOptions(d_model=32),
-            training=TrainingOptions(steps=STEPS_TO_GAP + 1, batch_size=256),
+            training=TrainingOptions(steps=STEPS_TO_GAP + 1, batch_size=512),
             measuring=MeasuringOptions(every=50),
             checkpoint_every=STEPS_TO_GAP,
         ),
@@ -76,9 +76,11 @@ SCATTER = Experiment(
     ),
     notes=(
         "One point a run: sums modulo 23, all 529 pairs, of which a share is trained on; width 32, 4 heads, AdamW with "
-        "the task's decay of 1, 400 steps of 256 sums or of all there are. The capacity is the published formula taken "
-        "over to heads, outside its theorem. No claim beyond the correlations, each with a 95 % bootstrap interval "
-        "over runs and their number. Runs of one size are trained on the same sums: they are no independent draws, and "
-        "the interval is too short."
+        "the task's decay of 1, 400 steps, each on all the sums that are trained on. The capacity is the published "
+        "formula taken over to heads, outside its theorem. No claim beyond the correlations, each with a 95 % "
+        "bootstrap interval over runs and their number. Runs of one size are trained on the same sums: they are no "
+        "independent draws, and the interval is too short. A first sweep had batches of 256: of 264 sums every other "
+        "batch was then one of 8, and that size was hardly learnt. It gave r = 0.38 [-0.04, 0.79] for the first claim, "
+        "0.90 for 1/√m, and 0.82 [0.34, 0.94] at equal size; claims and bounds are those from before it."
     ),
 )
