@@ -40,7 +40,7 @@ def test_names_come_sorted():
         ),
         (
             "zzz",
-            "no task is called 'zzz'; there are concatenated-windows, copy, depth-2-net, histogram and 14 more; "
+            "no task is called 'zzz'; there are concatenated-windows, copy, depth-2-net, histogram and 15 more; "
             "see `plateau list tasks`",
         ),
     ],
