@@ -12,7 +12,7 @@ from plateau_interp.reproductions.shortening.mixes import (
     TRAINED_ALONE,
     drawn_tasks,
 )
-from plateau_interp.reproductions.shortening.poster import STEPS
+from plateau_interp.reproductions.shortening.poster import POSTER_STEPS
 from plateau_interp.training.shares import column_word
 
 NOT_REACHED = 10**6
@@ -37,7 +37,7 @@ def outcome(setting, elbows, *, right=None, seed=0, steps=900):
 
 def as_on_the_poster(*, seed=0):
     """The seven runs of table 1, with the poster's own elbows; of two tasks both pairs have the mean that it tells."""
-    steps = {count: {word: round(number) for word, number in row.items()} for count, row in STEPS.items()}
+    steps = {count: {word: round(number) for word, number in row.items()} for count, row in POSTER_STEPS.items()}
     found = {word: [outcome(setting, steps[1], seed=seed)] for word, setting in TRAINED_ALONE.items()}
     pairs = {setting for both in PAIRS_WITH.values() for setting in both}
     found |= {setting.name: [outcome(setting, steps[2], seed=seed)] for setting in MIXES if setting in pairs}

@@ -8,7 +8,7 @@ from plateau_interp.reproductions.markdown import table
 from plateau_interp.reproductions.quantities import Quantity
 from plateau_interp.reproductions.shortening.ends import MeanSaving, taken_to
 from plateau_interp.reproductions.shortening.mixes import ALL_THREE, PAIRS_WITH, TASKS
-from plateau_interp.reproductions.shortening.poster import FACTOR, SAVING, SEQUENCES, STEPS, mean_saving
+from plateau_interp.reproductions.shortening.poster import FACTOR, POSTER_STEPS, SAVING, SEQUENCES, mean_saving
 
 __all__ = ["poster_beside_ours"]
 
@@ -72,7 +72,7 @@ def _row(word: str, count: int, outcomes: Outcomes) -> list[str]:
         COMPANY[count],
         f"{SEQUENCES[count][word]:,}",
         ours("elbow", "own_sequences"),
-        f"{STEPS[count][word]:.0f}",
+        f"{POSTER_STEPS[count][word]:.0f}",
         ours("elbow", "steps"),
         ours("elbow", "sequences"),
         ours("elbow", "flops", unit=TERA, digits=2),
@@ -101,7 +101,7 @@ def _saved(count: int, rule: str, currency: str, outcomes: Outcomes) -> list[str
     ours = list(check.by_seed(outcomes).values())
     poster = None
     if rule == "elbow":
-        poster = mean_saving(STEPS[count], STEPS[1]) if currency == "sequences" else SAVING[count]
+        poster = mean_saving(POSTER_STEPS[count], POSTER_STEPS[1]) if currency == "sequences" else SAVING[count]
     until = "to the elbow" if rule == "elbow" else "to 99 % right"
     what = "own sequences" if currency == "own_sequences" else "sequences of all tasks, steps, FLOPs"
     percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else "not run"

@@ -6,7 +6,7 @@ Its sequences are of one task alone, until the end of the plateau; all divide by
 import statistics
 from collections.abc import Mapping
 
-__all__ = ["FACTOR", "SAVING", "SEQUENCES", "STEPS", "mean_saving"]
+__all__ = ["FACTOR", "POSTER_STEPS", "SAVING", "SEQUENCES", "mean_saving"]
 
 FACTOR = 1.5
 """By how much a number of one run and one seed may be off, either way."""
@@ -21,7 +21,7 @@ OWN_SHARES: dict[int, dict[str, int]] = {
     2: {"sum": 64, "difference": 64, "product": 64},
     3: {"sum": 42, "difference": 42, "product": 44},
 }
-STEPS: dict[int, dict[str, float]] = {
+POSTER_STEPS: dict[int, dict[str, float]] = {
     count: {word: number / OWN_SHARES[count][word] for word, number in row.items()} for count, row in SEQUENCES.items()
 }
 """What these are in steps."""

@@ -10,7 +10,7 @@ from plateau_interp.reproductions.shortening.beside import poster_beside_ours
 from plateau_interp.reproductions.shortening.ends import JointOverSeparate, MeanSaving, taken_to
 from plateau_interp.reproductions.shortening.mixes import ALL_THREE, MIXES, PAIRS_WITH, TASKS, TRAINED_ALONE
 from plateau_interp.reproductions.shortening.pictures import losses_figure, mixes_figure
-from plateau_interp.reproductions.shortening.poster import FACTOR, SAVING, SEQUENCES, STEPS
+from plateau_interp.reproductions.shortening.poster import FACTOR, POSTER_STEPS, SAVING, SEQUENCES
 
 __all__ = ["FIG1", "TABLE1"]
 
@@ -27,7 +27,7 @@ LEVELS = {"sum": 2.656, "difference": 2.656, "product": 2.599}
 """15/16 of the entropy of an answer, in nats."""
 TO_NEW = 3.0
 """ln 20, the loss of a new model, nearly."""
-STEPS_AMONG_THREE = {word: STEPS[3][word] / STEPS[1][word] for word in TASKS}
+STEPS_AMONG_THREE = {word: POSTER_STEPS[3][word] / POSTER_STEPS[1][word] for word in TASKS}
 """Of the poster: steps to the elbow among three over those alone."""
 
 

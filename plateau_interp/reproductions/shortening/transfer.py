@@ -118,7 +118,7 @@ def with_donor(quantity: Quantity) -> Quantity:
     return Quantity(f"{quantity.name}, with those before", of, quantity.digits)
 
 
-TABLE = (ELBOW, RIGHT, PERFECT, with_donor(ELBOW), with_donor(RIGHT), final("accuracy"))
+TRANSFER_TABLE = (ELBOW, RIGHT, PERFECT, with_donor(ELBOW), with_donor(RIGHT), final("accuracy"))
 PREFIX_TO_SUM = Experiment(
     name="fig2",
     title="A model of prefix sums learns the sum without a plateau",
@@ -126,7 +126,7 @@ PREFIX_TO_SUM = Experiment(
     settings=(SUM, TO_SUM, TO_SUM_ADAM, PREFIX_SCRATCH),
     key=(ELBOW, TO_SUM),
     panels=TRANSFER_PANELS,
-    table=TABLE,
+    table=TRANSFER_TABLE,
     n_seeds=5,
     claims=(
         Claim(
@@ -186,7 +186,7 @@ REVERSE = Experiment(
     settings=(PREFIX_SCRATCH, TO_PREFIX),
     key=(ELBOW, TO_PREFIX),
     panels=TRANSFER_PANELS,
-    table=TABLE,
+    table=TRANSFER_TABLE,
     n_seeds=5,
     claims=(
         Claim(
@@ -206,7 +206,7 @@ SUM_TO_PRODUCT = Experiment(
     settings=(PRODUCT, TO_PRODUCT),
     key=(RIGHT, TO_PRODUCT),
     panels=TRANSFER_PANELS,
-    table=TABLE,
+    table=TRANSFER_TABLE,
     n_seeds=5,
     claims=(
         Claim(
