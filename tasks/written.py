@@ -135,6 +135,12 @@ class WrittenCompletion(Matrices):
         seen = batch.tokens[:, : self.n_entries] != MASK
         return {"observed": seen, "missing": ~seen}
 
+    @property
+    def captions(self) -> Mapping[str, str]:
+        """What reports say of the accuracy of each kind of answer."""
+        share = "Share of the entries, in greedy answers, that are right, of those that"
+        return {"accuracy_observed": f"{share} are seen.", "accuracy_missing": f"{share} are missing."}
+
     def optimal_attention(self, batch: Batch) -> list[Bool[Tensor, "1 query key"]]:
         """Each row reads the entry that it is to write; which layer does, the model may choose."""
         rows = torch.zeros(1, self.n_pos - 1, self.n_pos - 1, dtype=torch.bool, device=batch.tokens.device)

@@ -205,7 +205,7 @@ def test_every_example_is_a_page(monkeypatch):
     monkeypatch.syspath_prepend(PROJECT / "docs" / "_generate")
     scripts, shown = importlib.import_module("scripts"), (PROJECT / "docs/examples/index.md").read_text()
     there = {file.stem for file in (PROJECT / "examples").glob("*.py")}
-    notebooks = {"tour", "compose_hooks", "attention_views", "language_model", "smollm2"}
+    notebooks = {"tour", "compose_hooks", "attention_views", "language_model", "matrix_completion", "smollm2"}
     assert set(scripts.SCRIPTS) == there - notebooks, "notebooks are tutorials"
     assert re.findall(r"\]\((\w+)\.md\)", shown) == list(scripts.SCRIPTS)
     page = scripts.pages()["your_own_task"]

@@ -16,7 +16,9 @@ from plateau_interp.reproductions.matrix_completion.bottleneck import (
     LINES_BIASED,
     forks_figure,
 )
+from plateau_interp.reproductions.matrix_completion.components import BELOW_PLATEAU
 from plateau_interp.reproductions.matrix_completion.drop import SMALL
+from plateau_interp.reproductions.pictures import median_move
 from plateau_interp.reproductions.running import plan, train_setting
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.runs.recipe import Recipe
@@ -95,3 +97,8 @@ def test_forks_are_drawn_by_component_and_moment() -> None:
         "position embedding, given from the end",
     ]
     assert {text.get_text() for text in first.texts} == {"-1000"}
+
+
+def test_what_leaves_nothing_moves_nothing() -> None:
+    with pytest.raises(ValueError, match="matrix-4x4 leaves no other setting"):
+        median_move({}, SMALL, BELOW_PLATEAU)
