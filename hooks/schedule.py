@@ -213,6 +213,11 @@ class AttachedWhen(AttachedSchedule):
         self._offered: set[str] = set()
         self._unmeasured: set[str] = set()
 
+    @property
+    def hears_metrics(self) -> bool:
+        """Conditions are on metrics."""
+        return True
+
     def hear(self, step: int, metrics: Mapping[str, float]) -> Callable[[], None]:
         """A training step begins; judge the conditions and `ask`."""
         self._n_told += 1

@@ -16,6 +16,7 @@ from plateau_interp.cli.listing import listed_plugins
 from plateau_interp.cli.main import main
 from plateau_interp.cli.options import read_training
 from plateau_interp.cli.verbs import VERBS
+from plateau_interp.hooks import FixAttention
 from plateau_interp.plugins import plugins
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import Text
@@ -290,6 +291,15 @@ def test_json_is_all_there_is_on_stdout(run, capsys):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_recipe_of_a_fork_is_not_trained_from_the_beginning(run, tmp_path, capsys):
+    fork = tmp_path / "fork"
+    Run(run).fork(at=3, interventions=[FixAttention()], out=fork)
+    assert plateau(f"train {fork / 'recipe.json'} --out {tmp_path / 'again'}") == 2
+    said = "training begins at step 0, and this is the recipe of a fork: see `plateau fork RUN --at 3`"
+    assert f"{fork / 'recipe.json'}: {said}" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
 def test_forking_and_comparing(run, tmp_path, capsys):
     fork, copy = tmp_path / "fork", tmp_path / "copy"
     assert plateau(f"fork {run} --at 3 --hook fix-attention --out {fork}") == 0

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from reference.published import by_transformers
 from typecheck import unchecked
 
-from plateau_interp.hooks import AblateHeads, During
+from plateau_interp.hooks import AblateHeads, During, When
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.models.pretrained import pretrained_model
@@ -382,6 +382,15 @@ def test_what_records_one_model_is_refused(saved, tmp_path):
     with pytest.raises(ValueError, match="a Capture records one model, and a series has many"):
         measured(saved, tmp_path / "series", interventions=[Capture(("hook_embed",), out=str(tmp_path / "captured"))])
     assert not (tmp_path / "series").exists()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_waits_for_metrics_is_refused(saved, tmp_path, wrapped):
+    """A checkpoint is told its step alone: a condition would never be judged, and nothing would say so."""
+    waiting = When(AblateHeads([0, 1]), since="cosine > 0.2")
+    with pytest.raises(ValueError, match=r"'cosine > 0\.2'.* waits for what training measures, and a series trains"):
+        measured(saved, tmp_path / "series", interventions=[During(waiting, start=4) if wrapped else waiting])
+    assert not SeriesFolder(tmp_path / "series").records()
 
 
 def test_a_held_out_text_is_known_again_by_what_it_says(saved, tmp_path):

@@ -9,9 +9,11 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import summarise
+from plateau_interp.files import write_atomically
 from plateau_interp.hooks import BiasAttention, During, FixAttention
 from plateau_interp.models import ToyTransformer
 from plateau_interp.models.matrix_draws import Sparse
@@ -23,6 +25,7 @@ from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.page import check_report_folder, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
 from plateau_interp.views.theme import DARK, LIGHT
@@ -552,6 +555,48 @@ def test_a_file_is_no_folder_for_a_report(run, tmp_path):
     with pytest.raises(ValueError, match=f"^{re.escape(str(file))} cannot be a folder: .*file is a file$"):
         write_report(run, file)
     assert file.read_text() == "kept"
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("names", [["index.html", "loss.png"], ["index.html"], ["loss.png"]])
+def test_what_no_report_wrote_is_never_written_over(run, tmp_path, names):
+    for name in [*names, "other.png"]:
+        (tmp_path / name).write_text("somebody's")
+    expected = f"^{re.escape(str(tmp_path))} holds {', '.join(names)}, which no report wrote: move it, or take another"
+    with pytest.raises(ValueError, match=expected):
+        write_report(run, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == dict.fromkeys(
+        [*names, "other.png"], "somebody's"
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_is_written_over_an_earlier_one_a_page_of_views_is_not(run, tmp_path):
+    index = write_report(run, tmp_path / "report")
+    (tmp_path / "report" / "loss.png").write_text("a kill left a part of it")
+    earlier = index.read_text(encoding="utf-8")
+    assert write_report(run, tmp_path / "report").read_text(encoding="utf-8") == earlier
+    assert (tmp_path / "report" / "loss.png").read_bytes() == b"a picture"
+    view = attention_view(torch.eye(3)[None]).save(tmp_path / "index.html")
+    with pytest.raises(ValueError, match=r"holds index\.html, which no report wrote"):
+        write_report(run, tmp_path)
+    assert "CircuitsVis" in view.read_text(encoding="utf-8")
+
+
+def test_a_report_that_was_killed_before_its_pictures_is_known_as_one(run, tmp_path, monkeypatch):
+    def killed(path, content):
+        write_atomically(path, content)
+        raise KeyboardInterrupt
+
+    pictures = {"loss": b"PNG", "accuracy": b"PNG"}
+    report = write_report(run).read_text(encoding="utf-8")
+    monkeypatch.setattr("plateau_interp.views.page.write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_report_page(tmp_path, report, pictures)
+    monkeypatch.undo()
+    check_report_folder(tmp_path, pictures)
+    write_report_page(tmp_path, report, pictures)
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "loss.png", "accuracy.png"}
 
 
 def test_moments_are_checkpoints_around_the_drop(run):

@@ -182,6 +182,16 @@ def test_what_cannot_be_reported_is_refused(tmp_path):
     assert not (tmp_path / "twins" / "report").exists()
 
 
+def test_what_no_report_wrote_is_never_written_over(tmp_path):
+    series = measured_series(tmp_path / "series", COLLAPSE)
+    (tmp_path / "cosine.png").write_text("somebody's")
+    with pytest.raises(ValueError, match=r"holds cosine\.png, which no report wrote: move it, or take another folder$"):
+        write_series_report(series, tmp_path)
+    assert (tmp_path / "cosine.png").read_text() == "somebody's"
+    assert not (tmp_path / "index.html").exists()
+    assert write_series_report(series) == write_series_report(series)  # its own is written again
+
+
 def test_the_prompts_of_the_tests_are_there(tmp_path):
     text, _ = page(measured_series(tmp_path / "series", COLLAPSE))
     assert all(f"“{prompt}”" in text for prompt in PROMPTS)

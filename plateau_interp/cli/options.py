@@ -106,7 +106,11 @@ def _known_recipe(name: str) -> "Recipe":
     from plateau_interp.runs.recipe import Recipe
 
     if _is_file(name):
-        return dataclasses.replace(Recipe.read(name), fork_of=None)
+        recipe = Recipe.read(name)
+        if recipe.fork_of is not None:  # its interventions would act from step 0 on, which nobody asked for
+            again = f"`plateau fork RUN --at {recipe.fork_of.step}`"
+            raise UsageError(f"{name}: training begins at step 0, and this is the recipe of a fork: see {again}")
+        return recipe
     return Recipe(decode_fields(plugin("tasks", name), {}, path=name))  # one without a default is named
 
 

@@ -129,6 +129,11 @@ class Attached:
         """Whether it can be switched off: somebody reads the strength, or turning the dial acts by itself."""
         return self._was_read or type(self).dial is not Attached.dial
 
+    @property
+    def hears_metrics(self) -> bool:
+        """Whether it acts by the metrics that `advance` tells; who has none to tell refuses it."""
+        return False
+
     def dial(self, strength: float) -> None:
         """Set the strength; whoever attached it calls this."""
         self._strength = strength
@@ -219,6 +224,11 @@ class Wrapping(Attached):
     def heeds(self) -> bool:
         """Whether the wrapped intervention can be switched off."""
         return self.inner.heeds
+
+    @property
+    def hears_metrics(self) -> bool:
+        """Whether the wrapped intervention does."""
+        return self.inner.hears_metrics
 
     def turn(self, own: float) -> None:
         """Set the wrapper's own strength."""

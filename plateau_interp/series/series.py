@@ -21,7 +21,7 @@ from plateau_interp.checks import shown, whole_number
 from plateau_interp.codec import encode
 from plateau_interp.files import digest
 from plateau_interp.interventions.attached import Intervention, check_interventions
-from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.attaching import attaching
 from plateau_interp.interventions.clock import advance
 from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.models.fitting import check_device
@@ -241,7 +241,12 @@ class _Asked:
             failed = Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error))
             return failed, pd.DataFrame(), None
         weights = weights_digest(model)
-        with intervening(model, *self.interventions):
+        with attaching(model, *self.interventions) as attached:
+            if deaf := [one for one in attached if one.hears_metrics]:
+                # Nothing is measured before a checkpoint is: no condition would be judged, and nobody would hear of it.
+                raise ValueError(
+                    f"{deaf[0].intervention!r} waits for what training measures, and a series trains nothing"
+                )
             advance(model, step=revision.step)
             numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
             if self.text is not None:

@@ -12,7 +12,7 @@ import math
 import secrets
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from plateau_interp.checks import shown
+from plateau_interp.checks import listed, shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
@@ -33,11 +33,13 @@ __all__ = [
     "Page",
     "View",
     "bundle",
+    "check_report_folder",
     "document",
     "executing_cell",
     "packed",
     "script_json",
     "side_by_side",
+    "write_report_page",
 ]
 
 ASSETS = Path(__file__).parent
@@ -188,6 +190,39 @@ def document(body: str, *, title: str, style: str = "") -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{page_variables()}{PAGE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
     )
+
+
+def check_report_folder(folder: Path, pictures: Iterable[str]) -> None:
+    """Refuse a folder in which a report would write over what no report wrote.
+
+    Args:
+        folder: where it is to go.
+        pictures: their names, without the ending.
+
+    Raises:
+        ValueError: naming the files.
+    """
+    names = ["index.html", *(f"{picture}.png" for picture in pictures)]
+    if not _is_report(folder / names[0]) and (there := [name for name in names if (folder / name).exists()]):
+        raise ValueError(f"{folder} holds {listed(there)}, which no report wrote: move it, or take another folder")
+
+
+def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:
+    """Write a report, ``index.html`` and its PNGs by name; returns the page.
+
+    The page comes first: by it the folder is known as a report's, also where a kill left no time for the pictures.
+    """
+    index = folder / "index.html"
+    write_atomically(index, page)
+    for name, picture in pictures.items():
+        write_atomically(folder / f"{name}.png", picture)
+    return index
+
+
+def _is_report(page: Path) -> bool:
+    """Whether a page is a report of ours, of an earlier version too: their templates have these numbers on top."""
+    marks = (CONTENT_POLICY, '<dl class="facts">')
+    return page.is_file() and all(mark in page.read_text(encoding="utf-8", errors="replace") for mark in marks)
 
 
 @cache

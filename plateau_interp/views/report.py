@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
-from plateau_interp.files import check_folder, write_atomically
+from plateau_interp.files import check_folder
 from plateau_interp.views.circuit_report import beside_progress, circuit_sections, circuits_of, overlap_drawings
-from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
+from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, check_report_folder, document, write_report_page
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
 from plateau_interp.views.report_words import (
@@ -47,7 +47,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
 
     Raises:
         ValueError: for what is no run; if a run has no measured step yet, there is no run, or ``out`` is missing for
-            several runs, or is a file.
+            several runs, is a file, or holds a file of these names that no report wrote.
 
     Example:
         >>> from plateau_interp import Run
@@ -67,12 +67,10 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
             raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
     folder = listed[0].path / "report" if out is None else as_path(out)
     check_folder(folder)
-    content, pictures = _compose(listed, folder)
-    for name, picture in pictures.items():
-        write_atomically(folder / f"{name}.png", picture)
-    index = folder / "index.html"
-    write_atomically(index, content)
-    return index
+    page, pictures = _compose(listed, folder)
+    if out is not None:
+        check_report_folder(folder, pictures)
+    return write_report_page(folder, page, pictures)
 
 
 def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:

@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import readable, write_atomically
+from plateau_interp.files import readable
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, document
+from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, check_report_folder, document, write_report_page
 from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_attention import attention_section
@@ -41,7 +41,7 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
 
     Raises:
         ValueError: if a series has no measured checkpoint yet, there is none, one is given twice, or ``out`` is missing
-            for several.
+            for several or holds a file of these names that no report wrote.
 
     Example:
         >>> write_series_report(SeriesFolder("series/14m"))  # doctest: +SKIP
@@ -64,10 +64,9 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
             raise ValueError(f"{folder.path} has no checkpoint that is data yet: there is nothing to report")
     place = folders[0].path / "report" if out is None else Path(out)
     page, pictures = _composed(folders, tables)
-    for name, picture in pictures.items():
-        write_atomically(place / f"{name}.png", picture)
-    write_atomically(place / "index.html", page)
-    return place / "index.html"
+    if out is not None:
+        check_report_folder(place, pictures)
+    return write_report_page(place, page, pictures)
 
 
 def duplicates_told(table: pd.DataFrame) -> list[str]:
