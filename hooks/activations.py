@@ -98,7 +98,8 @@ class _PlacedEdit(ABC):
                 return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
             edits = dict.fromkeys(points, edit_chosen)
-            yield stack.enter_context(editing(model, self, edits, origin=origin))
+            places = {"positions": self.positions}
+            yield stack.enter_context(editing(model, self, edits, origin=origin, places=places))
 
 
 @dataclass(frozen=True, eq=False)

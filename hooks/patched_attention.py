@@ -98,7 +98,8 @@ class PatchAttention:
                     patch = rearrange(patch, "... batch query key -> batch (...) query key")
                 return torch.where(chosen(act), patch, act)
 
-            with editing(model, self, dict.fromkeys(points, edit), origin=source.origin) as attached:
+            places = {"rows": self.rows}
+            with editing(model, self, dict.fromkeys(points, edit), origin=source.origin, places=places) as attached:
                 yield attached
 
 

@@ -103,7 +103,8 @@ class TargetedEdit(ABC):
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 return self.edit(act, read(act, targets.layer_of[hook.name]))
 
-            with editing(model, self, dict.fromkeys(targets.layer_of, edit)) as attached:
+            places = {"rows": self.rows, "keys": self.keys}
+            with editing(model, self, dict.fromkeys(targets.layer_of, edit), places=places) as attached:
                 yield attached
 
     def resolve(self, model: HookedModel) -> Targets:

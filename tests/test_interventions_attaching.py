@@ -169,6 +169,44 @@ def test_one_that_never_fired_is_reported_by_name() -> None:
     assert message.startswith("Plus(number=2.0, at='unembed.hook_out', log=None) never fired: nothing reached unembed")
 
 
+LONG, SHORT = TASK.n_pos - 1, -TASK.n_pos
+"""Positions that the model has and no forward of the task: the last token is predicted, not read."""
+
+
+@pytest.mark.parametrize(
+    ("intervention", "places"),
+    [
+        (hooks.AddDirection(RESID, direction=torch.ones(16), positions=[LONG]), f"positions [{LONG}]"),
+        (hooks.AblateActivation("blocks.0.hook_mlp_out", positions=[SHORT]), f"positions [{SHORT}]"),
+        (hooks.MaskAttention(keys=[LONG]), f"keys [{LONG}]"),
+        (hooks.FixAttention(rows=[SHORT]), f"rows [{SHORT}]"),
+        (hooks.PatchAttention(source=torch.zeros(TASK.n_pos, TASK.n_pos), rows=[LONG]), f"rows [{LONG}]"),
+        (hooks.During(hooks.MaskAttention(keys=[LONG]), start=0), f"keys [{LONG}]"),
+    ],
+    ids=["add-direction", "ablate-activation", "mask-attention", "fix-attention", "patch-attention", "during"],
+)
+def test_a_position_that_no_forward_has_is_reported(intervention: Intervention, places: str) -> None:
+    model = toy(attention="linear")
+    tokens = tokens_for(model)
+    plain = model(tokens)
+    with warnings.catch_warnings(record=True) as warned, intervening(model, intervention):
+        warnings.simplefilter("always")
+        assert torch.equal(model(tokens), plain)
+        model(tokens)
+    (message,) = [str(each.message) for each in warned]
+    assert message.endswith(f" changed nothing in 2 firings: perhaps no forward has {places}")
+
+
+def test_a_position_that_one_forward_has_is_not_reported() -> None:
+    model = toy(attention="linear")
+    tokens = tokens_for(model)
+    with intervening(model, hooks.AblateActivation("blocks.0.hook_mlp_out", positions=[5])) as (receipt,):
+        model(tokens[:, :3])
+        assert receipt.is_idle
+        model(tokens)
+    assert not receipt.is_idle
+
+
 def test_nothing_is_reported_while_an_exception_is_on_its_way() -> None:
     model = toy()
 

@@ -11,6 +11,7 @@ import atexit
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
@@ -85,9 +86,9 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
     ``advance(model, step=...)`` before each forward: schedules know the step by nothing else.
 
     On a regular exit an `InterventionWarning` reports each intervention that could have acted and never did (also when
-    no forward was made; a schedule whose time did not come is not reported), a schedule that nobody told a step, and
-    hooks that somebody removed inside, such as a stray ``model.reset_hooks()``. While an exception is on its way
-    nothing is reported.
+    no forward was made; a schedule whose time did not come is not reported), an edit at positions that no forward had,
+    a schedule that nobody told a step, and hooks that somebody removed inside, such as a stray
+    ``model.reset_hooks()``. While an exception is on its way nothing is reported.
 
     A ``copy.deepcopy`` of the model made inside goes on being edited: its hooks are copies that only its own
     ``reset_hooks()`` takes away. A model that was compiled and called before may pass by hooks that come now: enter
@@ -195,12 +196,21 @@ class EditAttached(CountedAttached):
         intervention: who edits.
         sites: full names of the hook points.
         origin: see `editing`.
+        places: see `editing`.
     """
 
     receipt: EditReceipt
 
-    def __init__(self, intervention: object, sites: Sequence[str], *, origin: str | None = None) -> None:
+    def __init__(
+        self,
+        intervention: object,
+        sites: Sequence[str],
+        *,
+        origin: str | None = None,
+        places: Mapping[str, Sequence[int] | None] = MappingProxyType({}),
+    ) -> None:
         self._origin = Origin(origin)
+        self._places = {kind: [*positions] for kind, positions in places.items() if positions is not None}
         # Attention scores hold -inf, which cannot be interpolated.
         gradual = not any(holds_infinities(name) for name in sites)
         super().__init__(intervention, receipt=EditReceipt(repr(intervention), tuple(sites)), gradual=gradual)
@@ -216,6 +226,14 @@ class EditAttached(CountedAttached):
             ValueError: if it is not.
         """
         super().load_state(self._origin.known(state, self.intervention))
+
+    def complaints(self) -> list[str]:
+        """Those of all that count; that it changed nothing, where it was to act at places that a forward may lack."""
+        complaints = super().complaints()
+        if self._places and self.receipt.is_idle:
+            places = listed([f"{kind} {positions}" for kind, positions in self._places.items()])
+            complaints.append(f"changed nothing in {self.receipt.fired} firings: perhaps no forward has {places}")
+        return complaints
 
     def wrap(self, edit: ActivationEdit) -> Callable[..., Tensor | None]:
         """The edit as a hook function that obeys the dial and is counted."""
@@ -245,7 +263,12 @@ class EditAttached(CountedAttached):
 
 @contextmanager
 def editing(
-    model: HookedModel, intervention: object, edits: Mapping[str, ActivationEdit], *, origin: str | None = None
+    model: HookedModel,
+    intervention: object,
+    edits: Mapping[str, ActivationEdit],
+    *,
+    origin: str | None = None,
+    places: Mapping[str, Sequence[int] | None] = MappingProxyType({}),
 ) -> Iterator[EditAttached]:
     """Run edits at hook points while the context is open: what the ``attach`` of an activation edit returns.
 
@@ -255,6 +278,8 @@ def editing(
         edits: the edit of each hook point, by full name; resolve names with `resolve_hook_points` first.
         origin: SHA-256, in hexadecimal, of what the edit takes from, if that lies on disk and may change there: a run
             that is resumed or forked refuses another.
+        places: positions at which alone it acts, by what they are called; None for all. A forward may be too short to
+            have them: if none had, so that nothing was changed, that is reported as the context is left.
 
     Yields:
         The edit's live side, turned off.
@@ -279,7 +304,7 @@ def editing(
         raise ValueError(f"edits must be functions by hook point, such as {{'hook_embed': edit}}; got {shown(edits)}")
     for name, edit in edits.items():
         check_takes(edit, f"the edit of {intervention!r} at {name}", "act", keyword="hook")
-    attached = EditAttached(intervention, tuple(edits), origin=origin)
+    attached = EditAttached(intervention, tuple(edits), origin=origin, places=places)
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached
 

@@ -52,6 +52,12 @@ class EditReceipt(Receipt):
         """Root-mean-square size of the change over the changed entries of all firings (infinite ones left out)."""
         return math.sqrt(sum(float(square) for square in self._squares.values()) / max(self.entries, 1))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it fired, and no firing changed anything."""
+        # Entries are those of the first firing; what later ones changed has a size, too.
+        return self.fired > 0 and self.entries == 0 and not any(float(square) for square in self._squares.values())
+
     def describe(self) -> str:
         """One line for people."""
         return (
