@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -411,3 +412,21 @@ def test_folders_of_one_step_are_refused(saved, tmp_path):
     (tmp_path / "one" / "checkpoint-0").symlink_to(saved / "step0")
     with pytest.raises(ValueError, match="two folders are of one step: checkpoint-0 and another"):
         CheckpointSeries(tmp_path / "one")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_files_that_have_changed_since_are_not_taken_for_those_that_were_measured(saved, tmp_path, file):
+    source = tmp_path / "saved"
+    for step in (0, 1):
+        shutil.copytree(saved / f"step{step}", source / f"step{step}")
+    before = measured(source, tmp_path / "out")
+    content = (source / "step1" / file).read_bytes()
+    other = (saved / "step4" / file).read_bytes()
+    (source / "step1" / file).write_bytes(other if other != content else content + b" ")
+    kept = (tmp_path / "out" / "checkpoints.jsonl").read_bytes()
+    with pytest.raises(SeriesError, match=r"out measured other files than step1 of .*saved has now: move"):
+        measured(source, tmp_path / "out")
+    assert (tmp_path / "out" / "checkpoints.jsonl").read_bytes() == kept
+    (source / "step1" / file).write_bytes(content)
+    (source / "step1" / "notes.md").write_text("mine")
+    assert len(measured(source, tmp_path / "out")) < len(before) == 2

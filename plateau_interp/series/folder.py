@@ -61,6 +61,7 @@ class Record:
         error: why it could not be had; empty if it could.
         duplicate_of: steps of the series, measured before, with the very same weights.
         attention: SHA-256 of the file with its attention; empty where none was kept.
+        files: SHA-256 of the files it was read from, where others may come to stand in their place; else empty.
     """
 
     step: int
@@ -71,12 +72,13 @@ class Record:
     error: str = ""
     duplicate_of: tuple[int, ...] = ()
     attention: str = ""
+    files: str = ""
 
     def line(self) -> str:
         """The record as a line of JSON; what is no number is null there."""
         numbers = {name: value if math.isfinite(value) else None for name, value in self.measures.items()}
         told = {"step": self.step, "revision": self.revision, "weights": self.weights, "seconds": self.seconds}
-        some = {"attention": self.attention, "error": self.error}
+        some = {"attention": self.attention, "files": self.files, "error": self.error}
         whole = {**told, "measures": numbers, **{name: value for name, value in some.items() if value}}
         return json.dumps({**whole, "sha256": _digest(whole)}) + "\n"
 
@@ -354,6 +356,7 @@ def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
             str(told.get("error", "")),
             tuple(seen.get(weights, ())) if weights else (),
             str(told.get("attention", "")),
+            str(told.get("files", "")),
         )
     except SeriesError:
         raise

@@ -30,7 +30,7 @@ from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.downloads import Downloads
-from plateau_interp.series.folder import Record, SeriesFolder
+from plateau_interp.series.folder import Record, SeriesError, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
     check_own_measures,
@@ -126,8 +126,8 @@ class CheckpointSeries:
 
         Raises:
             ValueError: for prompts, a folder or an argument that cannot be; `SeriesError`, which is one, for a folder
-                that holds another series. What is wrong with a prompt or an intervention is raised at the first
-                checkpoint.
+                that holds another series, or measured other files than a folder of checkpoints has now. What is wrong
+                with a prompt or an intervention is raised at the first checkpoint.
         """
         asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
         check_device(device)
@@ -137,6 +137,7 @@ class CheckpointSeries:
         with folder.writing():
             if keep:
                 Downloads(folder.path).give_up_all()
+            _check_unchanged(source, folder)
             for revision, fetched in _fetched(source, _left(source, folder)):
                 folder.add(*asked.measured(source, revision, fetched, device=device))
                 give_back_memory()
@@ -256,12 +257,28 @@ class _Asked:
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
-        return Record(revision.step, revision.name, weights, time.monotonic() - start, numbers), answers, attention
+        seconds, files = time.monotonic() - start, source.files_digest(revision)
+        return Record(revision.step, revision.name, weights, seconds, numbers, files=files), answers, attention
 
 
 def _done(folder: SeriesFolder | None) -> set[int]:
     """The steps that are measured."""
     return set() if folder is None else {record.step for record in folder.records() if not record.error}
+
+
+def _check_unchanged(source: CheckpointSource, folder: SeriesFolder) -> None:
+    """Whether the files of what is measured are those that were.
+
+    Raises:
+        SeriesError: naming the first that are others.
+    """
+    revisions = {revision.step: revision for revision in source.revisions}
+    for record in folder.records():
+        if record.files and record.step in revisions and source.files_digest(revisions[record.step]) != record.files:
+            raise SeriesError(
+                f"{folder.path} measured other files than {record.revision} of {source.name} has now: move the series, "
+                "or use another folder for it"
+            )
 
 
 def _left(source: CheckpointSource, folder: SeriesFolder) -> list[Revision]:

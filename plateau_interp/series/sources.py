@@ -4,6 +4,7 @@ A source lists its checkpoints, makes the files of one present, loads it, and le
 source that a name, a path or an object stands for.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from glob import glob
@@ -29,6 +30,9 @@ from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_r
 from plateau_interp.types import HookedModel, OfText
 
 __all__ = ["CheckpointSource", "FolderSource", "HubSource", "RunSource", "source_of"]
+
+READ_FROM = (".safetensors", ".bin", ".json", ".model", ".txt")
+"""Endings of the files that a model and its tokenizer are read from."""
 
 
 class CheckpointSource(Protocol):
@@ -62,6 +66,10 @@ class CheckpointSource(Protocol):
 
     def release(self, revision: Revision) -> None:
         """Let the files go that `fetch` made present."""
+        ...
+
+    def files_digest(self, revision: Revision) -> str:
+        """SHA-256 of the files that a model is read from, where others may come to stand in their place; else empty."""
         ...
 
 
@@ -128,6 +136,10 @@ class HubSource:
         commit = cached_commit(self.name, download.revision)
         return None if commit in download.there_before else commit
 
+    def files_digest(self, revision: Revision) -> str:
+        """Empty: what a commit holds does not change, and that a branch moved is not asked."""
+        return ""
+
 
 class FolderSource:
     """Folders that Hugging Face models were saved in, each named by its step.
@@ -173,6 +185,16 @@ class FolderSource:
     def release(self, revision: Revision) -> None:
         """Nothing: the folders are the user's."""
 
+    def files_digest(self, revision: Revision) -> str:
+        """Of weights, configuration and tokenizer in a folder. They are read whole."""
+        files = sorted(file for file in self._folders[revision.name].iterdir() if file.suffix in READ_FROM)
+        told = hashlib.sha256()
+        for file in files:
+            told.update(f"{file.name}\0".encode())
+            with file.open("rb") as content:
+                told.update(hashlib.file_digest(content, "sha256").digest())
+        return told.hexdigest()
+
 
 class RunSource:
     """The checkpoints of a run of ours.
@@ -204,6 +226,10 @@ class RunSource:
 
     def release(self, revision: Revision) -> None:
         """Nothing: the checkpoints are the run's."""
+
+    def files_digest(self, revision: Revision) -> str:
+        """Empty: a series knows its run by its recipe, and a run its checkpoints by digests of its own."""
+        return ""
 
 
 def source_of(
