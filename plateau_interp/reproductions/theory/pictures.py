@@ -19,7 +19,7 @@ __all__ = ["rays_figure", "scatter_figure", "starts_figure"]
 
 LINEAR_UP_TO = 1.0
 """Psi that grows is drawn on a scale that is logarithmic on both sides of this."""
-LARGE = 1000.0
+PSI_HAS_GROWN = 1000.0
 """From here on it has grown."""
 
 
@@ -117,14 +117,14 @@ def rays_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
 def _scale_psi(axes: "Axes") -> None:
     """Logarithmic in both directions where the highest is large; every other power of ten has its number."""
     low, high = axes.dataLim.y0, axes.dataLim.y1
-    if high < LARGE:
+    if high < PSI_HAS_GROWN:
         return
     powers = [float(10**power) for power in range(0, 12, 2)]
     ticks = [value for value in (*(-power for power in reversed(powers)), 0.0, *powers) if low <= value <= high]
     axes.set_yscale("symlog", linthresh=LINEAR_UP_TO)
     axes.set_ylim(2 * min(low, -LINEAR_UP_TO), 2 * high)
     axes.set_yticks(
-        ticks, [f"{value:g}" if abs(value) < LARGE else f"{value:.0e}".replace("e+0", "e") for value in ticks]
+        ticks, [f"{value:g}" if abs(value) < PSI_HAS_GROWN else f"{value:.0e}".replace("e+0", "e") for value in ticks]
     )
 
 
