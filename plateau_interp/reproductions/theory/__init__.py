@@ -34,7 +34,7 @@ PAPER = Paper(
         "`plateau_interp.analysis`; its check tests proof and code. *Measured*: what we expected of these runs from "
         "earlier ones of other code or of seed 100, which does not count. *Presumed*: read about, of other models, and "
         "held against these runs; that it does not hold here says nothing of the paper. All bounds were fixed before "
-        "the runs."
+        "the runs; of claims marked *late* the setting was changed after a first sweep had been looked at."
     ),
     cover="starts",
     experiments=(STARTS, RAYS, SCATTER, WINDOWS_COMPARED, MODULAR_COMPARED, COMPLETION_COMPARED, HUBER),

@@ -55,7 +55,7 @@ SCATTER = Experiment(
     claims=(
         Claim(
             "Capacity over √m goes with the gap",
-            "presumed: the abstract of arXiv 2205.11359 says so of operator nets",
+            "presumed, late: the abstract of arXiv 2205.11359 says so of operator nets",
             Correlated(SCALED_CAPACITY, GAP, NAMES, low=0.0),
             "the bootstrap's interval above 0",
         ),
@@ -69,7 +69,7 @@ SCATTER = Experiment(
         ),
         Claim(
             "At equal size capacity goes with the gap",
-            "presumed; without it the capacity tells nothing that m does not",
+            "presumed, late; without it the capacity tells nothing that m does not",
             Correlated(CAPACITY, GAP, NAMES, low=0.0, within=True),
             "the bootstrap's interval above 0; three runs a size, less their mean",
         ),
