@@ -730,3 +730,10 @@ def test_each_checkpoint_is_loaded_and_run_once(tmp_path, monkeypatch):
     write_report(run)
     assert run.checkpoints == [0, 2, 4, 6]
     assert (sorted(loaded), len(forwards)) == (run.checkpoints, 4)
+
+
+def test_nothing_is_written_where_a_folder_has_the_name_of_a_picture(tmp_path):
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"b\.png"):
+        write_report_page(tmp_path, "a page", {"a": b"1", "b": b"2"})
+    assert [path.name for path in tmp_path.iterdir()] == ["b.png"]

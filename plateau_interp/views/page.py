@@ -6,9 +6,11 @@ that holds ``</script>`` break out of it.
 """
 
 import base64
+import errno
 import importlib.util
 import json
 import math
+import os
 import secrets
 import sys
 from abc import ABC, abstractmethod
@@ -211,12 +213,18 @@ def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) ->
     """Write a report, ``index.html`` and its PNGs by name; returns the page.
 
     The page comes first: by it the folder is known as a report's, also where a kill left no time for the pictures.
+
+    Raises:
+        IsADirectoryError: naming what is a folder and should become a file; nothing is written then.
     """
-    index = folder / "index.html"
-    write_atomically(index, page)
-    for name, picture in pictures.items():
-        write_atomically(folder / f"{name}.png", picture)
-    return index
+    files: dict[Path, str | bytes] = {folder / "index.html": page}
+    files |= {folder / f"{name}.png": picture for name, picture in pictures.items()}
+    for file in files:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    for file, content in files.items():
+        write_atomically(file, content)
+    return next(iter(files))
 
 
 def _is_report(page: Path) -> bool:
