@@ -1,6 +1,7 @@
 """An intervention that changes nothing and measures the Villani diagnostic through training: `VillaniDiagnostic`."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class VillaniDiagnostic:
         if self.probes is not None:
             check_whole(self, "probes", least=2)
         several = isinstance(self.radii, tuple | list) and len(self.radii) > 0
-        if not several or any(isinstance(r, bool) or not isinstance(r, int | float) or not r > 0 for r in self.radii):
+        if not several or any(
+            isinstance(r, bool) or not isinstance(r, int | float) or not 0 < r < math.inf for r in self.radii
+        ):
             raise ValueError(f"radii must be numbers above 0, such as (1.0, 2.0); got {shown(self.radii)}")
         object.__setattr__(self, "radii", tuple(map(float, self.radii)))
 

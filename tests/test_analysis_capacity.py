@@ -131,7 +131,7 @@ def test_the_bound_holds_in_the_mean_over_signs_and_is_tight():
     bound = rademacher_bound(c, largest_query=1.0, largest_key=1.0, n_pairs=n_pairs)
     assert bound == pytest.approx(0.15)
     assert 0.95 * bound < supremum.mean() < bound
-    with pytest.raises(ValueError, match="frobenius must be at least 0; got nan"):
+    with pytest.raises(ValueError, match="frobenius must be a finite number, at least 0; got nan"):
         rademacher_bound(math.nan, largest_query=1.0, largest_key=1.0, n_pairs=1)
 
 

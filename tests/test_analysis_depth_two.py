@@ -162,3 +162,26 @@ def test_the_bound_of_the_laplacian_by_hand(activation, norm):
     output = min(most, 3 * at_zero + slope * math.sqrt(5) * 2 * norm)
     by_hand = 4 * (5 * slope**2 + (5 + output) * 3 * curvature) + 0.1 * 2 * 2
     assert bounds.laplacian_most(norm, penalty=0.1) == pytest.approx(by_hand, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("norm", {"norm": 0.0, "step_size": 0.1, "penalty": 0.1}),
+        ("norm", {"norm": math.inf, "step_size": 0.1, "penalty": 0.1}),
+        ("step_size", {"norm": 1.0, "step_size": 0.0, "penalty": 0.1}),
+        ("penalty", {"norm": 1.0, "step_size": 0.1, "penalty": -0.1}),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(name, numbers):
+    bounds = bounds_of(DepthTwoNet(d=3, n=5))
+    with pytest.raises(ValueError, match=f"^{name} must be a finite number (above|from) 0; got"):
+        bounds.psi_least(numbers.pop("norm"), **numbers)
+
+
+def test_bounds_of_nothing_are_refused():
+    given = {"points": torch.zeros(0, 2), "labels": torch.zeros(0)}
+    with pytest.raises(ValueError, match="there must be points, and a label of each; got 0 and 0"):
+        depth_two_bounds("tanh", "squared", outer=torch.ones(3), **given)
+    with pytest.raises(ValueError, match="outer must have an entry other than 0"):
+        depth_two_bounds("softplus", "squared", outer=torch.zeros(3), points=torch.ones(1, 2), labels=torch.ones(1))

@@ -105,8 +105,10 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     It is the exact analogue of the formula and OUTSIDE the paper's theorem: there is no ``|x|`` between the layers, a
     norm may stand there, both nets share E, a softmax comes after, and beyond the first layer E is not what a head
     reads. It depends on the basis of the residual stream: compare it through the training of one model, not across
-    models. The norms do not. Proved: ``|M|_* <= (|W_Q|_F² + |W_K|_F²)/2`` with equality where W_Q and W_K are balanced,
-    so that weight decay on both is a penalty on the nuclear norm of M.
+    models. The norms do not. Proved: ``|M|_* <= (|W_Q|_F² + |W_K|_F²)/2``, since M is the sum of ``q_k k_k^T`` over the
+    columns of W_Q and W_K and ``|q_k| |k_k| <= (|q_k|² + |k_k|²)/2``; it is equal for ``W_Q = U S^½``, ``W_K = V S^½``
+    of a singular value decomposition. So the least weight decay that gives one M is its nuclear norm. Not covered:
+    biases of queries and keys, and rotary positions, which are in the scores and not in M.
 
     Memory of ``d_model²`` numbers. Singular values come from products of d_head times d_head.
 
@@ -229,7 +231,7 @@ def rademacher_bound(frobenius: float, *, largest_query: float, largest_key: flo
     Of ``{(x, x') -> x^T M x' : |M|_F <= c}`` on m pairs. Proved: the supremum over M is ``c/m |sum_i eps_i x_i
     x_i'^T|_F``; by Jensen its mean over signs is at most ``c/m sqrt(sum_i |x_i|² |x_i'|²) <= c B B'/sqrt(m)``. Measured
     are c and the norms. Not covered: that c was chosen before the data were seen, that pairs of one sequence are not
-    independent, the softmax and all that follows it. So it bounds no loss.
+    independent, biases of queries and keys, rotary positions, the softmax and all that follows it. So it bounds no loss.
 
     Args:
         frobenius: c; for scores divide ``|M|_F`` by the model's scale.
@@ -248,6 +250,6 @@ def rademacher_bound(frobenius: float, *, largest_query: float, largest_key: flo
     """
     whole_number("n_pairs", n_pairs, least=1)
     for name, number in (("frobenius", frobenius), ("largest_query", largest_query), ("largest_key", largest_key)):
-        if not number >= 0:
-            raise ValueError(f"{name} must be at least 0; got {shown(number)}")
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{name} must be a finite number, at least 0; got {shown(number)}")
     return frobenius * largest_query * largest_key / math.sqrt(n_pairs)

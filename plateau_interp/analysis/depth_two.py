@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from plateau_interp.activations import ACTIVATION_BOUNDS, ActivationBounds, SmoothActivation
-from plateau_interp.checks import one_of
+from plateau_interp.checks import one_of, shown
 
 __all__ = ["DepthTwoBounds", "depth_two_bounds"]
 
@@ -75,7 +75,12 @@ class DepthTwoBounds:
         """A lower bound of ``|grad L|²`` where ``|W|_F`` is ``norm``, above 0: ``(penalty |W| - K/|W|)²``, or 0.
 
         Proved above (Drift).
+
+        Raises:
+            ValueError: for a norm that is not above 0, or a penalty below 0.
         """
+        _check("norm", norm, above=0)
+        _check("penalty", penalty)
         return max(0.0, penalty * norm - self.drift / norm) ** 2
 
     def laplacian_most(self, norm: float, *, penalty: float) -> float:
@@ -102,6 +107,7 @@ class DepthTwoBounds:
         ``W_in`` that no point reaches, too: where the model is wider than the points, its Laplacian has ``penalty``
         more for each of their entries, and Psi so much less.
         """
+        _check("step_size", step_size, above=0)
         gradient = self.gradient_square_least(norm, penalty=penalty)
         return gradient / step_size - self.laplacian_most(norm, penalty=penalty)
 
@@ -112,8 +118,9 @@ class DepthTwoBounds:
         |a|_inf M_D') + penalty``. Proved: the Hessian of a point's loss is ``l'' g g^T + l' H``, where g, the gradient
         of f, has ``|g| <= |a|_2 M_D B_x``, and H, that of f, is block diagonal with blocks ``a_j sigma''(z_j) x x^T``.
         Not covered: the squared loss with an activation that is not bounded, where l' is not. With a_j = ±1/sqrt(p)
-        it does not depend on the width p.
+        it stays bounded, whatever the width p is.
         """
+        _check("penalty", penalty)
         slope, curvature = self.activation.slope, self.activation.curvature
         outer_2, largest = math.hypot(*self.outer), max(map(abs, self.outer))
         bend, pull = (1.0, self._outer_1 * self.activation.value + self.largest_label) if self._squared else (0.25, 1.0)
@@ -165,7 +172,7 @@ def depth_two_bounds(
         labels: y_i.
 
     Raises:
-        ValueError: for an unknown activation or objective.
+        ValueError: for an unknown activation or objective; without points or labels of them; for an outer layer of 0.
 
     Example:
         >>> from plateau_interp.tasks import DepthTwoNet
@@ -177,6 +184,10 @@ def depth_two_bounds(
     """
     one_of(SmoothActivation, activation=activation)
     one_of(Literal["squared", "logistic"], objective=objective)
+    if not (len(points) and len(points) == len(labels)):
+        raise ValueError(f"there must be points, and a label of each; got {len(points)} and {len(labels)}")
+    if not outer.any():
+        raise ValueError("outer must have an entry other than 0, or the net says nothing")
     return DepthTwoBounds(
         objective,
         ACTIVATION_BOUNDS[activation],
@@ -186,3 +197,8 @@ def depth_two_bounds(
         largest_point=float(torch.linalg.vector_norm(points, dim=1).max()),
         largest_label=float(labels.abs().max()),
     )
+
+
+def _check(name: str, number: float, *, above: float = -math.ulp(0.0)) -> None:
+    if not above < number < math.inf:
+        raise ValueError(f"{name} must be a finite number {'above' if above == 0 else 'from'} 0; got {shown(number)}")

@@ -98,7 +98,7 @@ def _over_root(quantity: Quantity, name: str) -> Quantity:
 
 
 NORM = _last("norm of all weights", "all_weights", digits=2)
-CAPACITY = _last("capacity", "capacity", digits=1)
+CAPACITY = _last("capacity", "capacity", digits=3)
 TEST_LOSS = _last("test loss", "test_loss", digits=4)
 GAP = _last("gap of the losses", "gap", digits=3)
 SCALED_CAPACITY = _over_root(CAPACITY, "capacity/√m")
