@@ -78,9 +78,8 @@ class VillaniDiagnostic:
         if self.probes is not None:
             check_whole(self, "probes", least=2)
         several = isinstance(self.radii, tuple | list) and len(self.radii) > 0
-        if not several or any(
-            isinstance(r, bool) or not isinstance(r, int | float) or not 0 < r < math.inf for r in self.radii
-        ):
+        numbers = several and all(isinstance(r, int | float) and not isinstance(r, bool) for r in self.radii)
+        if not numbers or not all(0 < r < math.inf for r in self.radii):
             raise ValueError(f"radii must be numbers above 0, such as (1.0, 2.0); got {shown(self.radii)}")
         object.__setattr__(self, "radii", tuple(map(float, self.radii)))
 

@@ -231,7 +231,8 @@ def rademacher_bound(frobenius: float, *, largest_query: float, largest_key: flo
     Of ``{(x, x') -> x^T M x' : |M|_F <= c}`` on m pairs. Proved: the supremum over M is ``c/m |sum_i eps_i x_i
     x_i'^T|_F``; by Jensen its mean over signs is at most ``c/m sqrt(sum_i |x_i|² |x_i'|²) <= c B B'/sqrt(m)``. Measured
     are c and the norms. Not covered: that c was chosen before the data were seen, that pairs of one sequence are not
-    independent, biases of queries and keys, rotary positions, the softmax and all that follows it. So it bounds no loss.
+    independent, biases of queries and keys, rotary positions, the softmax and all that follows it. So it bounds no
+    loss.
 
     Args:
         frobenius: c; for scores divide ``|M|_F`` by the model's scale.

@@ -105,8 +105,8 @@ def villani_diagnostic(
     infinity, ``exp(-2f/s)`` is integrable, and ``Psi_s -> infinity`` as ``|theta| -> infinity`` for all s. The estimate
     by Hutchinson probes: arXiv 2605.06599, a preprint, of which we know the abstract. Its theorem for Transformers is
     not presumed here: of a softmax's cross-entropy the Laplacian can grow as a power of ``|theta|`` where two logits
-    tie. Measured: Psi at the radii asked for, on one batch. Not covered: any other direction or radius, the limit, and a loss
-    without two derivatives, such as Huber's, which nobody asks for.
+    tie. Measured: Psi at the radii asked for, on one batch. Not covered: any other direction or radius, the limit, and
+    a loss without two derivatives, such as Huber's: it is not looked at.
 
     Example:
         >>> from plateau_interp import toy_model

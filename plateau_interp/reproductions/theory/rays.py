@@ -208,7 +208,8 @@ RAYS = Experiment(
         "F is the loss of the 200 points with λ/2 |W|², s = 0.4, the trace exact. Rays go through the weights at the "
         "end of the run that started at 1, through weights whose gates are equal in pairs, and through ten normal "
         "draws. That of softplus Ψ is more than the penalty's part was seen on an untrained net, before the runs, "
-        "so that the claim of no more is not made of it. A measured Ψ says nothing of other rays: what does is the proof in "
-        "`plateau_interp.analysis.depth_two`, which is about this net alone. Nothing of it is about Transformers."
+        "so that the claim of no more is not made of it. A measured Ψ says nothing of other rays: what does is the "
+        "proof in `plateau_interp.analysis.depth_two`, which is about this net alone. Nothing of it is about "
+        "Transformers."
     ),
 )
