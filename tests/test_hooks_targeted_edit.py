@@ -25,7 +25,7 @@ from plateau_interp.decoding import greedy_answers
 from plateau_interp.hooks import BiasAttention, FixAttention, MaskAttention, MixAttention
 from plateau_interp.hooks.targeted_edit import TargetedEdit
 from plateau_interp.interventions.attached import Intervention
-from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.positions import layer_targets
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.types import Batch
@@ -148,7 +148,7 @@ def test_layers_that_share_a_map_are_given_one_tensor_and_forwards_of_one_size_t
 
     model = toy(n_layers=3, n_heads=4)
     tokens = tokens_for(model)
-    with intervening(model, Look(targets=torch.eye(8, dtype=torch.bool), heads=[1], rows=[2, -1])):
+    with quietly(), intervening(model, Look(targets=torch.eye(8, dtype=torch.bool), heads=[1], rows=[2, -1])):
         model(tokens)
         model(tokens)
         assert len(seen) == 6

@@ -26,7 +26,7 @@ from plateau_interp.hooks import (
 )
 from plateau_interp.hooks.targets import Selection
 from plateau_interp.interventions.attached import Intervention
-from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.interventions.hook_points import AttentionSite
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.models import toy_model
@@ -191,7 +191,7 @@ def test_a_sequence_that_is_too_short_has_no_such_position() -> None:
         MaskAttention(keys=[-4]),
         BiasAttention(rows=[-4]),
     ):
-        with intervening(model, edit) as (receipt,):
+        with quietly(), intervening(model, edit) as (receipt,):
             assert torch.equal(model(tokens), plain)
         assert receipt.change == 0
 

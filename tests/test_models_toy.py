@@ -20,7 +20,7 @@ from transformer_lens.components import TransformerBlock
 from typecheck import unchecked
 
 from plateau_interp.hooks import During, ScaleActivation
-from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models import LinearAttention, ToyTransformer, toy_model
 from plateau_interp.tasks import MovingWindowSum
@@ -465,7 +465,7 @@ def test_an_edit_of_nothing_inside_a_layer_norm_changes_no_bit(point, make):
     advance(model, step=0)
     tokens = batch_of().inputs
     plain = model(tokens)
-    with intervening(model, make(point)):
+    with quietly(), intervening(model, make(point)):
         assert torch.equal(model(tokens), plain)
 
 

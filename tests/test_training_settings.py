@@ -43,16 +43,17 @@ def test_python_recipe_and_command_line_train_the_same_model(
 ) -> None:
     monkeypatch.setattr("plateau_interp.views.report.write_report", lambda run: run.path)  # takes longer than the steps
     task = plugin("tasks", name)()
-    model = toy_model(task, d_model=WIDTH)
+    width = getattr(task, "n_features", WIDTH)  # of features there is one width
+    model = toy_model(task, d_model=width)
     losses = [(step.loss, step.metrics) for step in train(model, task, steps=STEPS, meter=Meter(task))]
 
-    recipe = Recipe(task, ModelOptions(d_model=WIDTH), TrainingOptions(steps=STEPS))
+    recipe = Recipe(task, ModelOptions(d_model=width), TrainingOptions(steps=STEPS))
     run = Run.create(tmp_path / "recipe", recipe)
     of_recipe = [(step.loss, step.metrics) for step in run.train()]
     assert repr(of_recipe) == repr(losses)  # repr: a group without a sequence is NaN, which equals nothing
     assert_same(weights(run.model()), weights(model))
 
-    words = ["train", name, "--d-model", str(WIDTH), "--steps", str(STEPS), "--out", str(tmp_path / "words"), "--json"]
+    words = ["train", name, "--d-model", str(width), "--steps", str(STEPS), "--out", str(tmp_path / "words"), "--json"]
     assert main(words) == 0
     capsys.readouterr()
     of_words = Run(tmp_path / "words")
