@@ -7,12 +7,14 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
 
 from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
+from plateau_interp.reproductions.begins import Begins
 from plateau_interp.reproductions.circuits.measured import ATTRIBUTED_COLUMNS
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
@@ -20,13 +22,14 @@ from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
-from plateau_interp.reproductions.settings import AFTERWARDS, Added, Begins, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.tasks import OneHotArithmetic, Text
+from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import Adam
 from plateau_interp.training.settings import MeasuringOptions
@@ -220,6 +223,12 @@ def test_a_run_may_go_on_until_all_was_right_for_long():
     assert setting.ended(pd.DataFrame({"step": [999], "loss": [0.0]}))
 
 
+def test_a_run_does_not_end_before_a_checkpoint_that_is_asked_for():
+    asked = recipe(training=dataclasses.replace(TRAINING, steps=1000), checkpoint_at=(40,))
+    right = pd.DataFrame({"step": range(60), "accuracy": 1.0})
+    assert [Setting("a", asked).ended(right[:n]) for n in (12, 40, 41)] == [False, False, True]
+
+
 def test_a_run_that_waits_for_all_to_be_right_stops_itself_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 1)
     monkeypatch.setattr(
@@ -247,6 +256,11 @@ def test_a_run_may_begin_with_the_weights_of_another_of_its_seed(tmp_path):
     first, donor = Run(tmp_path / "begun" / "seed-0").model(0), Run(tmp_path / "solution" / "seed-0").model(4)
     assert first.W_in.equal(donor.W_in)
     assert not first.W_Q.equal(donor.W_Q)
+    batches = [
+        training_batch(run.task, seed=run.recipe.seed, step=1, batch_size=8).tokens
+        for run in (Run(tmp_path / name / "seed-0") for name in ("begun", "solution"))
+    ]
+    assert not torch.equal(*batches), "its donor's batches would be seen again"
     assert [one.seed for one in collect([BEGUN], tmp_path)["begun"]] == [0]
     shutil.rmtree(tmp_path / "solution")  # what has begun needs it no more
     assert outcome(BEGUN, 0, tmp_path) is not None

@@ -5,7 +5,7 @@ import pytest
 from shortening_outcomes import NOT_REACHED, outcome
 
 from plateau_interp.hooks import FreezeWeights
-from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, WHAT_TRANSFERS, switches_figure
+from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, TO_ELBOW, WHAT_TRANSFERS, switches_figure
 from plateau_interp.reproductions.shortening.mixes import SUM_PRODUCT, SWITCHES, TRAINED_ALONE, drawn_tasks
 
 BY_NAME = {setting.name: setting for setting in (*SECOND_TASK.settings, *WHAT_TRANSFERS.settings)}
@@ -36,6 +36,8 @@ def test_the_picture_has_the_steps_by_which_the_elbow_moves_with_those_before() 
     told = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
     # 100 + 150 steps against 700; 300 + 500 against 600.
     assert told == {(0, 0): "-450", (1, 2): "+200", (1, 3): "never"}
+    before = outcome(BY_NAME["no-sum-from-400"], {"product": 2}, seed=1)  # its donor had left the plateau before
+    assert TO_ELBOW.of(before) is None
     assert axes.get_xlabel() == "switched at this step"
     assert np.ma.count_masked(axes.images[0].get_array()) == 5
 
