@@ -239,7 +239,10 @@ class AblateActivation(_PlacedEdit):
         return act.mean(dim=0, keepdim=True).expand_as(act) if layout is None else layout.placed(layout.mean(act), act)
 
     def _without_mean(self, act: Tensor, layout: Layout | None) -> Tensor:
-        return act - self._mean(act, layout)
+        if layout is None:
+            return act - self._mean(act, None)
+        mean = layout.mean(act)
+        return act - layout.placed(mean, act) + layout.placed(torch.zeros_like(mean), act)  # padding stays
 
     def _resampled(self, act: Tensor, layout: Layout | None) -> Tensor:
         if len(act) < 2:

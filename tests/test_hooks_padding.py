@@ -197,6 +197,7 @@ def test_a_mean_of_activations_is_that_of_the_sequences_that_have_the_position(s
                 mean = torch.stack(there).mean(dim=0)[1]
                 torch.testing.assert_close(own[1], mean if by == "mean" else was[1] - mean)
                 assert torch.equal(own[0], was[0])
+    torch.testing.assert_close(after[mask == 0], before[mask == 0], rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5])

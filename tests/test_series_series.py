@@ -428,5 +428,6 @@ def test_files_that_have_changed_since_are_not_taken_for_those_that_were_measure
         measured(source, tmp_path / "out")
     assert (tmp_path / "out" / "checkpoints.jsonl").read_bytes() == kept
     (source / "step1" / file).write_bytes(content)
-    (source / "step1" / "notes.md").write_text("mine")
+    for name in ("notes.md", "trainer_state.json", "training_args.bin"):
+        (source / "step1" / name).write_text("mine")
     assert len(measured(source, tmp_path / "out")) < len(before) == 2

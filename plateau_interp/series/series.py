@@ -237,6 +237,7 @@ class _Asked:
         start = time.monotonic()
         try:
             fetched.result()
+            files = source.files_digest(revision)  # before: who replaces them meanwhile has others afterwards
             model = source.load(revision, dtype=DTYPES[self.dtype], device=device)
         except ValueError as error:
             failed = Record(revision.step, revision.name, "", time.monotonic() - start, error=str(error))
@@ -257,7 +258,7 @@ class _Asked:
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
-        seconds, files = time.monotonic() - start, source.files_digest(revision)
+        seconds = time.monotonic() - start
         return Record(revision.step, revision.name, weights, seconds, numbers, files=files), answers, attention
 
 

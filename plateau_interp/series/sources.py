@@ -31,8 +31,11 @@ from plateau_interp.types import HookedModel, OfText
 
 __all__ = ["CheckpointSource", "FolderSource", "HubSource", "RunSource", "source_of"]
 
-READ_FROM = (".safetensors", ".bin", ".json", ".model", ".txt")
-"""Endings of the files that a model and its tokenizer are read from."""
+READ_FROM = (
+    *("model*.safetensors*", "pytorch_model*.bin*", "config.json", "generation_config.json"),
+    *("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"),
+)
+"""Patterns of the files that a model and its tokenizer are read from."""
 
 
 class CheckpointSource(Protocol):
@@ -187,7 +190,8 @@ class FolderSource:
 
     def files_digest(self, revision: Revision) -> str:
         """Of weights, configuration and tokenizer in a folder. They are read whole."""
-        files = sorted(file for file in self._folders[revision.name].iterdir() if file.suffix in READ_FROM)
+        folder = self._folders[revision.name]
+        files = sorted({file for pattern in READ_FROM for file in folder.glob(pattern) if file.is_file()})
         told = hashlib.sha256()
         for file in files:
             told.update(f"{file.name}\0".encode())
