@@ -59,13 +59,13 @@ def psi_along_rays(
     task = run.task
     if not isinstance(task, DepthTwoNet):
         raise ValueError(f"rays are of depth-2 nets; this run is of {shown(task, most=60)}")
-    if run.recipe.build_model().cfg.d_mlp % 2:
-        raise ValueError(f"one ray has gates that are equal in pairs: the net of {run.path} has an odd number of them")
     step = run.checkpoints[-1]
     model = run.model(step)
     anything: Any = model
     inner = anything.double().blocks[0].mlp.W_in
     n_gates = inner.shape[1]
+    if n_gates % 2:
+        raise ValueError(f"one ray has gates that are equal in pairs; this net has {n_gates}")
     bounds = depth_two_bounds(
         task.activation,
         task.objective,
