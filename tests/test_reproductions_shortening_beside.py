@@ -42,9 +42,16 @@ def test_a_sentence_says_whether_the_saving_survives(company, sentence, fair_wor
         f"Counted so, it does not survive: {fair_words}, where the poster says that 63% is saved.",
     ]
     assert saved["two tasks, both pairs", "own sequences to the elbow"][1:] == [
-        "not run",
+        "not run, or not reached",
         "Not known: not all of it was run, or reached.",
     ]
+
+
+def test_a_saving_that_is_larger_is_said_to_be():
+    alone = {word: [outcome(setting, {word: 200})] for word, setting in TRAINED_ALONE.items()}
+    told = poster_beside_ours({**alone, ALL_THREE.name: [outcome(ALL_THREE, dict.fromkeys(TASKS, 40))]})
+    assert "Counted as the poster does, its saving of 63% is exceeded: 93% here." in told
+    assert "Counted so, 80% is saved: more than the poster says (63%)." in told
 
 
 def test_a_smaller_saving_in_another_currency_is_told_as_such():

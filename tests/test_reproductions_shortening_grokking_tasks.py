@@ -19,7 +19,7 @@ def test_own_equations_are_half_of_all_beside_another_operation() -> None:
     alone, beside, _ = GROKKING_TASKS.settings
     n_alone, n_beside = len(alone.recipe.task.train_set), len(beside.recipe.task.train_set)
     own, steps = taken_to("grokked", "own_sequences", "divide"), taken_to("grokked", "steps", "divide")
-    assert (alone.recipe.steps, beside.recipe.steps) == (3000, 6000)
+    assert (alone.recipe.steps, beside.recipe.steps) == (6000, 6000)
     one, two = grokked(alone, 1000), grokked(beside, 1000, "_divide")
     assert steps.of(one) == steps.of(two) == 1000
     # Epochs of 4 and of 7 batches, the last of each smaller.

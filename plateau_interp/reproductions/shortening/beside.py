@@ -22,6 +22,8 @@ SAVED_IN = (
 )
 """What savings are told of: criterion and currency."""
 
+NOTHING = "not run, or not reached"
+
 
 def poster_beside_ours(outcomes: Outcomes) -> str:
     """Two tables in Markdown: costs of each task alone and in company, and what company saves on average.
@@ -104,7 +106,7 @@ def _saved(count: int, rule: str, currency: str, outcomes: Outcomes) -> list[str
         poster = mean_saving(POSTER_STEPS[count], POSTER_STEPS[1]) if currency == "sequences" else SAVING[count]
     until = "to the elbow" if rule == "elbow" else "to 99 % right"
     what = "own sequences" if currency == "own_sequences" else "sequences of all tasks, steps, FLOPs"
-    percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else "not run"
+    percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else NOTHING
     told = "not stated" if poster is None else f"{poster:.2%}"
     told = f"{told} (derived)" if poster is not None and currency == "sequences" else told
     return [
@@ -122,14 +124,12 @@ def _survives(poster: float, ours: Sequence[float], *, as_counted: bool) -> str:
         return "Not known: not all of it was run, or reached."
     saved = statistics.median(ours)
     left, poster_left = 1 - saved, 1 - poster
+    more, less = left < poster_left / FACTOR, left > poster_left * FACTOR
     if as_counted:
-        survives = poster_left / FACTOR <= left <= poster_left * FACTOR
-        return (
-            f"Counted as the poster does, its saving of {poster:.0%} "
-            f"{'survives' if survives else 'does not survive'}: {saved:.0%} here."
-        )
+        became = "is exceeded" if more else "does not survive" if less else "survives"
+        return f"Counted as the poster does, its saving of {poster:.0%} {became}: {saved:.0%} here."
     if saved <= 0.1:
         how = f"{-saved:.0%} more is needed" if saved < 0 else f"{saved:.0%} is saved"
         return f"Counted so, it does not survive: {how}, where the poster says that {poster:.0%} is saved."
-    how = "less than" if left > poster_left * FACTOR else "about what"
+    how = "less than" if less else "more than" if more else "about what"
     return f"Counted so, {saved:.0%} is saved: {how} the poster says ({poster:.0%})."

@@ -170,5 +170,9 @@ WHAT_TRANSFERS = Experiment(
             "Each of the others, frozen", SUM_ELBOW, *[TRANSPLANTED[group, True].name for group in WHAT_IS_TAKEN[1:]]
         ),
     ),
-    notes="The group has the weights of prefix sums at step 420; all others begin as drawn, and so does Adam.",
+    notes=(
+        "The group has the weights of prefix sums at step 420; all others begin as drawn, and so does Adam. As the "
+        "paper on the plateau groups them, the attention map and the attention hold the token and position embeddings, "
+        "and the MLP the last norm and the read-out: map and representation are not parted clean."
+    ),
 )

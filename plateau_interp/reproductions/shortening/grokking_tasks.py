@@ -17,14 +17,14 @@ from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 __all__ = ["GROKKING_TASKS"]
 
 STEPS_A_TASK = 3000
-"""For each operation, as the poster gives each 400,000."""
+"""For one operation; all have as many steps as two, so that never means the same for each."""
 
 
 def operations(*words: Operation) -> Setting:
     """A setting of some operations together, at the weight decay of 1 that is the task's own."""
     recipe = Recipe(
         ModularArithmetic(operations=words),
-        training=TrainingOptions(steps=STEPS_A_TASK * len(words)),
+        training=TrainingOptions(steps=2 * STEPS_A_TASK),
         measuring=MeasuringOptions(every=25),
         checkpoint_every=1000,
         state_every=STEPS_A_TASK,
@@ -85,6 +85,6 @@ GROKKING_TASKS = Experiment(
         "One layer of width 64, 60 % of the equations modulo 53, batches of 512. A division a / b = c is the "
         "multiplication c * b = a: with splits that know nothing of each other, many a division that is held out is "
         "trained on as a product. That a remedy is more than this, a split by triples would have to show; there is "
-        "none here."
+        "none here. AdamW spares biases, norms and embeddings here, which the poster's decays, too."
     ),
 )
