@@ -14,7 +14,6 @@ from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
-from plateau_interp.reproductions.begins import Begins
 from plateau_interp.reproductions.circuits.measured import ATTRIBUTED_COLUMNS
 from plateau_interp.reproductions.experiments import Experiment, Paper
 from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
@@ -22,7 +21,7 @@ from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
 from plateau_interp.reproductions.running import collect, outcome, plan, train_setting
-from plateau_interp.reproductions.settings import AFTERWARDS, Added, Outcome, Setting, first_solved
+from plateau_interp.reproductions.settings import AFTERWARDS, Added, Begins, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.folder import only_writer

@@ -6,12 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
-from plateau_interp.reproductions.begins import Begins
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.quantities import NEVER, final
 from plateau_interp.reproductions.results import claims, publish
 from plateau_interp.reproductions.running import plan, train_setting
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Begins, Outcome, Setting
 from plateau_interp.reproductions.shortening import PAPER
 from plateau_interp.reproductions.shortening.transfer import (
     PREFIX_SCRATCH,

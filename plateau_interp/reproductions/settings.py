@@ -19,9 +19,9 @@ from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.models.flops import training_flops
-from plateau_interp.reproductions.begins import SEED_APART, Begins
 from plateau_interp.reproductions.same_runs import is_same_run
 from plateau_interp.runs.creating import relocate
+from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
@@ -31,6 +31,7 @@ __all__ = [
     "AFTERWARDS",
     "SOLVED_ACCURACY",
     "Added",
+    "Begins",
     "Compared",
     "NotHereError",
     "Outcome",
@@ -46,6 +47,8 @@ SOLVED_ACCURACY = 0.99
 """Token accuracy of decoded answers from which on a task counts as solved."""
 AFTERWARDS = 10
 """Steps that a run goes on after it has solved its task, unless its setting wants the whole of it."""
+SEED_APART = 1_000_000
+"""By which the seed of a run that begins with another's weights is larger than that of its setting."""
 NOT_LOOKED_UP = "0" * 64
 """In the place of a donor's digest where no folder is looked at; the donor's recipe tells what it is."""
 
@@ -142,6 +145,27 @@ def given_and_frozen(run: str, where: str) -> tuple[Intervention, ...]:
 
 
 @dataclass(frozen=True, eq=False)
+class Begins:
+    """With which other run's weights a setting's run begins: that of the same seed (`plateau_interp.runs.donors`).
+
+    Args:
+        setting: the donor's; it must train as far as the step.
+        step: at which its weights are taken: one of its checkpoints.
+        where: which parameters are taken.
+        optimizer: whether the donor's optimiser goes on, or a new one begins.
+    """
+
+    setting: "Setting"
+    step: int
+    where: str | tuple[str, ...] = "*"
+    optimizer: OptimizerState = "fresh"
+
+    def init_from(self, runs: Path, seed: int, digest: str | None) -> InitFrom:
+        """As plain data of a recipe; without a digest it is looked up, a ValueError if there is no such checkpoint."""
+        return InitFrom(f"{self.setting.folder(runs, seed)}@{self.step}", self.where, self.optimizer, digest)
+
+
+@dataclass(frozen=True, eq=False)
 class Setting:
     """One way to train, of which an experiment makes a run for each seed.
 
@@ -224,8 +248,8 @@ class Setting:
         interventions = self.interventions(runs, seed)
         if self.leaves is None:
             begun = None if self.begins is None else self.begins.init_from(runs, seed, digest)
-            own = seed if begun is None else seed + SEED_APART
-            return dataclasses.replace(self.recipe, seed=own, interventions=interventions, init_from=begun)
+            seed += 0 if begun is None else SEED_APART  # or it would see its donor's batches again
+            return dataclasses.replace(self.recipe, seed=seed, interventions=interventions, init_from=begun)
         setting, step = self.leaves
         parent = setting.whole_recipe(runs, seed)
         training = dataclasses.replace(parent.training, steps=self.recipe.steps)
@@ -326,9 +350,8 @@ class Setting:
         """Whether a run may end after a measured step, if its task was first solved at ``solved``."""
         if step + self.recipe.measure_every >= self.recipe.steps:
             return True
-        if step < max(self.recipe.checkpoint_at, default=0):  # from which others may be to begin
-            return False
-        return not self.whole and solved is not None and step >= solved + AFTERWARDS
+        asked = max(self.recipe.checkpoint_at, default=0)  # from which others may be to begin
+        return not self.whole and solved is not None and step >= max(asked, solved + AFTERWARDS)
 
     def ended(self, metrics: pd.DataFrame) -> bool:
         """Whether a run's metrics go as far as the setting asks."""

@@ -22,7 +22,7 @@ SAVED_IN = (
 )
 """What savings are told of: criterion and currency."""
 
-NOTHING = "not run, or not reached"
+NOT_THERE = "not run, or not reached"
 
 
 def poster_beside_ours(outcomes: Outcomes) -> str:
@@ -106,7 +106,7 @@ def _saved(count: int, rule: str, currency: str, outcomes: Outcomes) -> list[str
         poster = mean_saving(POSTER_STEPS[count], POSTER_STEPS[1]) if currency == "sequences" else SAVING[count]
     until = "to the elbow" if rule == "elbow" else "to 99 % right"
     what = "own sequences" if currency == "own_sequences" else "sequences of all tasks, steps, FLOPs"
-    percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else NOTHING
+    percents = Quantity("", lambda _: None, 0).tell_all([100 * one for one in ours]) + " %" if ours else NOT_THERE
     told = "not stated" if poster is None else f"{poster:.2%}"
     told = f"{told} (derived)" if poster is not None and currency == "sequences" else told
     return [

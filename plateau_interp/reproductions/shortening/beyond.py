@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plateau_interp.hooks import FreezeWeights
-from plateau_interp.reproductions.begins import Begins
 from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pictures import beside_figure, moves_figure
 from plateau_interp.reproductions.quantities import NEVER, Quantity
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Begins, Outcome, Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
 from plateau_interp.reproductions.shortening.mixes import SUM_PRODUCT, SWITCHES, TRAINED_ALONE, mixture, poster_recipe
 from plateau_interp.reproductions.shortening.transfer import PREFIX_SCRATCH, PREFIX_STEPS, SUM, with_donor
@@ -22,7 +21,7 @@ from plateau_interp.reproductions.shortening.transfer import PREFIX_SCRATCH, PRE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["SECOND_TASK", "WHAT_TRANSFERS", "switches_figure"]
+__all__ = ["SECOND_TASK", "TO_ELBOW", "WHAT_TRANSFERS", "switches_figure"]
 
 MOST_AFTER = 1500
 AT_ONCE = 5

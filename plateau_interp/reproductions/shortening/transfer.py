@@ -4,7 +4,6 @@ From prefix sum to sum (the poster's), back, and from sum to product; which weig
 of the attention. The bounds were fixed before any run that counts.
 """
 
-from plateau_interp.reproductions.begins import Begins
 from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pictures import cases_figure
@@ -18,7 +17,7 @@ from plateau_interp.reproductions.quantities import (
     over,
     steps_to,
 )
-from plateau_interp.reproductions.settings import Outcome, Setting
+from plateau_interp.reproductions.settings import Begins, Outcome, Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
 from plateau_interp.reproductions.shortening.mixes import (
     ALL_THREE,
