@@ -61,3 +61,17 @@ def test_what_is_no_grid_is_refused(run, tmp_path):
     other = Run.create(tmp_path / "other", Recipe(MovingWindowSum(n=4, p=5), ModelOptions(d_model=8)))
     with pytest.raises(ValueError, match=r"answers of MovingWindowSum.* are no grids"):
         grids_through_training(other)
+
+
+def test_answers_that_are_no_numbers_are_named_by_their_step(run, monkeypatch):
+    there = Run.model
+
+    def model(self, step, **options):
+        found = there(self, step, **options)
+        if step == 2:
+            found.unembed.b_U.data.fill_(torch.inf)
+        return found
+
+    monkeypatch.setattr(Run, "model", model)
+    with pytest.raises(ValueError, match="at step 2 not all answers are numbers"):
+        grids_through_training(run)

@@ -180,8 +180,3 @@ def test_tasks_that_it_cannot_read_are_refused(task, text):
 def test_sizes_that_it_has_not_are_refused(options, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         ModelOptions(architecture="depth-2", **options)
-
-
-def test_the_head_that_writes_nothing_is_as_small_as_can_be():
-    model = net(DepthTwoNet(d=4, n=8))
-    assert model.W_Q.shape == (1, 1, model.cfg.d_model, 1)

@@ -201,7 +201,8 @@ def test_a_solved_run_ends_a_little_later_unless_the_whole_is_wanted():
 
 
 def test_a_run_stops_itself_when_it_may(tmp_path, monkeypatch):
-    monkeypatch.setattr("plateau_interp.reproductions.settings.SOLVED_ACCURACY", 0.0)
+    for module in ("settings", "running"):
+        monkeypatch.setattr(f"plateau_interp.reproductions.{module}.SOLVED_ACCURACY", 0.0)
     monkeypatch.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 2)
     done = train_setting(BIASED, 0, tmp_path)
     assert done.metrics.step.tolist() == [0, 1, 2]
@@ -234,6 +235,7 @@ def test_a_run_that_waits_for_all_to_be_right_stops_itself_and_goes_on_after_a_k
         "plateau_interp.reproductions.settings.perfect_for",
         lambda steps, values, n_steps: int(steps[n_steps - 1]) if len(steps) >= n_steps else None,
     )
+    monkeypatch.setattr("plateau_interp.reproductions.running.SOLVED_ACCURACY", 0.0)
     setting = Setting("patient", recipe(), perfect_steps=3)
     for step in setting.open(tmp_path, 0).train():
         if step.step == 1:

@@ -86,3 +86,12 @@ def test_rays_of_another_task_are_refused(tmp_path) -> None:
     made = Run.create(tmp_path / "run", recipe)
     with pytest.raises(ValueError, match="rays are of depth-2 nets; this run is of MovingWindowSum"):
         psi_along_rays(made, penalty=0.0)
+
+
+def test_gates_that_cannot_be_paired_are_refused(tmp_path) -> None:
+    recipe = Recipe(TASK, model=ModelOptions(d_mlp=3, dtype="float64"), training=TrainingOptions(steps=1, batch_size=4))
+    made = Run.create(tmp_path / "run", recipe)
+    for _ in made.train():
+        pass
+    with pytest.raises(ValueError, match="one ray has gates that are equal in pairs; this net has 3"):
+        psi_along_rays(made, penalty=0.0)

@@ -9,6 +9,7 @@ from test_training_loop import run, tiny
 from typecheck import unchecked
 
 from plateau_interp.models import toy_model
+from plateau_interp.models.one_hot import OfFeatures
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.batches import samples_before, stream_generator, training_batch
@@ -30,7 +31,7 @@ def test_streams_share_nothing() -> None:
 @pytest.mark.parametrize("name", plugins("tasks"))
 def test_a_tasks_batch_is_the_one_that_it_is_trained_on(name: str) -> None:
     task, seen = plugin("tasks", name)(), []
-    model = toy_model(task, d_model=getattr(task, "n_features", 12), n_heads=1)  # of features there is one width
+    model = toy_model(task, d_model=task.n_features if isinstance(task, OfFeatures) else 12, n_heads=1)
     model.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     list(train(model, task, steps=1, seed=3))
     assert torch.equal(training_batch(task, seed=3, step=0).inputs, seen[0])

@@ -12,6 +12,7 @@ from typecheck import unchecked
 
 from plateau_interp.cli.main import main
 from plateau_interp.models import ToyTransformer, toy_model
+from plateau_interp.models.one_hot import OfFeatures
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.runs.recipe import Recipe
@@ -43,7 +44,7 @@ def test_python_recipe_and_command_line_train_the_same_model(
 ) -> None:
     monkeypatch.setattr("plateau_interp.views.report.write_report", lambda run: run.path)  # takes longer than the steps
     task = plugin("tasks", name)()
-    width = getattr(task, "n_features", WIDTH)  # of features there is one width
+    width = task.n_features if isinstance(task, OfFeatures) else WIDTH
     model = toy_model(task, d_model=width)
     losses = [(step.loss, step.metrics) for step in train(model, task, steps=STEPS, meter=Meter(task))]
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from typecheck import unchecked
 
 from plateau_interp.analysis.answer_grids import GridsThroughTraining
 from plateau_interp.models.settings import ModelOptions
@@ -68,6 +69,10 @@ def test_one_step_has_no_curve(run):
 def test_a_page_has_room_for_so_many_steps(run, monkeypatch):
     monkeypatch.setattr("plateau_interp.views.grid_views.MAX_VALUES", 2 * 6 * 2)
     assert grid_view(run, n=2).grids.steps == (0, 4)
+    four = run.task.sample(4, generator=torch.Generator())
+    assert grid_view(run, n=2, batch=four).grids.steps == (4,)  # it has as many as are given
+    with pytest.raises(ValueError, match="n must be a whole number"):
+        unchecked(grid_view)(run, n="2")
 
 
 def test_without_scripts_the_first_grid_of_the_last_step_is_seen():

@@ -72,7 +72,8 @@ def grids_through_training(
         n: how many of these; 64 at most.
 
     Raises:
-        ValueError: for a task whose answers are no grids, a run without checkpoints, and steps that are not there.
+        ValueError: for a task whose answers are no grids, a run without checkpoints, steps that are not there, and
+            answers that are no numbers.
 
     Example:
         >>> from plateau_interp import Run
@@ -90,4 +91,6 @@ def grids_through_training(
         for step in there:
             grids.append(task.answer_grids(run.model(step)(batch.inputs), batch))
     said = torch.stack([each.said.detach().cpu() for each in grids])
+    if not (finite := said.flatten(start_dim=1).isfinite().all(dim=1)).all():
+        raise ValueError(f"{run}: at step {there[int((~finite).int().argmax())]} not all answers are numbers")
     return GridsThroughTraining(tuple(there), said, grids[0].truth.cpu(), grids[0].asked.cpu())

@@ -16,6 +16,7 @@ from transformer_lens import HookedTransformerConfig
 from plateau_interp.activations import SMOOTH_ACTIVATIONS, SmoothActivation
 from plateau_interp.checks import shown
 from plateau_interp.models.base import ToyTransformer
+from plateau_interp.models.mlp import mlp_config
 from plateau_interp.models.settings import ModelSettings
 from plateau_interp.types import Task
 
@@ -114,19 +115,5 @@ def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: tor
         )
     if task.activation not in SMOOTH_ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(SMOOTH_ACTIVATIONS)}; got {shown(task.activation)}")
-    cfg = HookedTransformerConfig(
-        n_layers=1,
-        n_heads=1,
-        d_model=settings.d_model,
-        d_head=1,
-        d_mlp=settings.mlp_width,
-        n_ctx=n_ctx,
-        d_vocab=task.d_vocab,
-        d_vocab_out=1,
-        act_fn="gelu",
-        normalization_type=None,
-        init_weights=False,
-        dtype=dtype,
-        device="cpu",
-    )
+    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, act_fn="gelu")
     return ToyDepthTwo(cfg, task=task, points=task)

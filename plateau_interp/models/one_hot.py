@@ -26,6 +26,7 @@ from transformer_lens.components import TransformerBlock
 
 from plateau_interp.checks import shown
 from plateau_interp.models.base import ToyTransformer
+from plateau_interp.models.mlp import mlp_config
 from plateau_interp.models.settings import ModelSettings
 from plateau_interp.types import Task
 
@@ -151,19 +152,5 @@ def one_hot_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch
             f"d_model must be {task.n_features}, the features of the task (d_mlp is the width of the hidden layers); "
             f"got {settings.d_model}"
         )
-    cfg = HookedTransformerConfig(
-        n_layers=1,
-        n_heads=1,
-        d_model=settings.d_model,
-        d_head=1,
-        d_mlp=settings.mlp_width,
-        n_ctx=n_ctx,
-        d_vocab=task.d_vocab,
-        d_vocab_out=task.d_output,
-        act_fn="relu",
-        normalization_type=None,
-        init_weights=False,
-        dtype=dtype,
-        device="cpu",
-    )
+    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, act_fn="relu")
     return ToyOneHot(cfg, task=task, features=task)

@@ -22,7 +22,7 @@ from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.interventions.attaching import quietly
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pretrained import PublishedModel
-from plateau_interp.reproductions.settings import Compared, Outcome, Setting
+from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting
 from plateau_interp.reproductions.study import Study
 from plateau_interp.runs.run import Run, RunError
 from plateau_interp.series.folder import SeriesFolder
@@ -134,9 +134,10 @@ def train_setting(
             with nullcontext(lambda step: None) if showing is None else showing(run) as show:
                 for step in run.train(device=device):
                     show(step)
-                    if solved is None and "accuracy" in step.metrics:
-                        seen.append((step.step, step.metrics["accuracy"]))
-                        solved = setting.solved(pd.DataFrame(seen, columns=["step", "accuracy"]))
+                    if solved is None and (accuracy := step.metrics.get("accuracy")) is not None:
+                        seen.append((step.step, accuracy))
+                        if accuracy >= SOLVED_ACCURACY:  # nothing is solved at another step
+                            solved = setting.solved(pd.DataFrame(seen, columns=["step", "accuracy"]))
                     # The last measured step of a whole run may come before its last step, whose checkpoint others take.
                     if step.metrics and not setting.whole and setting.enough(step.step, solved=solved):
                         break

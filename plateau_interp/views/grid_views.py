@@ -15,6 +15,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.answer_grids import GridsThroughTraining, grids_through_training
 from plateau_interp.analysis.observing import Checkpointed
+from plateau_interp.checks import whole_number
 from plateau_interp.types import Batch
 from plateau_interp.views.attention_views import loss_curve
 from plateau_interp.views.maps import grid_figure
@@ -98,7 +99,8 @@ def grid_view(
         >>> grid_view(Run("runs/completion")).save("matrices.html")  # doctest: +SKIP
     """
     if steps is None:
-        steps = affordable(run.checkpoints, run.checkpoints[-1:], room=MAX_VALUES // max(n * run.task.n_pos, 1))
+        n_grids = whole_number("n", n, least=1) if batch is None else len(batch)
+        steps = affordable(run.checkpoints, run.checkpoints[-1:], room=MAX_VALUES // max(n_grids * run.task.n_pos, 1))
     return view_of_grids(run, grids_through_training(run, steps=steps, batch=batch, n=n), title=title)
 
 
