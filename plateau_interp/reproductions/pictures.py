@@ -252,7 +252,8 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
         place = (column - 0.5, row - 0.5)
         axes.add_patch(Rectangle(place, 1, 1, fill=False, hatch="///", edgecolor=LIGHT.grid, linewidth=0))
         return
-    colour = LIGHT.ground if abs(steps) > 0.6 * most else LIGHT.ink
+    (image,) = axes.images
+    colour = LIGHT.legible_on(image.cmap(image.norm(np.clip(steps, -most, most))))
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 

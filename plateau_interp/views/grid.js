@@ -5,6 +5,7 @@ window.plateauGrid = window.plateauGrid || ((root, spec) => {
   const { html, svg, signed, decode, talking, timeline } = window.plateauTools; // of tools.js
   const { positive: POSITIVE, negative: NEGATIVE } = window.plateauColours; // of views/theme.py
   const CELL = 58, TITLE = 22, NARROW = 420; // below NARROW the two grids stand one below the other
+  const DARK = 0.8; // share of a full colour from which on white stands out more than ink: its lightness is then below 52
   const said = decode(spec.said), truth = decode(spec.truth);
   const { rows, columns, asked, decimals } = spec;
   const n = rows * columns, nGrids = asked.length;
@@ -48,7 +49,7 @@ window.plateauGrid = window.plateauGrid || ((root, spec) => {
       box.style.fill = `color-mix(in lab, ${at(index) < 0 ? NEGATIVE : POSITIVE} ${100 * share}%, white)`;
       picture.append(box);
       if (size >= 30)
-        picture.append(svg("text", { x: x + size / 2, y: y + size / 2 + 4, "text-anchor": "middle", class: `pg-number${share > 0.55 ? " pg-light" : ""}` }, told(at(index))));
+        picture.append(svg("text", { x: x + size / 2, y: y + size / 2 + 4, "text-anchor": "middle", class: `pg-number${share > DARK ? " pg-light" : ""}` }, told(at(index))));
     }
     for (let index = 0; index < n; index++) { // on top of their neighbours
       const x = left + (index % columns) * size, y = top + Math.floor(index / columns) * size;

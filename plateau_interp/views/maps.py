@@ -185,7 +185,7 @@ def effect_figure(
         axes.set_yticks(range(len(rows)), rows)
         axes.set_title(title)
         if values.size <= MOST_NUMBERS:
-            _write_numbers(axes, values, most=most, theme=theme)
+            _write_numbers(axes, values, theme)
         _colour_bar(figure, image, axes, label, theme)
         return figure
 
@@ -221,7 +221,7 @@ def grid_figure(
     figure = _maps(values, titles, label="value", theme=theme, most=most, rows="row", columns="column")
     for axes, each in zip(figure.axes, values, strict=False):
         if each.size <= MOST_NUMBERS:
-            _write_numbers(axes, each, most=most, theme=theme)
+            _write_numbers(axes, each, theme)
         if outlined is not None:
             _outline_cells(axes, outlined, theme)
     return figure
@@ -236,10 +236,11 @@ def _outline_cells(axes: "Axes", cells: Bool[np.ndarray, "row column"], theme: T
     axes.add_collection(PatchCollection(boxes, facecolor="none", edgecolor=theme.ink, linewidth=1.6))
 
 
-def _write_numbers(axes: "Axes", values: Float[np.ndarray, "row column"], *, most: float, theme: Theme) -> None:
-    """Into the cells of a map, in the ground's colour where the cell is dark."""
+def _write_numbers(axes: "Axes", values: Float[np.ndarray, "row column"], theme: Theme) -> None:
+    """Into the cells of the map that is drawn there."""
+    (image,) = axes.images
     for row, column in np.ndindex(values.shape):
-        colour = theme.ground if abs(values[row, column]) > 0.6 * most else theme.ink
+        colour = theme.legible_on(image.cmap(image.norm(values[row, column])))
         text = f"{round(float(values[row, column]), 2) + 0.0:.2f}"  # not -0.00
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
 

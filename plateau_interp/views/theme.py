@@ -6,6 +6,7 @@ drawn with each theme: `plateau_interp.views.saving.themed_svg`. What a column o
 `plateau_interp.views.panels`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,35 @@ class Theme:
             True
         """
         return self.series[index % len(self.series)]
+
+    def legible_on(self, colour: Any) -> str:
+        """The ground's colour or the ink, whichever stands out more against a colour.
+
+        Args:
+            colour: as matplotlib takes it; where it is transparent the ground is seen.
+
+        Source: contrast as in WCAG 2.2, of relative luminances.
+
+        Example:
+            >>> LIGHT.legible_on("white") == LIGHT.ink, LIGHT.legible_on((0.0, 0.0, 0.5)) == LIGHT.ground
+            (True, True)
+        """
+        import matplotlib
+
+        *over, share = matplotlib.colors.to_rgba(colour)
+        under = matplotlib.colors.to_rgb(self.ground)
+        seen = [share * above + (1 - share) * below for above, below in zip(over, under, strict=True)]
+
+        def contrast(text: str) -> float:
+            low, high = sorted(map(_luminance, (seen, matplotlib.colors.to_rgb(text))))
+            return (high + 0.05) / (low + 0.05)
+
+        return max((self.ink, self.ground), key=contrast)
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 LIGHT = Theme(
