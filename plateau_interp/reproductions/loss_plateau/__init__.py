@@ -13,6 +13,7 @@ from plateau_interp.reproductions.loss_plateau.hidden_states import FIG20, FIG41
 from plateau_interp.reproductions.loss_plateau.language_models import FIG8, FIG23, TABLES
 from plateau_interp.reproductions.loss_plateau.long_tasks import FIG9, FIG13, FIG15, FIG19
 from plateau_interp.reproductions.loss_plateau.optimisation import BFLOAT16, FIG31, FIG32, FIG34
+from plateau_interp.reproductions.loss_plateau.shelves import STUCK, WINDOW_OF_3
 from plateau_interp.reproductions.loss_plateau.short_tasks import FIG6, FIG7, FIG17, FIG18, FIG21, FIG22
 from plateau_interp.reproductions.loss_plateau.trained_text import TEXT, TEXT_ATTENTION, TEXT_UNIGRAM
 from plateau_interp.reproductions.loss_plateau.variants import FIG26, FIG30
@@ -66,6 +67,8 @@ PAPER = Paper(
         FIG9,
         FIG13,
         FIG15,
+        WINDOW_OF_3,
+        STUCK,
         COUNTERFACTUAL,
         FIG8,
         FIG23,

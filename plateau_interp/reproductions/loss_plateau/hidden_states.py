@@ -82,7 +82,6 @@ FIG20 = Experiment(
     settings=(PROBED,),
     key=(LAST_PROBE, PROBED),
     panels=("loss", "accuracy", "attention_progress", "probe_test", "probe_train", "probe_test_1024"),
-    n_seeds=1,
     claims=(
         Claim(
             "On the plateau the answers cannot be read from the attention output",

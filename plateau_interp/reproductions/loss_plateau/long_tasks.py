@@ -58,7 +58,6 @@ FIG19 = Experiment(
     settings=(CONCATENATED,),
     key=(SEGMENTS["sums of two"], CONCATENATED),
     panels=("loss", "accuracy_0", "accuracy_4", "accuracy_9", *(f"cosine_segment_{index}" for index in range(3))),
-    n_seeds=1,
     claims=(
         *late(learned_before("copies", "sums of two"), learned_before("sums of two", "sums of three")),
         *(
@@ -94,7 +93,6 @@ FIG9 = Experiment(
     settings=(ADDITION,),
     key=(DROP, ADDITION),
     panels=(*COMMON_PANELS, "accuracy_4", "entropy"),
-    n_seeds=1,
     claims=(
         *abrupt(ADDITION, "figures 9 and 10"),
         Claim(
@@ -129,7 +127,6 @@ FIG13 = Experiment(
         "alternative_0",
         "alternative_1",
     ),
-    n_seeds=1,
     claims=(
         *late(*abrupt(PERMUTATION, "figures 13 and 14")),
         *reported(
@@ -159,7 +156,6 @@ FIG15 = Experiment(
     settings=(HISTOGRAM,),
     key=(DROP, HISTOGRAM),
     panels=(*COMMON_PANELS, *(f"cosine@{point}" for point in BETWEEN_BLOCKS)),
-    n_seeds=1,
     claims=(
         *late(*abrupt(HISTOGRAM, "figures 15 and 16")),
         *reported(

@@ -57,7 +57,6 @@ FIG26 = Experiment(
     settings=(BASELINE, *SIZES),
     key=(DROP, SIZES[0]),
     panels=COMMON_PANELS,
-    n_seeds=1,
     claims=tuple(
         statement for setting in SIZES for statement in persists(setting, "figures 26 to 29", budget=OUR_BUDGET)
     ),
