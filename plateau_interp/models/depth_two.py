@@ -88,7 +88,9 @@ class ToyDepthTwo(ToyTransformer):
         self.blocks[0].mlp.W_in[self._points.points.shape[1] :] = 0.0
 
 
-def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype) -> ToyDepthTwo:
+def depth_two_net(
+    task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, device: str | torch.device
+) -> ToyDepthTwo:
     """A depth-2 net for a task of points, its weights not drawn yet; use `plateau_interp.models.toy_model`.
 
     Raises:
@@ -115,5 +117,5 @@ def depth_two_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: tor
         )
     if task.activation not in SMOOTH_ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(SMOOTH_ACTIVATIONS)}; got {shown(task.activation)}")
-    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, act_fn="gelu")
+    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, device=device, act_fn="gelu")
     return ToyDepthTwo(cfg, task=task, points=task)

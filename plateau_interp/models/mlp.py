@@ -10,9 +10,12 @@ __all__ = ["mlp_config"]
 
 
 def mlp_config(
-    task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, act_fn: str
+    task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, device: str | torch.device, act_fn: str
 ) -> HookedTransformerConfig:
-    """Of a model that is an MLP: one block without norms, whose single head is as small as can be and will give 0."""
+    """Of a model that is an MLP: one block without norms, whose single head is as small as can be and will give 0.
+
+    The device is where the model will live: TransformerLens brings tokens there.
+    """
     return HookedTransformerConfig(
         n_layers=1,
         n_heads=1,
@@ -26,5 +29,5 @@ def mlp_config(
         normalization_type=None,
         init_weights=False,
         dtype=dtype,
-        device="cpu",
+        device=str(device),
     )

@@ -132,7 +132,9 @@ class ToyOneHot(ToyTransformer):
         parameter.copy_((2 * drawn - 1) / math.sqrt(fan_in))
 
 
-def one_hot_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype) -> ToyOneHot:
+def one_hot_net(
+    task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, device: str | torch.device
+) -> ToyOneHot:
     """An MLP for a task of features, its weights not drawn yet; use `plateau_interp.models.toy_model`.
 
     Raises:
@@ -152,5 +154,5 @@ def one_hot_net(task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch
             f"d_model must be {task.n_features}, the features of the task (d_mlp is the width of the hidden layers); "
             f"got {settings.d_model}"
         )
-    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, act_fn="relu")
+    cfg = mlp_config(task, settings, n_ctx=n_ctx, dtype=dtype, device=device, act_fn="relu")
     return ToyOneHot(cfg, task=task, features=task)

@@ -119,9 +119,9 @@ def toy_model(
     check_model_size(task, settings, n_ctx=n_ctx, dtype=dtype)
     model: ToyTransformer
     if settings.architecture == "depth-2":
-        model = depth_two_net(task, settings, n_ctx=n_ctx, dtype=dtype)
+        model = depth_two_net(task, settings, n_ctx=n_ctx, dtype=dtype, device=device)
     elif settings.architecture == "one-hot":
-        model = one_hot_net(task, settings, n_ctx=n_ctx, dtype=dtype)
+        model = one_hot_net(task, settings, n_ctx=n_ctx, dtype=dtype, device=device)
     else:
         model = _transformer(task, settings, n_ctx=n_ctx, dtype=dtype, device=device)
     model.initialise_(std=settings.init_std, seed=seed)

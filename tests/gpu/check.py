@@ -33,10 +33,12 @@ from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.sweeps.engines import Loky
 from plateau_interp.sweeps.sweep import sweep
 from plateau_interp.tasks import (
+    DepthTwoNet,
     Histogram,
     MatrixCompletion,
     ModularArithmetic,
     MovingWindowSum,
+    OneHotArithmetic,
     Permutation,
     PrefixSum,
     Text,
@@ -57,6 +59,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "decoder, linear attention": lambda: toy(n_layers=1),
     "decoder, softmax, two layers": lambda: toy(attention="softmax", n_layers=2, n_heads=4),
     "encoder": lambda: toy(task=MatrixCompletion(), architecture="encoder", n_layers=2, n_heads=4),
+    "one-hot MLP": lambda: toy_model(OneHotArithmetic(p=11), d_mlp=32),
+    "depth-2 net": lambda: toy_model(DepthTwoNet()),
     "GPT-NeoX": gpt_neox,
     "Llama": llama,
 }
@@ -249,7 +253,8 @@ def runs_go_on(folder: Path) -> None:
 
 def nothing_waits() -> None:
     """Within a step nothing asks for a number, with a meter at work, too; torch itself would refuse it."""
-    tasks = (MovingWindowSum(), PrefixSum(), Histogram(), Permutation(), MatrixCompletion())
+    tasks = (MovingWindowSum(), PrefixSum(), Histogram(), Permutation(), MatrixCompletion(), OneHotArithmetic())
+
     for task, measured in itertools.product(tasks, (False, True)):
         model = toy_model(task, device="cuda")
         meter = Meter(task, every=1) if measured else None
