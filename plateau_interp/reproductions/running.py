@@ -182,7 +182,9 @@ def made_with(setting: Compared, seed: int, runs: Path) -> dict[str, Any]:
         return {**environment, "seconds": setting.seconds(runs, seed), "steps": 0}
     run = Run(folder)
     first = 0 if run.recipe.fork_of is None else run.recipe.fork_of.step
-    return {**environment, "seconds": seconds(folder), "steps": int(run.metrics["step"].iloc[-1]) + 1 - first}
+    # A fork of a run that had ended before the step that it leaves at makes none of its own.
+    own = max(0, int(run.metrics["step"].iloc[-1]) + 1 - first)
+    return {**environment, "seconds": seconds(folder), "steps": own}
 
 
 def seconds(folder: Path) -> float | None:

@@ -38,8 +38,8 @@ SWITCHED_ON, SWITCHED_OFF = (
         for step in SWITCHES
     }
     for name, words, about, before in (
-        ("sum-from", ("sum", "product"), "with the sum from", PRODUCT_ALONE),
-        ("no-sum-from", ("product",), "with the sum until", SUM_PRODUCT),
+        ("sum-from", ("sum", "product"), "the sum added at step", PRODUCT_ALONE),
+        ("no-sum-from", ("product",), "the sum left out from step", SUM_PRODUCT),
     )
 )
 
