@@ -3,8 +3,7 @@
 Axis words, the same in every shape of the package: ``batch`` sequences, ``pos`` token positions of a whole sequence,
 ``query``/``key`` positions of the model's input (``pos - 1`` of them where the last token is only ever predicted, all
 where tokens are filled in), ``row`` the query positions that predict the answer, ``answer`` the answer's own positions,
-``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``. What a model, an intervention and training are is elsewhere:
-in `plateau_interp.models`, `plateau_interp.interventions.attached` and `plateau_interp.training.loop`.
+``head``, ``layer``, ``d_model``, ``d_head``, ``d_vocab``. An intervention is `plateau_interp.interventions.attached`.
 """
 
 import math
@@ -97,8 +96,9 @@ class Batch:
         return Batch(self.tokens, self.labels.where(rearrange(sequences, "batch -> batch 1"), nothing))
 
     def to(self, device: str | torch.device) -> "Batch":
-        """The same on a device; no copy where it is there already."""
-        return Batch(self.tokens.to(device), self.labels.to(device))
+        """The same on a device; no copy where it is there already. A GPU is not waited for, a copy from one is."""
+        ahead = torch.device(device).type != "cpu"
+        return Batch(self.tokens.to(device, non_blocking=ahead), self.labels.to(device, non_blocking=ahead))
 
 
 @dataclass(frozen=True)

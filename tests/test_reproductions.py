@@ -317,6 +317,20 @@ def test_columns_of_another_paper_are_drawn_as_it_says():
     assert other.get_title(loc="left") == "Weight 3"
 
 
+def test_what_leaves_another_run_is_drawn_from_there_on_if_that_is_in_the_picture():
+    parent = Setting("parent", recipe())
+    fork = Setting("fork", recipe(), leaves=(parent, 2))
+    experiment = Experiment(
+        name="e", title="E", figures="-", settings=(parent, fork), claims=(), key=(steps_to(99), parent)
+    )
+    table = pd.DataFrame({"step": range(4)})
+    both = {"parent": [measured(parent, table)], "fork": [measured(fork, table)]}
+    lines = [list(line.get_xdata()) for line in seeds_figure(experiment, both).axes[0].get_lines()]
+    assert lines[:2] == [[0, 1, 2, 3], [2, 3]]
+    (alone, *_) = seeds_figure(experiment, {"fork": both["fork"]}).axes[0].get_lines()
+    assert list(alone.get_xdata()) == [0, 1, 2, 3]
+
+
 def measured(setting, table):
     return Outcome(setting, 0, table.assign(loss=1.0))
 

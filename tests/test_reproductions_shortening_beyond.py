@@ -42,6 +42,16 @@ def test_the_picture_has_the_steps_by_which_the_elbow_moves_with_those_before() 
     assert np.ma.count_masked(axes.images[0].get_array()) == 5
 
 
+def test_what_came_before_the_switch_at_most_seeds_is_not_told_from_the_slowest_alone() -> None:
+    alone, off = TRAINED_ALONE["product"], BY_NAME["no-sum-from-300"]
+    there_before = [outcome(off, {"product": 2}, seed=seed) for seed in (1, 2)]
+    outcomes = {
+        alone.name: [outcome(alone, {"product": 700}, seed=seed) for seed in range(3)],
+        off.name: [outcome(off, {"product": 200}), *there_before],
+    }
+    assert [text.get_text() for text in switches_figure(outcomes).axes[0].texts] == []
+
+
 def test_each_group_is_taken_from_the_prefix_sum_and_frozen_or_not() -> None:
     taken = [setting for setting in WHAT_TRANSFERS.settings if setting.begins is not None]
     assert len(taken) == 8

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from plateau_interp.reproductions.experiments import Experiment
@@ -35,7 +36,8 @@ MOST_LEVELS = 3
 def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
     """One panel a column of the metrics, one colour a setting, one line a seed; closed-form losses dotted.
 
-    Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours.
+    Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours. A setting that
+    leaves another that is shown, too, is drawn from there on.
 
     Args:
         experiment: says which columns.
@@ -57,7 +59,7 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
             for colour, ours in zip(ordered_colours(len(outcomes)), outcomes.values(), strict=True):
                 for one in ours:
                     if column in one.metrics:
-                        rows = one.metrics[["step", column]].dropna()
+                        rows = _own_rows(one, outcomes)[["step", column]].dropna()
                         axes.plot(rows["step"], rows[column], color=colour, linewidth=0.9, alpha=0.8)
             if column == "loss" and len(levels) <= MOST_LEVELS:
                 for _, level in levels:
@@ -256,6 +258,14 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
     colour = LIGHT.legible_on(image.cmap(image.norm(np.clip(steps, -most, most))))
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _own_rows(one: Outcome, outcomes: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
+    """The rows that are not, line for line, those of the run that it leaves, if that is in the picture."""
+    left = one.setting.leaves if isinstance(one.setting, Setting) else None
+    if left is None or all(parent.seed != one.seed for parent in outcomes.get(left[0].name, ())):
+        return one.metrics
+    return one.metrics[one.metrics["step"] >= left[1]]
 
 
 def _levels(settings: Iterable[Compared]) -> set[tuple[str, float]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from plateau_interp.hooks import FreezeWeights
-from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within, only_reported
+from plateau_interp.reproductions.claims import MAJORITY, Claim, Ordered, Ratio, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pictures import beside_figure, moves_figure
 from plateau_interp.reproductions.quantities import NEVER, Quantity
@@ -62,14 +62,17 @@ NO_LATE_BOUND = "an order counts if the medians show it and four of five seeds d
 
 
 def switches_figure(outcomes: dict[str, list[Outcome]]) -> "Figure":
-    """Steps by which the product's elbow moves against training it alone: the median over seeds."""
+    """Steps by which the product's elbow moves against training it alone: the median over seeds.
+
+    Unknown where it had come before the switch at more than one seed in five.
+    """
     alone = {one.seed: TO_ELBOW.of(one) for one in outcomes.get(PRODUCT_ALONE.name, [])}
 
     def move(setting: Setting) -> float:
         after = {one.seed: TO_ELBOW.of(one) for one in outcomes.get(setting.name, [])}
         pairs = [(step, alone.get(seed)) for seed, step in after.items() if step is not None]
         moves = [step - base for step, base in pairs if base is not None and base < NEVER]
-        return float(np.median(moves)) if moves else np.nan
+        return float(np.median(moves)) if moves and len(moves) >= MAJORITY * len(after) else np.nan
 
     kinds = {"with the sum from here on": SWITCHED_ON, "with the sum until here": SWITCHED_OFF}
     table = np.array([[move(settings[step]) for step in SWITCHES] for settings in kinds.values()])
