@@ -2,7 +2,14 @@
 
 import pandas as pd
 
-from plateau_interp.reproductions.loss_plateau.shelves import DRAWS, FORKS, FREED, LONG, STUCK, draws_side_by_side
+from plateau_interp.reproductions.loss_plateau.shelves import (
+    DRAW_FORKS,
+    LONG_RUN,
+    STUCK,
+    SUM_DRAWS,
+    WINDOW_FORKS,
+    draws_side_by_side,
+)
 from plateau_interp.reproductions.settings import Outcome
 
 
@@ -16,9 +23,9 @@ def run_of(setting, seed, *, solved, begins=0):
 
 
 def outcomes():
-    draws = [run_of(DRAWS, seed, solved=300 if seed else 10**6) for seed in range(4)]
-    freed = {s.name: [run_of(s, seed, solved=300 if seed else 560) for seed in range(4)] for s in FREED.values()}
-    return {DRAWS.name: draws, **freed}
+    draws = [run_of(SUM_DRAWS, seed, solved=300 if seed else 10**6) for seed in range(4)]
+    freed = {s.name: [run_of(s, seed, solved=300 if seed else 560) for seed in range(4)] for s in DRAW_FORKS.values()}
+    return {SUM_DRAWS.name: draws, **freed}
 
 
 def test_draws_are_told_side_by_side():
@@ -45,9 +52,9 @@ def test_claims_of_the_stuck_are_held_against_the_stuck_alone():
 
 
 def test_what_is_left_keeps_its_checkpoint_and_state():
-    for setting in (*FORKS.values(), *FREED.values()):
+    for setting in (*WINDOW_FORKS.values(), *DRAW_FORKS.values()):
         parent, step = setting.leaves
-        assert parent in (LONG, DRAWS)
+        assert parent in (LONG_RUN, SUM_DRAWS)
         assert step % parent.recipe.checkpoint_every == 0
         assert step % parent.recipe.state_every == 0
         assert setting.recipe.steps > step
