@@ -271,10 +271,13 @@ def orthogonal_part(gradient: Tensor, weight: Tensor) -> Tensor:
         >>> orthogonal_part(torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0]))
         tensor([0., 5.])
     """
-    along = (weight * gradient).sum() / (weight.square().sum() + TINY)
-    rest = gradient - along * weight
-    stretch: Tensor = torch.linalg.vector_norm(gradient) / (torch.linalg.vector_norm(rest) + TINY)
-    return rest * stretch
+    # Sums of squares of small halves are 0, and TINY is, too: in float32 at least.
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    whole, weight = gradient.to(dtype), weight.to(dtype)
+    rest = whole - (weight * whole).sum() / (weight.square().sum() + TINY) * weight
+    stretch: Tensor = torch.linalg.vector_norm(whole) / (torch.linalg.vector_norm(rest) + TINY)
+    longer: Tensor = rest * stretch
+    return longer.to(gradient.dtype)
 
 
 @dataclass(eq=False)

@@ -137,6 +137,11 @@ class AttachedFreeze(_OnParameters):
         self._held = held
         self._thawed: set[str] = set()
 
+    @property
+    def trains_only(self) -> bool:
+        """It is updates that it keeps from the weights."""
+        return True
+
     def dial(self, strength: float) -> None:
         """Freeze for any strength above 0, release at 0."""
         was_on = self.active

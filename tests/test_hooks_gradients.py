@@ -14,6 +14,7 @@ from plateau_interp.hooks import (
     OrthogonalGradient,
     ScaleGradient,
 )
+from plateau_interp.hooks.gradients import orthogonal_part
 from plateau_interp.interventions.attached import Intervention, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
@@ -343,3 +344,12 @@ def test_the_orthogonal_gradient_is_as_long_and_leaves_what_is_at_0_alone() -> N
         whole = gradients(model, tokens)
     for name, gradient in plain.items():
         torch.testing.assert_close(half[name], (gradient + whole[name]) / 2)
+
+
+def test_the_orthogonal_part_of_small_halves_is_a_number_as_in_float32():
+    """Squares of what is below 0.0002 are 0 in float16, and so is what keeps the denominators from being 0."""
+    gradient, weight = torch.tensor([3e-5, 4e-5]), torch.tensor([1e-5, 0.0])
+    half = orthogonal_part(gradient.half(), weight.half())
+    assert half.dtype == torch.float16
+    expected = orthogonal_part(gradient.half().float(), weight.half().float())
+    torch.testing.assert_close(half.float(), expected, rtol=1e-2, atol=1e-7)

@@ -21,7 +21,7 @@ from huggingface_hub import constants
 from reference.published import by_transformers
 from typecheck import unchecked
 
-from plateau_interp.hooks import AblateHeads, During, When
+from plateau_interp.hooks import AblateHeads, During, FreezeWeights, When
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.models.pretrained import pretrained_model
@@ -392,6 +392,13 @@ def test_what_waits_for_metrics_is_refused(saved, tmp_path, wrapped):
     with pytest.raises(ValueError, match=r"'cosine > 0\.2'.* waits for what training measures, and a series trains"):
         measured(saved, tmp_path / "series", interventions=[During(waiting, start=4) if wrapped else waiting])
     assert not SeriesFolder(tmp_path / "series").records()
+
+
+@pytest.mark.parametrize("frozen", [FreezeWeights("mlp"), During(FreezeWeights("mlp"), start=4)])
+def test_what_holds_up_updates_is_refused(saved, tmp_path, frozen):
+    """Nothing that a series measures would tell that it was there."""
+    with pytest.raises(ValueError, match=r"FreezeWeights.* holds up updates, and a series makes none"):
+        measured(saved, tmp_path / "series", interventions=[frozen])
 
 
 def test_a_held_out_text_is_known_again_by_what_it_says(saved, tmp_path):

@@ -134,6 +134,11 @@ class Attached:
         """Whether it acts by the metrics that `advance` tells; who has none to tell refuses it."""
         return False
 
+    @property
+    def trains_only(self) -> bool:
+        """Whether nothing but an update can show that it acts; who makes none refuses it."""
+        return False
+
     def dial(self, strength: float) -> None:
         """Set the strength; whoever attached it calls this."""
         self._strength = strength
@@ -229,6 +234,11 @@ class Wrapping(Attached):
     def hears_metrics(self) -> bool:
         """Whether the wrapped intervention does."""
         return self.inner.hears_metrics
+
+    @property
+    def trains_only(self) -> bool:
+        """Whether updates alone show the wrapped intervention."""
+        return self.inner.trains_only
 
     def turn(self, own: float) -> None:
         """Set the wrapper's own strength."""

@@ -40,6 +40,7 @@ __all__ = [
     "STATE",
     "Checkpoint",
     "Label",
+    "check_not_among",
     "checkpoints_of",
     "copy_weights",
     "let_go",
@@ -58,6 +59,7 @@ MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "state.json",
 )
 TENSORS = (MODEL, OPTIMIZER, INTERVENTIONS)
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +197,20 @@ class Checkpoint:
         return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
 
 
+def check_not_among(path: Path) -> None:
+    """Refuse a folder that lies among the checkpoints of a run, which are the run's own.
+
+    Raises:
+        RunError: naming the run.
+    """
+    for place in (path.resolve(), *path.resolve().parents):
+        if place.name == CHECKPOINTS and (place.parent / "recipe.json").is_file():
+            raise RunError(f"{path} lies among the checkpoints of the run {place.parent}; take another folder")
+
+
 def checkpoints_of(path: Path) -> Path:
     """The folder of a run folder's checkpoints, whether it is there or not."""
-    return path / "checkpoints"
+    return path / CHECKPOINTS
 
 
 def place_of(path: Path, step: int) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from plateau_interp.files import write_atomically
 from plateau_interp.runs.captures import captures, check_unused
-from plateau_interp.runs.checkpoints import saved_steps
+from plateau_interp.runs.checkpoints import check_not_among, saved_steps
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.identity import goes_on_with
@@ -72,6 +72,7 @@ def takes(path: Path, recipe: Recipe) -> bool:
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; a run needs a folder")
     if not (path / RECIPE).exists():
+        check_not_among(path)
         ours = {path / LOCK, *path.glob(f".{RECIPE}.*.tmp")}
         if path.is_dir() and {*path.iterdir()} - ours:
             raise RunError(f"{path} is not empty and holds no run")

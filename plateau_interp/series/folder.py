@@ -21,6 +21,8 @@ import pandas as pd
 from plateau_interp.checks import listed, shown
 from plateau_interp.files import digest, naming, read_table, write_atomically, write_table
 from plateau_interp.runs.checking import Checked
+from plateau_interp.runs.checkpoints import check_not_among
+from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.downloads import DOWNLOADS
@@ -147,6 +149,10 @@ class SeriesFolder:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise SeriesError(f"{path} is a file; a folder is needed")
+        try:
+            check_not_among(path)
+        except RunError as error:
+            raise SeriesError(str(error)) from None
         if (path / SETTINGS).is_file():
             there = cls(path)
             if (differing := there._differing(settings)) and there.records():

@@ -249,6 +249,8 @@ class _Asked:
                 raise ValueError(
                     f"{deaf[0].intervention!r} waits for what training measures, and a series trains nothing"
                 )
+            if idle := [one for one in attached if one.trains_only]:
+                raise ValueError(f"{idle[0].intervention!r} holds up updates, and a series makes none")
             advance(model, step=revision.step)
             numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
             if self.text is not None:

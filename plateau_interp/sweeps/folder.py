@@ -20,6 +20,7 @@ import pandas as pd
 from plateau_interp.checks import shown
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import check_folder, write_atomically
+from plateau_interp.runs.checkpoints import check_not_among
 from plateau_interp.runs.formats import SWEEP_FORMAT
 from plateau_interp.runs.run import RunError
 from plateau_interp.sweeps.changes import changed, field_at
@@ -61,6 +62,7 @@ def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
         ValueError: if it cannot be a folder.
     """
     check_folder(out)
+    check_not_among(out)
     if (out / SWEEP).is_file():
         _check_same(plan, out)
     elif out.is_dir() and (others := {*out.iterdir()} - {out / LOCK, out / PACE}):
