@@ -16,7 +16,7 @@ from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
 from plateau_interp.reproductions.circuits.measured import ATTRIBUTED_COLUMNS
 from plateau_interp.reproductions.experiments import Experiment, Paper
-from plateau_interp.reproductions.pictures import moves_figure, seeds_figure
+from plateau_interp.reproductions.pictures import beside_figure, moves_figure, seeds_figure
 from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.quantities import DROP, steps_to
 from plateau_interp.reproductions.results import publish
@@ -329,6 +329,18 @@ def test_what_leaves_another_run_is_drawn_from_there_on_if_that_is_in_the_pictur
     assert lines[:2] == [[0, 1, 2, 3], [2, 3]]
     (alone, *_) = seeds_figure(experiment, {"fork": both["fork"]}).axes[0].get_lines()
     assert list(alone.get_xdata()) == [0, 1, 2, 3]
+
+
+def test_many_settings_beside_the_first_stand_in_bands():
+    """Seven beside the first are four and three, and the same measure has one axis throughout."""
+    table = pd.DataFrame({"step": range(4)})
+    outcomes = {name: [measured(Setting(name, recipe()), table)] for name in "abcdefgh"}
+    axes = beside_figure(outcomes, ("loss",)).axes
+    assert [one.get_title(loc="left") for one in axes] == list("bcdefgh")
+    assert len({one.get_ylim() for one in axes}) == 1
+    rows = [round(one.get_subplotspec().get_position(axes[0].figure).y0, 3) for one in axes]
+    assert len(set(rows[:4])) == len(set(rows[4:])) == 1
+    assert rows[0] > rows[4]
 
 
 def measured(setting, table):

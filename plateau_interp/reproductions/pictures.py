@@ -27,6 +27,8 @@ __all__ = ["against_figure", "beside_figure", "cases_figure", "median_move", "mo
 
 PANEL = (3.3, 2.5)
 COLUMNS = 4
+MOST_BESIDE = 5
+"""Columns of settings beside each other; more of them would be too small to read."""
 TITLE_WIDTH = 30
 """Characters that fit above a panel."""
 MOST_LEVELS = 3
@@ -112,7 +114,7 @@ def against_figure(
 
 
 def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[str]) -> "Figure":
-    """Each setting beside the first, which is grey behind all others: a column a setting, a row a measure.
+    """Each setting beside the first, which is grey behind all others: a column a setting, a row a measure, in bands.
 
     For settings that have no order, and too many lines for one panel.
 
@@ -125,24 +127,33 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
 
     (_, first), *others = outcomes.items()
     added = _added_panels(one.setting for ours in outcomes.values() for one in ours)
+    bands = max(-(-len(others) // MOST_BESIDE), 1)
+    width, height = max(-(-len(others) // bands), 1), bands * len(measures)
     with matplotlib.rc_context(figure_style()):
-        size = (0.75 * PANEL[0] * max(len(others), 1), 0.8 * PANEL[1] * len(measures) + 0.5)
+        size = (0.75 * PANEL[0] * width, 0.8 * PANEL[1] * height + 0.5)
         figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(len(measures), max(len(others), 1), squeeze=False, sharex=True, sharey="row")
-        for column, (name, ours) in enumerate(others):
-            about = ours[0].setting.about or name
-            grid[0, column].set_title(textwrap.fill(about, TITLE_WIDTH * 2 // 3, break_long_words=False), fontsize=9)
-            grid[-1, column].set_xlabel("training step")
-            for row, measure in enumerate(measures):
+        grid = figure.subplots(height, width, squeeze=False, sharex=True)
+        for place, (name, ours) in enumerate(others):
+            band, column = divmod(place, width)
+            column_of_panels = grid[band * len(measures) : (band + 1) * len(measures), column]
+            about = textwrap.fill(ours[0].setting.about or name, TITLE_WIDTH * 2 // 3, break_long_words=False)
+            column_of_panels[0].set_title(about, fontsize=9)
+            column_of_panels[-1].set_xlabel("training step")
+            for row, (axes, measure) in enumerate(zip(column_of_panels, measures, strict=True)):
+                if place:
+                    axes.sharey(grid[row, 0])
                 for seeds, colour in ((first, LIGHT.muted), (ours, LIGHT.accent)):
                     for one in seeds:
                         if measure not in one.metrics:
                             continue
                         seen = one.metrics[["step", measure]].dropna()
-                        grid[row, column].plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
-        for row, measure in enumerate(measures):
-            look = panel(measure, added)
-            grid[row, 0].set(ylabel=look.unit, ylim=look.limits)
+                        axes.plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
+                look = panel(measure, added)
+                axes.set_ylabel(look.unit if column == 0 else "")
+                axes.set_ylim(look.limits)
+                axes.tick_params(labelleft=column == 0, labelbottom=axes is column_of_panels[-1])
+        for axes in grid[-len(measures) :, len(others) - (bands - 1) * width :].flat:
+            axes.remove()
         lines = [matplotlib.lines.Line2D([], [], color=colour) for colour in (LIGHT.muted, LIGHT.accent)]
         legend_below(figure, lines, [first[0].setting.about or first[0].setting.name, "what the title says"])
         return figure
