@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.tasks._layouts import check_draw
-from plateau_interp.tasks.modular import ModularArithmetic, Operation
+from plateau_interp.tasks.modular import EquationSplit, ModularArithmetic, Operation
 from plateau_interp.training.optimizers import AdamW
 from plateau_interp.training.shares import column_word
 from plateau_interp.types import Batch, Defaults, FiniteTask, HookedModel, Levels
@@ -30,8 +30,10 @@ class OneHotArithmetic(FiniteTask):
     Args:
         p: the modulus, a prime if ``"divide"`` is among the operations.
         operations: one or several of "add", "subtract", "multiply", "divide".
-        train_fraction: share of each operation's equations that is trained on, rounded down.
+        train_fraction: share of each operation's equations, or of the triples, that is trained on, rounded down.
         split_seed: of the split; independent of a run's seed.
+        split: what goes to one side or the other: each equation, or each triple with all its forms (``a / b = c`` and
+            ``c * b = a`` are one).
 
     Raises:
         ValueError: as `ModularArithmetic`.
@@ -50,6 +52,7 @@ class OneHotArithmetic(FiniteTask):
     operations: tuple[Operation, ...] = ("add",)
     train_fraction: float = 0.5
     split_seed: int = 0
+    split: EquationSplit = "equations"
 
     name: ClassVar[str] = "one-hot-arithmetic"
     lookahead: ClassVar[int] = 0
@@ -172,7 +175,7 @@ class OneHotArithmetic(FiniteTask):
     @cached_property
     def _equations(self) -> ModularArithmetic:
         """The same equations with a token for each number; it knows which are held out."""
-        return ModularArithmetic(self.p, self.operations, self.train_fraction, self.split_seed)
+        return ModularArithmetic(self.p, self.operations, self.train_fraction, self.split_seed, split=self.split)
 
     @cached_property
     def _sets(self) -> tuple[Batch, Batch]:

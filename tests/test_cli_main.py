@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 import os
@@ -112,6 +113,10 @@ def test_help_has_an_example_of_every_verb(capsys):
         (
             "train mixture --out @out --tasks cpy",
             "--tasks: no task is called 'cpy'; the nearest is copy; see `plateau list tasks`",
+        ),
+        (
+            "train modular-arithmetic --out @out --split triple",
+            "--split: expected one of equations, triples; got 'triple'; see `plateau train modular-arithmetic --help`",
         ),
         (
             "train moving-window-sum --out @out --optimizer adamm",
@@ -245,6 +250,19 @@ def test_training_takes_every_option_to_its_place_in_the_recipe(tmp_path):
     bias, freeze = recipe["interventions"]
     assert (bias["name"], bias["factor"], bias["layers"]) == ("bias-attention", 2.5, [1])
     assert (freeze["name"], freeze["where"]) == ("freeze-weights", "mlp")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_training_on_equations_that_are_split_by_triples(tmp_path):
+    words = "--p 7 --operations divide multiply --split triples --steps 1"
+    for task, model in (("modular-arithmetic", "--d-model 16"), ("one-hot-arithmetic", "--d-mlp 8")):
+        out = tmp_path / task
+        assert plateau(f"train {task} {words} {model} --out {out}") == 0
+        recipe = Run(out).recipe
+        assert recipe.task.split == "triples"
+        assert plateau(f"train {out / 'recipe.json'} --split equations --out {tmp_path / 'other'}-{task}") == 0
+        other = Run(tmp_path / f"other-{task}").recipe
+        assert other.task == dataclasses.replace(recipe.task, split="equations")
 
 
 def test_training_tells_what_came_out(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """plateau_interp.tasks.modular against enumeration: the equations, the split, targets, sizes."""
 
+import dataclasses
 import itertools
 import random
 import re
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 from reference.tasks import conditional_entropy, determines, equation, every_equation
 from typecheck import unchecked
 
-from plateau_interp.tasks import ModularArithmetic
+from plateau_interp.files import digest
+from plateau_interp.runs.identity import recipe_digest
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.tasks import ModularArithmetic, OneHotArithmetic
 from plateau_interp.types import IGNORE, Batch, answer_rows, is_finite
 
 OPERATIONS = ("add", "subtract", "multiply", "divide")
@@ -32,6 +36,35 @@ def any_task(draw: st.DrawFn) -> ModularArithmetic:
         split_seed=draw(st.integers(0, 2**40)),
         layout=draw(st.sampled_from(["infix", "prefix"])),
     )
+
+
+@st.composite
+def split_by_triples(draw: st.DrawFn) -> ModularArithmetic:
+    task = draw(any_task())
+    return dataclasses.replace(task, split="triples", train_fraction=draw(st.floats(0.14, 0.86)))
+
+
+def forms_of_its_fact(a: int, b: int, c: int, operation: str) -> set[tuple[str, int, int, int]]:
+    """Of an equation ``a OP b = c`` all equations that say the same, by hand."""
+    inverse, direct = {"add": ("subtract", "add"), "multiply": ("divide", "multiply")}[
+        {"subtract": "add", "divide": "multiply"}.get(operation, operation)
+    ]
+    one, other, whole = (c, b, a) if operation == inverse else (a, b, c)
+    forms = {(direct, one, other, whole), (direct, other, one, whole)}
+    if inverse == "subtract" or other != 0:
+        forms.add((inverse, whole, other, one))
+    if inverse == "subtract" or one != 0:
+        forms.add((inverse, whole, one, other))
+    return forms
+
+
+def equations_of(task: ModularArithmetic, batch: Batch) -> set[tuple[str, int, int, int]]:
+    first, second = task.operand_positions
+    return {
+        (operation, row[first], row[second], row[-1])
+        for operation, sequences in by_operation(task, batch).items()
+        for row in sequences
+    }
 
 
 def by_operation(task: ModularArithmetic, batch: Batch) -> dict[str, list[list[int]]]:
@@ -121,6 +154,104 @@ def test_operations_are_split_independently():
     assert len(add & subtract) == pytest.approx(31**2 / 4, abs=5 * (31**2 * 3 / 16) ** 0.5)
 
 
+@given(split_by_triples())
+def test_split_by_triples_no_fact_is_on_both_sides(task):
+    train, held_out = equations_of(task, task.train_set), equations_of(task, task.validation_set)
+    for some, others in ((train, held_out), (held_out, train)):
+        assert some
+        told = {form for name, a, b, c in some for form in forms_of_its_fact(a, b, c, name)}
+        assert not told & others
+        assert {form for form in told if form[0] in task.operations} == some
+    everything = {tuple(row) for row in every_equation(task.operations, p=task.p, layout=task.layout)}
+    assert {*rows(task.train_set)} | {*rows(task.validation_set)} == everything
+    assert len(task.train_set) + len(task.validation_set) == len(everything)
+    for batch in (task.train_set, task.validation_set):
+        assert {name for name, *_ in equations_of(task, batch)} == {*task.operations}
+
+
+def test_split_by_equations_most_held_out_divisions_are_trained_on_in_another_form():
+    task = ModularArithmetic(p=31, operations=("divide", "multiply"), train_fraction=0.5)
+    train = equations_of(task, task.train_set)
+    held_out = [one for one in equations_of(task, task.validation_set) if one[0] == "divide"]
+    told = sum(bool(forms_of_its_fact(a, b, c, name) & train) for name, a, b, c in held_out)
+    assert told / len(held_out) > 0.8  # 1 - 0.5 ** 3, of three other forms
+
+
+@pytest.mark.parametrize("train_fraction", [0.3, 0.5, 0.6])
+@pytest.mark.parametrize("p", [53, 97])
+def test_split_by_triples_about_as_many_equations_of_each_operation_are_trained_on(p, train_fraction):
+    for seed in range(5):
+        task = ModularArithmetic(p, OPERATIONS, train_fraction, seed, split="triples")
+        for operation, sequences in by_operation(task, task.train_set).items():
+            share = len(sequences) / (p * (p - (operation == "divide")))
+            assert share == pytest.approx(train_fraction, rel=0.02)
+    products = equations_of(task, task.train_set)
+    facts = {frozenset((a, b)) for name, a, b, _ in products if name == "multiply"}
+    assert len(facts) == int(p * (p + 1) / 2 * train_fraction)
+
+
+def test_the_split_by_triples_is_the_seeds_and_the_same_beside_other_operations():
+    def trained_on(*operations: str, seed: int = 0) -> set[tuple[str, int, int, int]]:
+        task = ModularArithmetic(p=11, operations=operations, split_seed=seed, split="triples")
+        return {one for one in equations_of(task, task.train_set) if one[0] == "divide"}
+
+    alone = trained_on("divide")
+    assert alone == trained_on("divide", "multiply") == trained_on("add", "subtract", "multiply", "divide")
+    assert alone != trained_on("divide", seed=1)
+
+
+def test_sums_and_products_are_drawn_independently():
+    task = ModularArithmetic(p=31, operations=("add", "multiply"), train_fraction=0.5, split="triples")
+    add, multiply = (
+        {(a, b) for name, a, b, _ in equations_of(task, task.train_set) if name == operation and a <= b}
+        for operation in task.operations
+    )
+    n = 31 * 32 / 2
+    assert len(add & multiply) == pytest.approx(n / 4, abs=5 * (n * 3 / 16) ** 0.5)
+
+
+def test_a_factor_of_0_is_one_like_others():
+    sides = set()
+    for seed in range(20):
+        task = ModularArithmetic(p=7, operations=("divide", "multiply"), split_seed=seed, split="triples")
+        train = equations_of(task, task.train_set)
+        for b in range(1, 7):
+            forms = {("multiply", 0, b, 0), ("multiply", b, 0, 0), ("divide", 0, b, 0)}
+            assert forms <= train or not forms & train
+            sides.add((b, forms <= train))
+        sides.add((0, ("multiply", 0, 0, 0) in train))
+    assert sides == {(b, is_trained) for b in range(7) for is_trained in (True, False)}
+
+
+@pytest.mark.parametrize(
+    ("task", "before"),
+    [
+        (ModularArithmetic(), "47e99f1ad58d7b88"),
+        (ModularArithmetic(97, ("divide", *OPERATIONS[:3]), 0.5, layout="prefix"), "60b6d205b20cd5cc"),
+        (OneHotArithmetic(), "2b55d30c5405e093"),
+        (OneHotArithmetic(p=11, operations=("divide", "multiply"), split_seed=3), "7e6d65d35e4eefa8"),
+    ],
+    ids=["small", "poster", "mlp", "two"],
+)
+def test_the_split_by_equations_is_what_it_was_before_there_was_another(task, before):
+    told = b"".join(batch.tokens.numpy().tobytes() for batch in (task.train_set, task.validation_set))
+    assert digest(told).startswith(before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before"), [(ModularArithmetic, "5f151e1c4a903588"), (OneHotArithmetic, "700629ed841e621d")]
+)
+def test_recipes_from_before_there_was_a_choice_of_splits_are_the_same_runs(kind, before):
+    recipe = Recipe(kind())
+    data = recipe.to_dict()
+    assert data["task"].pop("split") == "equations"
+    assert Recipe.from_dict(data) == recipe
+    assert recipe_digest(recipe).startswith(before)
+    other = Recipe(kind(split="triples"))
+    assert Recipe.from_json(other.to_json()) == other
+    assert recipe_digest(other) != recipe_digest(recipe)
+
+
 def test_the_posters_sizes_and_examples():
     operations = ("divide", "add", "subtract", "multiply")
     task = ModularArithmetic(p=97, operations=operations, train_fraction=0.5, layout="prefix")
@@ -190,6 +321,14 @@ def test_it_is_finite_and_tells_so_without_listing_its_equations():
             {"p": 3, "operations": ("add",), "train_fraction": 0.05},
             "train_fraction must leave some of the 9 equations of 'add' on either side; got 0.05",
         ),
+        (
+            {"p": 5, "train_fraction": 0.1, "split": "triples"},
+            "train_fraction must leave two or more of the 15 triples of 'divide' on either side; got 0.1",
+        ),
+        (
+            {"p": 5, "operations": ("subtract",), "train_fraction": 0.05, "split": "triples"},
+            "train_fraction must leave some of the 15 triples of 'subtract' on either side; got 0.05",
+        ),
         ({"train_fraction": 0.0}, "train_fraction must be above 0 and below 1; got 0.0"),
         ({"train_fraction": 1.0}, "train_fraction must be above 0 and below 1; got 1.0"),
         ({"train_fraction": float("nan")}, "train_fraction must be above 0 and below 1; got nan"),
@@ -205,6 +344,7 @@ def test_bad_sizes_are_refused(sizes, text):
     [
         ("operations", ("power",), "operations must be one of add, subtract, multiply, divide; got 'power'"),
         ("layout", "postfix", "layout must be one of infix, prefix; got 'postfix'"),
+        ("split", "facts", "split must be one of equations, triples; got 'facts'"),
     ],
 )
 def test_values_that_the_shape_checker_would_refuse_first(field, value, text):

@@ -40,6 +40,19 @@ def test_the_split_is_that_of_the_equations_as_text():
     assert OneHotArithmetic().defaults.batch_size == 4704
 
 
+def test_the_split_by_triples_is_that_of_the_equations_as_text():
+    sizes = {"p": 11, "operations": ("divide", "multiply"), "train_fraction": 0.5, "split": "triples"}
+    task, text = OneHotArithmetic(**sizes), ModularArithmetic(**sizes)
+    for ours, theirs in ((task.train_set, text.train_set), (task.validation_set, text.validation_set)):
+        told = [" ".join(text.tokens_to_text(row)[:3]) for row in theirs.tokens]
+        words = [" ".join(task.tokens_to_text(row)) for row in ours.tokens]
+        assert [one.replace("divide", "/").replace("multiply", "*") for one in words] == told
+        assert torch.equal(ours.labels[:, 0], theirs.tokens[:, -1])
+    assert task.defaults.batch_size == len(task.train_set)
+    with pytest.raises(ValueError, match=r"^train_fraction must leave two or more of the 66 triples of 'divide'"):
+        OneHotArithmetic(p=11, operations=("divide",), train_fraction=0.02, split="triples")
+
+
 def test_samples_are_of_the_training_set():
     task = OneHotArithmetic(p=5)
     batch = task.sample(50, generator=torch.Generator().manual_seed(0))

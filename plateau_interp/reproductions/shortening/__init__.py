@@ -4,7 +4,8 @@
 `beside` the table that has these beside ours, `ends` what it took to reach a criterion and what mixing saves,
 `pictures` the pictures. `transfer` begins one task with the weights of another, `moves` says which weights that moves.
 `one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it; `grokking_tasks` several
-operations at once; `beyond` and `collapse` ask what the poster did not.
+operations at once, `shared_facts` whether these help or tell what is held out; `beyond` and `collapse` ask what the
+poster did not.
 """
 
 from plateau_interp.reproductions.experiments import Paper
@@ -12,6 +13,7 @@ from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, WHAT_TRA
 from plateau_interp.reproductions.shortening.collapse import COLLAPSE
 from plateau_interp.reproductions.shortening.grokking_tasks import GROKKING_TASKS
 from plateau_interp.reproductions.shortening.one_hot_mlp import GROKKING_DECAY, GROKKING_INITS, GROKKING_REMEDIES
+from plateau_interp.reproductions.shortening.shared_facts import SHARED_FACTS
 from plateau_interp.reproductions.shortening.table_one import FIG1, TABLE1
 from plateau_interp.reproductions.shortening.transfer import MOVED, PREFIX_TO_SUM, REVERSE, SEPARATOR, SUM_TO_PRODUCT
 
@@ -56,5 +58,6 @@ PAPER = Paper(
         GROKKING_INITS,
         GROKKING_REMEDIES,
         GROKKING_TASKS,
+        SHARED_FACTS,
     ),
 )

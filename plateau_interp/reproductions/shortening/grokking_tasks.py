@@ -84,7 +84,7 @@ GROKKING_TASKS = Experiment(
     notes=(
         "One layer of width 64, 60 % of the equations modulo 53, batches of 512. A division a / b = c is the "
         "multiplication c * b = a: with splits that know nothing of each other, many a division that is held out is "
-        "trained on as a product. That a remedy is more than this, a split by triples would have to show; there is "
-        "none here. AdamW spares biases, norms and embeddings here, which the poster's decays, too."
+        "trained on as a product. Whether a remedy is more than this, a split by triples tells: shared-facts has "
+        "one, of an MLP. AdamW spares biases, norms and embeddings here, which the poster's decays, too."
     ),
 )

@@ -14,6 +14,7 @@ from plateau_interp.tasks import (
     MovingWindowDifference,
     MovingWindowProduct,
     MovingWindowSum,
+    OneHotArithmetic,
 )
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import Task
@@ -124,6 +125,6 @@ MIXES = (*TRAINED_ALONE.values(), SUM_DIFFERENCE, SUM_PRODUCT, DIFFERENCE_PRODUC
 
 def drawn_tasks(task: Task) -> tuple[str, ...]:
     """The names of the tasks that are drawn: of a mixture those with a share, of arithmetic its operations."""
-    if isinstance(task, ModularArithmetic):
+    if isinstance(task, ModularArithmetic | OneHotArithmetic):
         return task.operations
     return tuple(task.group_levels) if isinstance(task, Mixture) else (task.name,)

@@ -36,6 +36,7 @@ def grokking_setting(
     steps: int,
     init: tuple[Initializer, ...] = (),
     interventions: tuple[Intervention, ...] = (),
+    task: OneHotArithmetic = HALF_OF_ADDITIONS,
 ) -> Setting:
     """A setting: inputs of 194, two hidden layers of 128, all 4,704 equations in a batch, AdamW 1e-3.
 
@@ -46,9 +47,10 @@ def grokking_setting(
         steps: trained whole.
         init: of the initial weights, which are PyTorch's otherwise.
         interventions: attached throughout.
+        task: what is learned; other operations have other numbers of inputs and equations.
     """
     recipe = Recipe(
-        HALF_OF_ADDITIONS,
+        task,
         model=ModelOptions(d_mlp=128, init=init),
         training=TrainingOptions(steps=steps, optimizer=AdamW(learning_rate=1e-3, weight_decay=decay)),
         measuring=MeasuringOptions(every=25),
