@@ -331,6 +331,18 @@ def test_what_leaves_another_run_is_drawn_from_there_on_if_that_is_in_the_pictur
     assert list(alone.get_xdata()) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(("first", "cut"), [(50.0, True), (1.5, False)])
+def test_a_loss_s_first_steps_do_not_flatten_the_rest(first, cut):
+    setting = Setting("one", recipe())
+    experiment = Experiment(name="e", title="E", figures="-", settings=(setting,), claims=(), key=(DROP, setting))
+    falling = [first, *np.linspace(1.0, 0.5, 199)]
+    outcome_of = Outcome(setting, 0, pd.DataFrame({"step": range(200), "loss": falling}))
+    low, high = seeds_figure(experiment, {"one": [outcome_of]}).axes[0].get_ylim()
+    assert (high < first) == cut
+    assert low < 0.5
+    assert high > 1.0
+
+
 def test_many_settings_beside_the_first_stand_in_bands():
     """Seven beside the first are four and three, and the same measure has one axis throughout."""
     table = pd.DataFrame({"step": range(4)})

@@ -31,6 +31,8 @@ MOST_BESIDE = 5
 """Columns of settings beside each other; more of them would be too small to read."""
 TITLE_WIDTH = 30
 """Characters that fit above a panel."""
+CUT, FLATTENED = 0.02, 3.0
+"""The share of a panel's values that may be beyond its axis, if the axis is so many times as high with them."""
 MOST_LEVELS = 3
 """Levels of one task; those of several tasks in one picture would tell nothing."""
 
@@ -39,7 +41,8 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
     """One panel a column of the metrics, one colour a setting, one line a seed; closed-form losses dotted.
 
     Settings of an experiment are mostly ordered (a factor, a step): neighbours get neighbouring colours. A setting that
-    leaves another that is shown, too, is drawn from there on.
+    leaves another that is shown, too, is drawn from there on. Where a loss's first steps would flatten the rest, the
+    axis ends below them.
 
     Args:
         experiment: says which columns.
@@ -70,6 +73,8 @@ def seeds_figure(experiment: Experiment, outcomes: Mapping[str, Sequence[Outcome
             name = textwrap.fill(told.title, TITLE_WIDTH, break_long_words=False)
             lowest = [float(values.min()) for line in axes.get_lines() if len(values := np.asarray(line.get_ydata()))]
             axes.set(title=name, ylabel=told.unit, xlabel="training step", ylim=limits(told, lowest))
+            if told.limits is None:
+                _cut_first_spike(axes)
         for axes in grid.flat[len(columns) :]:
             axes.remove()
         if len(outcomes) > 1:
@@ -269,6 +274,17 @@ def _tell_move(axes: "Axes", row: int, column: int, steps: float, *, most: float
     colour = LIGHT.legible_on(image.cmap(image.norm(np.clip(steps, -most, most))))
     text = "never" if np.isinf(steps) else f"{steps:+.0f}"
     axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _cut_first_spike(axes: "Axes") -> None:
+    """End the axis a little above 49 of 50 values where the others, a loss's first steps, would flatten these."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()] or [np.zeros(0)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, most, top = values.min(), np.quantile(values, 1 - CUT), values.max()
+    if top - low > FLATTENED * (most - low) > 0:
+        axes.set_ylim(low - 0.1 * (most - low), most + 0.3 * (most - low))
 
 
 def _own_rows(one: Outcome, outcomes: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
