@@ -55,9 +55,9 @@ Folders are moved, and recipes then name them anew: of such a text the last part
 
 AttentionKind = Literal["linear", "softmax"]
 """Attention without softmax (signed, rows that sum to anything) or with."""
-ToyArchitecture = Literal["decoder", "encoder", "depth-2", "one-hot"]
-"""Causal, LayerNorm before attention and MLP; bidirectional, LayerNorm after each addition; or an MLP of one token: of
-a point, with a fixed outer layer, or of features, with two hidden layers."""
+ToyArchitecture = Literal["decoder", "encoder", "post-norm", "depth-2", "one-hot"]
+"""Causal, LayerNorm before attention and MLP; bidirectional, LayerNorm after each addition; causal, likewise after; or
+an MLP of one token: of a point, with a fixed outer layer, or of features, with two hidden layers."""
 MaskEmbedding = Literal["trained", "zero"]
 """Whether the embedding of a task's mask token is learnt like any other, or stays 0."""
 

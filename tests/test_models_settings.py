@@ -28,7 +28,11 @@ def test_an_encoder_has_softmax_attention_whatever_the_task_has():
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("architecture", "bert", "architecture must be one of decoder, encoder, depth-2, one-hot; got 'bert'"),
+        (
+            "architecture",
+            "bert",
+            "architecture must be one of decoder, encoder, post-norm, depth-2, one-hot; got 'bert'",
+        ),
         ("mask_embedding", "one", "mask_embedding must be one of trained, zero; got 'one'"),
         ("init_std", 0.0, "init_std must be a positive number; got 0.0"),
         ("attention", "linear", "attention of an encoder must be softmax; got linear"),

@@ -15,6 +15,7 @@ from plateau_interp.hooks import FreezeWeights
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -72,6 +73,29 @@ def test_adamw_decays_keys_and_values_that_heads_share() -> None:
     assert {"_W_K", "_W_V"} <= {name.rsplit(".", 1)[-1] for name in decayed["param_names"]}
 
 
+def test_adamw_decays_everything_if_asked_as_pytorch_s_does() -> None:
+    ours, theirs = tiny(), tiny()
+    spec = AdamW(1e-2, beta2=0.98, weight_decay=0.3, decays="all")
+    (group,) = spec.build(ours.named_parameters()).param_groups
+    assert [group["weight_decay"], len(group["params"])] == [0.3, len(list(ours.parameters()))]
+    train_tiny(ours, optimizer=spec)
+    train_tiny(theirs, optimizer=torch.optim.AdamW(theirs.parameters(), 1e-2, betas=(0.9, 0.98), weight_decay=0.3))
+    for (name, parameter), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(parameter, other, msg=name)
+    spared = tiny()
+    train_tiny(spared, optimizer=replace(spec, decays="matrices"))
+    assert not spared.W_E.equal(ours.W_E)
+
+
+def test_recipes_without_what_came_later_are_the_same_runs() -> None:
+    recipe = Recipe(TASK, training=TrainingOptions(optimizer=AdamW()))
+    older = recipe.to_dict()
+    del older["training"]["optimizer"]["decays"]
+    assert recipe_digest(Recipe.from_dict(older)) == recipe_digest(recipe)
+    other = Recipe(TASK, training=TrainingOptions(optimizer=AdamW(decays="all")))
+    assert recipe_digest(other) != recipe_digest(recipe)
+
+
 def test_sgd_passes_momentum_on() -> None:
     optimizer = SGD(learning_rate=0.5, momentum=0.9).build(torch.nn.Linear(1, 1).named_parameters())
     assert (optimizer.defaults["lr"], optimizer.defaults["momentum"]) == (0.5, 0.9)
@@ -94,6 +118,7 @@ def test_the_entry_point_has_the_name_of_the_class(kind: type) -> None:
     [
         (Adam, "beta1", 1.0),
         (AdamW, "weight_decay", -0.1),
+        (AdamW, "decays", "biases"),
         (SGD, "momentum", -0.5),
         (Muon, "adam_learning_rate", 0.0),
         (Muon, "momentum", 1.5),
@@ -115,6 +140,7 @@ def test_a_bad_field_is_refused_by_name(kind: type, field: str, value: Any) -> N
 def test_every_field_can_be_given_in_a_word(kind: type) -> None:
     fields = {"learning_rate": 0.5, "momentum": 0.25, "beta1": 0.5, "beta2": 0.75, "eps": 1e-3, "weight_decay": 0.5}
     fields |= {"iterations": 3, "precision": "float32", "adam_learning_rate": 0.125, "final_norm": "untrained"}
+    fields["decays"] = "all"
     own = {item.name: fields[item.name] for item in dataclasses.fields(kind)}
     word = ",".join(f"{name}={value}" for name, value in own.items())
     assert read_plugin("optimizers", f"{kind.name}:{word}") == kind(**own)  # type: ignore[attr-defined]

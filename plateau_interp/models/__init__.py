@@ -1,9 +1,9 @@
 """Models to study, all HookedTransformers; the only folder that names TransformerLens's model classes.
 
 `toy` builds the papers' toy Transformers from their `settings`: the `decoder`, whose attention may be
-`linear_attention`, the `encoder`, the `depth_two` net of a theory, or the `one_hot` MLP that groks (these two share
-`mlp`); `base` is what all share, `initializers` and `matrix_draws` draw their weights otherwise, `fitting` checks that
-model, task and memory fit.
+`linear_attention`, the `encoder`, the `post_norm` decoder, the `depth_two` net of a theory, or the `one_hot` MLP that
+groks (these two share `mlp`); `base` is what all share, `initializers` and `matrix_draws` draw their weights otherwise,
+`fitting` checks that model, task and memory fit.
 `parameters` says which parameters are meant, and how weights lie, `flops` how much a forward computes.
 `pretrained` loads language models of Hugging Face: `checkpoint_files` finds them, `architectures` lists what can be
 held, `configurations` and `conversions` say how. `tokenizers` lets a model read text, and `weights` tells whether two

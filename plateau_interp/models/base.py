@@ -1,7 +1,7 @@
 """What all toy models share: layers that give the same bits every time, and a model that remembers its task.
 
-`plateau_interp.models.decoder`, `plateau_interp.models.encoder`, `plateau_interp.models.depth_two` and
-`plateau_interp.models.one_hot` have the four kinds; build any by `toy_model`.
+`plateau_interp.models.decoder`, `plateau_interp.models.encoder`, `plateau_interp.models.post_norm`,
+`plateau_interp.models.depth_two` and `plateau_interp.models.one_hot` have the five kinds; build any by `toy_model`.
 """
 
 import warnings

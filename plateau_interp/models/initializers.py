@@ -9,6 +9,7 @@ of another run see `plateau_interp.runs.donors`.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -22,7 +23,15 @@ from plateau_interp.models.parameters import Where, check_where, fans, parameter
 from plateau_interp.plugins import protocol_of
 from plateau_interp.types import HookedModel
 
-__all__ = ["Initializer", "PaperDraw", "PyTorchDefault", "Scaled", "check_initializers", "initialise_"]
+__all__ = [
+    "Initializer",
+    "PaperDraw",
+    "PyTorchDefault",
+    "Scaled",
+    "check_initializers",
+    "initialise_",
+    "pytorch_values",
+]
 
 
 @protocol_of("initializers")
@@ -136,7 +145,7 @@ class PyTorchDefault:
         ValueError: when it acts, if ``where`` means no parameter that is trained.
 
     Source: "Shortening the Loss Plateau", the grokking baseline. There both layers begin with the very same weights,
-    because PyTorch copies its layer; here each is drawn.
+    because PyTorch copies its layer, as in `plateau_interp.models.post_norm`; here each is drawn.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -157,23 +166,9 @@ class PyTorchDefault:
     @torch.no_grad()
     def initialise_(self, model: HookedModel, *, seed: int) -> None:
         """Draw every parameter anew."""
-        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        parameters = dict(model.named_parameters())
         for name, parameter in trained_where(model, self.where).items():
-            parent, kind = name.rpartition(".")[0], parameter_kind(name)
-            if kind in ("W_E", "W_pos"):
-                parameter.copy_(normal_numbers(name, parameter, seed))
-            elif kind in ("W_Q", "W_K", "W_V"):
-                fan_in, fan_out = fans(name, parameter.shape)
-                parameter.copy_(_uniform(name, parameter, seed, bound=math.sqrt(6 / (fan_in + 3 * fan_out))))
-            elif kind.startswith("W_"):
-                fan_in, _ = fans(name, parameter.shape)
-                parameter.copy_(_uniform(name, parameter, seed, bound=1 / math.sqrt(fan_in)))
-            elif kind in ("b_in", "b_out", "b_U"):
-                weight = f"{parent}.{kind.replace('b_', 'W_')}"
-                fan_in, _ = fans(weight, shapes[weight])
-                parameter.copy_(_uniform(name, parameter, seed, bound=1 / math.sqrt(fan_in)))
-            else:
-                parameter.fill_(1.0 if kind == "w" else 0.0)
+            parameter.copy_(pytorch_values(name, parameters, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -212,6 +207,27 @@ class Scaled:
         """Multiply what is there."""
         for parameter in trained_where(model, self.where).values():
             parameter.mul_(self.factor)
+
+
+def pytorch_values(name: str, parameters: Mapping[str, Tensor], *, seed: int) -> Tensor:
+    """What `PyTorchDefault` gives one of a model's parameters: float32 values, on the processor.
+
+    Args:
+        name: of the parameter, which is also that of its stream.
+        parameters: of the model, by name, for their shapes: the bound of a bias is that of its weight.
+        seed: of the draws.
+    """
+    parent, kind, parameter = name.rpartition(".")[0], parameter_kind(name), parameters[name]
+    if kind in ("W_E", "W_pos"):
+        return normal_numbers(name, parameter, seed)
+    if kind in ("W_Q", "W_K", "W_V"):
+        fan_in, fan_out = fans(name, parameter.shape)
+        return _uniform(name, parameter, seed, bound=math.sqrt(6 / (fan_in + 3 * fan_out)))
+    if kind.startswith("W_") or kind in ("b_in", "b_out", "b_U"):
+        weight = name if kind.startswith("W_") else f"{parent}.{kind.replace('b_', 'W_')}"
+        fan_in, _ = fans(weight, parameters[weight].shape)
+        return _uniform(name, parameter, seed, bound=1 / math.sqrt(fan_in))
+    return torch.full(parameter.shape, 1.0 if kind == "w" else 0.0, dtype=torch.float32)
 
 
 def _uniform(name: str, like: Tensor, seed: int, *, bound: float) -> Tensor:

@@ -209,7 +209,7 @@ def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group
     for layer in layers:
         pattern = re.compile(PARTS[part].replace("LAYER", str(layer)))
         matched = [name for name in parameters if pattern.fullmatch(name)]
-        if not matched and not _may_lack(model.cfg, part):
+        if not matched and not _may_lack(model, part):
             place = f" in layer {layer}" if "LAYER" in PARTS[part] else ""
             raise ValueError(
                 f"group {group!r} needs {part}, but the model has none{place}; it has {', '.join(parameters)}"
@@ -218,10 +218,13 @@ def _part(model: HookedModel, part: str, parameters: Mapping[str, Any], *, group
     return names
 
 
-def _may_lack(cfg: Any, part: str) -> bool:
-    """Whether a model of this configuration is right to have no such parameters."""
+def _may_lack(model: HookedModel, part: str) -> bool:
+    """Whether a model of this kind is right to have no such parameters."""
+    cfg = model.cfg
     if part == "embedding norm" or (part == "final norm" and cfg.attention_dir == "bidirectional"):
         return True  # of the two an encoder has the first, other models the second
+    if part == "final norm" and isinstance(getattr(model, "ln_final", None), torch.nn.Identity):
+        return True  # blocks that end in a norm leave nothing to normalise
     if part == "position embedding":
         return cfg.positional_embedding_type not in ("standard", "shortformer")
     if cfg.attn_only and part in ("MLPs", "second norms"):

@@ -13,6 +13,7 @@ DType = Literal["float32", "float64"]
 WORDS: dict[ToyArchitecture, str] = {
     "decoder": "a decoder",
     "encoder": "an encoder",
+    "post-norm": "a post-norm decoder",
     "depth-2": "a depth-2 net",
     "one-hot": "a one-hot MLP",
 }
@@ -78,7 +79,8 @@ class ModelOptions:
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default 4 d_model.
         dtype: of parameters and activations.
-        architecture: causal with norms before attention and MLP, bidirectional with norms after them, or an MLP alone.
+        architecture: causal with norms before attention and MLP, bidirectional or causal with norms after them, or an
+            MLP alone.
         init_std: standard deviation of the initial weights.
         mask_embedding: whether the embedding of the task's mask token is learnt, or stays 0.
         init: of `plateau list initializers`, acting in order on the initial weights; none leaves the paper's.

@@ -1,8 +1,8 @@
 """`toy_model`: a small HookedTransformer for a task, decoder, encoder or MLP as the task has it.
 
 Everything a TransformerLens user does with a `HookedTransformer` works on it. `plateau_interp.models.decoder`,
-`plateau_interp.models.encoder`, `plateau_interp.models.depth_two` and `plateau_interp.models.one_hot` say what the four
-are. For pretrained models see `plateau_interp.models.pretrained`.
+`plateau_interp.models.encoder`, `plateau_interp.models.post_norm`, `plateau_interp.models.depth_two` and
+`plateau_interp.models.one_hot` say what the five are. For pretrained models see `plateau_interp.models.pretrained`.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from plateau_interp.models.encoder import ToyEncoder
 from plateau_interp.models.fitting import check_device, check_direction, check_model_size, check_task
 from plateau_interp.models.initializers import Initializer, check_initializers, initialise_
 from plateau_interp.models.one_hot import one_hot_net
+from plateau_interp.models.post_norm import ToyPostNorm
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
@@ -25,10 +26,12 @@ from plateau_interp.types import AttentionKind, MaskEmbedding, OfText, Task, Toy
 
 __all__ = ["toy_model"]
 
-DECODER_EPS = 1e-5
-"""Of LayerNorm: minGPT's, and TransformerLens's default."""
-ENCODER_EPS = 1e-12
-"""That of transformers' BERT."""
+GATES_AND_EPS: dict[ToyArchitecture, tuple[str, float]] = {
+    "decoder": ("gelu_pytorch_tanh", 1e-5),  # minGPT's
+    "encoder": ("gelu", 1e-12),  # those of transformers' BERT
+    "post-norm": ("relu", 1e-5),  # of nn.TransformerEncoderLayer
+}
+"""Of Transformers: the activation of the MLP, and what LayerNorm adds to the variance."""
 
 
 def toy_model(
@@ -53,9 +56,11 @@ def toy_model(
     A decoder is causal and has its LayerNorms before attention and MLP. Its weights are drawn N(0, 0.02²), those of the
     two layers that write to the residual stream N(0, (0.02/sqrt(2L))²); biases are 0, LayerNorm gains 1. The
     unembedding has no bias (TransformerLens's ``b_U`` is there, 0 and frozen). An encoder reads in both directions and
-    has its LayerNorms after each addition, and a read-out with bias; see `plateau_interp.models.encoder`. A depth-2 net
-    is an MLP of one layer, for tasks of points; see `plateau_interp.models.depth_two`. A one-hot MLP has two hidden
-    layers of width ``d_mlp`` and PyTorch's initial weights, for tasks of features; see `plateau_interp.models.one_hot`.
+    has its LayerNorms after each addition, and a read-out with bias; see `plateau_interp.models.encoder`. A post-norm
+    decoder has them there, too, but is causal, with ReLU and PyTorch's initial weights; see
+    `plateau_interp.models.post_norm`. A depth-2 net is an MLP of one layer, for tasks of points; see
+    `plateau_interp.models.depth_two`. A one-hot MLP has two hidden layers of width ``d_mlp`` and PyTorch's initial
+    weights, for tasks of features; see `plateau_interp.models.one_hot`.
 
     The same seed gives the same weights on every device and, up to rounding, in every dtype; the global random state
     is not touched.
@@ -65,15 +70,16 @@ def toy_model(
             task of text as ``model.tokenizer``.
         attention: "linear" (no softmax; signed, unnormalised) or "softmax"; this and the next three are by default the
             task's: linear, 1 layer (2 for tasks that need two), 1 head and 256 unless `Task.defaults` says otherwise.
-            An encoder has softmax attention; that of a depth-2 net or a one-hot MLP gives 0.
+            Encoders and post-norm decoders have softmax attention; that of a depth-2 net or a one-hot MLP gives 0.
         n_layers: blocks.
         n_heads: attention heads a layer; must divide ``d_model``.
         d_model: width of the residual stream.
         d_mlp: width of the MLP, by default ``4 * d_model``.
         n_ctx: longest input, by default the task's whole sequence.
-        architecture: "decoder", "encoder", "depth-2" or "one-hot"; this and the next two are by default the task's.
+        architecture: "decoder", "encoder", "post-norm", "depth-2" or "one-hot"; this and the next two are by default
+            the task's.
         init_std: of the weights, in the place of 0.02. A narrow encoder needs more: with 0.02 at width 64 its attention
-            is uniform.
+            is uniform. Of no meaning where the weights begin as PyTorch's.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
             its position alone; "trained" learns it as any other.
         init: what else becomes of the initial weights, in order; see `plateau_interp.models.initializers`.
@@ -134,9 +140,10 @@ def toy_model(
 def _transformer(
     task: Task, settings: ModelSettings, *, n_ctx: int, dtype: torch.dtype, device: str | torch.device
 ) -> ToyTransformer:
-    """A decoder or an encoder, its weights not drawn yet."""
-    is_encoder = settings.architecture == "encoder"
-    check_direction(is_encoder, task)
+    """A decoder of either kind or an encoder, its weights not drawn yet."""
+    kind = settings.architecture
+    check_direction(kind == "encoder", task)
+    act_fn, eps = GATES_AND_EPS[kind]
     cfg = HookedTransformerConfig(
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
@@ -146,15 +153,17 @@ def _transformer(
         n_ctx=n_ctx,
         d_vocab=task.d_vocab,
         d_vocab_out=task.d_output,
-        act_fn="gelu" if is_encoder else "gelu_pytorch_tanh",
+        act_fn=act_fn,
         normalization_type="LN",
-        eps=ENCODER_EPS if is_encoder else DECODER_EPS,
-        attention_dir="bidirectional" if is_encoder else "causal",
+        eps=eps,
+        attention_dir="bidirectional" if kind == "encoder" else "causal",
         init_weights=False,
         dtype=dtype,
         device=str(device),
     )
     untrained = task.mask_token if settings.mask_embedding == "zero" else None
-    if is_encoder:
+    if kind == "encoder":
         return ToyEncoder(cfg, task=task, untrained=untrained)
+    if kind == "post-norm":
+        return ToyPostNorm(cfg, task=task, untrained=untrained)
     return ToyDecoder(cfg, task=task, attention=settings.attention, untrained=untrained)

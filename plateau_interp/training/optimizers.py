@@ -113,7 +113,19 @@ class Adam:
 class AdamW:
     """Adam with decoupled weight decay on weight matrices alone: not on biases, LayerNorm or embeddings.
 
-    Source of the grouping: arXiv 2506.13688, authors' code (its decay value is not known; 0.1 is ours).
+    Args:
+        learning_rate: of Adam, as are the next three.
+        beta1: decay of the mean.
+        beta2: decay of the squares.
+        eps: what keeps the denominator from 0.
+        weight_decay: share of a weight, times the learning rate, that each update takes away.
+        decays: "all" has it on every parameter, as a `torch.optim.AdamW` without groups.
+
+    Raises:
+        ValueError: for a number that cannot be.
+
+    Source of the grouping: arXiv 2506.13688, authors' code (its decay value is not known; 0.1 is ours). All decay in
+    "Shortening the Loss Plateau", part 2.
     """
 
     learning_rate: float = 1e-4
@@ -121,6 +133,7 @@ class AdamW:
     beta2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.1
+    decays: Literal["matrices", "all"] = "matrices"
 
     name: ClassVar[str] = "adamw"
 
@@ -128,15 +141,19 @@ class AdamW:
         check_positive(self, "learning_rate")
         check_fraction(self, "beta1", "beta2")
         check_not_negative(self, "eps", "weight_decay")
+        one_of(Literal["matrices", "all"], decays=self.decays)
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
-        """A `torch.optim.AdamW` with two parameter groups: decayed and not."""
+        """A `torch.optim.AdamW` with two parameter groups, decayed and not; with one if all decay."""
         decayed: list[tuple[str, Parameter]] = []
         plain: list[tuple[str, Parameter]] = []
         for name, parameter in parameters:
             kind = name.rsplit(".", 1)[-1].lstrip("_")  # with fewer key-value heads: _W_K
-            (decayed if kind.startswith("W_") and kind not in ("W_E", "W_pos") else plain).append((name, parameter))
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+            is_matrix = kind.startswith("W_") and kind not in ("W_E", "W_pos")
+            (decayed if is_matrix or self.decays == "all" else plain).append((name, parameter))
+        groups: list[dict[str, Any]] = [{"params": decayed}]
+        if self.decays == "matrices":
+            groups.append({"params": plain, "weight_decay": 0.0})
         betas = (self.beta1, self.beta2)
         return torch.optim.AdamW(
             groups,

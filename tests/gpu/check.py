@@ -59,6 +59,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "decoder, linear attention": lambda: toy(n_layers=1),
     "decoder, softmax, two layers": lambda: toy(attention="softmax", n_layers=2, n_heads=4),
     "encoder": lambda: toy(task=MatrixCompletion(), architecture="encoder", n_layers=2, n_heads=4),
+    "post-norm decoder": lambda: toy(architecture="post-norm", n_layers=2, n_heads=4),
     "one-hot MLP": lambda: toy_model(OneHotArithmetic(p=11), d_mlp=32),
     "depth-2 net": lambda: toy_model(DepthTwoNet()),
     "GPT-NeoX": gpt_neox,
