@@ -33,6 +33,8 @@ TITLE_WIDTH = 30
 """Characters that fit above a panel."""
 CUT, FLATTENED = 0.02, 3.0
 """The share of a panel's values that may be beyond its axis, if the axis is so many times as high with them."""
+NARROWEST_MAP = 2.3
+"""Inches of a map that has room for its title and what runs along it."""
 MOST_LEVELS = 3
 """Levels of one task; those of several tasks in one picture would tell nothing."""
 
@@ -249,7 +251,8 @@ def moves_figure(
     finite = np.abs([steps for table in moves.values() for steps in table.flat if np.isfinite(steps)])
     most = float(max([1.0, *finite]))
     with matplotlib.rc_context({**figure_style(), "axes.grid": False}):
-        size = (2.4 + (0.75 * len(columns) + 0.2) * len(moves), 1.2 + 0.36 * len(rows))
+        names, width = 0.075 * max(map(len, rows)), max(0.75 * len(columns) + 0.2, NARROWEST_MAP)
+        size = (1.6 + names + width * len(moves), 1.2 + 0.36 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(ncols=len(moves), sharey=True, squeeze=False)
         for axes, (title, table) in zip(grid.flat, moves.items(), strict=True):
@@ -257,7 +260,7 @@ def moves_figure(
             for row, column in np.ndindex(table.shape):
                 _tell_move(axes, row, column, float(table[row, column]), most=most)
             axes.set_xticks(range(len(columns)), columns)
-            axes.set(title=title, xlabel=along)
+            axes.set(title=textwrap.fill(title, TITLE_WIDTH), xlabel=along)
         grid[0, 0].set_yticks(range(len(rows)), rows)
         figure.colorbar(image, ax=grid, label="steps")
         return figure
