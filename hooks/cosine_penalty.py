@@ -17,6 +17,7 @@ from plateau_interp.checks import check_not_negative
 from plateau_interp.hooks.gradients import AttachedGradientEdit
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, resolve_hook_points
+from plateau_interp.positions import input_length
 from plateau_interp.types import BuiltForTask, HookedModel, answer_rows
 
 __all__ = ["CosinePenalty", "cosine_slope"]
@@ -70,6 +71,10 @@ class CosinePenalty:
         task = model.task if isinstance(model, BuiltForTask) else None
         rows = slice(None) if task is None else answer_rows(task)
         pairs = None if task is None else task.cosine_pairs()
+        if task is not None:
+            n_rows = len(range(*rows.indices(input_length(task))))
+            if n_rows < 2 or (pairs is not None and not pairs.any()):
+                raise ValueError(f"{self.name} pushes states apart, and an answer of {task.name} has no two to compare")
         attached = AttachedGradientEdit(self, self.sites(model))
 
         def push(act: Tensor, *, hook: Any) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from plateau_interp.checks import check_positive
 from plateau_interp.interventions.attaching import EditAttached, editing
 from plateau_interp.interventions.hook_points import OUTPUT, resolve_hook_points
-from plateau_interp.types import HookedModel
+from plateau_interp.types import BuiltForTask, HookedModel
 
 __all__ = ["OutputTemperature", "StableMax", "log_stable"]
 
@@ -28,7 +28,7 @@ class OutputTemperature:
         tau: 1 changes nothing; above 1 the model is less sure, and grows its logits for longer.
 
     Raises:
-        ValueError: for a temperature that is not positive.
+        ValueError: for a temperature that is not positive; on entry, where outputs are no logits.
 
     Source: Khanh, arXiv 2606.18465, which names no default.
 
@@ -51,7 +51,7 @@ class OutputTemperature:
 
     def attach(self, model: HookedModel) -> AbstractContextManager[EditAttached]:
         """Act on the model's output while the context is open."""
-        return _editing_output(model, self, lambda act: act / self.tau)
+        return _editing_output(model, self, lambda act: act / self.tau, of_one=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +61,9 @@ class StableMax:
     ``s(x) = x + 1`` from 0 on, ``1 / (1 - x)`` below. The edit puts ``log s(x) = sign(x) log(1 + |x|)`` in the place of
     the logits: the softmax of these numbers is StableMax of the logits, and a task's cross-entropy that of StableMax.
     It is for tasks whose outputs are logits.
+
+    Raises:
+        ValueError: on entry, where outputs are no logits, or a single one.
 
     Source: Prieto et al., Grokking at the Edge of Numerical Stability, arXiv 2501.04697. There the logarithm is taken
     in float64, here in the model's dtype and the loss in float32 at least: since s grows as x does and not as exp does,
@@ -95,8 +98,13 @@ def log_stable(logits: Tensor) -> Tensor:
 
 
 def _editing_output(
-    model: HookedModel, intervention: object, formula: Callable[[Tensor], Tensor]
+    model: HookedModel, intervention: object, formula: Callable[[Tensor], Tensor], *, of_one: bool = False
 ) -> AbstractContextManager[EditAttached]:
+    """Edit what a model gives, if that is logits; a single one, of two classes, only if the formula is of it, too."""
+    task = model.task if isinstance(model, BuiltForTask) else None
+    if task is not None and (task.unit != "nats" or (task.d_output == 1 and not of_one)):
+        raise ValueError(f"{intervention!r} acts on logits of several classes, and {task.name} has none")
+
     def edit(act: Tensor, *, hook: Any) -> Tensor:
         return formula(act).to(act.dtype)  # autocast may have taken it to float32
 

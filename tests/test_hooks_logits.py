@@ -12,6 +12,8 @@ from plateau_interp import advance
 from plateau_interp.hooks import During, OutputTemperature, StableMax
 from plateau_interp.hooks.logits import log_stable
 from plateau_interp.interventions.attaching import intervening
+from plateau_interp.models import toy_model
+from plateau_interp.tasks import DepthTwoNet, MatrixCompletion
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
@@ -104,3 +106,24 @@ def test_a_temperature_of_1_changes_no_bit_and_a_half_of_it_is_the_mean():
 def test_a_temperature_is_above_0(tau):
     with pytest.raises(ValueError, match=r"^tau must be a positive number; got "):
         OutputTemperature(tau)
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        (MatrixCompletion(), {"architecture": "encoder"}),
+        (DepthTwoNet(d=3, n=8), {}),
+        (DepthTwoNet(d=3, n=8, objective="logistic"), {}),
+    ],
+    ids=["matrices", "regression", "two classes"],
+)
+@pytest.mark.parametrize("intervention", [StableMax(), OutputTemperature(2.0)], ids=lambda one: one.name)
+def test_outputs_that_are_no_logits_are_refused(task, options, intervention):
+    """A temperature is of a single logit, too; StableMax is of several."""
+    model = toy_model(task, d_mlp=8, **options)
+    if task.unit == "nats" and intervention.name == "output-temperature":
+        with intervening(model, intervention):
+            model(task.sample(2, generator=torch.Generator()).inputs)
+        return
+    with pytest.raises(ValueError, match=f"{task.name} has none"), intervening(model, intervention):
+        pass

@@ -30,6 +30,7 @@ from typecheck import unchecked
 
 from plateau_interp import hooks
 from plateau_interp.decoding import greedy_answers
+from plateau_interp.hooks import AblateHeads, ScaleActivation
 from plateau_interp.interventions.attached import Intervention, entering
 from plateau_interp.interventions.attaching import (
     InterventionWarning,
@@ -40,6 +41,8 @@ from plateau_interp.interventions.attaching import (
 )
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.clock import advance
+from plateau_interp.models import toy_model
+from plateau_interp.tasks import DepthTwoNet, OneHotArithmetic
 from plateau_interp.training.loop import train
 from plateau_interp.types import HookedModel
 
@@ -614,3 +617,16 @@ def test_any_composition_in_training_moves_only_what_it_may(used: list[str], sto
     assert moved <= trained - frozen - transplanted
     # What is downstream of everything always moves; other parameters may have lost their gradient to an edit.
     assert moved >= {"unembed.W_U", "ln_final.w"} - frozen - transplanted
+
+
+@pytest.mark.parametrize("task", [DepthTwoNet(d=3, n=8), OneHotArithmetic(p=5)], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "edit", [AblateHeads([0]), ScaleActivation("blocks.0.hook_attn_out", 2.0)], ids=lambda e: e.name
+)
+def test_an_edit_of_attention_that_gives_nothing_is_refused(task, edit):
+    """It would be counted as fired, and change no number."""
+    with (
+        pytest.raises(ValueError, match=r"edits blocks\.0\..*, and the attention of an MLP gives nothing"),
+        intervening(toy_model(task, d_mlp=8), edit),
+    ):
+        pass

@@ -13,6 +13,7 @@ from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
 from plateau_interp.analysis.forming import CircuitOptions, circuits
 from plateau_interp.runs import kept_circuits as module
 from plateau_interp.runs.checking import check_run
+from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.kept_circuits import KeptCircuits, kept_circuits
 from plateau_interp.tasks import MovingWindowSum
 
@@ -142,3 +143,13 @@ def test_a_check_of_the_run_reads_its_circuits(run: Run) -> None:
     (kept.path / "circuits.json").write_text("{")
     (fault,) = check_run(run.path).faults
     assert fault.startswith(f"{kept.path / 'circuits.json'} is damaged: ")
+
+
+@pytest.mark.parametrize("mine", ["my own", "{}", "[1, 2]", '{"circuits": []}'])
+def test_somebody_s_file_of_the_same_name_makes_no_folder_of_circuits(run: Run, tmp_path: Path, mine: str) -> None:
+    """Neither alone nor beside pages, which would be written over."""
+    (tmp_path / "mine").mkdir()
+    for name in ("circuits.json", "index.html"):
+        (tmp_path / "mine" / name).write_text(mine)
+        with pytest.raises(RunError, match=r"circuits\.json"):
+            KeptCircuits(run, OPTIONS, tmp_path / "mine")

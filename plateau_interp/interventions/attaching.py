@@ -304,6 +304,10 @@ def editing(
         raise ValueError(f"edits must be functions by hook point, such as {{'hook_embed': edit}}; got {shown(edits)}")
     for name, edit in edits.items():
         check_takes(edit, f"the edit of {intervention!r} at {name}", "act", keyword="hook")
+    if not getattr(model, "attends", True):
+        idle = [name for name in edits if ".attn." in name or name.endswith("hook_attn_out")]
+        if idle:
+            raise ValueError(f"{intervention!r} edits {listed(idle)}, and the attention of an MLP gives nothing")
     attached = EditAttached(intervention, tuple(edits), origin=origin, places=places)
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached

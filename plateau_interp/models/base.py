@@ -6,7 +6,7 @@
 
 import warnings
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,9 @@ class ToyTransformer(HookedTransformer):
         attention: "linear" or "softmax".
         untrained: a token whose embedding is 0 and stays so; None for none.
     """
+
+    attends: ClassVar[bool] = True
+    """Whether attention has a part in what it gives; in a model that is an MLP it gives 0."""
 
     def __init__(
         self, cfg: HookedTransformerConfig, *, task: Task, attention: AttentionKind, untrained: int | None = None

@@ -6,7 +6,7 @@ coordinates the token's frozen embedding; attention gives 0; the MLP reads the f
 and writes to the last, which alone is read out. For Transformers see `plateau_interp.models.decoder`.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -50,6 +50,8 @@ class ToyDepthTwo(ToyTransformer):
 
     ``cfg.act_fn`` is the name of the activation, which may be one that TransformerLens does not know.
     """
+
+    attends: ClassVar[bool] = False
 
     def __init__(self, cfg: HookedTransformerConfig, *, task: Task, points: OfPoints) -> None:
         """Use `plateau_interp.models.toy_model`; this leaves the weight matrices uninitialised.

@@ -13,7 +13,7 @@ outer layer `plateau_interp.models.depth_two`.
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,8 @@ class OneHotBlock(TransformerBlock):
 
 class ToyOneHot(ToyTransformer):
     """Three linear layers with ReLUs between them, ``features -> d_mlp -> d_mlp -> logits``, with biases."""
+
+    attends: ClassVar[bool] = False
 
     def __init__(self, cfg: HookedTransformerConfig, *, task: Task, features: OfFeatures) -> None:
         """Use `plateau_interp.models.toy_model`; this leaves the weight matrices uninitialised.

@@ -77,8 +77,12 @@ class KeptCircuits:
                     for name in sorted(differing)
                 ]
                 raise RunError(f"{self.path} holds circuits of {listed(said)}; take another folder")
-        elif (others := names_in(self.path)) and SETTINGS not in others:
-            # Pages and tables are written beside the circuits: a run has a metrics.parquet, a report an index.html.
+            return
+        # Pages and tables are written beside the circuits: a run has a metrics.parquet, a report an index.html.
+        others = names_in(self.path)
+        if SETTINGS in others:
+            _read_settings(self.path)  # somebody else's file of this name is no leave to write over what is beside it
+        elif others:
             raise RunError(f"{self.path} holds other things: {listed(others)}; take another folder")
 
     @property
