@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from plateau_interp.files import write_atomically
+from plateau_interp.interventions.attached import load_attached_state
+from plateau_interp.interventions.attaching import attaching, quietly
 from plateau_interp.runs.captures import captures, check_unused
 from plateau_interp.runs.checkpoints import check_not_among, saved_steps
 from plateau_interp.runs.errors import RunError
@@ -36,7 +38,10 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
             check_unused(captures(recipe))
         # A fork without checkpoints is made again from its parent.
         if (path / RECIPE).exists() and (saved_steps(path) or recipe.fork_of is None):
-            going_on(RunFolder(path))  # what cannot be lengthened keeps the recipe that it has
+            start, _ = going_on(RunFolder(path))  # what cannot be lengthened keeps the recipe that it has
+            if start is not None and recipe.interventions:
+                with quietly(), attaching(recipe.build_model(), *recipe.interventions) as attached:
+                    load_attached_state(attached, start.memory)
         ours = not_there([path / RECIPE, path / LOCK, path])
         path.mkdir(parents=True, exist_ok=True)
         with only_writer(path), removing_on_failure(ours):
