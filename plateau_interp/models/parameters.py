@@ -40,6 +40,8 @@ Where = str | Callable[[str], bool]
 """A group, a pattern over parameter names, ``"all but "`` and one of these, or a function of the name."""
 
 ALL_BUT = "all but "
+LAST_NORM = "hook_normalized_resid_post"
+"""The hook point of blocks that end in a norm."""
 
 # Attention with grouped queries keeps its key and value parameters under a leading underscore; what is named without
 # one there are repeated views, no parameters.
@@ -223,7 +225,7 @@ def _may_lack(model: HookedModel, part: str) -> bool:
     cfg = model.cfg
     if part == "embedding norm" or (part == "final norm" and cfg.attention_dir == "bidirectional"):
         return True  # of the two an encoder has the first, other models the second
-    if part == "final norm" and isinstance(getattr(model, "ln_final", None), torch.nn.Identity):
+    if part == "final norm" and any(name.endswith(LAST_NORM) for name in model.hook_dict):
         return True  # blocks that end in a norm leave nothing to normalise
     if part == "position embedding":
         return cfg.positional_embedding_type not in ("standard", "shortformer")
