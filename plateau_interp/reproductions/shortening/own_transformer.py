@@ -77,7 +77,14 @@ SMALL_START = division_setting("fig3-small", "small(0.01), zero biases", decay=W
 DENSE_START = division_setting("fig3-dense", "the same, dense, zero biases", decay=WEAK, init=(Dense(),))
 DECAYED = division_setting("fig3-decay-1", "PyTorch's initial weights, decay 1", decay=1.0)
 
-PIXELS = "read off its figure by pixels"
+STARTS = {"sparse": SPARSE_START, "small": SMALL_START}
+LABEL = "a label of its figure"
+TOLD = (
+    ("95 % of the training set is right at", LABEL, TRAIN_95, (2250, 2450)),
+    ("95 % of what was held out is right at", "read off its figure by pixels", VALIDATION_95, (2550, 3150)),
+    ("the poster's detector tells", LABEL, DETECTED, (3300, 3500)),
+)
+"""What its figure tells of the steps, of sparse and of small initial weights."""
 ONE_RUN = f"a factor of {FACTOR:g} either way: it is one run of one seed; fixed before any run"
 BY_ORDER = "an order counts if it is so at the seeds that there are; never is later than any step"
 SPARSE_AND_SMALL = Experiment(
@@ -105,39 +112,22 @@ SPARSE_AND_SMALL = Experiment(
         ),
         *(
             Claim(
-                f"With {word} initial weights 95 % of the training set is right at about step {step:,}",
-                "a label of its figure",
-                Within(TRAIN_95, setting.name, low=step / FACTOR, high=step * FACTOR),
+                f"With {word} initial weights {what} about step {step:,}",
+                source,
+                Within(quantity, setting.name, low=step / FACTOR, high=step * FACTOR),
                 ONE_RUN,
             )
-            for word, setting, step in (("sparse", SPARSE_START, 2250), ("small", SMALL_START, 2450))
+            for what, source, quantity, steps in TOLD
+            for (word, setting), step in zip(STARTS.items(), steps, strict=True)
         ),
         *(
             Claim(
-                f"With {word} initial weights 95 % of what was held out is right at about step {step:,}",
-                PIXELS,
-                Within(VALIDATION_95, setting.name, low=step / FACTOR, high=step * FACTOR),
-                ONE_RUN,
-            )
-            for word, setting, step in (("sparse", SPARSE_START, 2550), ("small", SMALL_START, 3150))
-        ),
-        *(
-            Claim(
-                f"With {word} initial weights the poster's detector tells about step {step:,}",
-                "a label of its figure",
-                Within(DETECTED, setting.name, low=step / FACTOR, high=step * FACTOR),
-                ONE_RUN,
-            )
-            for word, setting, step in (("sparse", SPARSE_START, 3300), ("small", SMALL_START, 3500))
-        ),
-        *(
-            Claim(
-                f"{word} initial weights make it grok sooner at all",
+                f"{word.capitalize()} initial weights make it grok sooner at all",
                 "the poster: 100 times",
                 Ordered(VALIDATION_95, (setting.name, USUAL_START.name)),
                 BY_ORDER,
             )
-            for word, setting in (("Sparse", SPARSE_START), ("Small", SMALL_START))
+            for word, setting in STARTS.items()
         ),
         Claim(
             "Sparse ones do so by their mask: sooner than dense ones of the same variance and zero biases",
