@@ -1,7 +1,6 @@
 """The encoder against transformers' BertModel, and what TransformerLens does with any model."""
 
 import copy
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 import transformers
 from einops import rearrange
 from filled import FilledNumbers, FilledTokens
+from gated_points import GATED, assert_every_point_fires_once, assert_switched_points_can_be_edited
 
 from plateau_interp.hooks import PatchActivation
 from plateau_interp.interventions.attaching import intervening
@@ -20,12 +20,6 @@ from plateau_interp.training.optimizers import SGD, AdamW
 from plateau_interp.types import Defaults
 
 TASK = FilledNumbers()
-GATED = {
-    "set_use_attn_result": ["attn.hook_result"],
-    "set_use_split_qkv_input": ["hook_q_input", "hook_k_input", "hook_v_input"],
-    "set_use_attn_in": ["hook_attn_in"],
-    "set_use_hook_mlp_in": ["hook_mlp_in"],
-}
 
 
 def tokens_of(n: int = 5, seed: int = 1):
@@ -200,38 +194,13 @@ def test_heads_before_the_projection_are_all_that_a_masked_position_sees(layer):
     assert not torch.allclose(patched[~masked], expected[~masked])
 
 
-def firings(model, tokens) -> dict[str, int]:
-    counts = dict.fromkeys(model.hook_dict, 0)
-
-    def count(act, *, hook):
-        counts[hook.name] += 1
-
-    with model.hooks(fwd_hooks=[(name, count) for name in counts]):
-        model(tokens)
-    return counts
-
-
 def test_every_hook_point_fires_once():
-    gated = {f"blocks.{layer}.{name}" for layer in (0, 1) for names in GATED.values() for name in names}
-    model = lively_model()
-    counts = firings(model, tokens_of())
-    assert {name for name, count in counts.items() if count == 0} == gated
-    assert max(counts.values()) == 1
-    assert all(point.name == name for name, point in model.hook_dict.items())
+    assert_every_point_fires_once(lively_model(), tokens_of())
 
 
 @pytest.mark.parametrize("switch", GATED)
 def test_switched_hook_points_fire_change_nothing_and_can_be_edited(switch):
-    model, tokens = lively_model(), tokens_of()
-    expected = model(tokens)
-    getattr(model, switch)(True)
-    torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
-    counts = firings(model, tokens)
-    for layer, name in itertools.product((0, 1), GATED[switch]):
-        point = f"blocks.{layer}.{name}"
-        assert counts[point] == 1
-        edited = model.run_with_hooks(tokens, fwd_hooks=[(point, lambda act, hook: 0.5 * act)])
-        assert not torch.allclose(edited, expected)
+    assert_switched_points_can_be_edited(lively_model(), tokens_of(), switch)
 
 
 def test_an_attention_mask_hides_padding():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from einops import rearrange
+from gated_points import GATED, assert_every_point_fires_once, assert_switched_points_can_be_edited
 from torch import nn
 
 from plateau_interp.analysis.direct_attribution import direct_attribution
@@ -27,12 +28,6 @@ TASK = ModularArithmetic(p=97)
 SIZES = {"n_layers": 2, "n_heads": 4, "d_model": 128}
 """The poster's; the MLP has 512 by default."""
 SMALL = {"n_layers": 2, "n_heads": 4, "d_model": 16}
-GATED = {
-    "set_use_attn_result": ["attn.hook_result"],
-    "set_use_split_qkv_input": ["hook_q_input", "hook_k_input", "hook_v_input"],
-    "set_use_attn_in": ["hook_attn_in"],
-    "set_use_hook_mlp_in": ["hook_mlp_in"],
-}
 
 
 def net(task=TASK, **options) -> ToyTransformer:
@@ -236,38 +231,13 @@ def test_groups_mean_what_it_has(where, kinds):
     assert {".".join(name.split(".")[-2:]) if ".ln" in name else name.split(".")[-1] for name in names} == kinds
 
 
-def firings(model, tokens) -> dict[str, int]:
-    counts = dict.fromkeys(model.hook_dict, 0)
-
-    def count(act, *, hook):
-        counts[hook.name] += 1
-
-    with model.hooks(fwd_hooks=[(name, count) for name in counts]):
-        model(tokens)
-    return counts
-
-
 def test_every_hook_point_fires_once():
-    gated = {f"blocks.{layer}.{name}" for layer in (0, 1) for names in GATED.values() for name in names}
-    model = lively_net()
-    counts = firings(model, tokens_of())
-    assert {name for name, count in counts.items() if count == 0} == gated
-    assert max(counts.values()) == 1
-    assert all(point.name == name for name, point in model.hook_dict.items())
+    assert_every_point_fires_once(lively_net(), tokens_of())
 
 
 @pytest.mark.parametrize("switch", GATED)
 def test_switched_hook_points_fire_change_nothing_and_can_be_edited(switch):
-    model, tokens = lively_net(), tokens_of()
-    expected = model(tokens)
-    getattr(model, switch)(True)
-    torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
-    counts = firings(model, tokens)
-    for layer, name in itertools.product((0, 1), GATED[switch]):
-        point = f"blocks.{layer}.{name}"
-        assert counts[point] == 1
-        edited = model.run_with_hooks(tokens, fwd_hooks=[(point, lambda act, hook: 0.5 * act)])
-        assert not torch.allclose(edited, expected)
+    assert_switched_points_can_be_edited(lively_net(), tokens_of(), switch)
 
 
 def test_no_position_reads_a_later_one_and_rows_sum_to_one():

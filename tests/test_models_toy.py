@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from gated_points import GATED, firings
 from jaxtyping import Float
 from reference.gpt import as_reference, copy_of
 from torch import Tensor
@@ -30,12 +31,6 @@ from plateau_interp.types import Batch, Defaults, Task
 
 TASK = MovingWindowSum(n=5, p=7)
 KINDS = ("linear", "softmax")
-GATED = {
-    "set_use_attn_result": ["attn.hook_result"],
-    "set_use_split_qkv_input": ["hook_q_input", "hook_k_input", "hook_v_input"],
-    "set_use_attn_in": ["hook_attn_in"],
-    "set_use_hook_mlp_in": ["hook_mlp_in"],
-}
 
 
 def lively_model(*, attention="linear", n_layers=1, n_heads=2, dtype=torch.float32, seed=0) -> ToyTransformer:
@@ -294,17 +289,6 @@ def test_weights_load_into_another_toy_model():
 def test_bad_sizes_are_refused(options, text):
     with pytest.raises(ValueError, match=f"^{text}$"):
         unchecked(toy_model)(TASK, **options)
-
-
-def firings(model: ToyTransformer, tokens: Tensor) -> dict[str, int]:
-    """How often each hook point fires in one forward pass."""
-    counts = dict.fromkeys(model.hook_dict, 0)
-
-    def count(activation, *, hook):
-        counts[hook.name] += 1
-
-    model.run_with_hooks(tokens, fwd_hooks=[(name, count) for name in counts])
-    return counts
 
 
 @pytest.mark.parametrize("attention", KINDS)

@@ -77,12 +77,12 @@ SMALL_START = division_setting("fig3-small", "small(0.01), zero biases", decay=W
 DENSE_START = division_setting("fig3-dense", "the same, dense, zero biases", decay=WEAK, init=(Dense(),))
 DECAYED = division_setting("fig3-decay-1", "PyTorch's initial weights, decay 1", decay=1.0)
 
-STARTS = {"sparse": SPARSE_START, "small": SMALL_START}
-LABEL = "a label of its figure"
-TOLD = (
-    ("95 % of the training set is right at", LABEL, TRAIN_95, (2250, 2450)),
+FIGURE_STARTS = {"sparse": SPARSE_START, "small": SMALL_START}
+FIGURE_LABEL = "a label of its figure"
+FIGURE_TELLS = (
+    ("95 % of the training set is right at", FIGURE_LABEL, TRAIN_95, (2250, 2450)),
     ("95 % of what was held out is right at", "read off its figure by pixels", VALIDATION_95, (2550, 3150)),
-    ("the poster's detector tells", LABEL, DETECTED, (3300, 3500)),
+    ("the poster's detector tells", FIGURE_LABEL, DETECTED, (3300, 3500)),
 )
 """What its figure tells of the steps, of sparse and of small initial weights."""
 ONE_RUN = f"a factor of {FACTOR:g} either way: it is one run of one seed; fixed before any run"
@@ -117,8 +117,8 @@ SPARSE_AND_SMALL = Experiment(
                 Within(quantity, setting.name, low=step / FACTOR, high=step * FACTOR),
                 ONE_RUN,
             )
-            for what, source, quantity, steps in TOLD
-            for (word, setting), step in zip(STARTS.items(), steps, strict=True)
+            for what, source, quantity, steps in FIGURE_TELLS
+            for (word, setting), step in zip(FIGURE_STARTS.items(), steps, strict=True)
         ),
         *(
             Claim(
@@ -127,7 +127,7 @@ SPARSE_AND_SMALL = Experiment(
                 Ordered(VALIDATION_95, (setting.name, USUAL_START.name)),
                 BY_ORDER,
             )
-            for word, setting in STARTS.items()
+            for word, setting in FIGURE_STARTS.items()
         ),
         Claim(
             "Sparse ones do so by their mask: sooner than dense ones of the same variance and zero biases",
