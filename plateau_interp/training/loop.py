@@ -24,6 +24,7 @@ from plateau_interp.interventions.clock import PartialMetrics, advance, check_me
 from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
+from plateau_interp.training.graphs import GradientGraphs, with_gradients
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
 from plateau_interp.training.precision import Precision, check_precision, multiplying, output_of
@@ -149,6 +150,7 @@ def train(
     check_batch_size(task, batch_size, name="batch_size", model=model)
     optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
+    graphs = GradientGraphs(model, lambda batch: task.loss(output_of(model, batch, precision), batch))
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))
@@ -165,12 +167,9 @@ def train(
                 if meter is not None and measuring:
                     generator = stream_generator(seed, "measuring", step, device)
                     loss, metrics = _measured(model, task, batch, precision, meter, generator)
+                    loss = with_gradients(loss, step=step)
                 else:
-                    loss, metrics = task.loss(output_of(model, batch, precision), batch), {}
-                if not loss.requires_grad:
-                    what = "no parameter behind the loss requires a gradient"
-                    raise ValueError(f"nothing is trained at step {step}: {what}")
-                torch.autograd.backward(loss)
+                    loss, metrics = graphs.loss(batch, step=step), {}
                 if settings.grad_clip < math.inf:
                     torch.nn.utils.clip_grad_norm_(_trained(model, optimizer), settings.grad_clip)
                 with schedule.applied(optimizer, step=step):
@@ -180,7 +179,7 @@ def train(
                     optimizer.step()
             samples = samples_before(task, step=step + 1, batch_size=batch_size)
             epoch = place_in_epoch(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
-            record = Step(step, samples, loss.detach(), metrics, epoch)
+            record = Step(step, samples, loss, metrics, epoch)
             latest = LatestMetrics(record)
             yield record
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,15 @@ from hook_cases import gpt_neox, gradients, padded, toy
 
 from plateau_interp.analysis.circuits import circuit
 from plateau_interp.decoding import continued
-from plateau_interp.hooks import BiasAttention, During, ScaleActivation, patch_by_head, patch_by_position
+from plateau_interp.hooks import (
+    BiasAttention,
+    During,
+    FreezeWeights,
+    ScaleActivation,
+    patch_by_head,
+    patch_by_position,
+)
+from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
@@ -43,6 +51,7 @@ from plateau_interp.tasks import (
     PrefixSum,
     Text,
 )
+from plateau_interp.training import graphs
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
@@ -252,6 +261,83 @@ def runs_go_on(folder: Path) -> None:
         tell(f"{precision}: forked at step 15, nothing changed", forked, holds=forked)
 
 
+def watched(model: Any) -> Any:
+    """With a hook that does nothing: every step is then made as always, none from a graph."""
+    model.embed.register_forward_hook(lambda *_: None)
+    return model
+
+
+class Asking(MovingWindowSum):
+    """A task that asks for a number within each step, which no graph can hold."""
+
+    def loss(self, output: torch.Tensor, batch: Any) -> torch.Tensor:
+        assert output.isfinite().all().item()
+        return super().loss(output, batch)
+
+
+def graphs_are_honest() -> None:
+    """Steps from a graph have the bits of those made as always, whatever comes and goes in between."""
+
+    def after(task: Any, change: Callable[[Any], Any] | None, precision: Precision, *, made: bool) -> torch.Tensor:
+        sizes = {} if task.name == OneHotArithmetic.name else {"d_model": 64}
+        model = toy_model(task, device="cuda", **sizes)
+        steps = train(
+            watched(model) if made else model,
+            task,
+            steps=20,
+            batch_size=32,
+            meter=Meter(task, every=4),
+            precision=precision,
+            grad_clip=1.0,
+        )
+        losses = [next(steps).loss_tensor for _ in range(7)]
+        with change(model) if change else nullcontext():
+            losses += [next(steps).loss_tensor for _ in range(4)]
+        losses += [step.loss_tensor for step in steps]
+        return torch.cat([torch.stack(losses), *(weight.detach().flatten() for weight in model.parameters())])
+
+    recordings: list[int] = []
+    record = graphs.record_gradients
+
+    def recorded(*args: Any, **options: Any) -> Any:
+        made = record(*args, **options)
+        recordings.append(options["step"])
+        return made
+
+    def agree(task: Any, precision: Precision = "float32", *, change: Any = None, asked: Any = None) -> bool:
+        recordings.clear()
+        repeated = after(asked or task, change, precision, made=False)
+        some = bool(recordings) == (asked is None)
+        return some and torch.equal(repeated, after(task, change, precision, made=True))
+
+    def moved(model: Any) -> Any:
+        for weight in model.parameters():
+            weight.data = weight.data.clone()
+        return nullcontext()
+
+    changes: dict[str, Callable[[Any], Any]] = {
+        "an edit": lambda model: intervening(model, ScaleActivation("blocks.0.hook_mlp_out", 3.0)),
+        "frozen weights": lambda model: intervening(model, FreezeWeights("blocks.0.mlp.*")),
+        "weights elsewhere": moved,
+    }
+    graphs.record_gradients = recorded
+    windows = MovingWindowSum()
+    others = (PrefixSum(), Histogram(), Permutation(), ModularArithmetic(p=11), OneHotArithmetic(p=11))
+    for task in (windows, *others):
+        same = agree(task)
+        tell(f"{task.name}: 20 steps, those not measured from a graph, bit for bit", same, holds=same)
+    words: tuple[Precision, ...] = ("tf32", "bfloat16-mixed")
+    for precision in words:
+        same = agree(windows, precision)
+        tell(f"{precision}: bit for bit", same, holds=same)
+    for what, change in changes.items():
+        same = agree(windows, change=change)
+        tell(f"for four steps {what}: bit for bit", same, holds=same)
+    same = agree(windows, asked=Asking())
+    tell("a task that asks for a number: no graph, bit for bit", same, holds=same)
+    graphs.record_gradients = record
+
+
 def nothing_waits() -> None:
     """Within a step nothing asks for a number, with a meter at work, too; torch itself would refuse it."""
     tasks = (MovingWindowSum(), PrefixSum(), Histogram(), Permutation(), MatrixCompletion(), OneHotArithmetic())
@@ -259,8 +345,9 @@ def nothing_waits() -> None:
     for task, measured in itertools.product(tasks, (False, True)):
         model = toy_model(task, device="cuda")
         meter = Meter(task, every=1) if measured else None
-        steps = train(model, task, steps=6, batch_size=16, meter=meter)
-        next(steps)
+        steps = train(model, task, steps=9, batch_size=16, meter=meter)
+        for _ in range(4):  # the second is recorded as a graph, once
+            next(steps)
         what = f"{task.name}: a step that is {'measured' if measured else 'not measured'} waits for the device"
         try:
             torch.cuda.set_sync_debug_mode("error")
@@ -289,6 +376,14 @@ def flops(model: Any, n_positions: int) -> float:
     return 6.0 * matrices * n_positions
 
 
+def time_of_a_step(model: Any, task: Any, n_steps: int, **options: Any) -> float:
+    """Seconds, after ten steps."""
+    steps = train(model, task, steps=10 + n_steps, **options)
+    for _ in range(10):
+        next(steps)
+    return seconds(lambda: list(steps)) / n_steps
+
+
 def steps_are_fast() -> None:
     """The default setting, and the paper's own of matrix completion; both unmeasured, after 10 steps."""
     windows = MovingWindowSum()
@@ -302,16 +397,16 @@ def steps_are_fast() -> None:
     for name, task, sizes, batch_size, n_steps in settings:
         for precision in ("float32", "tf32", "bfloat16-mixed"):
             model = toy_model(task, device="cuda", **sizes)
-            steps = train(model, task, steps=10 + n_steps, batch_size=batch_size, precision=precision)
-            for _ in range(10):
-                next(steps)
-            each = seconds(lambda steps=steps: list(steps)) / n_steps
+            options = {"batch_size": batch_size, "precision": precision}
+            each = time_of_a_step(model, task, n_steps, **options)
+            without = time_of_a_step(watched(copy.deepcopy(model)), task, n_steps, **options)
             batch = training_batch(task, seed=0, step=0, batch_size=batch_size, device="cuda")
             share = flops(model, batch.inputs.numel()) / each / PEAK[precision]
             gained = time_gained(precision, model, task, batch)
             tell(
                 f"{name}, {precision}: ms a step",
-                f"{1e3 * each:.2f}, {100 * share:.1f} % of the peak, forward and backward {gained:.2f} times float32's",
+                f"{1e3 * each:.2f} from a graph, {1e3 * without:.2f} without; {100 * share:.1f} % of the peak; forward "
+                f"and backward without {gained:.2f} times float32's",
             )
 
 
@@ -371,6 +466,7 @@ PARTS: dict[str, Callable[..., None]] = {
     "series": a_series_and_a_capture,
     "training": training_agrees,
     "runs": runs_go_on,
+    "graphs": graphs_are_honest,
     "waiting": nothing_waits,
     "steps": steps_are_fast,
     "busy": busy_share,
