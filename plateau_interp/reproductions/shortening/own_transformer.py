@@ -19,7 +19,7 @@ from plateau_interp.tasks import ModularArithmetic
 from plateau_interp.training.optimizers import AdamW
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
-__all__ = ["DETECTED", "SPARSE_AND_SMALL", "division_setting"]
+__all__ = ["BY_ORDER", "DETECTED", "FIRST_STEPS", "SPARSE_AND_SMALL", "TRAIN_95", "USUAL_START", "own_setting"]
 
 HALF_OF_DIVISIONS = ModularArithmetic(p=97, operations=("divide",), train_fraction=0.5)
 FIRST_STEPS = 8000
@@ -28,17 +28,25 @@ WEAK = 1e-3
 """The poster's weight decay."""
 
 
-def division_setting(name: str, about: str, *, decay: float, init: tuple[Initializer, ...] = ()) -> Setting:
+def own_setting(
+    name: str,
+    about: str,
+    *,
+    task: ModularArithmetic = HALF_OF_DIVISIONS,
+    decay: float = WEAK,
+    init: tuple[Initializer, ...] = (),
+) -> Setting:
     """A setting: two layers of width 128, four heads, MLPs of 512, AdamW 1e-3 that decays all, batches of 512.
 
     Args:
         name: of its folder.
         about: for tables.
+        task: which equations.
         decay: the weight decay.
         init: of the initial weights, which are PyTorch's otherwise.
     """
     recipe = Recipe(
-        HALF_OF_DIVISIONS,
+        task,
         model=ModelOptions(n_layers=2, n_heads=4, d_model=128, d_mlp=512, architecture="post-norm", init=init),
         training=TrainingOptions(
             steps=FIRST_STEPS,
@@ -71,15 +79,13 @@ DETECTED = Quantity("steps to 95 % of the validation set, by the poster's detect
 """The first measured step more than 1,000 after the training set is 95 % right at which the validation set is, too."""
 LAGGED = difference(VALIDATION_95, TRAIN_95)
 
-USUAL_START = division_setting("fig3-baseline", "PyTorch's initial weights", decay=WEAK)
-SPARSE_START = division_setting("fig3-sparse", "sparse(0.9), zero biases", decay=WEAK, init=(Sparse(0.9),))
-SMALL_START = division_setting("fig3-small", "small(0.01), zero biases", decay=WEAK, init=(Small(0.01),))
-DENSE_START = division_setting("fig3-dense", "the same, dense, zero biases", decay=WEAK, init=(Dense(),))
-DECAYED = division_setting("fig3-decay-1", "PyTorch's initial weights, decay 1", decay=1.0)
-DECAYED_LESS = division_setting("fig3-decay-0.1", "PyTorch's initial weights, decay 0.1", decay=0.1)
-DENSE_DECAYED_LESS = division_setting(
-    "fig3-dense-decay-0.1", "dense, zero biases, decay 0.1", decay=0.1, init=(Dense(),)
-)
+USUAL_START = own_setting("fig3-baseline", "PyTorch's initial weights")
+SPARSE_START = own_setting("fig3-sparse", "sparse(0.9), zero biases", init=(Sparse(0.9),))
+SMALL_START = own_setting("fig3-small", "small(0.01), zero biases", init=(Small(0.01),))
+DENSE_START = own_setting("fig3-dense", "the same, dense, zero biases", init=(Dense(),))
+DECAYED = own_setting("fig3-decay-1", "PyTorch's initial weights, decay 1", decay=1.0)
+DECAYED_LESS = own_setting("fig3-decay-0.1", "PyTorch's initial weights, decay 0.1", decay=0.1)
+DENSE_DECAYED_LESS = own_setting("fig3-dense-decay-0.1", "dense, zero biases, decay 0.1", decay=0.1, init=(Dense(),))
 
 FIGURE_STARTS = {"sparse": SPARSE_START, "small": SMALL_START}
 FIGURE_LABEL = "a label of its figure"
@@ -181,11 +187,11 @@ SPARSE_AND_SMALL = Experiment(
         "train on, epochs of ten batches of which the last has 48, a loss at the last position over the whole "
         "vocabulary. So are the model, 422,627 numbers, both of whose layers begin alike, and AdamW, which decays "
         "biases, norms and embeddings, too. A weight decay of 0.1 lies between its own, which makes a weak baseline, "
-        "and 1; no result of it at 0.1 is public. Sparse, small and dense draws replace seven matrices (output projections, "
-        "MLPs, read-out) and set their biases to 0; queries, keys, values and embeddings stay. Other than there: the "
-        "split is ours, and fixed; batches and initial weights have seeds, which the poster does not set; all three "
-        "draws have the same normal numbers. The poster's detector passes over the 1,000 steps after 95 % of the "
-        "training set is right: the delays of 1,050 steps that it tells are the shortest that it can. That small "
+        "and 1; no result of it at 0.1 is public. Sparse, small and dense draws replace seven matrices (output "
+        "projections, MLPs, read-out) and set their biases to 0; queries, keys, values and embeddings stay. Other than "
+        "there: the split is ours, and fixed; batches and initial weights have seeds, which the poster does not set; "
+        "all three draws have the same normal numbers. The poster's detector passes over the 1,000 steps after 95 % of "
+        "the training set is right: the delays of 1,050 steps that it tells are the shortest that it can. That small "
         "weights do not stay (74 % at the end of its figure) would take 250,000 steps. Operations are counted at all "
         "four positions, of which the last alone is read out."
     ),
