@@ -5,6 +5,7 @@ import pytest
 from shortening_outcomes import NOT_REACHED, outcome
 
 from plateau_interp.hooks import FreezeWeights
+from plateau_interp.models.parameters import parameters_where
 from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, TO_ELBOW, WHAT_TRANSFERS, switches_figure
 from plateau_interp.reproductions.shortening.mixes import SUM_PRODUCT, SWITCHES, TRAINED_ALONE, drawn_tasks
 
@@ -54,10 +55,30 @@ def test_what_came_before_the_switch_at_most_seeds_is_not_told_from_the_slowest_
 
 def test_each_group_is_taken_from_the_prefix_sum_and_frozen_or_not() -> None:
     taken = [setting for setting in WHAT_TRANSFERS.settings if setting.begins is not None]
-    assert len(taken) == 8
+    assert len(taken) == 10
     for setting in taken:
         assert setting.begins.setting.name == "prefix-sum"
         assert setting.begins.step == 420
         frozen = setting.recipe.interventions
         assert bool(frozen) == setting.name.endswith("frozen")
         assert all(isinstance(one, FreezeWeights) and one.where == setting.begins.where for one in frozen)
+
+
+@pytest.mark.parametrize("kept", ["trained", "frozen"])
+def test_queries_and_keys_are_taken_without_embeddings_and_norms(kept: str) -> None:
+    setting = BY_NAME[f"prefix-queries-and-keys-{kept}"]
+    taken = parameters_where(setting.recipe.build_model(), setting.begins.where)
+    assert sorted(taken) == [f"blocks.0.attn.{name}" for name in ("W_K", "W_Q", "b_K", "b_Q")]
+
+
+@pytest.mark.parametrize(("steps", "right"), [((80, 80), True), ((70, 600), False)], ids=["as claimed", "otherwise"])
+def test_what_is_claimed_of_queries_and_keys(steps: tuple[int, int], right: bool) -> None:
+    trained, frozen = (BY_NAME[f"prefix-queries-and-keys-{kept}"] for kept in ("trained", "frozen"))
+    ends = zip((TRAINED_ALONE["sum"], trained, frozen), (150, *steps), strict=True)
+    outcomes = {
+        setting.name: [outcome(setting, {"sum": end}, seed=seed, steps=500) for seed in range(3)]
+        for setting, end in ends
+    }
+    told = WHAT_TRANSFERS.statements(outcomes)
+    found = [one.finding.verdict for one in told if "queries and keys" in one.claim.text]
+    assert found == ["holds" if right else "does not hold"] * 2

@@ -4,8 +4,9 @@
 `beside` the table that has these beside ours, `ends` what it took to reach a criterion and what mixing saves,
 `pictures` the pictures. `transfer` begins one task with the weights of another, `moves` says which weights that moves.
 `one_hot_mlp` has grokking that a processor can pay for, and what is said to hasten it; `own_transformer` the poster's
-own model and its figure 3; `grokking_tasks` several operations at once, `shared_facts` whether these help or tell what
-is held out; `beyond` and `collapse` ask what the poster did not.
+own model and its figure 3, `own_tasks` this model with two operations; `grokking_tasks` several operations at once in
+smaller settings, `shared_facts` whether these help or tell what is held out; `beyond` and `collapse` ask what the
+poster did not.
 """
 
 from plateau_interp.reproductions.experiments import Paper
@@ -13,6 +14,7 @@ from plateau_interp.reproductions.shortening.beyond import SECOND_TASK, WHAT_TRA
 from plateau_interp.reproductions.shortening.collapse import COLLAPSE
 from plateau_interp.reproductions.shortening.grokking_tasks import GROKKING_TASKS
 from plateau_interp.reproductions.shortening.one_hot_mlp import GROKKING_DECAY, GROKKING_INITS, GROKKING_REMEDIES
+from plateau_interp.reproductions.shortening.own_tasks import OWN_TASKS
 from plateau_interp.reproductions.shortening.own_transformer import SPARSE_AND_SMALL
 from plateau_interp.reproductions.shortening.shared_facts import SHARED_FACTS
 from plateau_interp.reproductions.shortening.table_one import FIG1, TABLE1
@@ -60,6 +62,7 @@ PAPER = Paper(
         GROKKING_INITS,
         GROKKING_REMEDIES,
         SPARSE_AND_SMALL,
+        OWN_TASKS,
         GROKKING_TASKS,
         SHARED_FACTS,
     ),

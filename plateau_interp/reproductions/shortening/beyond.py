@@ -125,16 +125,20 @@ SECOND_TASK = Experiment(
     ),
 )
 
-WHAT_IS_TAKEN = ("attention map", "attention", "mlp", "embeddings")
+WHAT_IS_TAKEN = {
+    **{group: group for group in ("attention map", "attention", "mlp", "embeddings")},
+    "queries and keys": "blocks.*.attn.[Wb]_[QK]",
+}
+"""By what it is called: a group, or a pattern over names."""
 TRANSPLANTED = {
     (group, frozen): Setting(
         f"prefix-{group.replace(' ', '-')}-{'frozen' if frozen else 'trained'}",
-        poster_recipe(mixture("sum"), steps=500, interventions=(FreezeWeights(group),) if frozen else ()),
+        poster_recipe(mixture("sum"), steps=500, interventions=(FreezeWeights(where),) if frozen else ()),
         about=f"{group} of prefix sums, {'frozen' if frozen else 'trained on'}",
-        begins=Begins(PREFIX_SCRATCH, PREFIX_STEPS, where=group),
+        begins=Begins(PREFIX_SCRATCH, PREFIX_STEPS, where=where),
     )
     for frozen in (False, True)
-    for group in WHAT_IS_TAKEN
+    for group, where in WHAT_IS_TAKEN.items()
 }
 SUM_ELBOW, SUM_RIGHT = (taken_to(rule, "steps") for rule in ("elbow", "right_99"))
 HALF_OF_SCRATCH = "half of the steps from scratch; fixed before the runs"
@@ -168,13 +172,29 @@ WHAT_TRANSFERS = Experiment(
             Within(SUM_RIGHT, TRANSPLANTED["attention map", True].name, low=500),
             "not in the 500 steps that there are; fixed before the runs",
         ),
+        Claim(
+            "Their queries and keys alone, trained on, are not: there is no map without their embeddings",
+            EXPECTED,
+            Ratio(SUM_ELBOW, TRANSPLANTED["queries and keys", False].name, SUM.name, low=0.5),
+            HALF_OF_SCRATCH,
+        ),
+        Claim(
+            "With their queries and keys alone frozen the sum is learned: embeddings can still move the map",
+            EXPECTED,
+            Within(SUM_RIGHT, TRANSPLANTED["queries and keys", True].name, high=500),
+            "in the 500 steps that there are; fixed before the runs",
+        ),
         only_reported(
-            "Each of the others, frozen", SUM_ELBOW, *[TRANSPLANTED[group, True].name for group in WHAT_IS_TAKEN[1:]]
+            "Each of the others, frozen",
+            SUM_ELBOW,
+            *[TRANSPLANTED[group, True].name for group in ("attention", "mlp", "embeddings", "queries and keys")],
         ),
     ),
     notes=(
         "The group has the weights of prefix sums at step 420; all others begin as drawn, and so does Adam. As the "
         "paper on the plateau groups them, the attention map and the attention hold the token and position embeddings, "
-        "and the MLP the last norm and the read-out: map and representation are not parted clean."
+        "and the MLP the last norm and the read-out: map and representation are not parted clean. "
+        "Queries and keys (their matrices and biases) are taken without any of these, too: what a map is made by, "
+        "without what it is read from."
     ),
 )
