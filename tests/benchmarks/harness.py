@@ -1,4 +1,4 @@
-"""Measure one side against the other in one process, and print what came out beside its bound.
+"""Measure one side against the other in one process, and print what came out beside its bound, row by row.
 
 Ratios, because they hold on any machine; alternating, because a machine's speed drifts; medians, because others use it
 too.
@@ -6,7 +6,6 @@ too.
 
 import ctypes
 import gc
-import math
 import statistics
 import subprocess
 import sys
@@ -14,11 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 
 Side = Callable[[], object]
 
@@ -34,9 +28,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
+    """What was measured, mostly a median, with the quartiles of what it is the median of."""
+
     value: float
     details: str
     unit: str = ""
+    quartiles: tuple[float, float] | None = None
+
+    def __str__(self) -> str:
+        spread = "" if self.quartiles is None else " ({:.3g} to {:.3g})".format(*self.quartiles)
+        return f"{self.value:.3g}{self.unit}{spread}"
+
+
+class Lacking(Exception):
+    """What a row needs and this machine does not have: its bound is neither held nor broken."""
 
 
 def keep_freed_memory() -> None:
@@ -52,8 +57,11 @@ def keep_freed_memory() -> None:
         tell(mmap_threshold, much)
 
 
-def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2) -> Result:
-    """The median over many rounds of side / baseline, each timed once a round, in alternating order."""
+def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2, for_each: int = 1) -> Result:
+    """The median over many rounds of side / baseline, each timed once a round, in alternating order.
+
+    A side that does the baseline's work for each of many is divided by so many of them, of which one is timed.
+    """
     for warm_up in (side, baseline) * warm_ups:
         warm_up()
     pairs = []
@@ -65,17 +73,17 @@ def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2) ->
             pairs.append((seconds[side], seconds[baseline]))
     finally:
         gc.enable()
-    ratios = [ours / theirs for ours, theirs in pairs]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    ratios = [ours / (for_each * theirs) for ours, theirs in pairs]
     ours, theirs = (statistics.median(times) * 1e3 for times in zip(*pairs, strict=True))
-    return Result(middle, f"{ours:.1f} / {theirs:.1f} ms, {rounds} rounds, quartiles {low:.3g} to {high:.3g}")
+    each = f"{for_each} times " if for_each > 1 else ""
+    return _median(ratios, f"{ours:.1f} / {each}{theirs:.1f} ms, {rounds} rounds")
 
 
 def anew(measure: Callable[[], Result], *, goes: int = 9) -> Result:
     """The median of several goes, each with sides of its own: where tensors come to lie decides some per cent."""
     results = sorted((measure() for _ in range(goes)), key=lambda result: result.value)
-    values, middle = [result.value for result in results], results[goes // 2]
-    return Result(middle.value, f"{middle.details}; {goes} goes, {values[0]:.3g} to {values[-1]:.3g}", middle.unit)
+    middle = results[goes // 2]
+    return _median([result.value for result in results], f"{middle.details}; {goes} goes", middle.unit)
 
 
 def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
@@ -83,7 +91,7 @@ def wall_time(command: Sequence[str], *, rounds: int = 7) -> Result:
     times = [
         _seconds(lambda: subprocess.run(command, check=True, capture_output=True, text=True)) for _ in range(rounds + 1)
     ]
-    return Result(statistics.median(times[1:]), f"{rounds} rounds, {min(times):.2f} to {max(times[1:]):.2f} s", " s")
+    return _median(times[1:], f"{rounds} rounds", " s")
 
 
 def peak_memory(command: Sequence[str]) -> Result:
@@ -101,21 +109,36 @@ def peak_memory(command: Sequence[str]) -> Result:
 
 
 def report(rows: Sequence[Row]) -> bool:
-    """Measure every row, printing as it goes; whether all bounds hold. A command that fails breaks its bound."""
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table("what", "measured", "bound", "", "how")
-    good = True
-    with Live(table, console=console):
-        for row in rows:
-            try:
-                result = row.measure()
-            except subprocess.CalledProcessError as error:
-                result = Result(math.nan, escape(f"{error}\n{error.stderr}"))
-            holds = result.value <= row.bound
-            good = good and holds
-            measured, bound = (f"{number:.3g}{result.unit}" for number in (result.value, row.bound))
-            table.add_row(row.what, measured, f"<= {bound}", "ok" if holds else "[red]BROKEN[/]", result.details)
-    return good
+    """Measure every row and print it at once; whether all bounds hold. A command that fails breaks its bound."""
+    start, verdicts = time.monotonic(), []
+    _print_line("measured (quartiles)", "bound", "", "what, and how")
+    for row in rows:
+        measured, unit = "-", ""
+        try:
+            result = row.measure()
+        except Lacking as lacking:
+            verdict, details = "lacking", f"not measured: {lacking}"
+        except subprocess.CalledProcessError as error:
+            verdict, details = "BROKEN", f"{error}\n{error.stderr}"
+        else:
+            verdict = "ok" if result.value <= row.bound else "BROKEN"
+            measured, unit, details = str(result), result.unit, result.details
+        verdicts.append(verdict)
+        _print_line(measured, f"<= {row.bound:.3g}{unit}", verdict, row.what, *details.splitlines())
+    lacking = f", {verdicts.count('lacking')} not measured" if "lacking" in verdicts else ""
+    print(f"{verdicts.count('ok')} of {len(rows)} bounds hold{lacking}; {time.monotonic() - start:.0f} s", flush=True)
+    return "BROKEN" not in verdicts
+
+
+def _print_line(measured: str, bound: str, verdict: str, *what: str) -> None:
+    """Further lines of ``what`` stand below the first."""
+    left = f"{measured:<26} {bound:<10} {verdict:<8}"
+    print(left + "\n".ljust(len(left) + 1).join(what), flush=True)
+
+
+def _median(values: Sequence[float], details: str, unit: str = "") -> Result:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return Result(middle, details, unit, (low, high))
 
 
 def _seconds(side: Side) -> float:

@@ -1,5 +1,7 @@
 """Two measured trainings on two one-thread workers, against one after the other on two threads in this process."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +14,9 @@ from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.threads import threads_of_torch
 
-__all__ = ["both", "trained"]
+__all__ = ["both", "busy_neighbour", "trained"]
 
-N_STEPS = 20
+N_STEPS = 8
 """A run's; the processes are there before the time is taken, as in a sweep of many runs."""
 MEMORY = 2**30
 
@@ -41,3 +43,13 @@ def both(n_steps: int = N_STEPS) -> Iterator[tuple[Side, Side]]:
     with workers.opened(memory=MEMORY) as processes, here.opened(memory=MEMORY) as process:
         pools = {workers: processes, here: process}
         yield side(workers), side(here)
+
+
+@contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Another process that keeps a core busy, while the context is open."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
