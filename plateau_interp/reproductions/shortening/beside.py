@@ -1,9 +1,12 @@
-"""The poster's table 1 beside ours: counted as it did, and in every other currency; and what becomes of its savings."""
+"""The poster's table 1 beside ours: counted as it did, and in every other currency; and what becomes of its savings.
+
+A saving survives where it does at more than half of the seeds and at the median, as the page says above the table.
+"""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from plateau_interp.reproductions.claims import Outcomes
+from plateau_interp.reproductions.claims import MAJORITY, Outcomes
 from plateau_interp.reproductions.markdown import table
 from plateau_interp.reproductions.quantities import Quantity
 from plateau_interp.reproductions.shortening.ends import MeanSaving, taken_to
@@ -22,6 +25,8 @@ SAVED_IN = (
 )
 """What savings are told of: criterion and currency."""
 
+SOME_SAVING = 0.1
+"""More than this has to be saved for a saving to survive in another currency than the poster's."""
 NOT_THERE = "not run, or not reached"
 
 
@@ -53,7 +58,11 @@ def poster_beside_ours(outcomes: Outcomes) -> str:
             "all tasks together and costs the same FLOPs whatever they are, so that steps, sequences of all tasks and "
             "FLOPs tell one story, and own sequences another.",
             table(head, rows),
-            "What is saved against training each task alone, on average over the tasks:",
+            "What is saved against training each task alone, on average over the tasks. A saving survives where it "
+            "does at more than half of the seeds and at the median: counted as the poster does, where what is left to "
+            f"be paid is at most {FACTOR:g} times what it says (less than what it says over {FACTOR:g}, and the saving "
+            f"is exceeded); counted otherwise, where more than {SOME_SAVING:.0%} is saved. A seed at which something "
+            "was not reached is none at which it does.",
             table(savings, saved),
         ]
     )
@@ -114,22 +123,52 @@ def _saved(count: int, rule: str, currency: str, outcomes: Outcomes) -> list[str
         f"{what} {until}",
         told,
         percents,
-        _survives(SAVING[count], ours, as_counted=poster == SAVING[count]),
+        _survives(SAVING[count], ours, n_seeds=_n_seeds(check, outcomes), as_counted=poster == SAVING[count]),
     ]
 
 
-def _survives(poster: float, ours: Sequence[float], *, as_counted: bool) -> str:
-    """A sentence on what became of the poster's saving, which it counts in own sequences to the elbow."""
-    if not ours:
-        return "Not known: not all of it was run, or reached."
+def _n_seeds(check: MeanSaving, outcomes: Outcomes) -> int:
+    """Seeds that everything it compares was run with."""
+    return min(len(outcomes.get(name, ())) for name in check.settings)
+
+
+def _survives(poster: float, ours: Sequence[float], *, n_seeds: int, as_counted: bool) -> str:
+    """A sentence on what became of the poster's saving, which it counts in own sequences to the elbow.
+
+    Args:
+        poster: the share that it says is saved.
+        ours: the share saved at each seed at which all was reached.
+        n_seeds: with those at which something was not.
+        as_counted: whether ours is counted as the poster does.
+    """
+    if not ours or len(ours) < MAJORITY * n_seeds:
+        return "Not known: not all of it was run, or reached at four of five seeds."
     saved = statistics.median(ours)
-    left, poster_left = 1 - saved, 1 - poster
-    more, less = left < poster_left / FACTOR, left > poster_left * FACTOR
+
+    def most(holds: Callable[[float], bool]) -> tuple[bool, str]:
+        """Whether it holds at more than half of the seeds and at the median; at how many it does."""
+        n_holding = sum(map(holds, ours))
+        return n_holding > n_seeds / 2 and holds(saved), f"at {n_holding} of {n_seeds} seeds"
+
+    def less(one: float) -> bool:
+        return 1 - one > (1 - poster) * FACTOR
+
+    def more(one: float) -> bool:
+        return 1 - one < (1 - poster) / FACTOR
+
     if as_counted:
-        became = "is exceeded" if more else "does not survive" if less else "survives"
-        return f"Counted as the poster does, its saving of {poster:.0%} {became}: {saved:.0%} here."
-    if saved <= 0.1:
+        is_exceeded, exceeding = most(more)
+        survives, surviving = most(lambda one: not less(one))
+        became = f"does not survive: {saved:.0%} here; it does {surviving}"
+        if survives:
+            became = f"survives: {saved:.0%} here, and so {surviving}"
+        if is_exceeded:
+            became = f"is exceeded: {saved:.0%} here, and so {exceeding}"
+        return f"Counted as the poster does, its saving of {poster:.0%} {became}."
+    survives, surviving = most(lambda one: one > SOME_SAVING)
+    if not survives:
         how = f"{-saved:.0%} more is needed" if saved < 0 else f"{saved:.0%} is saved"
-        return f"Counted so, it does not survive: {how}, where the poster says that {poster:.0%} is saved."
-    how = "less than" if less else "more than" if more else "about what"
-    return f"Counted so, {saved:.0%} is saved: {how} the poster says ({poster:.0%})."
+        told = f"{how}, where the poster says that {poster:.0%} is saved"
+        return f"Counted so, it does not survive: {told}; a saving does {surviving}."
+    how = "less than" if less(saved) else "more than" if more(saved) else "about what"
+    return f"Counted so, a saving survives {surviving}: {saved:.0%}, {how} the poster says ({poster:.0%})."
