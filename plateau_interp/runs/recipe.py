@@ -23,7 +23,7 @@ from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.fitting import check_batch_size, check_device, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
-from plateau_interp.models.toy import toy_model
+from plateau_interp.models.toy import model_of
 from plateau_interp.positions import layer_targets
 from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.formats import RECIPE_FORMAT
@@ -171,22 +171,9 @@ class Recipe:
 
     def build_model(self, *, device: str | torch.device = "cpu") -> ToyTransformer:
         """The model as it is drawn: at step 0, before `init_from` brings in others' weights."""
-        options = self.model
-        return toy_model(
-            self.task,
-            attention=options.attention,
-            n_layers=options.n_layers,
-            n_heads=options.n_heads,
-            d_model=options.d_model,
-            d_mlp=options.d_mlp,
-            architecture=options.architecture,
-            init_std=options.init_std,
-            mask_embedding=options.mask_embedding,
-            init=options.init,
-            seed=self.seed,
-            dtype=getattr(torch, options.dtype),
-            device=device,
-        )
+        check_device(device)
+        dtype = getattr(torch, self.model.dtype)
+        return model_of(self.task, self.model, n_ctx=self.task.n_pos, seed=self.seed, dtype=dtype, device=device)
 
     def check_device(self, device: str | torch.device) -> None:
         """Refuse a device that is not here, or that has not the precision of this recipe.
