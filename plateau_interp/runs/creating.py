@@ -13,6 +13,7 @@ from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on
+from plateau_interp.runs.schedules import warn_of_idle
 from plateau_interp.runs.starting import begin_, check_begun
 
 __all__ = ["create", "relocate", "takes"]
@@ -21,7 +22,8 @@ __all__ = ["create", "relocate", "takes"]
 def create(path: Path, recipe: Recipe) -> RunFolder:
     """A new run folder, or the one that is there if it has the same recipe.
 
-    A larger number of steps lengthens it, and another ``state_every`` holds from then on.
+    A larger number of steps lengthens it, and another ``state_every`` holds from then on. Of a run that is made or
+    lengthened a warning names what never acts; see `plateau_interp.runs.schedules`.
 
     Raises:
         RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
@@ -32,6 +34,7 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
     recipe = Recipe.from_json(recipe.to_json())
     if takes(path, recipe):
         recipe.rehearse()
+        warn_of_idle(recipe)
         if recipe.fork_of is None and not saved_steps(path):
             begin_(recipe, recipe.build_model())
         if recipe.fork_of is None and not (path / RECIPE).exists():
