@@ -113,7 +113,8 @@ def test_a_fork_is_told_of_a_window_before_it(tmp_path: Path) -> None:
 
 
 def test_the_command_line_and_sweeps_tell_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = "train moving-window-sum --n 4 --d-model 8 --steps 2 --batch-size 2 --n-sequences 2 --out".split()
+    sizes = ["--n", "4", "--d-model", "8", "--steps", "2", "--batch-size", "2", "--n-sequences", "2"]
+    words = ["train", "moving-window-sum", *sizes, "--out"]
     warnings.simplefilter("default", InterventionWarning)  # pytest puts its own back
     assert main([*words, str(tmp_path / "run"), "--hook", "during:intervention=fix-attention,start=500"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]

@@ -202,10 +202,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
         (
             {"init": (Sparse(0.9),)},
             "*",
-            r"init: Sparse\(.*sparsity=0\.9\) comes to nothing: init_from=.*donor@4 replaces all that it draws; leave it out, or "
-            "take other weights alone with where$",
+            r"init: Sparse\(.*sparsity=0\.9\) comes to nothing: init_from=.*donor@4 replaces all that it draws; leave "
+            "it out, or take other weights alone with where$",
         ),
-        ({"init": (Scaled(0.5, where="*.b_*"), Sparse(0.9, where="*.W_in"))}, "mlp", r"init: Sparse\(.*sparsity=0\.9\) comes"),
+        (
+            {"init": (Scaled(0.5, where="*.b_*"), Sparse(0.9, where="*.W_in"))},
+            "mlp",
+            r"init: Sparse\(.*sparsity=0\.9\) comes",
+        ),
         ({"init_std": 0.5}, "*", r"init_std=0\.5 comes to nothing: init_from=.*donor@4 replaces what is drawn with it"),
         ({"init_std": 0.5, "init": (PyTorchDefault(),)}, None, r"init_std=0\.5 comes to nothing: init replaces what"),
     ],
