@@ -209,8 +209,8 @@ def test_the_grokking_delay_is_from_training_to_validation_accuracy() -> None:
     assert rows["Training set 95 % right from step"] == "100"
     assert rows["Validation set 95 % right from step"] == "700"
     assert rows["Grokking delay"] == "600 steps"
-    assert rows["Final validation loss (nats)"] == "0.0200"
-    assert rows["Final validation accuracy"] == "0.970"
+    assert rows["Final validation loss (nats)"] == f"0.0200 at step {summary.last_step}"
+    assert rows["Final validation accuracy"] == f"0.970 at step {summary.last_step}"
 
 
 def test_the_first_crossing_counts_even_if_it_does_not_last() -> None:
@@ -356,6 +356,20 @@ def test_without_answer_positions_they_are_not_measured() -> None:
 def test_the_final_loss_is_of_the_last_tenth_but_of_ten_steps_at_most(n: int, n_last: int) -> None:
     loss = np.linspace(2.9, 1.3, n) ** 2
     assert falling(loss).final_loss == pytest.approx(loss[-n_last:].mean())
+
+
+def test_final_numbers_say_at_which_step_they_were_measured() -> None:
+    """A run that is shorter than its measuring interval has them of step 0."""
+    table = pd.DataFrame({"step": [0, 25], "loss": [2.9, 1.5], "accuracy": [0.1, 0.25]})
+    for n_rows, loss, accuracy in (
+        (1, "2.9000 at step 0 ", "0.100 at step 0"),
+        (2, "1.5000 at step 25 ", "0.250 at step 25"),
+    ):
+        summary = summary_of(table[:n_rows])
+        rows = dict(summary.rows())
+        assert summary.last_step == table["step"][n_rows - 1]
+        assert rows["Final loss (nats)"].startswith(loss)
+        assert rows["Final accuracy"] == accuracy
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])

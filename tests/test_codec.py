@@ -226,7 +226,7 @@ def test_yaml_that_is_no_recipe_is_one_short_line_at_once(text: str, message: st
     begin = time.monotonic()
     with pytest.raises(RecipeError) as caught:
         Recipe.read(tmp_path / "r.yaml")
-    assert str(caught.value).startswith(message)
+    assert str(caught.value).startswith(f"{tmp_path}/r.yaml: {message}")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert time.monotonic() - begin < 20
@@ -244,7 +244,7 @@ def test_yaml_may_share_parts(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match=r"r\.json is no UTF-8 text: invalid start byte at byte 0$"):
+    with pytest.raises(RecipeError, match=r"r\.json: no UTF-8 text: invalid start byte at byte 0$"):
         Recipe.read(tmp_path / "r.json")
 
 

@@ -22,7 +22,7 @@ from plateau_interp.decoding import Continuation, continued
 from plateau_interp.hooks import AblateHeads, AddDirection
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import pretrained_model, toy_model
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.tasks import MovingWindowSum, Text
 
 CASES = [
     "GPT-2",
@@ -269,8 +269,25 @@ def test_the_longest_prompt_may_fill_the_context() -> None:
     model, prompt = pretrained_model(theirs), list(range(3, 28))
     tokens, _ = by_transformers(theirs, prompt, n_new=N_NEW)
     assert continued(model, [prompt, [5]], N_NEW, never=[2]).tokens[0].tolist() == tokens
-    with pytest.raises(ValueError, match=r"^25 tokens and 9 new ones need n_ctx >= 33; got 32$"):
+    told = r"has 25 tokens and with 9 new ones needs n_ctx >= 33; got 32$"
+    with pytest.raises(ValueError, match=f"^prompt 0 {told}"):
         continued(model, [prompt, [5]], N_NEW + 1)
+    padded = torch.tensor([[0] * 20 + [5] * 5, prompt])
+    with pytest.raises(ValueError, match=f"^prompt 1 {told}"):
+        continued(model, padded, N_NEW + 1, mask=torch.tensor([[0] * 20 + [1] * 5, [1] * 25]))
+
+
+def test_a_text_among_prompts_is_told_by_its_number_and_how_it_begins() -> None:
+    task = Text(n=40)
+    model = toy_model(task, d_model=8, n_heads=1, n_layers=1, n_ctx=40)
+    texts = ["To be", "Not to be, that is the question " * 9]
+    n_tokens = len(task.tokenizer(texts[1])["input_ids"])
+    told = f"has {n_tokens} tokens and with 2 new ones needs n_ctx >= {n_tokens + 1}; got 40"
+    with pytest.raises(ValueError, match=rf"^prompt 1 \('Not to be, .*\.\.\.'?\) {told}$"):
+        continued(model, texts, 2)
+    model.cfg.d_vocab = 3
+    with pytest.raises(ValueError, match=r"^prompt 0 \('To be'\) holds the token \d+; the model has 0 to 2$"):
+        continued(model, texts, 2)
 
 
 # What is refused
@@ -293,7 +310,7 @@ def masked(*rows: list[int]) -> dict[str, Any]:
         ({"prompts": ["to be", [3]]}, "prompts must be texts or tokens; got both"),
         ({"prompts": [3, 1, 4]}, r"several sequences of tokens, such as \[\[3, 1, 4\]\]; got 3 as one"),
         ({"prompts": [[3], []]}, "prompt 1 is empty"),
-        ({"prompts": [[3, 1.5]]}, "a token must be a whole number; got 1.5"),
+        ({"prompts": [[3], [3, 1.5]]}, "a token of prompt 1 must be a whole number; got 1.5"),
         ({"prompts": [[3], [3, 50]]}, "prompt 1 holds the token 50; the model has 0 to 49"),
         ({"prompts": [[2**70]]}, f"prompt 0 holds the token {2**70}; the model has 0 to 49"),
         ({"prompts": torch.tensor([[3, -1]])}, "prompt 0 holds the token -1; the model has 0 to 49"),

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plateau_interp import ModelOptions, toy_model
 from plateau_interp.models.flops import FORWARDS_IN_TRAINING, forward_flops, model_flops, training_flops
 from plateau_interp.positions import input_length
-from plateau_interp.tasks import DepthTwoNet, Mixture, ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import DepthTwoNet, Mixture, ModularArithmetic, MovingWindowSum, OneHotArithmetic
 from plateau_interp.training.batches import training_batch
 
 
@@ -45,13 +45,14 @@ def test_the_grokking_model_by_hand() -> None:
         (MovingWindowSum(n=6), ModelOptions(d_model=16, attention="softmax", n_layers=2, n_heads=4, d_mlp=24)),
         (ModularArithmetic(p=11), ModelOptions()),
         (FilledNumbers(), ModelOptions()),  # an encoder
+        (ModularArithmetic(p=11), ModelOptions(architecture="post-norm", n_layers=2, d_model=16, n_heads=2)),
     ],
-    ids=["linear", "softmax", "default", "encoder"],
+    ids=["linear", "softmax", "default", "encoder", "post-norm"],
 )
 def test_a_training_step_is_what_torch_counts(task, options) -> None:
     settings = options.resolved(task)
-    sizes = {name: getattr(settings, name) for name in ("attention", "n_layers", "n_heads", "d_model", "d_mlp")}
-    model = toy_model(task, **sizes)
+    fields = ("attention", "n_layers", "n_heads", "d_model", "d_mlp", "architecture")
+    model = toy_model(task, **{name: getattr(settings, name) for name in fields})
     batch = training_batch(task, seed=0, step=0, batch_size=5)
     with FlopCounterMode(display=False) as counter:
         loss = task.loss(model(batch.inputs), batch)
@@ -63,15 +64,28 @@ def test_a_training_step_is_what_torch_counts(task, options) -> None:
     assert training_flops(task, settings) * 5 == FORWARDS_IN_TRAINING * forward
 
 
-def test_of_a_depth_2_net_the_forward_is_what_torch_counts() -> None:
-    """Of the way back it makes less: most of it is frozen."""
-    task = DepthTwoNet()
-    model = toy_model(task)
+@pytest.mark.parametrize(
+    ("task", "d_mlp"),
+    [(DepthTwoNet(), None), (OneHotArithmetic(p=7), None), (OneHotArithmetic(p=7, operations=("add", "multiply")), 6)],
+    ids=["depth-2", "one-hot", "one-hot, narrow"],
+)
+def test_of_an_mlp_the_forward_is_what_torch_counts(task, d_mlp) -> None:
+    """Of the way back it makes less: what is no part of the MLP is frozen."""
+    model = toy_model(task, d_mlp=d_mlp)
     with FlopCounterMode(display=False) as counter:
         model(task.train_set.inputs[:5])
     assert counter.get_total_flops() == 5 * model_flops(model, n_positions=input_length(task))
-    settings = ModelOptions().resolved(task)
+    settings = ModelOptions(d_mlp=d_mlp).resolved(task)
     assert training_flops(task, settings) * 5 == FORWARDS_IN_TRAINING * counter.get_total_flops()
+
+
+def test_the_one_hot_mlp_by_hand() -> None:
+    """Inputs of 194, two hidden layers of 128, 97 logits; and a head of width 1, which gives 0."""
+    task = OneHotArithmetic()
+    layers = 2 * (194 * 128 + 128 * 128 + 128 * 97)
+    head = 4 * (2 * 194) + 2 * 2  # queries, keys, values, output; a score and its value
+    assert model_flops(toy_model(task, d_mlp=128), n_positions=1) == layers + head == 108_820
+    assert training_flops(task, ModelOptions(d_mlp=128).resolved(task)) == 3 * (layers + head)
 
 
 def test_shared_keys_and_gated_mlps_are_what_torch_counts() -> None:

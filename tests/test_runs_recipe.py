@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,7 +8,8 @@ import pytest
 import torch
 from typecheck import unchecked
 
-from plateau_interp.codec import RecipeError, encode
+from plateau_interp.cli.main import main
+from plateau_interp.codec import RecipeError, UnknownPluginError, encode
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.models.settings import ModelOptions, ModelSettings
 from plateau_interp.runs.recipe import Recipe
@@ -93,8 +95,35 @@ def test_text_that_is_no_recipe_is_an_error(tmp_path: Path) -> None:
         Recipe.from_json("{")
     with pytest.raises(RecipeError, match=r"^recipe: expected fields and values; got 3$"):
         Recipe.from_json("3")
-    (tmp_path / "r.yaml").write_text("{")
-    with pytest.raises(RecipeError, match=r"^not valid YAML: "):
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "message"),
+    [
+        ("yaml", "{", "not valid YAML: "),
+        ("yml", "task: {name: copy}\ntask: {name: copy}", r"the field 'task' is given twice$"),
+        ("json", "{", "not valid JSON: "),
+        ("json", "3", r"recipe: expected fields and values; got 3$"),
+        ("json", '{"format": 9}', r"format: this version reads recipes of format 1; got 9$"),
+        ("yaml", "task: {name: copy, n: many}", r"task\.n: expected a whole number; got 'many'$"),
+        ("yaml", "task: {name: copy}\nmodel: {n_heads: 3}", r"model\.n_heads must divide d_model; "),
+        ("yaml", "task: {name: copy}\nseed: -1", "seed must be "),
+    ],
+)
+def test_what_is_wrong_in_a_file_names_it_before_the_field(
+    tmp_path: Path, suffix: str, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"r.{suffix}"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=f"^{file}: {message}"):
+        Recipe.read(file)
+    assert main(["train", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert re.match(f"plateau: {file}: {message}", capsys.readouterr().err.strip())
+
+
+def test_a_plugin_that_is_not_known_stays_that_with_the_file_named(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("task: {name: nobodys}")
+    with pytest.raises(UnknownPluginError, match=f"^{tmp_path}/r.yaml: task.name: no task is called 'nobodys'"):
         Recipe.read(tmp_path / "r.yaml")
 
 
@@ -185,8 +214,8 @@ def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path, suffix: str, t
 @pytest.mark.parametrize(
     ("n_digits", "message"),
     [
-        (401, r"^training: steps must be a whole number below 2\*\*63; got a whole number of 401 digits$"),
-        (5000, r"^a whole number of 5,000 digits is too large for any field: 10{19}…$"),
+        (401, r": training: steps must be a whole number below 2\*\*63; got a whole number of 401 digits$"),
+        (5000, r": a whole number of 5,000 digits is too large for any field: 10{19}…$"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["json", "yaml"])

@@ -11,9 +11,10 @@ from trained_runs import contents, finished, trained
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, RunError, TrainingOptions
 from plateau_interp.hooks import FreezeWeights, ScaleGradient, TransplantWeights
+from plateau_interp.models.initializers import PaperDraw, PyTorchDefault, Scaled
 from plateau_interp.models.matrix_draws import Sparse
 from plateau_interp.runs.donors import InitFrom
-from plateau_interp.tasks import DepthTwoNet, MatrixCompletion, MovingWindowSum, PrefixSum
+from plateau_interp.tasks import DepthTwoNet, MatrixCompletion, MovingWindowSum, OneHotArithmetic, PrefixSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
 
@@ -193,3 +194,59 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     with pytest.raises(RunError, match=f"^init_from: {message}"):
         Run.create(tmp_path / "run", Recipe(TASK, **{**OPTIONS, **changes}, init_from=init))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "message"),
+    [
+        (
+            {"init": (Sparse(0.9),)},
+            "*",
+            r"init: Sparse\(.*sparsity=0\.9\) comes to nothing: init_from=.*donor@4 replaces all that it draws; leave "
+            "it out, or take other weights alone with where$",
+        ),
+        (
+            {"init": (Scaled(0.5, where="*.b_*"), Sparse(0.9, where="*.W_in"))},
+            "mlp",
+            r"init: Sparse\(.*sparsity=0\.9\) comes",
+        ),
+        ({"init_std": 0.5}, "*", r"init_std=0\.5 comes to nothing: init_from=.*donor@4 replaces what is drawn with it"),
+        ({"init_std": 0.5, "init": (PyTorchDefault(),)}, None, r"init_std=0\.5 comes to nothing: init replaces what"),
+    ],
+    ids=["init", "one of two", "init_std", "init_std by init"],
+)
+def test_a_draw_of_which_nothing_is_left_is_refused(
+    donor: Run, tmp_path: Path, options: dict[str, Any], where: str | None, message: str
+) -> None:
+    recipe = Recipe(TASK, **{**OPTIONS, "model": ModelOptions(d_model=8, **options)})
+    recipe = replace(recipe, init_from=None if where is None else InitFrom(f"{donor.path}@4", where=where))
+    with pytest.raises(RunError, match=f"^{message}"):
+        Run.create(tmp_path / "run", recipe)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_draw_of_which_something_is_left_stays(donor: Run, tmp_path: Path) -> None:
+    """So does one that changes nothing by itself, as the first of a sweep may."""
+    kept = [
+        ({"init": (Sparse(0.9),)}, "mlp"),
+        ({"init": (Scaled(1.0), PaperDraw())}, "*"),
+        ({"init_std": 0.5}, "attention"),
+        ({"init_std": 0.02}, "*"),
+    ]
+    for number, (options, where) in enumerate(kept):
+        recipe = Recipe(TASK, **{**OPTIONS, "model": ModelOptions(d_model=8, **options)})
+        Run.create(tmp_path / str(number), replace(recipe, init_from=InitFrom(f"{donor.path}@4", where=where)))
+
+
+def test_what_an_architecture_takes_no_notice_of_is_refused_of_a_new_run_alone(tmp_path: Path) -> None:
+    """A run that was made before it was refused can be opened, and goes on."""
+    recipe = Recipe(OneHotArithmetic(p=5), **{**OPTIONS, "model": ModelOptions(init_std=0.5)})
+    with pytest.raises(ValueError, match=r"^init_std says nothing to a one-hot MLP: leave it out; got 0\.5$"):
+        Run.create(tmp_path / "new", recipe)
+    assert not (tmp_path / "new").exists()
+    older = tmp_path / "older"
+    older.mkdir()
+    (older / "recipe.json").write_text(recipe.to_json())
+    run = trained(Run.create(older, recipe))
+    assert Run(older).finished
+    assert torch.equal(values(run, 0)["blocks.0.mlp.W_in"], Recipe(OneHotArithmetic(p=5)).build_model().W_in[0])

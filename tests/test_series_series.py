@@ -277,6 +277,13 @@ def test_a_line_that_was_cut_is_measured_again(saved, tmp_path):
     assert len(SeriesFolder(out).answers()) == 12
 
 
+def test_a_prompt_that_is_too_long_is_told_which_it_is(saved, tmp_path):
+    prompts = ["Why?", "And why not? " * 2000]
+    told = r"has \d+ tokens and with 8 new ones needs n_ctx >= \d+; got "
+    with pytest.raises(ValueError, match=rf"^prompt 1 \('And why .*\.\.\.'?\) {told}"):
+        list(CheckpointSeries(saved).measure(prompts, out=tmp_path / "series"))
+
+
 def test_another_series_or_writer_is_refused(saved, tmp_path):
     out = tmp_path / "series"
     begun = CheckpointSeries(saved).measure(PROMPTS, out=out)

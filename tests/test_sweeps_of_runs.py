@@ -49,4 +49,5 @@ def test_steps_are_read_off_the_last_whole_line(folder):
 def test_the_table_has_what_was_made_and_what_came_out(folder, tmp_path):
     row = KIND.row(RECIPE, folder)
     assert (row["steps"], row["finished"], row["final_loss"]) == (6, True, Run(folder).summary.final_loss)
+    assert row["final_step"] == 3  # the last that was measured
     assert KIND.row(RECIPE, tmp_path / "nowhere") == {"steps": 0, "finished": False}

@@ -10,6 +10,7 @@ import yaml
 from small_sweeps import BASE, WINDOWS
 from typecheck import unchecked
 
+from plateau_interp.codec import RecipeError
 from plateau_interp.hooks import FixAttention
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.sweeps.changes import Changes
@@ -113,6 +114,27 @@ def test_a_file_that_is_no_sweep_is_named(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_sweep(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid YAML: "),
+        ("task: {name: copy, n: many}", "task.n: expected a whole number; got 'many'"),
+        ("task: {name: copy}\nfork_of: {step: 1, parent: {task: {name: copy}}}", "base: a sweep trains from step 0"),
+        ("source: m\nfirst: 0", "first must be at least 1; got 0"),
+    ],
+)
+def test_a_base_that_cannot_be_is_named_after_the_sweep(text, message, tmp_path):
+    """Fields of the sweep are not taken for the base's."""
+    base, sweep = tmp_path / "base.yaml", tmp_path / "sweep.yaml"
+    base.write_text(text)
+    sweep.write_text("base: base.yaml\ngrid: {task.k: [2]}")
+    with pytest.raises(RecipeError, match=f"^{sweep}: {base}: {message}"):
+        read_sweep(sweep)
+    for given in (base, str(base)):
+        with pytest.raises(RecipeError, match=f"^{base}: {message}"):
+            planned(given, {})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

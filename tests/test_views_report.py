@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from trained_runs import finished
 from typecheck import unchecked
 
 from plateau_interp.analysis.plateaus import summarise
@@ -169,6 +170,19 @@ def test_the_headline_without_a_drop(run):
     told = "No drop in 52 steps: the loss is 2.63 nats. Unfinished: 52 of 400 steps are made."
     assert report_words.run_headline([short], [short.summary]) == told
     assert ("Drop", "none") in [fact[:2] for fact in report_words.facts([flat], [flat.summary])]
+
+
+def test_a_run_that_is_shorter_than_its_measuring_interval_says_when_its_loss_was_measured(tmp_path):
+    options = TrainingOptions(steps=3, batch_size=8)
+    recipe = Recipe(TASK, ModelOptions(d_model=16), options, measuring=MeasuringOptions(every=5))
+    short = finished(tmp_path / "short", recipe)
+    assert short.summary.last_step == 0
+    headline = report_words.run_headline([short], [short.summary])
+    assert re.fullmatch(r"No drop in 3 steps: the loss is [\d.]+ nats, measured at step 0\.", headline)
+    facts = {name: remark for name, _, remark in report_words.facts([short], [short.summary])}
+    assert re.fullmatch(r"floor [\d.]+; measured at step 0", facts["Final loss"])
+    both = report_words.facts([short, short], [short.summary, replace(short.summary, last_step=2)])
+    assert re.fullmatch(r"floor [\d.]+", both[-1][2])
 
 
 def test_a_loss_that_never_left_its_initial_level_is_not_told_as_a_plateau(run):
@@ -394,7 +408,7 @@ def test_closed_forms_are_told_if_they_are_those_of_all_runs(run):
         summaries = [each.summary for each in runs]
         assert "closed form" not in report_words.lede(runs, summaries).lower()
         remarks = [remark for _label, _number, remark in report_words.facts(runs, summaries)]
-        assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ")
+        assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ; measured at step 399")
     same = [first.summary] * 2
     assert "The closed form of the plateau is 2.6" in report_words.lede([first] * 2, same)
     assert [remark[:11] for *_, remark in report_words.facts([first] * 2, same)][::3] == ["closed form", "floor 1.299"]

@@ -76,6 +76,8 @@ class Summary:
     final_accuracy: float | None
     floor: float | None
     """The task's closed-form floor."""
+    last_step: int
+    """The last measured step, which the final numbers are of: steps after it were made and not measured."""
     train_95_step: int | None = None
     """First measured step at which 95 % of the answers to a finite task's training set are right."""
     validation_95_step: int | None = None
@@ -124,11 +126,14 @@ class Summary:
             ("First answer right from step", first_step),
             ("Drop step", _step(self.drop_step)),
             *((f"Steps to {percent} % accuracy", self._steps_and_samples(percent)) for percent in ACCURACIES),
-            ("Peak cosine", _peak(self.peak_cosine, self.peak_cosine_step)),
-            ("Peak repetition", f"{_peak(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
+            ("Peak cosine", _at_step(self.peak_cosine, self.peak_cosine_step)),
+            ("Peak repetition", f"{_at_step(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
             ("Attention progress, start to end", self._attention_progress()),
-            (f"Final loss ({self.unit})", f"{_loss(self.final_loss)} (floor {_loss(self.floor)})"),
-            ("Final accuracy", _measured(self.final_accuracy)),
+            (
+                f"Final loss ({self.unit})",
+                f"{_loss(self.final_loss)} at step {self.last_step} (floor {_loss(self.floor)})",
+            ),
+            ("Final accuracy", _at_step(self.final_accuracy, self.last_step)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
             *((one.label, one.describe()) for one in self.reached),
         ]
@@ -139,8 +144,8 @@ class Summary:
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
             ("Grokking delay", _delay(self.grokking_delay)),
             *((f"Grokking delay, {group}", _delay(delay)) for group, delay in self.delays_apart.items()),
-            (f"Final validation loss ({self.unit})", _measured(self.final_validation_loss, 4)),
-            ("Final validation accuracy", _measured(self.final_validation_accuracy)),
+            (f"Final validation loss ({self.unit})", _at_step(self.final_validation_loss, self.last_step, 4)),
+            ("Final validation accuracy", _at_step(self.final_validation_accuracy, self.last_step)),
         ]
 
     def _steps_and_samples(self, percent: int) -> str:
@@ -200,6 +205,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int, prices: Pri
         final_loss=float(raw[-min(10, max(1, len(raw) // 10)) :].mean()),
         final_accuracy=_number_or_none(_column(metrics, "accuracy"), -1),
         floor=levels.floor,
+        last_step=int(steps[-1]),
         positions_measured="accuracy_0" in metrics,
         unit=task.unit,
         reached=criteria_of(metrics, task=task, prices=Prices(task, batch_size) if prices is None else prices),
@@ -372,16 +378,16 @@ def _loss(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4f}"
 
 
-def _measured(value: float | None, digits: int = 3) -> str:
-    return "not measured" if value is None else f"{value:.{digits}f}"
+def _measured(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
 
 
 def _step(value: int | None) -> str:
     return "not reached" if value is None else str(value)
 
 
-def _peak(value: float | None, step: int | None) -> str:
-    return "not measured" if value is None else f"{value:.3f} at step {step}"
+def _at_step(value: float | None, step: int | None, digits: int = 3) -> str:
+    return "not measured" if value is None else f"{value:.{digits}f} at step {step}"
 
 
 def _delay(steps: int | None) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from plateau_interp.checks import listed, shown, whole_number
 from plateau_interp.decoding.choosing import Chooser, Finisher, StopRule, Token, chooser, finisher
-from plateau_interp.decoding.prompts import PromptLike, as_tensors
+from plateau_interp.decoding.prompts import PromptLike, as_tensors, prompt_name
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, resolve_hook_points
 from plateau_interp.types import HookedModel, check_model
@@ -117,7 +117,13 @@ def continued(
     if not isinstance(cached, bool):
         raise ValueError(f"cached must be True or False; got {shown(cached)}")
     tokens, real = as_tensors(model, prompts, mask)
-    _check_fit(model, tokens.shape[1], n_new, cached=cached)
+    _check_goes_on(model, cached=cached)
+    if (needed := tokens.shape[1] + n_new - 1) > model.cfg.n_ctx:  # nobody reads the last one
+        longest = prompt_name(prompts, int(real.sum(dim=1).argmax()))
+        raise ValueError(
+            f"{longest} has {tokens.shape[1]} tokens and with {n_new} new ones needs n_ctx >= {needed}; got "
+            f"{model.cfg.n_ctx}"
+        )
     choose = chooser(model, temperature=temperature, seed=seed, never=never, batch=len(tokens), n_new=n_new)
     finished = finisher(model, stop)
     return continue_tokens(
@@ -168,14 +174,11 @@ def continue_tokens(
     return Continuation(tokens, real, new, new_mask, states, forward.site)
 
 
-def _check_fit(model: HookedModel, n_pos: int, n_new: int, *, cached: bool) -> None:
+def _check_goes_on(model: HookedModel, *, cached: bool) -> None:
     if model.cfg.attention_dir != "causal":
         raise ValueError(f"only causal attention can go on from a text; the model's is {model.cfg.attention_dir}")
     if cached and model.cfg.ungroup_grouped_query_attention and model.cfg.n_key_value_heads is not None:
         raise ValueError("TransformerLens has no cache for grouped queries that were ungrouped: give cached=False")
-    longest = n_pos + n_new - 1  # nobody reads the last one
-    if longest > model.cfg.n_ctx:
-        raise ValueError(f"{n_pos} tokens and {n_new} new ones need n_ctx >= {longest}; got {model.cfg.n_ctx}")
 
 
 class _Forward:

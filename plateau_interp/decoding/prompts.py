@@ -10,7 +10,7 @@ from torch import Tensor
 from plateau_interp.checks import shown, whole_numbers
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["PromptLike", "as_tensors"]
+__all__ = ["PromptLike", "as_tensors", "prompt_name"]
 
 PromptLike = Sequence[str] | Sequence[Sequence[int] | Tensor] | Int[Tensor, "batch pos"]
 """Texts, sequences of tokens, or tokens that stand in one tensor already."""
@@ -34,13 +34,24 @@ def as_tensors(
     """
     if isinstance(prompts, Tensor):
         tokens, real = _checked(prompts, mask)
-        _check_vocabulary(tokens.masked_fill(~real, 0), model.cfg.d_vocab)
+        _check_vocabulary(model, prompts, tokens.masked_fill(~real, 0))
     elif mask is not None:
         raise ValueError("a mask is for prompts in one tensor; of a list each prompt is its own length")
     else:
         tokens, real = _padded(_token_lists(model, prompts))
     device = next(iter(model.parameters())).device
     return tokens.masked_fill(~real, 0).to(device), real.to(device)
+
+
+def prompt_name(prompts: Any, index: int) -> str:
+    """How messages call one of several prompts: by its number, from 0, and a text also by how it begins.
+
+    Example:
+        >>> prompt_name([[3, 1], [4]], 1), prompt_name(["Why is the sky blue in the morning?"], 0)
+        ('prompt 1', "prompt 0 ('Why is the sky b...')")
+    """
+    text = prompts[index]
+    return f"prompt {index} ({shown(text, most=20)})" if isinstance(text, str) and text else f"prompt {index}"
 
 
 def _checked(prompts: Tensor, mask: Any) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
@@ -87,12 +98,13 @@ def _token_lists(model: HookedModel, prompts: Any) -> list[list[int]]:
     n_texts = sum(isinstance(prompt, str) for prompt in prompts)
     if 0 < n_texts < len(prompts):
         raise ValueError(f"prompts must be texts or tokens; got both: {shown(prompts)}")
-    lists = _tokens_of_texts(model, list(prompts)) if n_texts else [_tokens(prompt) for prompt in prompts]
+    texts = _tokens_of_texts(model, list(prompts)) if n_texts else None
+    lists = [_tokens(prompts, index) for index in range(len(prompts))] if texts is None else texts
     for index, tokens in enumerate(lists):
         if not tokens:
             raise ValueError(f"prompt {index} is empty: {shown(prompts[index])}")
         if wrong := [token for token in tokens if not 0 <= token < model.cfg.d_vocab]:
-            raise _unknown(index, wrong[0], model.cfg.d_vocab)
+            raise _unknown(model, prompt_name(prompts, index), wrong[0])
     return lists
 
 
@@ -104,12 +116,13 @@ def _tokens_of_texts(model: HookedModel, texts: list[str]) -> list[list[int]]:
     return lists
 
 
-def _tokens(prompt: Any) -> list[int]:
+def _tokens(prompts: Sequence[Any], index: int) -> list[int]:
+    prompt = prompts[index]
     if not isinstance(prompt, Sequence | Tensor) or (isinstance(prompt, Tensor) and prompt.ndim != 1):
         raise ValueError(
             f"prompts must be several sequences of tokens, such as [[3, 1, 4]]; got {shown(prompt)} as one"
         )
-    return whole_numbers("a token", prompt)
+    return whole_numbers(f"a token of prompt {index}", prompt)
 
 
 def _padded(lists: list[list[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
@@ -119,12 +132,12 @@ def _padded(lists: list[list[int]]) -> tuple[Int[Tensor, "batch pos"], Bool[Tens
     return tokens, torch.arange(longest) >= n_padding[:, None]
 
 
-def _check_vocabulary(tokens: Int[Tensor, "batch pos"], d_vocab: int) -> None:
-    wrong = (tokens < 0) | (tokens >= d_vocab)
+def _check_vocabulary(model: HookedModel, prompts: Tensor, tokens: Int[Tensor, "batch pos"]) -> None:
+    wrong = (tokens < 0) | (tokens >= model.cfg.d_vocab)
     if bool(wrong.any()):
         prompt, place = (int(index) for index in wrong.nonzero()[0])
-        raise _unknown(prompt, int(tokens[prompt, place]), d_vocab)
+        raise _unknown(model, prompt_name(prompts, prompt), int(tokens[prompt, place]))
 
 
-def _unknown(prompt: int, token: int, d_vocab: int) -> ValueError:
-    return ValueError(f"prompt {prompt} holds the token {shown(token)}; the model has 0 to {d_vocab - 1}")
+def _unknown(model: HookedModel, name: str, token: int) -> ValueError:
+    return ValueError(f"{name} holds the token {shown(token)}; the model has 0 to {model.cfg.d_vocab - 1}")

@@ -27,12 +27,13 @@ def forward_flops(
     n_positions: int,
     n_key_value_heads: int | None = None,
     mlp_matrices: int = 2,
+    d_read: int | None = None,
 ) -> int:
     """Floating-point operations of a forward of one sequence without a cache.
 
     For each position: queries and output projection 4 d_model heads d_head, keys and values 4 d_model d_head for each
     of their heads, scores and their use 4 positions heads d_head, the MLP 2 d_model d_mlp a matrix; after all layers
-    the unembedding 2 d_model d_output.
+    the unembedding 2 d_model d_output. Attention that gives 0, in a model that is an MLP, is computed all the same.
 
     Args:
         n_layers: blocks.
@@ -44,6 +45,7 @@ def forward_flops(
         n_positions: tokens that are read.
         n_key_value_heads: of keys and values, if they are fewer.
         mlp_matrices: 3 where the MLP is gated.
+        d_read: width of what the MLP gives and the unembedding reads, if it is not ``d_model``.
 
     Example:
         >>> sizes = {"n_layers": 1, "n_heads": 1, "d_head": 256, "d_model": 256, "d_mlp": 1024}
@@ -53,8 +55,9 @@ def forward_flops(
     shared = n_heads if n_key_value_heads is None else n_key_value_heads
     projections = 4 * d_model * d_head * (n_heads + shared)
     attention = 4 * n_positions * n_heads * d_head
-    mlp = 2 * mlp_matrices * d_model * d_mlp
-    return n_positions * (n_layers * (projections + attention + mlp) + 2 * d_model * d_output)
+    read = d_model if d_read is None else d_read
+    mlp = 2 * d_mlp * ((mlp_matrices - 1) * d_model + read)
+    return n_positions * (n_layers * (projections + attention + mlp) + 2 * read * d_output)
 
 
 def model_flops(model: HookedModel, *, n_positions: int) -> int:
@@ -88,6 +91,7 @@ def model_flops(model: HookedModel, *, n_positions: int) -> int:
         n_positions=whole_number("n_positions", n_positions, least=1),
         n_key_value_heads=cfg.n_key_value_heads,
         mlp_matrices=3 if cfg.gated_mlp else 2,
+        d_read=len(dict(model.named_parameters())["unembed.W_U"]),
     )
 
 
@@ -102,15 +106,14 @@ def training_flops(task: Task, settings: ModelSettings) -> int:
         >>> training_flops(Mixture(), ModelOptions().resolved(Mixture())) * 128  # a step of the poster's
         19855835136
     """
-    if settings.architecture == "one-hot":
-        hidden = settings.mlp_width
-        return FORWARDS_IN_TRAINING * 2 * hidden * (settings.d_model + hidden + task.d_output)
+    is_mlp = settings.architecture in ("depth-2", "one-hot")
     return FORWARDS_IN_TRAINING * forward_flops(
         n_layers=settings.n_layers,
         n_heads=settings.n_heads,
-        d_head=1 if settings.architecture == "depth-2" else settings.d_model // settings.n_heads,
+        d_head=1 if is_mlp else settings.d_model // settings.n_heads,
         d_model=settings.d_model,
         d_mlp=settings.mlp_width,
         d_output=task.d_output,
         n_positions=input_length(task),
+        d_read=settings.mlp_width if settings.architecture == "one-hot" else None,
     )

@@ -7,7 +7,7 @@ from plateau_interp.checks import check_positive, check_whole, one_of
 from plateau_interp.models.initializers import Initializer, check_initializers
 from plateau_interp.types import AttentionKind, Defaults, MaskEmbedding, Task, ToyArchitecture
 
-__all__ = ["DType", "ModelOptions", "ModelSettings"]
+__all__ = ["DType", "ModelOptions", "ModelSettings", "check_used"]
 
 DType = Literal["float32", "float64"]
 WORDS: dict[ToyArchitecture, str] = {
@@ -17,6 +17,12 @@ WORDS: dict[ToyArchitecture, str] = {
     "depth-2": "a depth-2 net",
     "one-hot": "a one-hot MLP",
 }
+UNUSED: dict[ToyArchitecture, tuple[str, ...]] = {
+    "post-norm": ("init_std",),  # it begins as PyTorch's own layers do
+    "depth-2": ("mask_embedding",),
+    "one-hot": ("init_std", "mask_embedding"),
+}
+"""What an architecture takes no notice of; what it can have in one way only is refused by `ModelSettings`."""
 
 
 @dataclass(frozen=True)
@@ -132,3 +138,18 @@ class ModelOptions:
             mask_embedding=defaults.mask_embedding if self.mask_embedding is None else self.mask_embedding,
             init=self.init,
         )
+
+
+def check_used(settings: ModelSettings, task: Task) -> None:
+    """Refuse what is asked for and would come to nothing. What the task has by default was not asked for.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    unused = dict.fromkeys(UNUSED.get(settings.architecture, ()), f"to {WORDS[settings.architecture]}")
+    if task.mask_token is None:
+        unused["mask_embedding"] = "where the task has no mask_token"
+    for name, where in unused.items():
+        value = getattr(settings, name)
+        if value != getattr(task.defaults, name):
+            raise ValueError(f"{name} says nothing {where}: leave it out; got {value}")

@@ -19,12 +19,12 @@ from plateau_interp.models.fitting import check_device, check_direction, check_m
 from plateau_interp.models.initializers import Initializer, check_initializers, initialise_
 from plateau_interp.models.one_hot import one_hot_net
 from plateau_interp.models.post_norm import ToyPostNorm
-from plateau_interp.models.settings import ModelOptions, ModelSettings
+from plateau_interp.models.settings import ModelOptions, ModelSettings, check_used
 from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
 from plateau_interp.types import AttentionKind, MaskEmbedding, OfText, Task, ToyArchitecture
 
-__all__ = ["toy_model"]
+__all__ = ["model_of", "toy_model"]
 
 GATES_AND_EPS: dict[ToyArchitecture, tuple[str, float]] = {
     "decoder": ("gelu_pytorch_tanh", 1e-5),  # minGPT's
@@ -79,9 +79,9 @@ def toy_model(
         architecture: "decoder", "encoder", "post-norm", "depth-2" or "one-hot"; this and the next two are by default
             the task's.
         init_std: of the weights, in the place of 0.02. A narrow encoder needs more: with 0.02 at width 64 its attention
-            is uniform. Of no meaning where the weights begin as PyTorch's.
+            is uniform. Refused where the weights begin as PyTorch's.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
-            its position alone; "trained" learns it as any other.
+            its position alone; "trained" learns it as any other. Refused where there is no mask.
         init: what else becomes of the initial weights, in order; see `plateau_interp.models.initializers`.
         seed: of the initial weights.
         dtype: of the parameters.
@@ -91,8 +91,8 @@ def toy_model(
         The model, in training mode, mapping tokens ``[batch, query]`` to logits ``[batch, query, d_output]``.
 
     Raises:
-        ValueError: for a size, seed, dtype or device that cannot be, or a model that needs more memory than there is;
-            the message names the argument.
+        ValueError: for a size, seed, dtype or device that cannot be, an argument that the architecture takes no notice
+            of, or a model that needs more memory than there is; the message names the argument.
 
     Source: arXiv 2506.13688, authors' code (minGPT initialisation); arXiv 2410.22244, authors' code (BERT).
 
@@ -115,6 +115,7 @@ def toy_model(
         mask_embedding=mask_embedding,
         init=tuple(init),
     ).resolved(task)
+    check_used(settings, task)
     seed = seed_number(seed)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype must be that of real numbers, such as torch.float32; got {shown(dtype)}")
@@ -122,6 +123,25 @@ def toy_model(
     n_ctx = task.n_pos if n_ctx is None else whole_number("n_ctx", n_ctx)
     if n_ctx < input_length(task):
         raise ValueError(f"n_ctx must be at least {input_length(task)}, the task's input length; got {n_ctx}")
+    return model_of(task, settings, n_ctx=n_ctx, seed=seed, dtype=dtype, device=device)
+
+
+def model_of(
+    task: Task, settings: ModelSettings, *, n_ctx: int, seed: int, dtype: torch.dtype, device: str | torch.device
+) -> ToyTransformer:
+    """`toy_model` from settings, in which nothing is left open; what comes to nothing in them is let be.
+
+    Args:
+        task: as for `toy_model`, like all that follows the settings.
+        settings: resolved from the options of a model.
+        n_ctx: longest input.
+        seed: of the initial weights.
+        dtype: of the parameters.
+        device: where the model lives.
+
+    Raises:
+        ValueError: for sizes that cannot be together with the task's, or need more memory than there is.
+    """
     check_model_size(task, settings, n_ctx=n_ctx, dtype=dtype)
     model: ToyTransformer
     if settings.architecture == "depth-2":

@@ -15,7 +15,7 @@ from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.types import HookedModel
 
-__all__ = ["captures", "captures_in", "check_captures", "check_unused", "recorded"]
+__all__ = ["captures", "captures_in", "check_captures", "check_unused", "contents", "recorded"]
 
 
 def captures(recipe: Recipe) -> list[Capture]:
@@ -27,9 +27,14 @@ def captures_in(intervention: Intervention) -> Iterator[Capture]:
     """The intervention itself, or what a wrapper such as a schedule holds, one or several."""
     if isinstance(intervention, Capture):
         yield intervention
-    for content in _wrapped_by(intervention).values():
-        for inner in content if isinstance(content, tuple | list) else [content]:
-            yield from captures_in(inner)
+    for inner in contents(intervention):
+        yield from captures_in(inner)
+
+
+def contents(intervention: Intervention) -> list[Any]:
+    """What a wrapper such as a schedule holds, one or several; nothing of what wraps nothing."""
+    fields = _wrapped_by(intervention).values()
+    return [inner for content in fields for inner in (content if isinstance(content, tuple | list) else [content])]
 
 
 def recorded(intervention: Any) -> Any:

@@ -13,7 +13,8 @@ from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on
-from plateau_interp.runs.starting import begin_
+from plateau_interp.runs.schedules import warn_of_idle
+from plateau_interp.runs.starting import begin_, check_begun
 
 __all__ = ["create", "relocate", "takes"]
 
@@ -21,20 +22,23 @@ __all__ = ["create", "relocate", "takes"]
 def create(path: Path, recipe: Recipe) -> RunFolder:
     """A new run folder, or the one that is there if it has the same recipe.
 
-    A larger number of steps lengthens it, and another ``state_every`` holds from then on.
+    A larger number of steps lengthens it, and another ``state_every`` holds from then on. Of a run that is made or
+    lengthened a warning names what never acts; see `plateau_interp.runs.schedules`.
 
     Raises:
         RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
             lengthened. Nothing is written then.
-        ValueError: as from `Recipe.rehearse` and `begin_`. Nothing is written then either.
+        ValueError: as from `Recipe.rehearse`, `begin_` and `check_begun`. Nothing is written then either.
     """
     # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
     recipe = Recipe.from_json(recipe.to_json())
     if takes(path, recipe):
         recipe.rehearse()
+        warn_of_idle(recipe)
         if recipe.fork_of is None and not saved_steps(path):
             begin_(recipe, recipe.build_model())
         if recipe.fork_of is None and not (path / RECIPE).exists():
+            check_begun(recipe)
             check_unused(captures(recipe))
         # A fork without checkpoints is made again from its parent.
         if (path / RECIPE).exists() and (saved_steps(path) or recipe.fork_of is None):

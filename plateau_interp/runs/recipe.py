@@ -8,7 +8,8 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from plateau_interp.interventions.attaching import intervening, quietly
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.fitting import check_batch_size, check_device, check_sequences, check_task
 from plateau_interp.models.settings import ModelOptions, ModelSettings
-from plateau_interp.models.toy import toy_model
+from plateau_interp.models.toy import model_of
 from plateau_interp.positions import layer_targets
 from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.formats import RECIPE_FORMAT
@@ -33,7 +34,7 @@ from plateau_interp.training.precision import check_precision
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task
 
-__all__ = ["Fork", "Recipe", "read_fields"]
+__all__ = ["Fork", "Recipe", "naming", "read_fields"]
 
 
 @dataclass(frozen=True)
@@ -171,22 +172,9 @@ class Recipe:
 
     def build_model(self, *, device: str | torch.device = "cpu") -> ToyTransformer:
         """The model as it is drawn: at step 0, before `init_from` brings in others' weights."""
-        options = self.model
-        return toy_model(
-            self.task,
-            attention=options.attention,
-            n_layers=options.n_layers,
-            n_heads=options.n_heads,
-            d_model=options.d_model,
-            d_mlp=options.d_mlp,
-            architecture=options.architecture,
-            init_std=options.init_std,
-            mask_embedding=options.mask_embedding,
-            init=options.init,
-            seed=self.seed,
-            dtype=getattr(torch, options.dtype),
-            device=device,
-        )
+        check_device(device)
+        dtype = getattr(torch, self.model.dtype)
+        return model_of(self.task, self.model, n_ctx=self.task.n_pos, seed=self.seed, dtype=dtype, device=device)
 
     def check_device(self, device: str | torch.device) -> None:
         """Refuse a device that is not here, or that has not the precision of this recipe.
@@ -266,9 +254,30 @@ class Recipe:
         """Read a recipe from a ``.json``, ``.yaml`` or ``.yml`` file; see `from_dict`.
 
         Raises:
-            RecipeError: for a file that is not there or is no such text, and as `from_dict`.
+            RecipeError: for a file that is not there or is no such text, and as `from_dict`; the file is named.
         """
-        return Recipe.from_dict(read_fields(path))
+        data = read_fields(path)
+        with naming(path):
+            return Recipe.from_dict(data)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """The file that plain data came from is named by what is wrong in them, before the field.
+
+    Raises:
+        RecipeError: of the kind that it was.
+
+    Example:
+        >>> with naming("mine.yaml"):
+        ...     Recipe.from_dict({"task": {"name": "copy", "n": "many"}})
+        Traceback (most recent call last):
+        plateau_interp.codec.RecipeError: mine.yaml: task.n: expected a whole number; got 'many'
+    """
+    try:
+        yield
+    except RecipeError as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
@@ -279,7 +288,7 @@ def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
         what: it is to be, for messages.
 
     Raises:
-        RecipeError: for a file that is not there or is no such text.
+        RecipeError: for a file that is not there or is no such text, beginning with its path.
     """
     try:
         path = as_path(path, f"the path of a {what}, such as '{what}.yaml'")
@@ -290,8 +299,9 @@ def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise RecipeError(f"{path}: {error.strerror}; expected a {what}, a .json or .yaml file") from None
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no UTF-8 text: {error.reason} at byte {error.start}") from None
-    return _fields_of_yaml(text) if path.suffix in (".yaml", ".yml") else _fields_of_json(text)
+        raise RecipeError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from None
+    with naming(path):
+        return _fields_of_yaml(text) if path.suffix in (".yaml", ".yml") else _fields_of_json(text)
 
 
 TOO_DEEP = "recipe: nested too deeply"

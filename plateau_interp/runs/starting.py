@@ -1,21 +1,24 @@
 """Begin a run with the weights of another, as `plateau_interp.runs.donors.InitFrom` of its recipe says."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.checks import nearest
+from plateau_interp.checks import nearest, shown
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.parameters import trained_where
+from plateau_interp.models.settings import check_used
 from plateau_interp.runs.checkpoints import load_optimizer
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["begin_"]
+__all__ = ["begin_", "check_begun"]
 
 
 def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimizer | None = None) -> None:
@@ -50,6 +53,45 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
                 load_optimizer(optimizer, own, model)
     except ValueError as error:
         raise RunError(f"init_from: {error}") from None
+
+
+def check_begun(recipe: Recipe) -> None:
+    """Refuse what a new run's recipe says of initial weights and no weight that it begins with has to do with.
+
+    An initializer that changes nothing by itself, such as a factor of 1, is let be.
+
+    Raises:
+        RunError: as `begin_`, and for a draw all of which the donor's weights replace.
+        ValueError: for options of the model that its architecture, or its initializers, take no notice of.
+    """
+    check_used(recipe.model, recipe.task)
+    init, std, donor = recipe.model.init, recipe.model.init_std, recipe.init_from
+    if std != recipe.task.defaults.init_std and _begin_alike(recipe, _with(recipe, init_std=2 * std)):
+        replaced = "init" if donor is None else f"init_from={donor.source}"
+        raise RunError(f"init_std={std} comes to nothing: {replaced} replaces what is drawn with it; leave it out")
+    if donor is None:
+        return
+    drawn = replace(recipe, init_from=None)
+    for place, initializer in enumerate(init):
+        others = init[:place] + init[place + 1 :]
+        if _begin_alike(recipe, _with(recipe, init=others)) and not _begin_alike(drawn, _with(drawn, init=others)):
+            raise RunError(
+                f"init: {shown(initializer)} comes to nothing: init_from={donor.source} replaces all that it draws; "
+                "leave it out, or take other weights alone with where"
+            )
+
+
+def _with(recipe: Recipe, **options: Any) -> Recipe:
+    return replace(recipe, model=replace(recipe.model, **options))
+
+
+def _begin_alike(recipe: Recipe, other: Recipe) -> bool:
+    """Whether runs of two recipes, whose models are of the same sizes, begin with the same weights."""
+    models = recipe.build_model(), other.build_model()
+    for each, model in zip((recipe, other), models, strict=True):
+        begin_(each, model)
+    pairs = zip(*(model.parameters() for model in models), strict=True)
+    return all(torch.equal(one, another) for one, another in pairs)
 
 
 def _check_same(init: InitFrom) -> None:

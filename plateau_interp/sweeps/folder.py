@@ -126,8 +126,9 @@ def summaries(plan: SweepPlan[Any], out: Path, failed: Mapping[str, str]) -> pd.
     Returns:
         Columns ``run``, ``setting``, ``seed``; a column a changed field, under its path; ``steps`` made, ``finished``,
         ``error``; and the numbers of `plateau_interp.analysis.plateaus.comparable`, ``final_loss`` and
-        ``final_accuracy`` of those that have measured a step. Of series there is no seed, and instead of the steps
-        there are ``checkpoints``, instead of the numbers those of `plateau_interp.sweeps.of_series.summary_of_series`.
+        ``final_accuracy`` of those that have measured a step, at the last such, ``final_step``. Of series there is no
+        seed, and instead of the steps there are ``checkpoints``, instead of the numbers those of
+        `plateau_interp.sweeps.of_series.summary_of_series`.
     """
     paths = list(dict.fromkeys(path for run in plan.runs for path in run.values))
     table = pd.DataFrame([_row(plan.kind, run, out, failed.get(run.name, ""), paths) for run in plan.runs])

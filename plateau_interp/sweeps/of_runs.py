@@ -144,4 +144,5 @@ def _numbers(summary: Summary) -> dict[str, float]:
         **{name: math.nan if value is None else float(value) for name, value in comparable(summary).items()},
         "final_loss": summary.final_loss,
         "final_accuracy": math.nan if summary.final_accuracy is None else summary.final_accuracy,
+        "final_step": summary.last_step,
     }

@@ -4,13 +4,14 @@ Nothing is trained here: `plateau_interp.sweeps.sweep` does that.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
 from plateau_interp.checks import nearest, shown
 from plateau_interp.codec import RecipeError, expect_fields
-from plateau_interp.runs.recipe import Recipe, read_fields
+from plateau_interp.runs.recipe import Recipe, naming, read_fields
 from plateau_interp.series.recipe import SeriesRecipe
 from plateau_interp.sweeps.changes import Changes, Combination, changed
 from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
@@ -64,8 +65,10 @@ def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan[Any]:
     """
     data = _plain_base(base)
     kind = kind_of_data(data)
-    recipe = kind.read(data)
-    kind.check_base(recipe)
+    file = _file_of(base)
+    with nullcontext() if file is None else naming(file):
+        recipe = kind.read(data)
+        kind.check_base(recipe)
     if not isinstance(changes, Changes):
         changes = Changes.from_dict(expect_fields(changes, path="changes"))
     settings = [(_name(each), each) for each in changes.combinations()]
@@ -102,13 +105,17 @@ def _plain_base(base: Any) -> dict[str, Any]:
     """Plain data, as much as was said."""
     if isinstance(base, Recipe | SeriesRecipe):
         return base.to_dict()
-    if isinstance(base, Path) or (isinstance(base, str) and _is_file(base)):
-        return dict(read_fields(base))
+    if (file := _file_of(base)) is not None:
+        return dict(read_fields(file))
     if isinstance(base, str):
         return {"task": {"name": base}}
     if not isinstance(base, Mapping):
         raise RecipeError(f"base: expected a recipe, its file or the name of a task; got {shown(base)}")
     return dict(base)
+
+
+def _file_of(base: Any) -> Path | str | None:
+    return base if isinstance(base, Path) or (isinstance(base, str) and _is_file(base)) else None
 
 
 def _is_file(text: str) -> bool:

@@ -94,10 +94,10 @@ def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
             else f"between steps {min(dropped)} and {max(dropped)}"
         )
         return f"{who} runs dropped, {when}."
-    summary = summaries[0]
+    summary, n_steps = summaries[0], _steps_made(runs[0])
+    when = f", measured at step {summary.last_step}" if summary.last_step + 1 < n_steps else ""
     if summary.drop_step is None:
-        n_steps = _steps_made(runs[0])
-        ended = f"is {figure(summary.final_loss)} {summary.unit}"
+        ended = f"is {figure(summary.final_loss)} {summary.unit}{when}"
         if not summary.left_initial_level and summary.level is not None:
             ended = f"never left its initial level, {figure(summary.level)} {summary.unit}"
         return f"No drop in {n_steps} step{'s' if n_steps > 1 else ''}: the loss {ended}."
@@ -105,7 +105,7 @@ def _finding(runs: "list[Run]", summaries: list[Summary]) -> str:
         return f"The loss fell without a plateau: half of its fall was done by step {summary.drop_step}."
     return (
         f"The loss sat at {figure(summary.level)} {summary.unit} for {_steps_on_it(summary)} steps, then dropped at "
-        f"step {summary.drop_step} and ended at {figure(summary.final_loss)}."
+        f"step {summary.drop_step} and ended at {figure(summary.final_loss)}{when}."
     )
 
 
@@ -230,6 +230,7 @@ def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, s
     ]
     one = len(summaries) == 1
     expected, floors = [s.level_expected for s in summaries], [s.floor for s in summaries]
+    last = f"; measured at step {first.last_step}" if agree(summary.last_step for summary in summaries) else ""
     return [
         ("Plateau", _range(list(map(_level, summaries)), "{:.3f}"), _known("closed form", expected)),
         (
@@ -244,7 +245,7 @@ def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, s
             if one and samples[0] is not None
             else f"{'' if one else 'step at '}half of the way to the floor",
         ),
-        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors)),
+        ("Final loss", _range([s.final_loss for s in summaries], "{:.3f}"), _known("floor", floors) + last),
     ]
 
 
