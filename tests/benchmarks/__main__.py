@@ -216,7 +216,7 @@ def two_runs():
 def two_runs_beside_a_neighbour():
     """Few steps: threads that wait for a core are several times slower."""
     with side_by_side.both(n_steps=2) as (workers, threads), side_by_side.busy_neighbour():
-        return ratio(workers, threads, rounds=3, warm_ups=1)
+        return ratio(workers, threads, rounds=5, warm_ups=1)
 
 
 def sampling(task):
@@ -307,9 +307,9 @@ ROWS = [
         lambda: ratio(sampling(TASK), training_step()),
     ),
     Row("sampling a batch of the slowest task / the default training step", 0.02, slowest_sampling),
-    Row("plateau --help", 0.5, lambda: wall_time([PLATEAU, "--help"])),
+    Row("plateau --help", 0.3, lambda: wall_time([PLATEAU, "--help"])),
     Row("import plateau_interp loads torch", 0, imported_torch_modules),
-    Row("memory of the default run", 1.5, memory_of_a_run),
+    Row("memory of the default run", 1.0, memory_of_a_run),
     Row("a view of 21 checkpoints opens in Chromium / an empty page", 3, opening_a_page),
     # Last: from here on the process keeps what tensors free, and so its neighbours would be measured in another world.
     Row("five interventions attached / none", 1.05, five_interventions),

@@ -16,7 +16,7 @@ from plateau_interp.training.threads import threads_of_torch
 
 __all__ = ["both", "busy_neighbour", "trained"]
 
-N_STEPS = 8
+N_STEPS = 6
 """A run's; the processes are there before the time is taken, as in a sweep of many runs."""
 MEMORY = 2**30
 
