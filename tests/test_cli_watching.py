@@ -34,6 +34,28 @@ def test_lines_tell_runs_steps_and_the_time_left(folders, monkeypatch, capsys):
     assert " s left" in err
 
 
+def test_a_killed_run_that_goes_on_from_its_checkpoint_takes_no_negative_time(folders, monkeypatch, capsys):
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(watching, "PLAIN_SECONDS", 0.02)
+    one, two = folders
+    write(two, *range(15))
+
+    def read_until(what):
+        deadline = time.monotonic() + 30
+        while what not in (told := capsys.readouterr().err):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return told
+
+    with watching_runs("both", folders):
+        read_until("step 15/30")
+        write(two, *range(10))
+        read_until("step 10/30")
+        write(two, *range(12))
+        told = read_until("step 12/30, ")
+    assert "-" not in told
+
+
 def test_ctrl_c_tells_how_many_are_done(folders):
     write(next(iter(folders)), *range(10))
     told = "after 1 of 2 runs; the others go on from a checkpoint"

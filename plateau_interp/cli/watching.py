@@ -78,8 +78,8 @@ class _Watch:
         self._unit, self._made_in = unit, made
         self.left, self._lock = dict(runs), threading.Lock()
         self.n_runs, self.total, self.done, self._full = len(runs), sum(runs.values()), 0, 0
+        self._begin, self._first = time.monotonic(), self.total
         self.look()
-        self._begin, self._first = time.monotonic(), self.made
 
     def look(self) -> None:
         """Read how far the runs are that are not done."""
@@ -88,6 +88,8 @@ class _Watch:
             if steps >= self.left.get(folder, 0):
                 self.end(folder)
         self.made = self._full + sum(there.get(folder, 0) for folder in list(self.left))
+        if self.made < self._first:  # at first, and where a killed run goes on from its checkpoint
+            self._begin, self._first = time.monotonic(), self.made
 
     def end(self, folder: Path) -> None:
         """Count a run as done, however few steps it made."""
