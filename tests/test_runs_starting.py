@@ -200,9 +200,9 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(
     ("options", "where", "message"),
     [
         (
-            {"init": (Sparse(0.9),)},
+            {"init": (Sparse(0.8),)},
             "*",
-            r"init: Sparse\(.*sparsity=0\.9\) comes to nothing: init_from=.*donor@4 replaces all that it draws; leave "
+            r"init: Sparse\(.*0\.8\) comes to nothing: init_from=.*donor@4 replaces all that it draws; leave "
             "it out, or take other weights alone with where$",
         ),
         (

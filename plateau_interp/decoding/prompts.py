@@ -48,10 +48,12 @@ def prompt_name(prompts: Any, index: int) -> str:
 
     Example:
         >>> prompt_name([[3, 1], [4]], 1), prompt_name(["Why is the sky blue in the morning?"], 0)
-        ('prompt 1', "prompt 0 ('Why is the sky b...')")
+        ('prompt 1', "prompt 0 ('Why is the sky blue...')")
     """
     text = prompts[index]
-    return f"prompt {index} ({shown(text, most=20)})" if isinstance(text, str) and text else f"prompt {index}"
+    if not isinstance(text, str) or not text:
+        return f"prompt {index}"
+    return f"prompt {index} ({text if len(text) <= 22 else f'{text[:19]}...'!r})"
 
 
 def _checked(prompts: Tensor, mask: Any) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:

@@ -34,7 +34,7 @@ from plateau_interp.training.precision import check_precision
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task
 
-__all__ = ["Fork", "Recipe", "naming", "read_fields"]
+__all__ = ["Fork", "Recipe", "of_file", "read_fields"]
 
 
 @dataclass(frozen=True)
@@ -257,19 +257,19 @@ class Recipe:
             RecipeError: for a file that is not there or is no such text, and as `from_dict`; the file is named.
         """
         data = read_fields(path)
-        with naming(path):
+        with of_file(path):
             return Recipe.from_dict(data)
 
 
 @contextmanager
-def naming(path: str | Path) -> Iterator[None]:
+def of_file(path: str | Path) -> Iterator[None]:
     """The file that plain data came from is named by what is wrong in them, before the field.
 
     Raises:
         RecipeError: of the kind that it was.
 
     Example:
-        >>> with naming("mine.yaml"):
+        >>> with of_file("mine.yaml"):
         ...     Recipe.from_dict({"task": {"name": "copy", "n": "many"}})
         Traceback (most recent call last):
         plateau_interp.codec.RecipeError: mine.yaml: task.n: expected a whole number; got 'many'
@@ -300,7 +300,7 @@ def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
         raise RecipeError(f"{path}: {error.strerror}; expected a {what}, a .json or .yaml file") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from None
-    with naming(path):
+    with of_file(path):
         return _fields_of_yaml(text) if path.suffix in (".yaml", ".yml") else _fields_of_json(text)
 
 

@@ -15,7 +15,7 @@ from plateau_interp.runs.recipe import Recipe
 
 __all__ = ["Scheduled", "idle", "warn_of_idle"]
 
-FRAMES = 4
+TO_WHO_MAKES_IT = 4
 """From a warning to who makes a run: `warn_of_idle`, `create`, `Run.create`."""
 
 
@@ -35,7 +35,7 @@ def warn_of_idle(recipe: Recipe) -> None:
         warnings.warn(
             f"{brief(schedule)} never acts: {whose} makes steps {steps.start} to {steps.stop - 1}",
             InterventionWarning,
-            stacklevel=FRAMES,
+            stacklevel=TO_WHO_MAKES_IT,
         )
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from plateau_interp.checks import nearest, shown
+from plateau_interp.checks import nearest
+from plateau_interp.interventions.plan import brief
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.parameters import trained_where
 from plateau_interp.models.settings import check_used
@@ -76,7 +77,7 @@ def check_begun(recipe: Recipe) -> None:
         others = init[:place] + init[place + 1 :]
         if _begin_alike(recipe, _with(recipe, init=others)) and not _begin_alike(drawn, _with(drawn, init=others)):
             raise RunError(
-                f"init: {shown(initializer)} comes to nothing: init_from={donor.source} replaces all that it draws; "
+                f"init: {brief(initializer)} comes to nothing: init_from={donor.source} replaces all that it draws; "
                 "leave it out, or take other weights alone with where"
             )
 

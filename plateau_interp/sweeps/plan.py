@@ -11,7 +11,7 @@ from typing import Any, Generic
 
 from plateau_interp.checks import nearest, shown
 from plateau_interp.codec import RecipeError, expect_fields
-from plateau_interp.runs.recipe import Recipe, naming, read_fields
+from plateau_interp.runs.recipe import Recipe, of_file, read_fields
 from plateau_interp.series.recipe import SeriesRecipe
 from plateau_interp.sweeps.changes import Changes, Combination, changed
 from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
@@ -66,7 +66,7 @@ def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan[Any]:
     data = _plain_base(base)
     kind = kind_of_data(data)
     file = _file_of(base)
-    with nullcontext() if file is None else naming(file):
+    with nullcontext() if file is None else of_file(file):
         recipe = kind.read(data)
         kind.check_base(recipe)
     if not isinstance(changes, Changes):
