@@ -37,7 +37,7 @@ def test_lines_tell_runs_steps_and_the_time_left(folders, monkeypatch, capsys):
 def test_a_killed_run_that_goes_on_from_its_checkpoint_takes_no_negative_time(folders, monkeypatch, capsys):
     monkeypatch.setattr(watching, "LOOK_EVERY", 0.01)
     monkeypatch.setattr(watching, "PLAIN_SECONDS", 0.02)
-    one, two = folders
+    _, two = folders
     write(two, *range(15))
 
     def read_until(what):
