@@ -355,6 +355,32 @@ def test_many_settings_beside_the_first_stand_in_bands():
     assert rows[0] > rows[4]
 
 
+def test_nothing_beside_the_first_is_cut_off():
+    """The axis of a row is as high as what is highest in any of its panels, and not in the first."""
+    columns = {"a": 0.01, "b": 0.02, "c": 1.0}
+    outcomes = {
+        name: [measured(Setting(name, recipe()), pd.DataFrame({"step": range(4), "validation_accuracy": value}))]
+        for name, value in columns.items()
+    }
+    for axes in beside_figure(outcomes, ("validation_accuracy",)).axes:
+        low, high = axes.get_ylim()
+        assert low < 0.01
+        assert high > 1.0
+
+
+def test_rows_beside_the_first_say_what_is_measured():
+    """By title and unit: two shares would look alike by their unit, and not every column has one."""
+    table = pd.DataFrame({"step": range(4), "accuracy": 1.0, "validation_accuracy": 0.5})
+    outcomes = {name: [measured(Setting(name, recipe()), table)] for name in "abc"}
+    axes = beside_figure(outcomes, ("loss", "accuracy", "validation_accuracy")).axes
+    told = [
+        "Training loss\nnats a position",
+        "Accuracy of greedy\nanswers\nshare of answer tokens",
+        "Validation accuracy",
+    ]
+    assert [one.get_ylabel() for one in axes if one.get_ylabel()] == told
+
+
 def measured(setting, table):
     return Outcome(setting, 0, table.assign(loss=1.0))
 

@@ -156,8 +156,11 @@ def beside_figure(outcomes: Mapping[str, Sequence[Outcome]], measures: Sequence[
                         seen = one.metrics[["step", measure]].dropna()
                         axes.plot(seen["step"], seen[measure], color=colour, linewidth=0.8, alpha=0.7)
                 look = panel(measure, added)
-                axes.set_ylabel(look.unit if column == 0 else "")
-                axes.set_ylim(look.limits)
+                # The unit alone would not tell one share from another.
+                label = "\n".join(filter(None, [textwrap.fill(look.title, TITLE_WIDTH * 2 // 3), look.unit]))
+                axes.set_ylabel(label if column == 0 else "")
+                if look.limits is not None:  # None would end the scaling, and cut off what the next panels have
+                    axes.set_ylim(look.limits)
                 axes.tick_params(labelleft=column == 0, labelbottom=axes is column_of_panels[-1])
         for axes in grid[-len(measures) :, len(others) - (bands - 1) * width :].flat:
             axes.remove()

@@ -33,11 +33,11 @@ PAPER = Paper(
         "task or of all, the end of the plateau or the last answers, a baseline without weight decay or with it. Here "
         "its numbers are measured as it did, and the same runs are counted in every currency. Its own grokking model, "
         "a Transformer with norms after each addition, on equations modulo 97, is trained for the first 8,000 steps of "
-        "figure 3: division with sparse, small and usual initial weights (40 TFLOP a run). Not run are its longer "
-        "experiments: division to the end, 334,000 steps of 6 GFLOP (2,000 TFLOP, half a day or more of one core), and "
-        "the 250,000 steps of figure 3; four operations, 1.6 million steps (9,800 TFLOP); SGD, 250,000 steps (1,200 "
-        "TFLOP), of which the code is not public; division with multiplication, of which its repository says 5,450 "
-        "steps (33 TFLOP). An MLP and a small Transformer stand in for them here."
+        "figure 3, division with sparse, small and usual initial weights (40 TFLOP a run), and for as many of division "
+        "with multiplication, of which its repository says 5,450 (50 TFLOP). Not run are its longer experiments: "
+        "division to the end, 334,000 steps of 6 GFLOP (2,000 TFLOP), and the 250,000 steps of figure 3; four "
+        "operations, 1.6 million steps (9,800 TFLOP); SGD, 250,000 steps (1,200 TFLOP), of which the code is not "
+        "public. An MLP and a small Transformer stand in for them here."
     ),
     legend=(
         "Of the poster's numbers *table* and *figure* are its own; *read by others* marks what a third party read off "

@@ -9,6 +9,7 @@ from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.quantities import final
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
+from plateau_interp.reproductions.shortening.pictures import operations_figure
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import ModularArithmetic
 from plateau_interp.tasks.modular import Operation
@@ -44,7 +45,7 @@ GROKKING_TASKS = Experiment(
     figures="its runs of several operations, in a smaller setting with a weight decay of 1",
     settings=(DIVIDE, WITH_MULTIPLY, WITH_ADD),
     key=(DIVIDE_STEPS, WITH_MULTIPLY),
-    panels=("loss", "validation_accuracy", "validation_accuracy_divide", "validation_accuracy_multiply"),
+    draws=operations_figure,
     table=(
         DIVIDE_STEPS,
         DIVIDE_OWN,

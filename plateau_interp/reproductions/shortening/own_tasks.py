@@ -16,6 +16,7 @@ from plateau_interp.reproductions.shortening.own_transformer import (
     USUAL_START,
     own_setting,
 )
+from plateau_interp.reproductions.shortening.pictures import operations_figure
 from plateau_interp.reproductions.shortening.poster import FACTOR
 from plateau_interp.tasks import ModularArithmetic
 from plateau_interp.tasks.modular import EquationSplit
@@ -40,7 +41,7 @@ OWN_TASKS = Experiment(
     figures="none: division with multiplication in its repository, the first 8,000 of 800,000 steps",
     settings=(USUAL_START, BOTH, BOTH_BY_TRIPLES),
     key=(DIVISION_95, BOTH),
-    panels=("loss", "validation_accuracy", "validation_accuracy_divide", "validation_accuracy_multiply"),
+    draws=operations_figure,
     table=(
         TRAIN_95,
         DIVISION_95,

@@ -10,6 +10,7 @@ from plateau_interp.models.matrix_draws import Dense, Small, Sparse
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.claims import Claim, Ordered, Ratio, Within, only_reported
 from plateau_interp.reproductions.experiments import Experiment
+from plateau_interp.reproductions.pictures import beside_figure
 from plateau_interp.reproductions.quantities import NEVER, Quantity, difference, final, first_at
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
@@ -82,7 +83,7 @@ LAGGED = difference(VALIDATION_95, TRAIN_95)
 USUAL_START = own_setting("fig3-baseline", "PyTorch's initial weights")
 SPARSE_START = own_setting("fig3-sparse", "sparse(0.9), zero biases", init=(Sparse(0.9),))
 SMALL_START = own_setting("fig3-small", "small(0.01), zero biases", init=(Small(0.01),))
-DENSE_START = own_setting("fig3-dense", "the same, dense, zero biases", init=(Dense(),))
+DENSE_START = own_setting("fig3-dense", "dense, zero biases", init=(Dense(),))
 DECAYED = own_setting("fig3-decay-1", "PyTorch's initial weights, decay 1", decay=1.0)
 DECAYED_LESS = own_setting("fig3-decay-0.1", "PyTorch's initial weights, decay 0.1", decay=0.1)
 DENSE_DECAYED_LESS = own_setting("fig3-dense-decay-0.1", "dense, zero biases, decay 0.1", decay=0.1, init=(Dense(),))
@@ -107,7 +108,7 @@ SPARSE_AND_SMALL = Experiment(
     figures="figure 3, the first 8,000 of its 250,000 steps",
     settings=(USUAL_START, SPARSE_START, SMALL_START, DENSE_START, DECAYED, DECAYED_LESS, DENSE_DECAYED_LESS),
     key=(VALIDATION_95, SPARSE_START),
-    panels=("loss", "validation_loss", "accuracy", "validation_accuracy"),
+    draws=lambda outcomes: beside_figure(outcomes, ("accuracy", "validation_accuracy")),
     table=(
         TRAIN_95,
         VALIDATION_95,

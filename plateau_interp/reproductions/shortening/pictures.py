@@ -1,10 +1,15 @@
-"""The pictures of table 1 and figure 1: what each task took alone and in company, and the loss of the product."""
+"""The pictures of table 1 and figure 1: what each task took alone and in company, and the loss of the product.
 
+And of division in company: `operations_figure`.
+"""
+
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from plateau_interp.reproductions.pictures import beside_figure
 from plateau_interp.reproductions.quantities import NEVER
 from plateau_interp.reproductions.settings import Outcome, Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["losses_figure", "mixes_figure"]
+__all__ = ["losses_figure", "mixes_figure", "operations_figure"]
 
 COSTS = {"own_sequences": "own sequences", "sequences": "sequences of all tasks"}
 RULES = {"elbow": ("o", "to the elbow"), "right_99": ("^", "to 99 % of its tokens right")}
@@ -118,3 +123,23 @@ def _draw_loss(grid: "Sequence[Axes]", one: Outcome, group: str, colour: str) ->
     own = task.group_counts(BATCH)[group]
     for axes, share in zip(grid, (own, BATCH), strict=True):
         axes.plot(np.asarray(steps) * share, losses, color=colour, linewidth=0.9, alpha=0.8)
+
+
+def operations_figure(outcomes: Mapping[str, Sequence[Outcome]]) -> "Figure":
+    """Division in company beside division alone, which is grey behind it: the loss, and what is right of the held-out.
+
+    Args:
+        outcomes: by setting name, division alone first.
+    """
+    named = {name: [_named_by_operation(one) for one in ours] for name, ours in outcomes.items()}
+    return beside_figure(named, ("loss", "validation_accuracy_divide", "validation_accuracy"))
+
+
+def _named_by_operation(one: Outcome) -> Outcome:
+    """With the accuracy of a single operation under its name, too, as a run of several has that of each."""
+    assert isinstance(one.setting, Setting)
+    drawn = drawn_tasks(one.setting.recipe.task)
+    if len(drawn) > 1 or "validation_accuracy" not in one.metrics:
+        return one
+    own = {f"validation_accuracy_{column_word(drawn[0])}": one.metrics["validation_accuracy"]}
+    return dataclasses.replace(one, metrics=one.metrics.assign(**own))

@@ -11,6 +11,7 @@ from plateau_interp.reproductions.quantities import final
 from plateau_interp.reproductions.settings import Setting
 from plateau_interp.reproductions.shortening.ends import taken_to
 from plateau_interp.reproductions.shortening.one_hot_mlp import grokking_setting
+from plateau_interp.reproductions.shortening.pictures import operations_figure
 from plateau_interp.tasks import OneHotArithmetic
 from plateau_interp.tasks.modular import EquationSplit, Operation
 
@@ -42,7 +43,7 @@ SHARED_FACTS = Experiment(
     figures="none: what its division with multiplication leaves open, in another's setting",
     settings=(ALONE, ALONE_BY_TRIPLES, WITH_PRODUCTS, BY_TRIPLES, WITH_SUMS),
     key=(TO_DIVIDE, WITH_PRODUCTS),
-    panels=("loss", "validation_accuracy", "validation_accuracy_divide", "validation_accuracy_multiply"),
+    draws=operations_figure,
     table=(
         taken_to("right_99", "steps"),
         TO_DIVIDE,
