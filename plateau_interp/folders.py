@@ -27,7 +27,7 @@ OF_A_RUN = (
 )
 """What a run, and those who log or report it, have in its folder."""
 
-CALLED: dict[Written, str] = {
+HOLDERS: dict[Written, str] = {
     "run": "a run",
     "series": "a series",
     "sweep": "a sweep",
@@ -66,10 +66,10 @@ def check_place(out: Path, written: Written, *, of: Sequence[Path] = ()) -> None
         if (kind := _kind(home)) is None:
             continue
         if home == place and kind != written:
-            raise ValueError(f"{out} is the folder of {CALLED[kind]}, no place for {CALLED[written]}; take another")
+            raise ValueError(f"{out} is the folder of {HOLDERS[kind]}, no place for {HOLDERS[written]}; take another")
         if home != place and not _has_place(home, kind, place, written, of):
             raise ValueError(
-                f"{out} lies in {home}, the folder of {CALLED[kind]}, which has no place for {CALLED[written]} "
+                f"{out} lies in {home}, the folder of {HOLDERS[kind]}, which has no place for {HOLDERS[written]} "
                 "there; take another folder"
             )
         return  # what is farther out has placed this one itself

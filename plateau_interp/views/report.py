@@ -71,7 +71,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     check_folder(folder)
     check_place(folder, "report", of=[run.path for run in listed])
     page, pictures = _compose(listed, folder)
-    check_report_folder(folder, pictures)
+    check_report_folder(folder, () if out is None else pictures)  # the run's own may lack its page
     return write_report_page(folder, page, pictures)
 
 
