@@ -24,6 +24,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     revisions: dict[str, Path]
     gated: set[str]
+    moved: dict[str, str]
+
+    def commit(self, revision: str) -> str:
+        """The commit that a revision is, also after it has moved."""
+        return self.moved.get(revision, commit_of(revision))
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -40,7 +45,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
         elif page.endswith("/refs"):
             branches = [
-                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit_of(name)} for name in self.revisions
+                {"name": name, "ref": f"refs/heads/{name}", "targetCommit": self.commit(name)}
+                for name in self.revisions
             ]
             self.answer_json({"branches": branches, "tags": [], "converts": []})
         elif (revision := self.asked(page)) is None:
@@ -48,13 +54,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         elif "/resolve/" in page and revision in self.gated:
             self.answer(403, {"X-Error-Code": "GatedRepo"})
         else:
-            self.answer_of(self.revisions[revision], commit_of(revision), page)
+            self.answer_of(self.revisions[revision], self.commit(revision), page)
 
     def asked(self, page: str) -> str | None:
         """The revision of which a page is; main where none is named."""
         parts = page.split("/")
         named = [parts[parts.index(word) + 1] for word in ("revision", "resolve", "tree") if word in parts]
-        by_commit = {commit_of(revision): revision for revision in self.revisions}
+        by_commit = {self.commit(revision): revision for revision in self.revisions}
         name = by_commit.get(named[0], named[0]) if named else "main"
         return name if name in self.revisions and self.revisions[name].is_dir() else None
 
@@ -87,12 +93,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(revisions: dict[str, Path], gated: set[str]) -> Iterator[str]:
+def serving(revisions: dict[str, Path], gated: set[str], moved: dict[str, str] | None = None) -> Iterator[str]:
     """A hub with the folders of a model's revisions, listed also where there is none; its address.
 
-    Both arguments may change meanwhile.
+    ``moved`` has the commits of those that are others than at first. All arguments may change meanwhile.
     """
-    handler = type("Serving", (Hub,), {"revisions": revisions, "gated": gated})
+    handler = type("Serving", (Hub,), {"revisions": revisions, "gated": gated, "moved": {} if moved is None else moved})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -307,3 +307,14 @@ def test_a_path_will_do_for_the_folder() -> None:
     capture = Capture((PATTERN,), out="x")
     recheck(capture, out=Path("runs") / "x")
     assert capture.out == str(Path("runs") / "x")
+
+
+def test_a_folder_that_is_moved_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    capture = Capture(("hook_embed",), out=str(tmp_path / "captured"))
+    steps = train(tiny(), TASK, steps=4, interventions=(capture,))
+    assert [next(steps).step, next(steps).step] == [0, 1]
+    (tmp_path / "captured").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"captured is gone: it was moved or removed while this Capture wrote to it"):
+        next(steps)
+    assert not (tmp_path / "captured").exists()
+    assert Captured(tmp_path / "moved").steps == [0, 1]

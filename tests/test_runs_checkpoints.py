@@ -12,7 +12,6 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checkpoints import (
     Checkpoint,
     Label,
-    check_not_among,
     let_go,
     load_weights,
     read_label,
@@ -223,15 +222,3 @@ def test_what_is_let_go_while_it_is_read_is_not_called_damaged(
 
     monkeypatch.setattr(Path, "read_bytes", overtaken)
     assert Checkpoint.load(tmp_path / "3", recipe="r").optimizer is None
-
-
-@pytest.mark.parametrize("inside", ["checkpoints", "checkpoints/mine", "checkpoints/4/deeper"])
-def test_nothing_else_is_put_among_the_checkpoints_of_a_run(tmp_path, inside):
-    run = tmp_path / "run"
-    (run / "checkpoints").mkdir(parents=True)
-    check_not_among(run / inside)  # no run yet
-    (run / "recipe.json").touch()
-    with pytest.raises(RunError, match=r"lies among the checkpoints of the run .*run; take another folder"):
-        check_not_among(run / inside)
-    check_not_among(run / "series")
-    check_not_among(tmp_path / "checkpoints")

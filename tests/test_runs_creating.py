@@ -1,6 +1,7 @@
 """plateau_interp.runs.creating: a folder is made, found again, or refused before anything is written."""
 
 import dataclasses
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from tiny_paper import BASE
 from trained_runs import RECIPE, finished, spoil
 
 from plateau_interp.hooks import BiasAttention, PatchAttention
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.reproductions.running import train_setting
 from plateau_interp.runs.creating import relocate
@@ -119,3 +121,47 @@ def test_a_fork_needs_a_folder_of_its_own(tmp_path: Path) -> None:
     fork = run.fork(at=10, out=tmp_path / "fork")
     with pytest.raises(RunError, match="fork holds the run of another recipe"):
         run.fork(at=20, out=fork.path)
+
+
+@pytest.mark.parametrize(
+    "inside", ["", "checkpoints", "checkpoints/x", "checkpoints/0", "report", "circuits", "metrics.jsonl"]
+)
+def test_a_capture_into_what_the_run_writes_itself_leaves_no_folder(tmp_path: Path, inside: str) -> None:
+    path = tmp_path / "run"
+    recipe = replace(RECIPE, interventions=(Capture(("hook_embed",), out=str(path / inside)),))
+    expected = f"{path / inside} lies among what the run {path} writes itself; give its Capture another folder, as"
+    parent = finished(tmp_path / "parent", RECIPE)
+    for begin in (
+        lambda: Run.create(path, recipe),
+        lambda: parent.fork(at=10, interventions=recipe.interventions, out=path),
+    ):
+        with pytest.raises(RunError, match=f"^{re.escape(expected)} {re.escape(str(path / 'captured'))}$"):
+            begin()
+        assert not path.exists()
+
+
+def test_a_run_or_a_capture_within_a_capture_leaves_no_folder(tmp_path: Path) -> None:
+    outer = Capture(("hook_embed",), out=str(tmp_path / "outer"))
+    inner = Capture(("hook_embed",), out=str(tmp_path / "outer" / "inner"))
+    for path, interventions, lies in (
+        (tmp_path / "outer" / "run", (outer,), r"outer/run lies in .*outer, where a Capture of the run writes"),
+        (tmp_path / "run", (inner, outer), r"outer/inner lies in .*outer, where a Capture of the run writes"),
+    ):
+        with pytest.raises(RunError, match=lies):
+            Run.create(path, replace(RECIPE, interventions=interventions))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fork_is_made_by_its_parent_alone(tmp_path: Path) -> None:
+    """Its recipe says nothing of the state that it goes on with."""
+    parent = finished(tmp_path / "run", RECIPE)
+    fork = parent.fork(at=10, out=tmp_path / "fork")
+    with pytest.raises(RunError, match=r"again cannot be begun: its recipe goes on from step 10 of another run"):
+        Run.create(tmp_path / "again", fork.recipe)
+    assert not (tmp_path / "again").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"fork that one, as Run\('runs/mws'\)\.fork\(at=10\)"):
+        Run.create(tmp_path / "empty", fork.recipe)
+    assert list((tmp_path / "empty").iterdir()) == []
+    longer = replace(fork.recipe, training=replace(fork.recipe.training, steps=30))
+    assert Run.create(fork.path, longer).recipe.steps == 30  # what is there is lengthened as any run

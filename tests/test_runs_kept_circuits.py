@@ -153,3 +153,13 @@ def test_somebody_s_file_of_the_same_name_makes_no_folder_of_circuits(run: Run, 
         (tmp_path / "mine" / name).write_text(mine)
         with pytest.raises(RunError, match=r"circuits\.json"):
             KeptCircuits(run, OPTIONS, tmp_path / "mine")
+
+
+def test_a_folder_that_is_moved_meanwhile_is_not_made_again(run: Run, tmp_path: Path) -> None:
+    measured = KeptCircuits(run, OPTIONS, tmp_path / "elsewhere").measure([0, 2, 4])
+    assert next(measured) == 0
+    (tmp_path / "elsewhere").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match="elsewhere is gone: it was moved or removed while circuits were written to it"):
+        next(measured)
+    assert not (tmp_path / "elsewhere").exists()
+    assert list(KeptCircuits(run, OPTIONS, tmp_path / "moved").measure([0, 2, 4])) == [2, 4]

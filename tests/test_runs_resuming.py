@@ -1,12 +1,15 @@
 """plateau_interp.runs.resuming: what no run on a processor shows; the rest is in test_runs_run."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trained_runs import finished
 
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs import resuming
 from plateau_interp.runs.recipe import Recipe
@@ -76,3 +79,55 @@ def test_the_first_loss_that_is_no_number_is_told_however_late(tmp_path: Path, m
         next(steps)
     assert run.checkpoints == [0]
     assert torch.isfinite(torch.tensor([row for row in run.metrics.loss])).all()
+
+
+@pytest.mark.parametrize("again", [None, "empty", "a run"])
+@pytest.mark.parametrize("during", [False, True], ids=["between steps", "during a step"])
+@pytest.mark.parametrize("at", [3, 9, 29])
+def test_a_folder_that_is_moved_meanwhile_is_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, during: bool, again: str | None
+) -> None:
+    """Nor is anything written into another that has its name now; where it was moved to, the run goes on as it was."""
+    path, captured = tmp_path / "run", tmp_path / "run" / "captured"
+    recipe = replace(RECIPE, checkpoint_every=10, interventions=(Capture(("hook_embed",), out=str(captured), every=4),))
+
+    def move() -> None:
+        path.rename(tmp_path / "moved")
+        if again is not None:
+            path.mkdir()
+        if again == "a run":
+            Run.create(path, replace(RECIPE, seed=1))
+
+    steps = resuming.LiveRun.steps
+
+    def moving(run: Any, *, stop: int) -> Any:
+        for step in steps(run, stop=stop):
+            if step.step == at:
+                move()
+            yield step
+
+    if during:
+        monkeypatch.setattr(resuming.LiveRun, "steps", moving)
+    training = Run.create(path, recipe).train()
+    while not during and next(training).step < at:
+        pass
+    if not during:
+        move()
+    with pytest.raises(RunError, match=r"run is gone: it was moved or removed while it was written to; go on where it"):
+        list(training)
+    monkeypatch.undo()
+    there = {file.name for file in path.rglob("*")}
+    assert there == {None: set(), "empty": set(), "a run": {"recipe.json", ".lock"}}[again]
+    shutil.rmtree(path, ignore_errors=True)
+    (tmp_path / "moved").rename(path)
+    undisturbed = finished(tmp_path / "undisturbed", replace(recipe, interventions=()))
+    assert finished(path, recipe).metrics.equals(undisturbed.metrics)
+
+
+def test_a_run_that_is_moved_after_its_last_step_is_not_made_again(tmp_path: Path) -> None:
+    finished(tmp_path / "run", RECIPE)
+    run = Run(tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"holds no recipe\.json any more: it was moved or removed after it was opened"):
+        list(run.train())
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """What a series has downloaded: noted before, given up after, and read again when a line was cut."""
 
+import pytest
+
 from plateau_interp.series.downloads import DOWNLOADS, Download, Downloads
 
 FIRST = Download("step0", frozenset({"a" * 40}), None)
@@ -44,3 +46,14 @@ def test_notes_without_what_a_name_stood_for_are_read(tmp_path):
     """As earlier versions wrote them."""
     (tmp_path / DOWNLOADS).write_text('{"revision": "step0", "there_before": ["%s"]}\n' % ("a" * 40))
     assert Downloads(tmp_path).there() == [FIRST]
+
+
+def test_a_folder_that_is_moved_is_not_made_again(tmp_path):
+    (tmp_path / "series").mkdir()
+    downloads = Downloads(tmp_path / "series")
+    downloads.begin(FIRST)
+    (tmp_path / "series").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError, match=r"series.downloads\.jsonl"):
+        downloads.begin(SECOND)
+    assert not (tmp_path / "series").exists()
+    assert Downloads(tmp_path / "moved").there() == [FIRST]

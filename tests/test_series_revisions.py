@@ -100,3 +100,10 @@ def test_what_is_not_there_is_told_with_the_nearest(choice, told):
 def test_a_model_without_checkpoints():
     with pytest.raises(ValueError, match="a/b has no revision whose name holds a step"):
         chosen_revisions("a/b", parsed_revisions(["main"]), "all")
+
+
+def test_names_may_come_with_what_they_stand_for():
+    """Which makes them no other revisions."""
+    told = parsed_revisions({"main": "a" * 40, "step8": "b" * 40})
+    assert [(each.step, each.commit) for each in told] == [(8, "b" * 40)]
+    assert told == parsed_revisions(["step8"])

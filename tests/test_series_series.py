@@ -17,6 +17,7 @@ import pytest
 import torch
 import transformers
 from hub_cache import put_into_cache
+from hub_server import commit_of, serving
 from huggingface_hub import constants
 from reference.published import by_transformers
 from typecheck import unchecked
@@ -307,13 +308,14 @@ def test_another_series_or_writer_is_refused(saved, tmp_path):
         SeriesFolder(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", ["metrics.parquet", "answers.parquet", "attention", "report", "recipe.json"])
-def test_a_folder_with_files_that_a_series_would_write_over_is_refused(saved, tmp_path, name):
-    """As the folder of the run itself, with its metrics and its report."""
+@pytest.mark.parametrize("name", ["metrics.parquet", "answers.parquet", "attention", "report", "recipe.json", "a.txt"])
+def test_a_folder_with_files_that_are_no_series_is_refused(saved, tmp_path, name):
+    """Whether a series would write over them or not."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "mine" / name).write_text("mine")
-    with pytest.raises(SeriesError, match=f"mine has {name}, but no series.json; take another folder"):
+    there = min(name, "notes.txt")
+    with pytest.raises(SeriesError, match=f"mine is not empty and holds no series: there is '{there}'; take another"):
         measured(saved, tmp_path / "mine")
     assert {file.name: file.read_text() for file in (tmp_path / "mine").iterdir()} == dict.fromkeys(
         ("notes.txt", name), "mine"
@@ -345,6 +347,41 @@ def test_a_folder_in_which_nothing_was_measured_yet_takes_other_settings(saved, 
         measured(saved, out, interventions=[AblateHeads([9])])
     assert len(measured(saved, out, interventions=[AblateHeads([1])])) == len(STEPS)
     assert json.loads((out / "series.json").read_text())["interventions"][0]["heads"] == [1]
+
+
+def test_a_kill_while_the_settings_are_written_leaves_a_folder_that_can_be_used(saved, tmp_path):
+    (tmp_path / "series").mkdir()
+    (tmp_path / "series" / ".series.json.1f.tmp").write_text("{")
+    assert len(measured(saved, tmp_path / "series")) == len(STEPS)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
+@pytest.mark.parametrize("when", ["between", "meanwhile"])
+def test_a_folder_that_is_moved_meanwhile_is_not_made_again(hub, tmp_path, monkeypatch, when, again):
+    """Neither by what is measured nor by what is noted of downloads."""
+
+    def move():
+        (tmp_path / "series").rename(tmp_path / "moved")
+        if again:
+            shutil.copytree(tmp_path / "moved", tmp_path / "series")
+
+    if when == "meanwhile":
+        monkeypatch.setattr(series_module, "weights_digest", lambda model: move() or "0" * 64)
+    measuring = CheckpointSeries(NAME, listing=LISTING).measure(PROMPTS, out=tmp_path / "series", n_new=1)
+    if when == "between":
+        assert next(measuring).step == 0
+        move()
+        before = {file: file.read_bytes() for file in (tmp_path / "series").rglob("*.jsonl")}
+    with pytest.raises(
+        SeriesError, match="series is gone: it was moved or removed while it was written to; go on where"
+    ):
+        next(measuring)
+    n_done = 1 if when == "between" else 0
+    assert len(SeriesFolder(tmp_path / "moved").records()) == n_done
+    if not again:
+        assert not (tmp_path / "series").exists()
+    elif when == "between":
+        assert {file: file.read_bytes() for file in (tmp_path / "series").rglob("*.jsonl")} == before
 
 
 def test_a_measure_that_is_no_number_is_named(saved, tmp_path):
@@ -426,6 +463,40 @@ def test_folders_of_one_step_are_refused(saved, tmp_path):
     (tmp_path / "one" / "checkpoint-0").symlink_to(saved / "step0")
     with pytest.raises(ValueError, match="two folders are of one step: checkpoint-0 and another"):
         CheckpointSeries(tmp_path / "one")
+
+
+def test_a_branch_that_has_moved_since_is_not_taken_for_what_was_measured(saved, tmp_path, monkeypatch):
+    """A hub on this machine, asked by the hub's own client."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    folders, moved = {f"step{step}": saved / f"step{step}" for step in STEPS}, {}
+    with serving(folders, set(), moved) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        out, some = tmp_path / "series", {"chosen": {"revisions": [0, 1]}, "n_new": 1}
+        before = measured(NAME, out, **some)
+        assert [record.files for record in before] == [commit_of("step0"), commit_of("step1")]
+        assert measured(NAME, out, **some) == []
+        moved |= {"step1": "e" * 40, "step4": "f" * 40}
+        folders["step1"] = folders["step4"] = saved / "step16"
+        kept = (out / "checkpoints.jsonl").read_bytes()
+        for _ in range(2):
+            with pytest.raises(SeriesError, match=f"series measured other files than step1 of {NAME} has now: move"):
+                measured(NAME, out, chosen={"revisions": [0, 1, 4]}, n_new=1)
+        assert (out / "checkpoints.jsonl").read_bytes() == kept
+        (record,) = measured(NAME, out, chosen={"revisions": [0, 4]}, n_new=1)  # nobody asks for the other
+        assert (record.step, record.files) == (4, "f" * 40)
+
+
+def test_a_series_of_a_hub_that_cannot_be_asked_goes_on(hub, tmp_path):
+    """What its names stand for is not known then; nor is it of series from before commits were written down."""
+    out = tmp_path / "series"
+    first = CheckpointSeries(NAME, [0, 1], listing={"step0": f"{0:040x}", "step1": "not what comes"})
+    assert [record.files for record in first.measure(PROMPTS, out=out, n_new=1)] == [f"{0:040x}", f"{1:040x}"]
+    assert len(list(CheckpointSeries(NAME, [0, 1, 4], listing=LISTING).measure(PROMPTS, out=out, n_new=1))) == 1
+    with pytest.raises(SeriesError, match="measured other files than step1"):
+        next(first.measure(PROMPTS, out=out, n_new=1))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])

@@ -261,3 +261,16 @@ def test_a_run_that_was_damaged_after_its_end_is_told(file, tmp_path):
     assert file in again.failed["k=2/seed-0"]
     assert rows_of(again.table, "run", "error")[0] == ("k=2/seed-0", again.failed["k=2/seed-0"])
     assert again.table.error[1] == ""
+
+
+def test_a_folder_that_is_moved_meanwhile_is_not_made_again(tmp_path):
+    def move(event):
+        if (tmp_path / "windows").exists():
+            (tmp_path / "windows").rename(tmp_path / "moved")
+
+    with pytest.raises(
+        RunError, match="windows is gone: it was moved or removed while its runs were made; sweep where"
+    ):
+        sweep(BASE, WINDOWS, out=tmp_path / "windows", engine=HERE, telling=move)
+    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    assert sweep(BASE, WINDOWS, out=tmp_path / "moved", engine=HERE).failed == {}

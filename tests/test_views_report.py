@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -751,3 +752,15 @@ def test_nothing_is_written_where_a_folder_has_the_name_of_a_picture(tmp_path):
     with pytest.raises(IsADirectoryError, match=r"b\.png"):
         write_report_page(tmp_path, "a page", {"a": b"1", "b": b"2"})
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_somebodys_page_in_a_runs_own_report_is_not_written_over(run, tmp_path):
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    page = write_report(copy)
+    page.write_text("somebody's")
+    with pytest.raises(ValueError, match=r"report holds index\.html, which no report wrote"):
+        write_report(copy)
+    assert page.read_text() == "somebody's"
+    page.unlink()
+    assert write_report(copy) == page  # over the pictures that are left there

@@ -195,3 +195,14 @@ def test_what_no_report_wrote_is_never_written_over(tmp_path):
 def test_the_prompts_of_the_tests_are_there(tmp_path):
     text, _ = page(measured_series(tmp_path / "series", COLLAPSE))
     assert all(f"“{prompt}”" in text for prompt in PROMPTS)
+
+
+def test_somebodys_page_in_a_series_own_report_is_not_written_over(tmp_path):
+    folder = measured_series(tmp_path / "series", COLLAPSE)
+    _, path = page(folder)
+    path.write_text("somebody's")
+    with pytest.raises(ValueError, match=r"report holds index\.html, which no report wrote"):
+        page(folder)
+    assert path.read_text() == "somebody's"
+    path.unlink()
+    assert page(folder)[1] == path  # over the pictures that are left there

@@ -148,6 +148,7 @@ class Compare:
         from plateau_interp.analysis.plateaus import compare
         from plateau_interp.checks import shown
         from plateau_interp.cli.budget_rows import budget_rows
+        from plateau_interp.folders import REPORT
         from plateau_interp.runs.run import Run
         from plateau_interp.views.report import write_report
 
@@ -156,7 +157,7 @@ class Compare:
         runs = [Run(path) for path in self.runs]
         summaries = {str(run.path): run.summary for run in runs}
         table = compare(summaries)
-        page = write_report(runs, runs[0].path / "report" / "compared" if self.out is None else self.out)
+        page = write_report(runs, runs[0].path / REPORT / "compared" if self.out is None else self.out)
         if self.json:
             print_json({"runs": json.loads(table.to_json(orient="records")), "report": str(page)})
             return

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from plateau_interp.checks import as_path, check_whole, freeze_names, listed, shown
 from plateau_interp.files import check_folder, steps_in, write_atomically
+from plateau_interp.folders import check_place
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
@@ -71,8 +72,8 @@ class Capture:
     Raises:
         ValueError: on construction, for a number that is not whole or below 1, no name, or a label that is no word; on
             attaching, for a hook point that is not there, or one that another `Capture` of this model writes to the
-            same folder without another label, and for a file in the place of the folder;
-            at the first recording, for a folder that is another's.
+            same folder without another label, for a file in the place of the folder, and for a folder within that of
+            a run, or another of ours, that does not name it; at the first recording, for a folder that is another's.
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
@@ -108,6 +109,7 @@ class Capture:
     def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
         """Record while the context is open."""
         check_folder(Path(self.out))
+        check_place(Path(self.out), "capture")
         attached = AttachedCapture(self, resolve_hook_points(model, self.names), session(model))
         with (
             attached.recordings.claiming(attached.places, self),
@@ -212,6 +214,8 @@ class AttachedCapture(CountedAttached):
         if not self._is_owner:
             self._own_folder(name)
         origin = self.recordings.origin(self._folder)
+        if not (self._folder / f"origin-{origin}").exists():
+            raise ValueError(f"{self._folder} is gone: it was moved or removed while this Capture wrote to it")
         content = recording(act[: self._capture.sequences], step=self._step, name=name, origin=origin)
         write_atomically(self._folder / str(self._step) / name, content)
         self.recordings.latest[self._folder, name] = self._step

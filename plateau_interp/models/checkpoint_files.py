@@ -82,8 +82,10 @@ def is_on_hub(source: str | Path) -> bool:
     return not (is_path or folder.exists())
 
 
-def revision_names(name: str) -> list[str]:
-    """The branches and tags of a model on the hub; where the hub cannot be asked, those that are in the cache.
+def revision_names(name: str) -> dict[str, str]:
+    """The branches and tags of a model on the hub, each with the commit that it stands for.
+
+    Where the hub cannot be asked, those that are in the cache, with an empty text for the commit.
 
     Raises:
         ValueError: if there is no such model, or it is gated, in one line; if neither hub nor cache know any.
@@ -103,10 +105,10 @@ def revision_names(name: str) -> list[str]:
         except (RequestError, OSError) as error:
             asked, why = None, f"{name}: the hub cannot be reached ({first_line(error)})"
     if asked is not None:
-        return [ref.name for ref in (*asked.branches, *asked.tags)]
+        return {ref.name: ref.target_commit for ref in (*asked.branches, *asked.tags)}
     if not cached:
         raise ValueError(f"{why}, and {_cached(name)}; {ELSE}")
-    return cached
+    return dict.fromkeys(cached, "")
 
 
 def cached_commit(name: str, revision: str) -> str | None:

@@ -9,13 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from plateau_interp.folders import OF_A_RUN
 from plateau_interp.interventions.attached import Attached, Intervention
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.types import HookedModel
 
-__all__ = ["captures", "captures_in", "check_captures", "check_unused", "contents", "recorded"]
+__all__ = ["captures", "captures_in", "check_apart", "check_captures", "check_unused", "contents", "recorded"]
 
 
 def captures(recipe: Recipe) -> list[Capture]:
@@ -59,6 +60,29 @@ def check_captures(recipe: Recipe, parent: Recipe) -> None:
     for capture in captures(recipe):
         if Path(capture.out).resolve() in taken:
             raise RunError(f"{capture.out} holds what the parent captured; give the fork's Capture another folder")
+
+
+def check_apart(path: Path, recipe: Recipe) -> None:
+    """Refuse a `Capture` into what else is written by the run itself, or by another `Capture`, and a run within one.
+
+    Args:
+        path: of the run's folder, which need not be there.
+        recipe: of the run.
+
+    Raises:
+        RunError: naming both folders.
+    """
+    run = path.resolve()
+    outs = {Path(capture.out).resolve(): capture.out for capture in captures(recipe)}
+    for place, out in outs.items():
+        if place == run or (run in place.parents and place.relative_to(run).parts[0] in OF_A_RUN):
+            raise RunError(
+                f"{out} lies among what the run {path} writes itself; give its Capture another folder, as "
+                f"{path / 'captured'}"
+            )
+        for other, name in {run: path, **outs}.items():
+            if place in other.parents:
+                raise RunError(f"{name} lies in {out}, where a Capture of the run writes; take another folder")
 
 
 def check_unused(found: Sequence[Capture]) -> None:

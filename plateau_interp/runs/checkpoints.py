@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from plateau_interp.files import digest, steps_in, sync_folder, write_atomically
+from plateau_interp.folders import CHECKPOINTS
 from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.errors import DamagedFile, RunError
@@ -40,7 +41,6 @@ __all__ = [
     "STATE",
     "Checkpoint",
     "Label",
-    "check_not_among",
     "checkpoints_of",
     "copy_weights",
     "let_go",
@@ -59,7 +59,6 @@ MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "state.json",
 )
 TENSORS = (MODEL, OPTIMIZER, INTERVENTIONS)
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,17 +194,6 @@ class Checkpoint:
         optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
         latest = nan_for_null(state["latest"])
         return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
-
-
-def check_not_among(path: Path) -> None:
-    """Refuse a folder that lies among the checkpoints of a run, which are the run's own.
-
-    Raises:
-        RunError: naming the run.
-    """
-    for place in (path.resolve(), *path.resolve().parents):
-        if place.name == CHECKPOINTS and (place.parent / "recipe.json").is_file():
-            raise RunError(f"{path} lies among the checkpoints of the run {place.parent}; take another folder")
 
 
 def checkpoints_of(path: Path) -> Path:

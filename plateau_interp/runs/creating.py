@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from plateau_interp.files import write_atomically
+from plateau_interp.folders import check_place
 from plateau_interp.interventions.attached import load_attached_state
 from plateau_interp.interventions.attaching import attaching, quietly
-from plateau_interp.runs.captures import captures, check_unused
-from plateau_interp.runs.checkpoints import check_not_among, saved_steps
+from plateau_interp.runs.captures import captures, check_apart, check_unused
+from plateau_interp.runs.checkpoints import saved_steps
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.identity import goes_on_with
@@ -27,7 +28,8 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
 
     Raises:
         RunError: if the folder holds another recipe's run, files that are no run's, or a damaged run that is to be
-            lengthened. Nothing is written then.
+            lengthened; if it lies in another folder of ours, or a `Capture` in what the run writes itself. Nothing is
+            written then.
         ValueError: as from `Recipe.rehearse`, `begin_` and `check_begun`. Nothing is written then either.
     """
     # As it will be read back: a 1 given for a float is a 1.0, and what cannot be read is refused now.
@@ -81,7 +83,11 @@ def takes(path: Path, recipe: Recipe) -> bool:
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; a run needs a folder")
     if not (path / RECIPE).exists():
-        check_not_among(path)
+        try:
+            check_place(path, "run")
+        except ValueError as error:
+            raise RunError(str(error)) from None
+        check_apart(path, recipe)
         ours = {path / LOCK, *path.glob(f".{RECIPE}.*.tmp")}
         if path.is_dir() and {*path.iterdir()} - ours:
             raise RunError(f"{path} is not empty and holds no run")

@@ -5,7 +5,7 @@ For those who train, fork and check runs; `plateau_interp.runs.run.Run` is the p
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
 from plateau_interp.files import is_step_name
+from plateau_interp.folders import staying
 from plateau_interp.runs.checkpoints import (
     OPTIMIZER,
     STATE,
@@ -248,8 +249,12 @@ class RunFolder:
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[None]:
+def only_writer(path: Path) -> Iterator[Callable[[], None]]:
     """Keep everybody else from writing to a folder.
+
+    Yields:
+        What raises a RunError if the folder is not there any more, or another in its place: whoever writes for long
+        asks before each time, or else a folder of the old name would be made.
 
     Raises:
         BusyFolder: if somebody writes there already; it says whether that is this process itself.
@@ -265,8 +270,14 @@ def only_writer(path: Path) -> Iterator[None]:
             ) from None
         raise BusyFolder(f"another process is writing to {path}") from None
     _written.add(place)
+    is_there = staying(path / LOCK)
+
+    def check_still_there() -> None:
+        if not is_there():
+            raise RunError(f"{path} is gone: it was moved or removed while it was written to; go on where it is now")
+
     try:
-        yield
+        yield check_still_there
     finally:
         _written.discard(place)
         lock.release()

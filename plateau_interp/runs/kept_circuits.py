@@ -23,6 +23,7 @@ from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfactual_pairs, task_circuit
 from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
+from plateau_interp.folders import CIRCUITS, check_place
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
 from plateau_interp.runs.identity import recipe_digest
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptCircuits", "kept_circuits"]
 
-FOLDER, SETTINGS, SCORES = "circuits", "circuits.json", "scores"
+SETTINGS, SCORES = "circuits.json", "scores"
 
 
 class KeptCircuits:
@@ -45,7 +46,7 @@ class KeptCircuits:
 
     Raises:
         RunError: if the folder holds circuits of another run, or that were measured otherwise, or other things.
-        ValueError: if the folder is a file.
+        ValueError: if the folder is a file, or lies in another of ours, which has no such place.
 
     Example:
         >>> from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
@@ -62,8 +63,9 @@ class KeptCircuits:
 
     def __init__(self, run: "Run", options: CircuitOptions | None = None, folder: str | Path | None = None) -> None:
         self.run, self.options = run, CircuitOptions() if options is None else options
-        self.path = run.path / FOLDER if folder is None else as_path(folder)
+        self.path = run.path / CIRCUITS if folder is None else as_path(folder)
         check_folder(self.path)
+        check_place(self.path, "circuits", of=[run.path])
         if self.steps:
             there = _read_settings(self.path)
             if there["recipe_sha256"] != recipe_digest(run.recipe):
@@ -99,22 +101,26 @@ class KeptCircuits:
             device: where the model is measured; scores of two devices are equal up to rounding.
 
         Raises:
-            RunError: if a step has no checkpoint, or a damaged one.
+            RunError: if a step has no checkpoint, or a damaged one; if the folder is moved or removed meanwhile.
             ValueError: as `plateau_interp.analysis.forming.circuits`.
             OSError: naming the file, if the disk is full.
         """
         if not (missing := [step for step in steps if not self._file(step).is_file()]):
             return
         pairs = counterfactual_pairs(self.run.task, self.options)
+        done = bool(self.steps)
         for step in missing:
             file = self._file(step)
             model = self.run.model(step, device=device)
             content = _to_bytes(task_circuit(model, self.run.task, self.options, pairs=pairs))
-            if not self.steps:
+            if done and not self.steps:
+                raise RunError(f"{self.path} is gone: it was moved or removed while circuits were written to it")
+            if not done:
                 recipe, options = recipe_digest(self.run.recipe), _told(self.options)
                 settings = {"format": CIRCUITS_FORMAT, "recipe_sha256": recipe, "options": options}
                 write_atomically(self.path / SETTINGS, json.dumps(settings, indent=2) + "\n")
             write_atomically(file, content)
+            done = True
             yield step
 
     def forming(self) -> Forming:
@@ -150,7 +156,7 @@ def kept_circuits(run: "Run") -> KeptCircuits | None:
         >>> from plateau_interp import Run
         >>> kept_circuits(Run("runs/mws"))  # doctest: +SKIP
     """
-    folder = run.path / FOLDER
+    folder = run.path / CIRCUITS
     if not (folder / SETTINGS).is_file():
         return None
     said = _read_settings(folder)["options"]

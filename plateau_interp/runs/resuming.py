@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -152,22 +152,25 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
     """Train to the recipe's last step; see `plateau_interp.runs.run.Run.train`.
 
     Raises:
-        RunError: if something else writes there, a file is damaged or missing, or training diverges.
+        RunError: if something else writes there, a file is damaged or missing, training diverges, or the folder is
+            moved or removed meanwhile.
         ValueError: if the device is not here, or has not the recipe's precision.
     """
     folder.check_there()  # before the lock, which would make the folder
     folder.recipe.check_device(device)
-    with only_writer(folder.path):
+    with only_writer(folder.path) as check_still_there:
         if folder.finished:
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
             folder.remove_leftovers()
             Thinning(folder).thin()
         else:
-            yield from _train(folder, device)
+            yield from _train(folder, device, check_still_there)
         write_table(folder.path / "metrics.parquet", folder.frame())
 
 
-def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, None, None]:
+def _train(
+    folder: RunFolder, device: str | torch.device, check_still_there: Callable[[], None]
+) -> Generator[Step, None, None]:
     recipe = folder.recipe
     start, rows = going_on(folder)
     if start is not None and start.optimizer is None:  # somebody removed the last checkpoint
@@ -207,10 +210,12 @@ def _train(folder: RunFolder, device: str | torch.device) -> Generator[Step, Non
                     if not all(parameter.isfinite().all() for parameter in run.model.parameters()):
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
+                    check_still_there()
                     folder.save(run.checkpoint(reached, latest=_numbers_of(step)), rows=writer.digest)
                     thinning.saved(reached)
                 with watch.paused():
                     yield step
+                check_still_there()  # before the next is made: a `Capture` would write
         for one in run.attached:  # the last checkpoint has what training made of a transplant; this model is gone
             one.keep()
 

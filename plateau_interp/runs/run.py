@@ -27,7 +27,7 @@ from plateau_interp.checks import as_path, shown, there_steps, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.flops import training_flops
-from plateau_interp.runs.checkpoints import copy_weights
+from plateau_interp.runs.checkpoints import copy_weights, saved_steps
 from plateau_interp.runs.creating import create
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder
@@ -71,13 +71,22 @@ class Run:
         A recipe that differs in nothing but a larger number of steps lengthens the run.
 
         Raises:
-            RunError: if the folder holds another recipe's run, or files that are no run's. Nothing is written then.
+            RunError: if the folder holds another recipe's run, or files that are no run's, or lies in the folder of
+                another run, a series, a sweep or a `Capture`; if the recipe is that of a fork, which `fork` makes.
+                Nothing is written then.
             ValueError: for a recipe whose model cannot be built, or has no place where something is to act or be
                 measured. Nothing is written then either.
         """
         if not isinstance(recipe, Recipe):
             raise ValueError(f"recipe must be a Recipe, such as Recipe(MovingWindowSum()); got {shown(recipe)}")
-        return Run(create(as_path(path), recipe).path)
+        path = as_path(path)
+        if recipe.fork_of is not None and not saved_steps(path):
+            at = recipe.fork_of.step
+            raise RunError(
+                f"{path} cannot be begun: its recipe goes on from step {at} of another run, which has the state; fork "
+                f"that one, as Run('runs/mws').fork(at={at})"
+            )
+        return Run(create(path, recipe).path)
 
     @property
     def path(self) -> Path:

@@ -33,7 +33,7 @@ class Downloads:
     """The downloads of a series that are not deleted again yet.
 
     Args:
-        folder: of the series; it is made with the first download.
+        folder: of the series; if it is not there yet, it is made with the first download.
 
     Example:
         >>> Downloads(Path("nowhere")).there()
@@ -42,6 +42,7 @@ class Downloads:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / DOWNLOADS
+        self._is_new = not folder.is_dir()
 
     def there(self) -> list[Download]:
         """Those that were begun and not given up since."""
@@ -78,7 +79,8 @@ class Downloads:
             self.give_up(download.revision)
 
     def _add(self, note: dict[str, object]) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
+        if self._is_new:  # one that was there and is gone was moved: none is made in its place
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         there = self._file.read_bytes() if self._file.is_file() else b""
         begin = "" if there.endswith(b"\n") or not there else "\n"  # of a line that was cut: else both are lost
         with naming(self._file), self._file.open("a", encoding="utf-8") as file:

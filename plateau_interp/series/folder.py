@@ -8,7 +8,7 @@ there; ``answers.parquet`` has what followed each prompt, ``metrics.parquet`` th
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,12 +20,10 @@ import pandas as pd
 
 from plateau_interp.checks import listed, shown
 from plateau_interp.files import digest, naming, read_table, write_atomically, write_table
+from plateau_interp.folders import check_place, staying
 from plateau_interp.runs.checking import Checked
-from plateau_interp.runs.checkpoints import check_not_among
-from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
-from plateau_interp.series.downloads import DOWNLOADS
 from plateau_interp.series.prompts import Prompts
 
 __all__ = ["BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
@@ -38,8 +36,6 @@ SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "attention",
     ".lock",
 )
-NOT_WRITTEN_OVER = (CHECKPOINTS, METRICS, ANSWERS, ATTENTION, DOWNLOADS, "report", "recipe.json")
-"""What a folder that holds no series cannot have: what a series writes, and a run, which has some of these itself."""
 
 
 class SeriesError(ValueError):
@@ -63,7 +59,8 @@ class Record:
         error: why it could not be had; empty if it could.
         duplicate_of: steps of the series, measured before, with the very same weights.
         attention: SHA-256 of the file with its attention; empty where none was kept.
-        files: SHA-256 of the files it was read from, where others may come to stand in their place; else empty.
+        files: SHA-256 of the files it was read from, where others may come to stand in their place; of the hub, the
+            commit; else empty.
     """
 
     step: int
@@ -127,7 +124,7 @@ class SeriesFolder:
         """The series of these settings in a folder, begun if there is none yet, or none that has measured anything.
 
         Raises:
-            SeriesError: if the folder holds another series, or other things.
+            SeriesError: if the folder holds another series, files that are no series', or lies in another of ours.
         """
         path = Path(path)
         asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
@@ -149,17 +146,19 @@ class SeriesFolder:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise SeriesError(f"{path} is a file; a folder is needed")
-        try:
-            check_not_among(path)
-        except RunError as error:
-            raise SeriesError(str(error)) from None
         if (path / SETTINGS).is_file():
             there = cls(path)
             if (differing := there._differing(settings)) and there.records():
                 raise SeriesError(f"{path} holds a series with other {listed(differing)}; take another folder")
             return there
-        if others := sorted(name for name in NOT_WRITTEN_OVER if (path / name).exists()):
-            raise SeriesError(f"{path} has {listed(others)}, but no {SETTINGS}; take another folder")
+        try:
+            check_place(path, "series")
+        except ValueError as error:
+            raise SeriesError(str(error)) from None
+        ours = {path / LOCK, *path.glob(f".{SETTINGS}.*.tmp")}
+        if path.is_dir() and (others := {*path.iterdir()} - ours):
+            name = shown(min(others).name)
+            raise SeriesError(f"{path} is not empty and holds no series: there is {name}; take another folder")
         return None
 
     def _differing(self, settings: Mapping[str, Any]) -> list[str]:
@@ -177,8 +176,11 @@ class SeriesFolder:
         )
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[Callable[[], None]]:
         """Keep everybody else from writing.
+
+        Yields:
+            What raises a SeriesError if the folder is not there any more, or another in its place.
 
         Raises:
             BusySeries: if somebody does.
@@ -188,8 +190,16 @@ class SeriesFolder:
             lock.acquire(timeout=0)
         except filelock.Timeout:
             raise BusySeries(f"{self.path} is being written already, by another process or by this one") from None
+        is_there = staying(self.path / LOCK)
+
+        def check_still_there() -> None:
+            if not is_there():
+                raise SeriesError(
+                    f"{self.path} is gone: it was moved or removed while it was written to; go on where it is now"
+                )
+
         try:
-            yield
+            yield check_still_there
         finally:
             lock.release()
 

@@ -7,8 +7,8 @@ what is there; no name is ever made by a formula.
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from plateau_interp.checks import listed, nearest, shown
 
@@ -33,30 +33,33 @@ class Revision:
         step: updates of pretraining.
         name: branch or tag, as it is listed.
         tokens: billions of tokens seen, where the name says so.
+        commit: that the name stands for, as the hub lists it; empty where that is not known.
     """
 
     step: int
     name: str
     tokens: int | None = None
+    commit: str = field(default="", compare=False, repr=False)
 
 
 def parsed_revisions(names: Iterable[str]) -> list[Revision]:
     """The checkpoints among some names, by step; other branches, and stages after the first, are left out.
 
     A later stage trains on from the first with steps that begin anew. Of several names of one step the shortest is
-    taken.
+    taken. Names may come with what they stand for, as a mapping to commits.
 
     Example:
         >>> names = ["main", "step0", "stage1-step150-tokens1B", "stage2-ingredient1-step9-tokens5B", "checkpoint-20"]
         >>> [(revision.step, revision.tokens) for revision in parsed_revisions(names)]
         [(0, None), (20, None), (150, 1)]
     """
+    commits: Mapping[str, str] = names if isinstance(names, Mapping) else {}
     by_step: dict[int, Revision] = {}
     for name in sorted(names, key=lambda name: (len(name), name)):
         step, stage, tokens = STEP_IN_NAME.search(name), STAGE.search(name), TOKENS.search(name)
         if step is None or (stage is not None and int(stage[1]) > 1):
             continue
-        found = Revision(int(step[1]), name, int(tokens[1]) if tokens else None)
+        found = Revision(int(step[1]), name, int(tokens[1]) if tokens else None, commits.get(name, ""))
         by_step.setdefault(found.step, found)
     return sorted(by_step.values())
 

@@ -56,7 +56,8 @@ class CheckpointSeries:
             a pattern of such, or a list; a `Run` on text, or its folder.
         revisions: which checkpoints: ``"all"``; ``"paper"``; ``"log:16"``, evenly in the logarithm of the step; a
             pattern such as ``"step1*"``; or steps and names.
-        listing: names of the branches of a model on the hub, if they are not to be asked for.
+        listing: names of the branches of a model on the hub, alone or with their commits, if they are not to be asked
+            for.
 
     Raises:
         ValueError: if there are no such checkpoints.
@@ -70,7 +71,11 @@ class CheckpointSeries:
     """
 
     def __init__(
-        self, source: Any, revisions: str | Iterable[str | int] = "all", *, listing: Sequence[str] | None = None
+        self,
+        source: Any,
+        revisions: str | Iterable[str | int] = "all",
+        *,
+        listing: Sequence[str] | Mapping[str, str] | None = None,
     ) -> None:
         self._given = source
         self._source = source_of(source, revisions, listing=listing)
@@ -126,22 +131,26 @@ class CheckpointSeries:
 
         Raises:
             ValueError: for prompts, a folder or an argument that cannot be; `SeriesError`, which is one, for a folder
-                that holds another series, or measured other files than a folder of checkpoints has now. What is wrong
-                with a prompt or an intervention is raised at the first checkpoint.
+                that holds another series or other files, lies in another of ours, is moved meanwhile, or measured other
+                files than the source has now. What is wrong with a prompt or an intervention is raised at the first
+                checkpoint.
         """
         asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
         check_device(device)
         folder = SeriesFolder.opened(out, self._settings(asked))
-        names = [revision.name for revision in self.revisions]  # listed already: a hub is not asked twice
-        source = source_of(self._given, names, notes=None if keep else folder.path, listing=names)
-        with folder.writing():
+        names = {revision.name: revision.commit for revision in self.revisions}  # a hub is not asked twice
+        source = source_of(self._given, [*names], notes=None if keep else folder.path, listing=names)
+        with folder.writing() as check_still_there:
             if keep:
                 Downloads(folder.path).give_up_all()
             _check_unchanged(source, folder)
             for revision, fetched in _fetched(source, _left(source, folder)):
-                folder.add(*asked.measured(source, revision, fetched, device=device))
+                found = asked.measured(source, revision, fetched, device=device)
+                check_still_there()
+                folder.add(*found)
                 give_back_memory()
                 yield folder.records()[-1]
+                check_still_there()  # that a download is let go is noted there
 
     def left(
         self,
@@ -277,7 +286,9 @@ def _check_unchanged(source: CheckpointSource, folder: SeriesFolder) -> None:
     """
     revisions = {revision.step: revision for revision in source.revisions}
     for record in folder.records():
-        if record.files and record.step in revisions and source.files_digest(revisions[record.step]) != record.files:
+        if not record.files or record.step not in revisions:
+            continue
+        if source.files_digest(revisions[record.step]) not in ("", record.files):
             raise SeriesError(
                 f"{folder.path} measured other files than {record.revision} of {source.name} has now: move the series, "
                 "or use another folder for it"

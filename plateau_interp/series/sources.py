@@ -6,7 +6,7 @@ source that a name, a path or an object stands for.
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,7 +72,7 @@ class CheckpointSource(Protocol):
         ...
 
     def files_digest(self, revision: Revision) -> str:
-        """SHA-256 of the files that a model is read from, where others may come to stand in their place; else empty."""
+        """What tells the files that a model is read from, where others may come to stand in their place; else empty."""
         ...
 
 
@@ -87,7 +87,7 @@ class HubSource:
         name: on the hub, such as ``EleutherAI/pythia-14m``.
         revisions: see `plateau_interp.series.revisions.chosen_revisions`.
         notes: the folder for that file, of `plateau_interp.series.downloads.Downloads`; without one nothing is deleted.
-        listing: names of the model's branches, if they are not to be asked for.
+        listing: names of the model's branches, alone or with their commits, if they are not to be asked for.
 
     Raises:
         ValueError: if the model is not to be had, or a revision is not listed.
@@ -99,12 +99,13 @@ class HubSource:
         revisions: str | Iterable[str | int] = "all",
         *,
         notes: Path | None = None,
-        listing: Sequence[str] | None = None,
+        listing: Sequence[str] | Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         names = revision_names(name) if listing is None else listing
         self.revisions = chosen_revisions(name, parsed_revisions(names), revisions)
         self._downloads = None if notes is None else Downloads(notes)
+        self._fetched: dict[str, str] = {}
 
     def fetch(self, revision: Revision) -> None:
         """Download what is not in the cache."""
@@ -115,6 +116,7 @@ class HubSource:
                 before = frozenset(snapshots(self.name) - ours)
                 self._downloads.begin(Download(revision.name, before, cached_commit(self.name, revision.name)))
         model_folder(self.name, revision=revision.name)
+        self._fetched[revision.name] = cached_commit(self.name, revision.name) or ""
 
     def load(
         self, revision: Revision, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
@@ -140,8 +142,8 @@ class HubSource:
         return None if commit in download.there_before else commit
 
     def files_digest(self, revision: Revision) -> str:
-        """Empty: what a commit holds does not change, and that a branch moved is not asked."""
-        return ""
+        """The commit, whose files do not change: of what was fetched, or else that the hub lists; empty if unknown."""
+        return self._fetched.get(revision.name, revision.commit)
 
 
 class FolderSource:
@@ -166,7 +168,7 @@ class FolderSource:
                     f"two folders are called {path.name}: {by_name[path.name]} and {path}; a series is of one"
                 )
             by_name[path.name] = path
-        there = parsed_revisions(by_name)
+        there = parsed_revisions([*by_name])
         known = {revision.name for revision in there}
         if shadowed := sorted(name for name in set(by_name) - known if parsed_revisions([name])):
             raise ValueError(f"two folders are of one step: {listed(shadowed)} and another; a series is of one model")
@@ -241,7 +243,7 @@ def source_of(
     revisions: str | Iterable[str | int] = "all",
     *,
     notes: Path | None = None,
-    listing: Sequence[str] | None = None,
+    listing: Sequence[str] | Mapping[str, str] | None = None,
 ) -> CheckpointSource:
     """The source that a name, a path or an object stands for.
 

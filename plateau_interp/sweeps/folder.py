@@ -20,7 +20,7 @@ import pandas as pd
 from plateau_interp.checks import shown
 from plateau_interp.codec import RecipeError
 from plateau_interp.files import check_folder, write_atomically
-from plateau_interp.runs.checkpoints import check_not_among
+from plateau_interp.folders import check_place
 from plateau_interp.runs.formats import SWEEP_FORMAT
 from plateau_interp.runs.run import RunError
 from plateau_interp.sweeps.changes import changed, field_at
@@ -58,14 +58,18 @@ def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
     """Refuse a folder that is not for this sweep.
 
     Raises:
-        RunError: if it holds another sweep, or something else.
+        RunError: if it holds another sweep, or something else, or lies in another folder of ours.
         ValueError: if it cannot be a folder.
     """
     check_folder(out)
-    check_not_among(out)
     if (out / SWEEP).is_file():
         _check_same(plan, out)
-    elif out.is_dir() and (others := {*out.iterdir()} - {out / LOCK, out / PACE}):
+        return
+    try:
+        check_place(out, "sweep")
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if out.is_dir() and (others := {*out.iterdir()} - {out / LOCK, out / PACE}):
         raise RunError(f"{out} is not empty and holds no sweep: there is {shown(min(others).name)}")
 
 

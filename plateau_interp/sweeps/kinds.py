@@ -14,12 +14,10 @@ from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.engines import Work
 from plateau_interp.sweeps.pace import Watching
 
-__all__ = ["MOST_REPORTED", "REPORT", "Kind", "PlannedRun", "Recipes"]
+__all__ = ["MOST_REPORTED", "Kind", "PlannedRun", "Recipes"]
 
 MOST_REPORTED = 12
 """Runs in one report: of more, one seed a setting, and the first of them."""
-REPORT = "report"
-"""Folder of the page that compares, within that of the sweep."""
 
 Recipes = TypeVar("Recipes")
 """What a kind's recipes are."""

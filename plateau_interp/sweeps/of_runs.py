@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from plateau_interp.analysis.plateaus import Summary, comparable
 from plateau_interp.codec import RecipeError
+from plateau_interp.folders import REPORT
 from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
@@ -16,7 +17,7 @@ from plateau_interp.runs.run import Run, RunError
 from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.engines import Work
 from plateau_interp.sweeps.jobs import train_run
-from plateau_interp.sweeps.kinds import MOST_REPORTED, REPORT, Kind, PlannedRun
+from plateau_interp.sweeps.kinds import MOST_REPORTED, Kind, PlannedRun
 from plateau_interp.sweeps.memory import memory_of
 from plateau_interp.sweeps.pace import Watching, paces
 from plateau_interp.views.report import write_report

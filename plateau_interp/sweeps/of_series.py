@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from plateau_interp.folders import REPORT
 from plateau_interp.models.fitting import check_device
 from plateau_interp.series.folder import BusySeries, SeriesError, SeriesFolder
 from plateau_interp.series.recipe import SeriesRecipe
@@ -19,7 +20,7 @@ from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.endings import Ending, Stopped, never
 from plateau_interp.sweeps.engines import Work
 from plateau_interp.sweeps.jobs import Job, check_same_disk, ending_of
-from plateau_interp.sweeps.kinds import MOST_REPORTED, REPORT, Kind, PlannedRun
+from plateau_interp.sweeps.kinds import MOST_REPORTED, Kind, PlannedRun
 from plateau_interp.sweeps.memory import memory_of_series
 from plateau_interp.sweeps.pace import Watching
 from plateau_interp.views.series_figures import drawn_rows

@@ -16,7 +16,7 @@ import pandas as pd
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import write_table
 from plateau_interp.models.fitting import check_device
-from plateau_interp.runs.run import Run
+from plateau_interp.runs.run import Run, RunError
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.endings import Ending
@@ -104,7 +104,8 @@ def sweep(
 
     Raises:
         ValueError: for changes that lead to no recipe, before anything is written.
-        RunError: if the folder holds another sweep or something else.
+        RunError: if the folder holds another sweep or something else, lies in another folder of ours, or is moved or
+            removed meanwhile.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -147,6 +148,8 @@ def train_sweep(
                     failed[name] = ending.reason
                 if telling is not None:
                     telling(Event(name, ending))
+    if not (out / SWEEP).is_file():
+        raise RunError(f"{out} is gone: it was moved or removed while its runs were made; sweep where it is now")
     table = summaries(plan, out, failed)
     write_table(out / SUMMARIES, table)
     return Swept(out, table, failed, kind.report(plan.runs, out))

@@ -19,6 +19,7 @@ from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import Forming
 from plateau_interp.checks import listed
 from plateau_interp.files import check_folder, write_table
+from plateau_interp.folders import check_place
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure
 from plateau_interp.views.circuit_views import circuit_page, circuit_view
@@ -112,11 +113,12 @@ def write_circuit_report(formed: Sequence[Formed], out: Path, *, n: int = N_DRAW
         Path of ``index.html``.
 
     Raises:
-        ValueError: if there is no run, or the folder is a file.
+        ValueError: if there is no run; if the folder is a file, or lies in another of ours, which has no such place.
     """
     if not formed:
         raise ValueError("there is no circuit to draw")
     check_folder(out)
+    check_place(out, "circuits", of=[one.run.path for one in formed])
     for number, one in enumerate(formed, start=1):
         name = f"circuit-{number}" if len(formed) > 1 else "circuit"
         _write_figure(partial(_last_figure, one, n=n, titled=len(formed) > 1), out / name)

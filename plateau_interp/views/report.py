@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import check_folder
+from plateau_interp.folders import REPORT, check_place
 from plateau_interp.views.circuit_report import beside_progress, circuit_sections, circuits_of, overlap_drawings
 from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, check_report_folder, document, write_report_page
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
@@ -47,7 +48,8 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
 
     Raises:
         ValueError: for what is no run; if a run has no measured step yet, there is no run, or ``out`` is missing for
-            several runs, is a file, or holds a file of these names that no report wrote.
+            several runs; if the folder is a file, or a link in the place of a run's own, holds a file of these names
+            that no report wrote, or lies in another folder of ours, which has no such place.
 
     Example:
         >>> from plateau_interp import Run
@@ -65,11 +67,11 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     for run in listed:
         if run.metrics.empty:
             raise ValueError(f"{run.path} has no measured step yet: there is nothing to report")
-    folder = listed[0].path / "report" if out is None else as_path(out)
+    folder = listed[0].path / REPORT if out is None else as_path(out)
     check_folder(folder)
+    check_place(folder, "report", of=[run.path for run in listed])
     page, pictures = _compose(listed, folder)
-    if out is not None:
-        check_report_folder(folder, pictures)
+    check_report_folder(folder, () if out is None else pictures)  # the run's own may lack its page
     return write_report_page(folder, page, pictures)
 
 

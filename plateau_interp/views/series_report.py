@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import readable
+from plateau_interp.files import check_folder, readable
+from plateau_interp.folders import REPORT, check_place
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, check_report_folder, document, write_report_page
 from plateau_interp.views.report_curves import Drawing
@@ -41,7 +42,7 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
 
     Raises:
         ValueError: if a series has no measured checkpoint yet, there is none, one is given twice, or ``out`` is missing
-            for several or holds a file of these names that no report wrote.
+            for several; for a folder as from `plateau_interp.views.report.write_report`.
 
     Example:
         >>> write_series_report(SeriesFolder("series/14m"))  # doctest: +SKIP
@@ -62,10 +63,11 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
     for folder, table in zip(folders, tables.values(), strict=True):
         if not len(drawn_rows(table, "cosine")):
             raise ValueError(f"{folder.path} has no checkpoint that is data yet: there is nothing to report")
-    place = folders[0].path / "report" if out is None else Path(out)
+    place = folders[0].path / REPORT if out is None else Path(out)
+    check_folder(place)
+    check_place(place, "report", of=paths)
     page, pictures = _composed(folders, tables)
-    if out is not None:
-        check_report_folder(place, pictures)
+    check_report_folder(place, () if out is None else pictures)
     return write_report_page(place, page, pictures)
 
 
