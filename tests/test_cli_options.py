@@ -10,6 +10,7 @@ import torch
 from plateau_interp.cli import options
 from plateau_interp.cli.options import read_training
 from plateau_interp.cli.parsing import UsageError
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum, Text
 
@@ -32,6 +33,15 @@ def test_a_device_that_cannot_compute_is_refused_in_a_sentence(monkeypatch):
     monkeypatch.setattr(torch, "zeros", fail)
     with pytest.raises(ValueError, match=r"^device 'hpu' cannot be used here: Nothing drives it$"):
         read_training("moving-window-sum", [*words, "hpu"])
+
+
+@pytest.mark.parametrize("words", [["--architecture", "post-norm"], ["--architecture=post-norm"]])
+def test_the_kind_of_attention_follows_from_the_architecture(words):
+    recipe, _ = read_training("moving-window-sum", [*words, "--out", "x"])
+    assert recipe == Recipe(MovingWindowSum(), model=ModelOptions(architecture="post-norm"))
+    assert recipe.model.attention == "softmax"
+    with pytest.raises(ValueError, match="attention of a post-norm decoder must be softmax; got linear"):
+        read_training("moving-window-sum", [*words, "--attention", "linear", "--out", "x"])
 
 
 def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path):

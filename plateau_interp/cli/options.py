@@ -3,11 +3,12 @@
 Loads torch and TransformerLens, which a recipe needs. For recipes in files use `plateau_interp.runs.recipe`.
 """
 
+import argparse
 import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 from tyro.conf import OmitArgPrefixes, arg
 
@@ -56,12 +57,12 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
     """
     from plateau_interp.runs.recipe import Recipe
 
-    known = _known_recipe(name)
+    known = _known_recipe(name, words)
     chosen = [item.name for item in dataclasses.fields(Recipe) if item.name not in NOT_FLAT]
     options = _read_options(known, chosen, name, words)
     if not _is_file(name) and options.task.defaults != known.task.defaults:
         # What a mixture holds decides on its layers and steps: they are those of the task that was read.
-        options = _read_options(Recipe(options.task), chosen, name, words)
+        options = _read_options(_default_recipe(options.task, words), chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     fields = {field: getattr(options, field) for field in chosen}
     init_from = _donor(known, options)
@@ -102,7 +103,7 @@ def _is_file(name: str) -> bool:
     return Path(name).suffix in (".json", ".yaml", ".yml")
 
 
-def _known_recipe(name: str) -> "Recipe":
+def _known_recipe(name: str, words: Sequence[str]) -> "Recipe":
     from plateau_interp.runs.recipe import Recipe
 
     if _is_file(name):
@@ -111,7 +112,21 @@ def _known_recipe(name: str) -> "Recipe":
             again = f"`plateau fork RUN --at {recipe.fork_of.step}`"
             raise UsageError(f"{name}: training begins at step 0, and this is the recipe of a fork: see {again}")
         return recipe
-    return Recipe(decode_fields(plugin("tasks", name), {}, path=name))  # one without a default is named
+    return _default_recipe(decode_fields(plugin("tasks", name), {}, path=name), words)  # one without a default is named
+
+
+def _default_recipe(task: Any, words: Sequence[str]) -> "Recipe":
+    """A task's recipe, of the architecture that the words name: its kind of attention follows from that."""
+    from plateau_interp.models.settings import ModelOptions
+    from plateau_interp.runs.recipe import Recipe
+    from plateau_interp.types import ToyArchitecture
+
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--architecture")
+    architecture = reader.parse_known_args(words)[0].architecture
+    if architecture not in get_args(ToyArchitecture):  # told when all words are read
+        return Recipe(task)
+    return Recipe(task, model=ModelOptions(architecture=architecture))
 
 
 def _as_declared(task: Any) -> Any:
