@@ -1,9 +1,10 @@
 """When a step may be repeated as a graph: what a graph would miss is a step made as always.
 
-A processor records nothing, so a stand-in records here: it keeps the computation, and refuses to repeat it while
-anything is hooked. That graphs give the same numbers a machine with CUDA is asked: ``tests/gpu/check.py graphs``.
+A processor records nothing, so a stand-in records here: it keeps the operations, writes what they give to where it
+wrote before, and asks no Python when it repeats them. A machine with CUDA is asked by ``tests/gpu/check.py graphs``.
 """
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 import torch
 from every_hook import CASES, acting, llama
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils.parametrize import register_parametrization
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from plateau_interp.hooks import BiasAttention, During
@@ -29,7 +33,7 @@ CHANGES_WEIGHTS = {"transplant", "keep norm", "clip rows"}
 
 
 class Recorder:
-    """In the place of a CUDA device's: says at which steps it recorded and repeated."""
+    """In the place of a CUDA device's: says at which steps it recorded, and how often it repeated."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.recorded: list[int] = []
@@ -39,19 +43,24 @@ class Recorder:
     def record(self, model: Any, loss_of: Callable[[Batch], torch.Tensor], batch: Batch, *, step: int) -> Recorded:
         self.recorded.append(step)
         fed = Batch(batch.tokens.clone(), batch.labels.clone())
-        loss = torch.zeros(())
-        gradients = tuple((weight, torch.zeros_like(weight)) for weight in model.parameters() if weight.requires_grad)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+
+        def gradients(tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            loss = loss_of(Batch(tokens, labels))
+            return loss.detach(), *torch.autograd.grad(loss, trained)
+
+        operations = make_fx(gradients)(fed.tokens, fed.labels)
+        loss, *made = (torch.zeros(()), *map(torch.zeros_like, trained))
 
         def repeat() -> None:
-            assert not runs_python(model)
             self.repeated += 1
-            for weight, _ in gradients:
-                weight.grad = None
-            loss.copy_(with_gradients(loss_of(fed), step=step))
-            for weight, gradient in gradients:
-                gradient.copy_(weight.grad)
+            with torch.enable_grad():
+                for old, new in zip((loss, *made), operations(fed.tokens, fed.labels), strict=True):
+                    old.copy_(new.detach())
 
-        return Recorded(fed, loss, gradients, repeat)
+        # Of the same memory, but not the tensors that are written to.
+        given = tuple(zip(trained, (gradient.detach() for gradient in made), strict=True))
+        return Recorded(fed, loss, given, repeat)
 
 
 @pytest.fixture
@@ -133,25 +142,149 @@ def test_a_schedule_is_asked_at_every_step(recorder: Recorder) -> None:
     assert recorder.recorded == []
 
 
-@pytest.mark.parametrize("change", ["weight", "frozen", "configuration", "mode"])
-def test_what_a_graph_would_not_notice_throws_it_away(recorder: Recorder, change: str) -> None:
-    model = small()
-    steps = train(model, TASK, steps=8, batch_size=4)
+class Twice(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.inner(x)
+
+
+class Half(torch.nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
+def wrap(model: Any) -> None:
+    model.blocks[0].mlp = Twice(model.blocks[0].mlp)
+
+
+def patch(model: Any) -> None:
+    attention = model.blocks[0].attn
+    scores = attention.calculate_z_scores
+    attention.calculate_z_scores = lambda *args, **options: 2 * scores(*args, **options)
+
+
+def lay_elsewhere(model: Any) -> None:
+    model.blocks[0].mlp.W_in.data = 2 * model.blocks[0].mlp.W_in.data
+
+
+def turn(model: Any) -> None:
+    weight = model.blocks[0].attn.W_O
+    weight.data = weight.data.transpose(1, 2)
+
+
+def make_anew(model: Any) -> None:
+    model.blocks[0].mlp.W_in = torch.nn.Parameter(model.blocks[0].mlp.W_in.data)
+
+
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "weights elsewhere": lay_elsewhere,
+    "weights turned where they lie": turn,
+    "a parameter in the place of another": make_anew,
+    "frozen": lambda model: model.blocks[0].mlp.W_in.requires_grad_(False),
+    "configuration": lambda model: setattr(model.cfg, "use_attn_result", True),
+    "mode": lambda model: model.eval(),
+    "activation function": lambda model: setattr(model.blocks[0].mlp, "act_fn", torch.relu),
+    "epsilon": lambda model: setattr(model.ln_final, "eps", 1.0),
+    "a module in the place of another": lambda model: setattr(model, "ln_final", torch.nn.Identity()),
+    "a module around another": wrap,
+    "a method of a module": patch,
+    "a parametrisation": lambda model: register_parametrization(model.embed, "W_E", Half()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_graph_would_not_notice_throws_it_away(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def losses() -> list[float]:
+        model = small()
+        steps = train(model, TASK, steps=8, batch_size=4)
+        before = [next(steps).loss for _ in range(3)]
+        CHANGES[change](model)
+        return before + [step.loss for step in steps]
+
+    repeated = losses()
+    assert recorder.recorded == [1, 4]
+    monkeypatch.setattr(graphs, "runs_python", lambda model: True)
+    assert losses() == repeated
+
+
+class Doubling(TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        return 2 * made if function is torch.nn.functional.layer_norm else made
+
+
+@pytest.mark.parametrize("mode", [Doubling, FlopCounterMode, torch.autograd.detect_anomaly])
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_in_a_mode_that_calls_python_steps_are_made_as_always(recorder: Recorder, mode: Any) -> None:
+    steps = train(small(), TASK, steps=8, batch_size=4)
     for _ in range(3):
         next(steps)
-    weight = model.blocks[0].mlp.W_in
-    if change == "weight":
-        weight.data = weight.data.clone()
-    elif change == "frozen":
-        weight.requires_grad_(False)
-    elif change == "configuration":
-        model.cfg.use_attn_result = True
-    else:
-        model.eval()
-    for _ in steps:
-        pass
-    assert recorder.recorded == [1, 4]
-    assert (weight.grad is None) == (change == "frozen")
+    before = recorder.repeated
+    with mode() if mode is not FlopCounterMode else mode(display=False):
+        for _ in range(3):
+            next(steps)
+    assert recorder.repeated == before
+    next(steps)
+    assert recorder.repeated == before + 1
+
+
+def test_without_gradients_nothing_is_trained_in_silence(recorder: Recorder) -> None:
+    steps = train(small(), TASK, steps=8, batch_size=4)
+    for _ in range(3):
+        next(steps)
+    with torch.no_grad(), pytest.raises(ValueError, match="nothing is trained at step 3"):
+        next(steps)
+
+
+def test_gradients_that_somebody_keeps_or_replaces_are_theirs(recorder: Recorder) -> None:
+    model = small()
+    kept = []
+    for _ in train(model, TASK, steps=6, batch_size=4):
+        weight = model.unembed.W_U
+        kept.append((weight.grad, weight.grad.clone()))
+        weight.grad.data = torch.zeros_like(weight)  # as Grokfast's authors do
+    assert recorder.repeated == 5
+    assert all(then.count_nonzero() for _, then in kept)
+    assert len({float(then.sum()) for _, then in kept}) == 6
+    assert all(not now.count_nonzero() for now, _ in kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted(Batch):
+    weight: float = 1.0
+
+
+class WeightedWindows(MovingWindowSum):
+    def sample(self, n: int, *, generator: torch.Generator) -> Weighted:
+        batch = super().sample(n, generator=generator)
+        return Weighted(batch.tokens, batch.labels, float(torch.rand((), generator=generator)))
+
+    def loss(self, output: torch.Tensor, batch: Any) -> torch.Tensor:
+        return batch.weight * super().loss(output, batch)
+
+
+def test_a_batch_that_holds_more_is_not_fed_to_a_graph(recorder: Recorder) -> None:
+    task = WeightedWindows(n=4, p=5)
+    list(train(toy_model(task, d_model=16), task, steps=5, batch_size=4))
+    assert recorder.recorded == []
+
+
+def test_what_a_failed_recording_left_is_no_gradient(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory may run out in the backward, when some weights have gradients that were never computed."""
+    expected = trained(small())
+
+    def fail(model: Any, loss_of: Any, batch: Batch, *, step: int) -> Recorded:
+        for weight in list(model.parameters())[3:]:
+            weight.grad = torch.ones_like(weight)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(graphs, "record_gradients", fail)
+    assert trained(small()) == expected
 
 
 def test_each_shape_of_a_batch_has_its_graph(recorder: Recorder) -> None:

@@ -2,11 +2,15 @@
 
 A graph repeats kernels and asks no Python: what somebody hooks on a model would not be called, or be called with what
 it was at the time of recording. So a step is repeated from a graph only while nothing is hooked on the model, its
-weights lie where they lay, and its configuration is what it was. The batch is drawn, the gradient clipped and the
-optimiser's update made as always: a graph holds forward and backward alone.
+weights lie where they lay, and its modules, their attributes and its configuration are what they were. The batch is
+drawn, the gradient clipped and the optimiser's update made as always: a graph holds forward and backward alone.
+
+What is not noticed: a task's loss that reads anything but its arguments and the task's fields, a list or a dictionary
+in the configuration that is changed in place, hooks on gradient accumulators and on saved tensors.
 """
 
 import logging
+import operator
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
+from transformer_lens.hook_points import HookPoint
 
 from plateau_interp.types import Batch, HookedModel
 
@@ -57,7 +62,8 @@ def runs_python(model: HookedModel) -> bool:
     """
     anything: Any = torch
     return (
-        bool(anything._C._len_torch_dispatch_stack())
+        bool(anything._C._len_torch_dispatch_stack() or anything._C._len_torch_function_stack())
+        or torch.is_anomaly_enabled()
         or bool(anything.nn.modules.module._has_any_global_hook())
         or any(
             module._forward_hooks
@@ -89,7 +95,7 @@ class Recorded:
         self.batch.labels.copy_(batch.labels)
         self.repeat()
         for parameter, gradient in self.gradients:
-            parameter.grad = gradient
+            parameter.grad = gradient.clone()  # somebody may keep it, or give it other data
         return self.loss.clone()  # the next step writes over this one
 
 
@@ -108,7 +114,7 @@ class GradientGraphs:
         self._loss_of = loss_of
         self._may_record = next(model.parameters()).device.type == "cuda"
         self._graphs: dict[Hashable, Recorded | None] = {}
-        self._basis: object = None
+        self._basis = _Basis([], [])
 
     def loss(self, batch: Batch, *, step: int) -> Float[Tensor, ""]:
         """The loss of a batch, whose gradients are then the parameters' ``grad``, which must be None before.
@@ -116,7 +122,7 @@ class GradientGraphs:
         Raises:
             ValueError: if no parameter requires a gradient, naming the step.
         """
-        if self._may_record and not runs_python(self._model):
+        if self._may_record and type(batch) is Batch and not runs_python(self._model):
             known = self._known(batch, step)
             if known is not None:
                 return known.on(batch)
@@ -124,8 +130,8 @@ class GradientGraphs:
 
     def _known(self, batch: Batch, step: int) -> Recorded | None:
         """The graph for a batch, if there is one by now."""
-        basis = self._what_it_rests_on()
-        if basis != self._basis:
+        basis = _what_it_rests_on(self._model)
+        if not basis.is_that_of(self._basis):
             self._graphs.clear()
             self._basis = basis
         shape = (batch.tokens.shape, batch.tokens.dtype, batch.labels.shape, batch.labels.dtype)
@@ -140,16 +146,44 @@ class GradientGraphs:
                 # A task that asks for a number within a step, or too little memory for both kinds of step.
                 self._may_record = False
                 self._graphs.clear()
+                for parameter in self._model.parameters():
+                    parameter.grad = None  # what is there lies in the graph, and was never computed
                 _log.info("steps are not recorded as a CUDA graph: %s", str(error).partition("\n")[0])
                 return None
         return self._graphs[shape]
 
-    def _what_it_rests_on(self) -> object:
-        """What a graph would not notice if it changed: where weights lie, which are trained, how it is configured."""
-        model: Any = self._model
-        weights = [(parameter.data_ptr(), parameter.requires_grad) for parameter in model.parameters()]
-        buffers = [buffer.data_ptr() for buffer in model.buffers()]
-        return weights, buffers, model.training, dict(vars(model.cfg))
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """What a graph would not notice if it changed; what is held is compared by identity, and is kept for that."""
+
+    held: list[object]
+    numbers: list[object]
+
+    def is_that_of(self, other: "_Basis") -> bool:
+        same = len(self.held) == len(other.held) and all(map(operator.is_, self.held, other.held))
+        return same and self.numbers == other.numbers
+
+
+def _what_it_rests_on(model: HookedModel) -> _Basis:
+    """Modules, their forwards and all their attributes; where tensors lie, which are trained; torch's modes."""
+    held: list[object] = [*vars(model.cfg).values()]
+    tensors: list[Tensor] = []
+    for module in model.modules():
+        held += (module, type(module).forward)
+        if isinstance(module, HookPoint):
+            continue  # gives what it gets, and is cleared whenever a hook goes; hooks are looked for elsewhere
+        held += vars(module).values()
+        tensors += (one for one in (*module._parameters.values(), *module._buffers.values()) if one is not None)
+    held += tensors
+    lie = [(one.data_ptr(), one.stride(), one.requires_grad) for one in tensors]
+    modes = (
+        torch.is_grad_enabled(),
+        torch.is_autocast_enabled("cuda"),
+        torch.get_autocast_dtype("cuda"),
+        torch.are_deterministic_algorithms_enabled(),
+    )
+    return _Basis(held, [*lie, *modes])
 
 
 def record_gradients(
@@ -162,8 +196,15 @@ def record_gradients(
     """
     # Copies, also of what is a view of somebody's larger tensor: a graph reads where these lie.
     fed = Batch(batch.tokens.clone(), batch.labels.clone())
+    device = batch.tokens.device
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # torch records on the current device, whichever that is, and stays on its own stream where recording fails.
+    own: Any = torch.cuda.Stream
+    with (
+        torch.cuda.device(device),
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+        torch.cuda.graph(graph, stream=own(device), capture_error_mode="thread_local"),
+    ):
         loss = with_gradients(loss_of(fed), step=step)
     made = tuple((parameter, parameter.grad) for parameter in model.parameters() if parameter.grad is not None)
     return Recorded(fed, loss, made, graph.replay)

@@ -261,6 +261,14 @@ def runs_go_on(folder: Path) -> None:
         tell(f"{precision}: forked at step 15, nothing changed", forked, holds=forked)
 
 
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    yield
+    setattr(owner, name, before)
+
+
 def watched(model: Any) -> Any:
     """With a hook that does nothing: every step is then made as always, none from a graph."""
     model.embed.register_forward_hook(lambda *_: None)
@@ -319,6 +327,7 @@ def graphs_are_honest() -> None:
         "an edit": lambda model: intervening(model, ScaleActivation("blocks.0.hook_mlp_out", 3.0)),
         "frozen weights": lambda model: intervening(model, FreezeWeights("blocks.0.mlp.*")),
         "weights elsewhere": moved,
+        "another activation function": lambda model: replaced(model.blocks[0].mlp, "act_fn", torch.relu),
     }
     graphs.record_gradients = recorded
     windows = MovingWindowSum()
@@ -335,6 +344,8 @@ def graphs_are_honest() -> None:
         tell(f"for four steps {what}: bit for bit", same, holds=same)
     same = agree(windows, asked=Asking())
     tell("a task that asks for a number: no graph, bit for bit", same, holds=same)
+    as_before = torch.cuda.current_stream() == torch.cuda.default_stream()
+    tell("and the stream is the one that it was", as_before, holds=as_before)
     graphs.record_gradients = record
 
 
