@@ -1,7 +1,9 @@
 """Seconds of the processor: counted, written, gone on with, handed to forks, unknown where nobody wrote them."""
 
 import json
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,21 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, why: str) -> No
     assert read_seconds(file) == ((5, 2.5),)
     file.unlink()
     assert run.summary.reached
+
+
+def test_a_damaged_line_is_refused_before_a_step_is_made_or_a_row_goes(tmp_path: Path, caplog) -> None:
+    run = Run.create(tmp_path / "run", replace(RECIPE, checkpoint_every=2))
+    for step in run.train():
+        if step.step == 9:
+            break
+    shutil.rmtree(run.path / "checkpoints" / str(run.step))
+    assert run.step not in run.resumable  # steps before are to be made again, which is said
+    (run.path / "seconds.jsonl").write_text("{}\n")
+    before = contents(run.path)
+    with caplog.at_level("INFO"), pytest.raises(DamagedFile, match="line 1"):
+        next(run.train())
+    assert contents(run.path) == before
+    assert caplog.records == []
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -173,6 +173,8 @@ def _train(
 ) -> Generator[Step, None, None]:
     recipe = folder.recipe
     start, rows = going_on(folder)
+    # As the rows: what a kill took from the training is not in it.
+    spent = up_to(read_seconds(folder.seconds), 0 if start is None else start.step)
     if start is not None and start.optimizer is None:  # somebody removed the last checkpoint
         start = state_at(folder, start.step, device=device)
     with live_run(folder, start, interventions=recipe.interventions, device=device) as run:
@@ -188,8 +190,6 @@ def _train(
             thinning.saved(0)
         unread: list[Step] = []
         unread_at_most = most_unread(device)
-        # Read again, as the rows: what a kill took from the training is not in it.
-        spent = up_to(read_seconds(folder.seconds), run.start)
         write_seconds(folder.seconds, spent)
         is_known = bool(spent) or not run.start
         with (
