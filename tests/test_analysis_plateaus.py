@@ -146,7 +146,7 @@ def test_no_rows_is_an_error() -> None:
 def test_rows_name_every_number_with_its_closed_form() -> None:
     rows = dict(summary_of(history()).rows())
     assert rows["Plateau level (nats)"].endswith("(closed form 2.6277)")
-    assert rows["Final loss (nats)"].endswith("(floor 1.2997)")
+    assert rows["Final loss (nats)"].endswith("; floor 1.2997)")
     assert rows["Answers right on the plateau"] == "y_1"
     assert "true answers 0.058" in rows["Peak repetition"]
 
@@ -362,8 +362,8 @@ def test_final_numbers_say_at_which_step_they_were_measured() -> None:
     """A run that is shorter than its measuring interval has them of step 0."""
     table = pd.DataFrame({"step": [0, 25], "loss": [2.9, 1.5], "accuracy": [0.1, 0.25]})
     for n_rows, loss, accuracy in (
-        (1, "2.9000 at step 0 ", "0.100 at step 0"),
-        (2, "1.5000 at step 25 ", "0.250 at step 25"),
+        (1, "2.9000 (mean of the last rows, to step 0; ", "0.100 at step 0"),
+        (2, "1.5000 (mean of the last rows, to step 25; ", "0.250 at step 25"),
     ):
         summary = summary_of(table[:n_rows])
         rows = dict(summary.rows())

@@ -181,7 +181,7 @@ def test_a_run_that_is_shorter_than_its_measuring_interval_says_when_its_loss_wa
     headline = report_words.run_headline([short], [short.summary])
     assert re.fullmatch(r"No drop in 3 steps: the loss is [\d.]+ nats, measured at step 0\.", headline)
     facts = {name: remark for name, _, remark in report_words.facts([short], [short.summary])}
-    assert re.fullmatch(r"floor [\d.]+; measured at step 0", facts["Final loss"])
+    assert re.fullmatch(r"floor [\d.]+; mean of the last rows, to step 0", facts["Final loss"])
     both = report_words.facts([short, short], [short.summary, replace(short.summary, last_step=2)])
     assert re.fullmatch(r"floor [\d.]+", both[-1][2])
 
@@ -409,7 +409,7 @@ def test_closed_forms_are_told_if_they_are_those_of_all_runs(run):
         summaries = [each.summary for each in runs]
         assert "closed form" not in report_words.lede(runs, summaries).lower()
         remarks = [remark for _label, _number, remark in report_words.facts(runs, summaries)]
-        assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ; measured at step 399")
+        assert (remarks[0], remarks[-1]) == ("closed forms differ", "floors differ; mean of the last rows, to step 399")
     same = [first.summary] * 2
     assert "The closed form of the plateau is 2.6" in report_words.lede([first] * 2, same)
     assert [remark[:11] for *_, remark in report_words.facts([first] * 2, same)][::3] == ["closed form", "floor 1.299"]

@@ -119,6 +119,7 @@ class Summary:
         first_step = _step(self.first_answer_step) if self.positions_measured else "not measured"
         stayed = "none" if self.left_initial_level else f"none, it never left the initial {_loss(self.level)}"
         level = _loss(self.level) if self.has_plateau else stayed
+        last = f"mean of the last rows, to step {self.last_step}"
         return [
             (f"Plateau level ({self.unit})", f"{level} (closed form {_loss(self.level_expected)})"),
             ("Plateau from step to step", f"{self.start} to {self.end}" if self.has_plateau else "none"),
@@ -129,10 +130,7 @@ class Summary:
             ("Peak cosine", _at_step(self.peak_cosine, self.peak_cosine_step)),
             ("Peak repetition", f"{_at_step(self.peak_repetition, self.peak_repetition_step)}{self._truth()}"),
             ("Attention progress, start to end", self._attention_progress()),
-            (
-                f"Final loss ({self.unit})",
-                f"{_loss(self.final_loss)} at step {self.last_step} (floor {_loss(self.floor)})",
-            ),
+            (f"Final loss ({self.unit})", f"{_loss(self.final_loss)} ({last}; floor {_loss(self.floor)})"),
             ("Final accuracy", _at_step(self.final_accuracy, self.last_step)),
             *(self._validation_rows() if self.final_validation_accuracy is not None else ()),
             *((one.label, one.describe()) for one in self.reached),

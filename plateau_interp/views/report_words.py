@@ -230,7 +230,11 @@ def facts(runs: "list[Run]", summaries: list[Summary]) -> list[tuple[str, str, s
     ]
     one = len(summaries) == 1
     expected, floors = [s.level_expected for s in summaries], [s.floor for s in summaries]
-    last = f"; measured at step {first.last_step}" if agree(summary.last_step for summary in summaries) else ""
+    last = (
+        f"; mean of the last rows, to step {first.last_step}"
+        if agree(summary.last_step for summary in summaries)
+        else ""
+    )
     return [
         ("Plateau", _range(list(map(_level, summaries)), "{:.3f}"), _known("closed form", expected)),
         (
