@@ -77,6 +77,13 @@ def test_a_dry_run_tells_what_is_left_and_what_it_costs(plateau, tmp_path):
     assert err == ""
 
 
+def test_a_dry_run_of_a_sweep_that_is_done_says_what_is_left_to_write(plateau):
+    plateau("sweep sweep.yaml --out out --engine here")
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2")
+    assert (status, err) == (0, "")
+    assert out == "2 of 2 runs done; there is only the table and the report to write\n"
+
+
 def test_failures_are_told_at_the_end(plateau):
     data = {"base": longer(40), "grid": {"training.optimizer.learning_rate": [1e30, 1e-3]}}
     status, out, err = plateau("sweep sweep.yaml --out out --engine here", data)

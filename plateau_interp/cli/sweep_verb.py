@@ -94,9 +94,12 @@ class SweepVerb:
         if self.json:
             print_json({**dataclasses.asdict(cost), "total_seconds": cost.total, "wall_seconds": cost.wall})
             return
+        done = f"{cost.done} of {cost.runs} runs done"
+        if not cost.seconds:
+            print_text(f"{done}; there is only the table and the report to write")
+            return
         rows = [[name, "not known" if each is None else duration(each)] for name, each in cost.seconds.items()]
         print_table(["run left", "time, about"], rows)
-        done = f"{cost.done} of {cost.runs} runs done"
         if cost.total is None:
             print_text(f"{done}; how long the others take is known once a checkpoint of their model is measured")
             return
