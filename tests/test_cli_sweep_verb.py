@@ -84,12 +84,46 @@ def test_a_dry_run_of_a_sweep_that_is_done_says_what_is_left_to_write(plateau):
     assert out == "2 of 2 runs done; there is only the table and the report to write\n"
 
 
+def test_a_dry_run_tells_what_could_not_be_trained(plateau, tmp_path):
+    gone = {"interventions": [{"name": "ablate-heads", "heads": [7]}]}
+    data = {"base": BASE, "list": {"plain": {}, "gone": gone}, "seeds": 2}
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2", data)
+    assert status == 2
+    assert "timing one kind of training step, once" in err
+    assert "gone" not in out
+    assert "0 of 4 runs done; the others, but 2 that cannot be trained, take about" in out
+    last = err.splitlines()[-1]
+    assert last.startswith("plateau: gone cannot be trained, as tried on this machine: ")
+    assert last.count("head") == err.count("head") > 0
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2 --json", data)
+    assert status == 2
+    cost = json.loads(out)
+    assert sorted(cost["seconds"]) == ["plain/seed-0", "plain/seed-1"]
+    assert list(cost["refused"]) == ["gone"]
+    data["list"] = {"gone": gone}
+    status, out, err = plateau("sweep sweep.yaml --out other --dry-run --jobs 2", data)
+    assert (status, out) == (2, "0 of 2 runs done; the others cannot be trained\n")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_failure_that_nobody_told_is_told_with_its_reason_at_the_end(plateau, tmp_path):
+    plateau("sweep sweep.yaml --out out --engine here")
+    (tmp_path / "out/k=2/seed-0/recipe.json").write_text("{")
+    status, _, err = plateau("sweep sweep.yaml --out out --engine here")
+    assert status == 2
+    [line] = err.splitlines()
+    assert line.startswith("plateau: 1 of 2 runs failed: k=2/seed-0: ")
+    assert "recipe.json" in line
+
+
 def test_failures_are_told_at_the_end(plateau):
     data = {"base": longer(40), "grid": {"training.optimizer.learning_rate": [1e30, 1e-3]}}
     status, out, err = plateau("sweep sweep.yaml --out out --engine here", data)
     assert status == 2
-    assert err.splitlines()[-1].startswith("plateau: 1 of 2 runs failed: optimizer.learning_rate=1e+30/seed-0: ")
-    assert "training diverged at step" in err.splitlines()[-1]
+    name = "optimizer.learning_rate=1e+30/seed-0"
+    assert err.splitlines()[-1] == f"plateau: 1 of 2 runs failed: {name}; why is told above and stands in the table"
+    assert f"{name}: failed: " in err
+    assert err.count("training diverged at step") == 1
     assert "optimizer.learning_rate=0.001   1/1" in out
 
 

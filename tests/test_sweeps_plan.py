@@ -98,7 +98,12 @@ def test_the_base_of_a_file_is_found_from_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid: {task.k: [2]}", "base: missing"),
+        ("grid: {task.k: [2]}", "sweep.yaml: base: missing; it has the fields of a recipe, or is the name of a task$"),
+        ("base: copy\ncheckpoint_every: 5", "'checkpoint_every': a field of the recipe: it stands under base$"),
+        ("base: {source: m}\nfirst: 5", "'first': a field of the recipe: it stands under base$"),
+        ("bsae: copy", "sweep.yaml: base: missing; .*; got bsae$"),
+        ("base: copy\ngird: {}", "'gird': unknown field; the nearest is grid$"),
+        ("base: copy\nzzz: 1", "'zzz': unknown field; there are base, grid, zip, list, seeds"),
         ("base: copy\nbase: copy", "sweep.yaml: the field 'base' is given twice"),
         (
             "base: copy\nlist:\n  plain:",

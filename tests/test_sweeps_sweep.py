@@ -97,7 +97,7 @@ def test_another_setting_under_a_name_that_is_taken_is_refused(now, tmp_path):
     out = tmp_path / "named"
     sweep(BASE, NAMED, out=out, engine=HERE)
     before = {file: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
-    with pytest.raises(RunError, match=r"holds another sweep: .*/seed-0 is another run there, see .*sweep\.json"):
+    with pytest.raises(RunError, match=r"holds another sweep: .*/seed-0 is another run there, see .*sweep\.json; take "):
         sweep(BASE, {"list": now}, out=out, engine=HERE)
     assert {file: file.read_bytes() for file in before} == before
     spelled = {"plain": {}, "helped": {"interventions": [{"name": "fix-attention", "total": 1.0}]}}
@@ -121,9 +121,9 @@ def test_a_part_of_a_sweep_may_be_run_again(out):
 @pytest.mark.parametrize(
     ("base", "changes", "message"),
     [
-        ({**BASE, "checkpoint_every": 2}, WINDOWS, "its base recipe is another one"),
+        ({**BASE, "checkpoint_every": 2}, WINDOWS, "its base recipe is another one, .*; take another folder, or rem"),
         (BASE, {"grid": {"task.k": [2, 4]}}, "k=3/seed-0 is there alone, and k=4/seed-0 here"),
-        (BASE, {"grid": {"task.p": [7]}}, "holds another sweep"),
+        (BASE, {"grid": {"task.p": [7]}}, "a part of it run; take another folder, or remove this one"),
     ],
 )
 def test_another_sweep_is_refused(base, changes, message, out):

@@ -108,7 +108,8 @@ def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
     from rich.console import Console
     from rich.progress import track
 
-    complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
+    kinds = "one kind" if len(recipes) == 1 else f"{len(recipes)} kinds"
+    complain(f"timing {kinds} of training step, once on this machine: the figures are kept with the runs")
     console = Console(stderr=True)
     yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
 

@@ -61,7 +61,10 @@ class SweepVerb:
 
     file: Annotated[Positional[Path], arg(metavar="SWEEP.yaml", help="What to train, as YAML or JSON.")]
     out: Annotated[Path, arg(metavar="DIR", help="The folder of the sweep.")]
-    dry_run: Annotated[bool, arg(help="Tell the runs and what they would cost, and train nothing.")] = False
+    dry_run: Annotated[
+        bool,
+        arg(help="Tell which runs are left and what they would cost; makes none, but tries and times a few steps."),
+    ] = False
     engine: EngineWord = None
     jobs: Jobs = None
     scheduler: Scheduler = None
@@ -79,16 +82,26 @@ class SweepVerb:
         plan = read_sweep(self.file)
         engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
         if self.dry_run:
-            self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
+            cost = cost_of(plan, self.out, engine, watching=watched_timing)
+            self._tell_cost(cost)
+            if cost.refused:
+                why = "; ".join(
+                    f"{name} cannot be trained, as tried on this machine: {reason}"
+                    for name, reason in cost.refused.items()
+                )
+                raise RunError(why)
             return
         kind = plan.kind
         amounts = {self.out / run.name: kind.amount(run.recipe) for run in left_of(plan, self.out)}
+        told: set[str] = set()
         with watching_runs(self.out.name, amounts, unit=kind.unit, made=kind.amount_made) as show:
-            swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=_teller(self.out, show))
+            telling = _teller(self.out, show, told)
+            swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=telling)
         self._tell(swept, kind.shown)
         if swept.failed:
-            told = "; ".join(f"{name}: {reason}" for name, reason in swept.failed.items())
-            raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {told}")
+            names = [name if name in told else f"{name}: {reason}" for name, reason in swept.failed.items()]
+            above = "; why is told above and stands in the table" if told & swept.failed.keys() else ""
+            raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {'; '.join(names)}{above}")
 
     def _tell_cost(self, cost: "SweepCost") -> None:
         if self.json:
@@ -96,7 +109,7 @@ class SweepVerb:
             return
         done = f"{cost.done} of {cost.runs} runs done"
         if not cost.seconds:
-            print_text(f"{done}; there is only the table and the report to write")
+            print_text(f"{done}; {'the others cannot be trained' if cost.refused else NOTHING_LEFT}")
             return
         rows = [[name, "not known" if each is None else duration(each)] for name, each in cost.seconds.items()]
         print_table(["run left", "time, about"], rows)
@@ -104,7 +117,8 @@ class SweepVerb:
             print_text(f"{done}; how long the others take is known once a checkpoint of their model is measured")
             return
         side_by_side = "" if cost.wall is None else f"; {duration(cost.wall)} on {cost.workers} workers"
-        print_text(f"{done}; the others take about {duration(cost.total)}{side_by_side}")
+        others = f"the others, but {cost.n_refused} that cannot be trained," if cost.refused else "the others"
+        print_text(f"{done}; {others} take about {duration(cost.total)}{side_by_side}")
 
     def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
         report = None if swept.report is None else str(swept.report)
@@ -118,6 +132,7 @@ class SweepVerb:
             print_text(f"Report: {report}")
 
 
+NOTHING_LEFT = "there is only the table and the report to write"
 BUSY = "another process is at it; it is waited for"
 COUNTS = ("drop_step", "steps_to_99", "peak_cosine_step")
 """Columns of whole numbers."""
@@ -157,13 +172,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def _teller(out: Path, show: Callable[[Path, str], None]) -> Callable[["Event"], None]:
+def _teller(out: Path, show: Callable[[Path, str], None], told: set[str]) -> Callable[["Event"], None]:
+    """Tells how runs end, and adds the names of those to a set."""
     warned: set[str] = set()
 
     def tell(event: "Event") -> None:
         if event.ending.how == "busy":
             complain(f"{event.run}: {BUSY}")
             return
+        told.add(event.run)
         show(out / event.run, ending_in_words(event.run, event.ending))
         for warning in event.ending.warned:
             if warning not in warned:
