@@ -151,7 +151,12 @@ def test_the_printed_numbers_are_of_runs_that_are_done(plateau, tmp_path):
         ("sweep sweep.yaml --out out --engine here --jobs 2", "the engine here takes no --jobs: it has threads"),
         ("sweep sweep.yaml --out out --scheduler x", "the engine loky takes no --scheduler"),
         ("sweep sweep.yaml --out out --engine loky:worker=2", "loky.worker: unknown field; the nearest is workers"),
-        ("sweep sweep.yaml --out out --jobs 0", "loky: workers must be at least 1; got 0"),
+        ("sweep sweep.yaml --out out --jobs 0", "--jobs must be at least 1; got 0"),
+        (
+            "sweep sweep.yaml --out out --jobs 2 --engine loky:threads=1,workers=3",
+            "--jobs is the workers= of --engine:",
+        ),
+        ("sweep sweep.yaml --out out --jobs 2 --engine loky:workers=2", "--jobs is the workers= of --engine: give one"),
         ("sweep sweep.yaml --out out --engine slurm", "slurm.queue: missing"),
         ("sweep sweep.yaml --out out --device gpu", "unknown device 'gpu'"),
         ("sweep sweep.yaml --out sweep.yaml", "sweep.yaml cannot be a folder"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -147,6 +148,8 @@ def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, 
     from plateau_interp.cli.words import read_plugin
     from plateau_interp.plugins import plugin
 
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1; got {jobs}")
     name, _, fields = (word or "loky").partition(":")
     known = {item.name for item in dataclasses.fields(plugin("engines", name))}
     options = {"workers": ("--jobs", jobs), "scheduler": ("--scheduler", scheduler), "queue": ("--queue", queue)}
@@ -155,6 +158,8 @@ def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, 
             continue
         if field not in known:
             raise UsageError(f"the engine {name} takes no {option}: it has {', '.join(sorted(known))}")
+        if re.search(rf"(^|,) *{field} *=", fields):
+            raise UsageError(f"{option} is the {field}= of --engine: give one of the two")
         fields = ",".join([*filter(None, [fields]), f"{field}={json.dumps(value)}"])
     engine: Engine = read_plugin("engines", f"{name}:{fields}" if fields else name)
     return engine
