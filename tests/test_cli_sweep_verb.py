@@ -59,6 +59,17 @@ def test_a_sweep_is_trained_told_and_kept(plateau, tmp_path):
     assert before.items() <= results(tmp_path / "out").items()
 
 
+def test_a_part_of_a_sweep_says_what_the_table_leaves_out(plateau):
+    words = "sweep sweep.yaml --out out --engine here"
+    plateau(words, {"base": BASE, **WINDOWS, "seeds": 2})
+    _, out, _ = plateau(words)
+    told = "The table and the report have these 2 runs alone: the folder's sweep has 2 more, such as k=2/seed-1"
+    assert told in out.splitlines()
+    assert json.loads(plateau(f"{words} --json")[1])["others"] == ["k=2/seed-1", "k=3/seed-1"]
+    _, out, _ = plateau(words, {"base": BASE, **WINDOWS, "seeds": 2})
+    assert "alone" not in out
+
+
 def test_a_dry_run_tells_what_is_left_and_what_it_costs(plateau, tmp_path):
     status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2")
     assert status == 0

@@ -68,10 +68,11 @@ def test_ctrl_c_tells_how_many_are_done(folders):
 def test_ctrl_c_when_no_run_is_left_tells_what_is_missing(folders):
     """The table and the report are written within the same context."""
     told = "when no run was left, before what is made of them was written"
+    one, two = folders
+    write(one, *range(10))
+    write(two, *range(20))
     for runs in (folders, {}):
-        with pytest.raises(KeyboardInterrupt, match=f"^{told}$"), watching_runs("both", runs) as show:
-            for folder in runs:
-                show(folder, "ended")
+        with pytest.raises(KeyboardInterrupt, match=f"^{told}$"), watching_runs("both", runs):
             raise KeyboardInterrupt
 
 

@@ -125,12 +125,17 @@ class SweepVerb:
         report = None if swept.report is None else str(swept.report)
         if self.json:
             rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
-            print_json({"sweep": str(swept.out), "runs": rows, "report": report})
+            print_json({"sweep": str(swept.out), "runs": rows, "others": swept.others, "report": report})
             return
         print_table(["setting", "runs done", *shown.values()], _by_setting(swept.table, list(shown)))
         print_text(f"Table: {swept.out / 'summaries.parquet'}")
         if report is not None:
             print_text(f"Report: {report}")
+        if swept.others:
+            print_text(
+                f"The table and the report have these {len(swept.table)} runs alone: the folder's sweep has "
+                f"{len(swept.others)} more, such as {swept.others[0]}"
+            )
 
 
 NOTHING_LEFT = "there is only the table and the report to write"

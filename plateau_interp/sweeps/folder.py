@@ -37,8 +37,11 @@ LOCK_PATIENCE = 30.0
 """Seconds to wait for another process that writes `SWEEP`, which takes it a moment."""
 
 
-def begin(plan: SweepPlan[Any], out: Path) -> None:
+def begin(plan: SweepPlan[Any], out: Path) -> tuple[str, ...]:
     """Say whose a folder is, or find out that it is this sweep's; runs may come and go, as long as some stay.
+
+    Returns:
+        The names of the runs that its sweep has and the plan has not.
 
     Raises:
         RunError: if the folder holds another sweep, or something else, or cannot be made. Nothing is written then.
@@ -56,6 +59,8 @@ def begin(plan: SweepPlan[Any], out: Path) -> None:
         if runs != there or ours != base:
             data = {"format": SWEEP_FORMAT, "base": ours, "runs": runs}
             write_atomically(out / SWEEP, json.dumps(data, indent=2) + "\n")
+    asked = {run.name for run in plan.runs}
+    return tuple(name for name in runs if name not in asked)
 
 
 def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
@@ -110,8 +115,8 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[s
     if not (ours >= runs.keys() or ours <= runs.keys()):
         one, other = min(runs.keys() - ours), min(ours - runs.keys())
         raise RunError(
-            f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it run; "
-            f"{INSTEAD}"
+            f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it "
+            f"run; {INSTEAD}"
         )
     return runs, base
 
