@@ -122,6 +122,8 @@ class SweepVerb:
         print_text(f"{done}; {others} take about {duration(cost.total)}{side_by_side}")
 
     def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
+        from plateau_interp.sweeps.kinds import MOST_REPORTED
+
         report = None if swept.report is None else str(swept.report)
         if self.json:
             rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
@@ -130,7 +132,8 @@ class SweepVerb:
         print_table(["setting", "runs done", *shown.values()], _by_setting(swept.table, list(shown)))
         print_text(f"Table: {swept.out / 'summaries.parquet'}")
         if report is not None:
-            print_text(f"Report: {report}")
+            shortened = "seed" in swept.table and len(swept.table) > MOST_REPORTED
+            print_text(f"Report: {report}{', with one seed of each setting' if shortened else ''}")
         if swept.others:
             print_text(
                 f"The table and the report have these {len(swept.table)} runs alone: the folder's sweep has "
