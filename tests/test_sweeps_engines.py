@@ -11,7 +11,7 @@ import psutil
 import pytest
 from small_sweeps import BASE, WINDOWS, longer, results
 from typecheck import unchecked
-from worker_jobs import doubled, fragile, patient
+from worker_jobs import doubled, fragile, heeds_ctrl_c, patient
 
 from plateau_interp.codec import decode, encode
 from plateau_interp.plugins import plugins
@@ -73,6 +73,13 @@ def test_a_worker_that_dies_takes_no_other_job_with_it(workers, tmp_path):
     assert [found[index] for index in (0, 1, 3)] == ["never", "once", "never"]
     assert isinstance(found[2], Lost)
     assert "its worker was killed" in found[2].reason
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_leave_ctrl_c_to_the_engine(workers):
+    """A terminal sends it to them, too, and each would print where it was."""
+    with Loky(workers=workers).opened(memory=1) as pool:
+        assert dict(pool.results(heeds_ctrl_c, [None, None])) == {0: False, 1: False}
 
 
 def test_ctrl_c_ends_the_workers(tmp_path):

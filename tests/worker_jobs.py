@@ -11,6 +11,10 @@ def doubled(job, stopped):
     return 2 * job
 
 
+def heeds_ctrl_c(job, stopped):
+    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
 def fragile(job, stopped):
     """Kills its worker if asked to: always, or the first time."""
     how, file = job

@@ -5,6 +5,7 @@ Engines are plug-ins (``plateau list engines``) and plain data. Here are those t
 each other where cores are shared, and one thread makes the same bits everywhere.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -173,7 +174,9 @@ class _Processes:
 
     def _side_by_side(self, function: Work, jobs: dict[int, Any]) -> Iterator[tuple[int, Any]]:
         calls = [joblib.delayed(_numbered)(function, index, job) for index, job in jobs.items()]
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=self.threads):
+        # A terminal sends Ctrl-C to the workers, too: they leave it to this process, which ends them.
+        deaf = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=self.threads, **deaf):
             # At least two: joblib takes one to mean this process, which a run that fills the memory would end.
             parallel = joblib.Parallel(n_jobs=max(2, self.workers), return_as="generator_unordered", batch_size=1)
             yield from parallel(calls if self.workers > 1 else calls[:1])
