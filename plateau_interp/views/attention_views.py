@@ -154,32 +154,27 @@ def observed_view(
         >>> seen = Observations(Run("runs/mws"))  # doctest: +SKIP
         >>> observed_view(seen, layer=0, steps=[0, 100], targets=seen.targets(0, 0))  # doctest: +SKIP
     """
-    run, inputs = seen.run, seen.batch.inputs
-    several = len(steps) > 1
+    run, inputs, several = seen.run, seen.batch.inputs, len(steps) > 1
     shares = [seen[step].shares[layer] for step in steps]
     chosen = _chosen(heads, len(shares[0]))
-    first_targets = None if targets is None else targets[0]
     as_it_is = "first sequence, as it is" if len(inputs) > 1 else "this input"
-    firsts = [seen[step].firsts[layer][chosen] for step in steps]
-    readings = [reading(as_it_is, firsts, run.task.tokens_to_text(inputs[0]), first_targets)]
-    note = (
-        f"{_attention_kind(seen[steps[-1]].model)} attention of {type(run.task).__name__}, weights of the checkpoint. "
-    )
+    firsts, tokens = [seen[step].firsts[layer][chosen] for step in steps], run.task.tokens_to_text(inputs[0])
+    readings = [reading(as_it_is, firsts, tokens, None if targets is None else targets[0])]
+    kind = _attention_kind(seen[steps[-1]].model)
+    note = f"{kind} attention of {type(run.task).__name__}, weights of the checkpoint. "
     if len(inputs) > 1:
         of_all = f"share of attention, mean of {len(inputs)}"
-        shares = [share[chosen] for share in shares]
+        shares = [each[chosen] for each in shares]
         readings.insert(0, reading(of_all, shares, None, shared_map(targets), kind=SHARE_KIND))
         note += _explained(f"{len(inputs)} fixed sequences")
-    without = ""
+    title = f"{name or readable(run.path.name)}: attention" if isinstance(run, RunToView) else "Attention"
+    title += f"{' through training' if several else ''}, layer {layer}"
     if isinstance(run, RunToView) and run.recipe.interventions:
         note += "The interventions of the run are not applied. "
-        without = ", without its interventions"
-    if name is None and isinstance(run, RunToView):
-        name = readable(run.path.name)
-    path = "Attention" if name is None else f"{name}: attention"
+        title += ", without its interventions"
     return checked_view(
         AttentionView(
-            title=f"{path}{' through training' if several else ''}, layer {layer}{without}",
+            title=title,
             note=note + ROWS,
             heads=head_names(chosen),
             readings=tuple(readings),
