@@ -77,7 +77,11 @@ def test_ctrl_c_when_no_run_is_left_tells_what_is_missing(folders):
 
 
 def test_ctrl_c_before_any_run_has_begun_tells_of_no_checkpoint(folders):
-    told = "^after 0 of 2 runs; no other had begun$"
+    told = "^after 0 of 2 runs; none had begun$"
+    with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
+        raise KeyboardInterrupt
+    write(next(iter(folders)), *range(10))
+    told = "^after 1 of 2 runs; no other had begun$"
     with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
         raise KeyboardInterrupt
 

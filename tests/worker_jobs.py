@@ -12,7 +12,7 @@ def doubled(job, stopped):
 
 
 def heeds_ctrl_c(job, stopped):
-    return signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def fragile(job, stopped):

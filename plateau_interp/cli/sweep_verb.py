@@ -64,7 +64,7 @@ class SweepVerb:
     out: Annotated[Path, arg(metavar="DIR", help="The folder of the sweep.")]
     dry_run: Annotated[
         bool,
-        arg(help="Tell which runs are left and what they would cost; makes none, but tries and times a few steps."),
+        arg(help="Try and time a few steps: tell what is left and what it would cost."),
     ] = False
     engine: EngineWord = None
     jobs: Jobs = None

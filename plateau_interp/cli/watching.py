@@ -106,7 +106,8 @@ class _Watch:
         if not self.left:
             return "when no run was left, before what is made of them was written"
         begun = any(folder.is_dir() for folder in self.left)
-        others = "the others go on from a checkpoint" if begun else "no other had begun"
+        none = "no other had begun" if self.done else "none had begun"
+        others = "the others go on from a checkpoint" if begun else none
         return f"after {self.done} of {self.n_runs} runs; {others}"
 
     def time_left(self) -> str:
