@@ -20,6 +20,15 @@ class Clock:
         return self.now
 
 
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("200", 200), (None, 120), ("", 120), ("wide", 120)])
+def test_a_table_is_as_wide_as_the_environment_says_where_there_is_no_terminal(columns, width, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_table(["long"], [["x" * 300]])
+    assert max(map(len, capsys.readouterr().out.splitlines())) == width
+
+
 @dataclass
 class Told:
     """A step that notes when its numbers are read."""

@@ -267,6 +267,7 @@ def test_training_on_equations_that_are_split_by_triples(tmp_path):
 
 def test_training_tells_what_came_out(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
     out = Path("run")  # a long name would leave the values no room on a line
     assert plateau(f"train moving-window-sum {TINY} --steps 4 --out {out}") == 0
     told = capsys.readouterr()

@@ -57,7 +57,7 @@ def test_the_command_says_what_takes_so_long_the_first_time(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "tiny", "--list", "--json"]) == 0
     first = capsys.readouterr()
-    assert first.err.startswith("plateau: timing 1 kinds of training step, once on this machine: the figures are kept")
+    assert first.err.startswith("plateau: timing one kind of training step, once on this machine: the figures are kept")
     assert main(["reproduce", "tiny", "--list", "--json"]) == 0
     second = capsys.readouterr()
     assert second.err == ""

@@ -15,7 +15,7 @@ from small_sweeps import BASE, WINDOWS, longer, results
 
 from plateau_interp.cli.main import main
 from plateau_interp.cli.sweep_verb import chosen_engine, duration
-from plateau_interp.sweeps import of_runs
+from plateau_interp.sweeps import kinds, of_runs
 from plateau_interp.sweeps.cluster import Dask, Slurm
 from plateau_interp.sweeps.engines import Loky
 
@@ -59,6 +59,25 @@ def test_a_sweep_is_trained_told_and_kept(plateau, tmp_path):
     assert before.items() <= results(tmp_path / "out").items()
 
 
+def test_a_part_of_a_sweep_says_what_the_table_leaves_out(plateau):
+    words = "sweep sweep.yaml --out out --engine here"
+    plateau(words, {"base": BASE, **WINDOWS, "seeds": 2})
+    _, out, _ = plateau(words)
+    told = "The table and the report have these 2 runs alone: the folder's sweep has 2 more, such as k=2/seed-1"
+    assert told in out.splitlines()
+    assert json.loads(plateau(f"{words} --json")[1])["others"] == ["k=2/seed-1", "k=3/seed-1"]
+    _, out, _ = plateau(words, {"base": BASE, **WINDOWS, "seeds": 2})
+    assert "alone" not in out
+
+
+def test_a_report_of_one_seed_a_setting_is_told_as_such(plateau, monkeypatch):
+    words = "sweep sweep.yaml --out out --engine here"
+    assert "Report: out/report/index.html" in plateau(words)[1].splitlines()
+    monkeypatch.setattr(of_runs, "MOST_REPORTED", 1)
+    monkeypatch.setattr(kinds, "MOST_REPORTED", 1)
+    assert "Report: out/report/index.html, with one seed of each setting" in plateau(words)[1].splitlines()
+
+
 def test_a_dry_run_tells_what_is_left_and_what_it_costs(plateau, tmp_path):
     status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2")
     assert status == 0
@@ -77,12 +96,53 @@ def test_a_dry_run_tells_what_is_left_and_what_it_costs(plateau, tmp_path):
     assert err == ""
 
 
+def test_a_dry_run_of_a_sweep_that_is_done_says_what_is_left_to_write(plateau):
+    plateau("sweep sweep.yaml --out out --engine here")
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2")
+    assert (status, err) == (0, "")
+    assert out == "2 of 2 runs done; there is only the table and the report to write\n"
+
+
+def test_a_dry_run_tells_what_could_not_be_trained(plateau, tmp_path):
+    gone = {"interventions": [{"name": "ablate-heads", "heads": [7]}]}
+    data = {"base": BASE, "list": {"plain": {}, "gone": gone}, "seeds": 2}
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2", data)
+    assert status == 2
+    assert "timing one kind of training step, once" in err
+    assert "gone" not in out
+    assert "0 of 4 runs done; the others, but 2 that cannot be trained, take about" in out
+    last = err.splitlines()[-1]
+    assert last.startswith("plateau: gone cannot be trained, as tried on this machine: ")
+    assert last.count("head") == err.count("head") > 0
+    status, out, err = plateau("sweep sweep.yaml --out out --dry-run --jobs 2 --json", data)
+    assert status == 2
+    cost = json.loads(out)
+    assert sorted(cost["seconds"]) == ["plain/seed-0", "plain/seed-1"]
+    assert list(cost["refused"]) == ["gone"]
+    data["list"] = {"gone": gone}
+    status, out, err = plateau("sweep sweep.yaml --out other --dry-run --jobs 2", data)
+    assert (status, out) == (2, "0 of 2 runs done; the others cannot be trained\n")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_failure_that_nobody_told_is_told_with_its_reason_at_the_end(plateau, tmp_path):
+    plateau("sweep sweep.yaml --out out --engine here")
+    (tmp_path / "out/k=2/seed-0/recipe.json").write_text("{")
+    status, _, err = plateau("sweep sweep.yaml --out out --engine here")
+    assert status == 2
+    [line] = err.splitlines()
+    assert line.startswith("plateau: 1 of 2 runs failed: k=2/seed-0: ")
+    assert "recipe.json" in line
+
+
 def test_failures_are_told_at_the_end(plateau):
     data = {"base": longer(40), "grid": {"training.optimizer.learning_rate": [1e30, 1e-3]}}
     status, out, err = plateau("sweep sweep.yaml --out out --engine here", data)
     assert status == 2
-    assert err.splitlines()[-1].startswith("plateau: 1 of 2 runs failed: optimizer.learning_rate=1e+30/seed-0: ")
-    assert "training diverged at step" in err.splitlines()[-1]
+    name = "optimizer.learning_rate=1e+30/seed-0"
+    assert err.splitlines()[-1] == f"plateau: 1 of 2 runs failed: {name}; why is told above and stands in the table"
+    assert f"{name}: failed: " in err
+    assert err.count("training diverged at step") == 1
     assert "optimizer.learning_rate=0.001   1/1" in out
 
 
@@ -110,7 +170,12 @@ def test_the_printed_numbers_are_of_runs_that_are_done(plateau, tmp_path):
         ("sweep sweep.yaml --out out --engine here --jobs 2", "the engine here takes no --jobs: it has threads"),
         ("sweep sweep.yaml --out out --scheduler x", "the engine loky takes no --scheduler"),
         ("sweep sweep.yaml --out out --engine loky:worker=2", "loky.worker: unknown field; the nearest is workers"),
-        ("sweep sweep.yaml --out out --jobs 0", "loky: workers must be at least 1; got 0"),
+        ("sweep sweep.yaml --out out --jobs 0", "--jobs must be at least 1; got 0"),
+        (
+            "sweep sweep.yaml --out out --jobs 2 --engine loky:threads=1,workers=3",
+            "--jobs is the workers= of --engine:",
+        ),
+        ("sweep sweep.yaml --out out --jobs 2 --engine loky:workers=2", "--jobs is the workers= of --engine: give one"),
         ("sweep sweep.yaml --out out --engine slurm", "slurm.queue: missing"),
         ("sweep sweep.yaml --out out --device gpu", "unknown device 'gpu'"),
         ("sweep sweep.yaml --out sweep.yaml", "sweep.yaml cannot be a folder"),

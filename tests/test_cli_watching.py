@@ -57,8 +57,31 @@ def test_a_killed_run_that_goes_on_from_its_checkpoint_takes_no_negative_time(fo
 
 
 def test_ctrl_c_tells_how_many_are_done(folders):
-    write(next(iter(folders)), *range(10))
+    one, two = folders
+    write(one, *range(10))
+    write(two)
     told = "after 1 of 2 runs; the others go on from a checkpoint"
+    with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_when_no_run_is_left_tells_what_is_missing(folders):
+    """The table and the report are written within the same context."""
+    told = "when no run was left, before what is made of them was written"
+    one, two = folders
+    write(one, *range(10))
+    write(two, *range(20))
+    for runs in (folders, {}):
+        with pytest.raises(KeyboardInterrupt, match=f"^{told}$"), watching_runs("both", runs):
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_before_any_run_has_begun_tells_of_no_checkpoint(folders):
+    told = "^after 0 of 2 runs; none had begun$"
+    with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
+        raise KeyboardInterrupt
+    write(next(iter(folders)), *range(10))
+    told = "^after 1 of 2 runs; no other had begun$"
     with pytest.raises(KeyboardInterrupt, match=told), watching_runs("both", folders):
         raise KeyboardInterrupt
 

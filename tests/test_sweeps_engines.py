@@ -11,11 +11,12 @@ import psutil
 import pytest
 from small_sweeps import BASE, WINDOWS, longer, results
 from typecheck import unchecked
-from worker_jobs import doubled, fragile, patient
+from worker_jobs import doubled, fragile, heeds_ctrl_c, patient
 
 from plateau_interp.codec import decode, encode
 from plateau_interp.plugins import plugins
 from plateau_interp.sweeps import of_runs
+from plateau_interp.sweeps.endings import never
 from plateau_interp.sweeps.engines import Engine, Here, Loky, Lost, workers_that_fit
 from plateau_interp.sweeps.plan import planned
 from plateau_interp.sweeps.sweep import sweep, train_sweep
@@ -73,6 +74,14 @@ def test_a_worker_that_dies_takes_no_other_job_with_it(workers, tmp_path):
     assert [found[index] for index in (0, 1, 3)] == ["never", "once", "never"]
     assert isinstance(found[2], Lost)
     assert "its worker was killed" in found[2].reason
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_leave_ctrl_c_to_the_engine(workers):
+    """A terminal sends it to them, too, and each would print where it was."""
+    with Loky(workers=workers).opened(memory=1) as pool:
+        assert dict(pool.results(heeds_ctrl_c, [None, None])) == {0: False, 1: False}
+    assert heeds_ctrl_c(None, never)  # this process does
 
 
 def test_ctrl_c_ends_the_workers(tmp_path):

@@ -98,14 +98,31 @@ def test_the_base_of_a_file_is_found_from_its_folder(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid: {task.k: [2]}", "base: missing"),
+        (
+            "grid: {task.k: [2]}",
+            "sweep.yaml: base: missing; it has the fields of a recipe, or is the name of a task; got grid$",
+        ),
+        ("base: copy\ncheckpoint_every: 5", "'checkpoint_every': a field of the recipe: it stands under base$"),
+        ("base: {source: m}\nfirst: 5", "'first': a field of the recipe: it stands under base$"),
+        ("{}", "sweep.yaml: base: missing; it has the fields of a recipe, or is the name of a task$"),
+        ("bsae: copy", "sweep.yaml: base: missing; .*; got bsae$"),
+        ("base: copy\ngird: {}", "'gird': unknown field; the nearest is grid$"),
+        ("base: copy\nzzz: 1", "'zzz': unknown field; there are base, grid, zip, list and 1 more$"),
         ("base: copy\nbase: copy", "sweep.yaml: the field 'base' is given twice"),
         (
             "base: copy\nlist:\n  plain:",
             r"sweep.yaml: list: plain: expected fields and values, or \{\} for none; got None",
         ),
         ("base: copy\ngrid: {task.nn: [2]}", "sweep.yaml: nn=2: task.nn: unknown field; the nearest is task.n"),
-        ("[1]", "expected fields and values"),
+        ("[1]", r"sweep.yaml: sweep: expected fields and values; got \[1\]"),
+        ("", "sweep.yaml: sweep: expected fields and values; got None"),
+        (
+            "base: {source: m, task: {name: copy}}",
+            "sweep.yaml: base: has a source and a task: a series has a source, a",
+        ),
+        ("base: {task: {name: copy}, model: {d_modl: 8}}", "sweep.yaml: base.model.d_modl: unknown field; the nearest"),
+        ("base: {source: m, frist: 5}", "sweep.yaml: base.frist: unknown field; the nearest"),
+        ("base: {task: {name: copi}}", "sweep.yaml: base.task.name: "),
         ("{", r"^\S*sweep.yaml: not valid YAML: while parsing a flow node .* in line 1, column 2"),
     ],
 )

@@ -97,7 +97,9 @@ def test_another_setting_under_a_name_that_is_taken_is_refused(now, tmp_path):
     out = tmp_path / "named"
     sweep(BASE, NAMED, out=out, engine=HERE)
     before = {file: file.read_bytes() for file in out.rglob("*.*") if file.is_file()}
-    with pytest.raises(RunError, match=r"holds another sweep: .*/seed-0 is another run there, see .*sweep\.json"):
+    with pytest.raises(
+        RunError, match=r"holds another sweep: .*/seed-0 is another run there, see .*sweep\.json; take "
+    ):
         sweep(BASE, {"list": now}, out=out, engine=HERE)
     assert {file: file.read_bytes() for file in before} == before
     spelled = {"plain": {}, "helped": {"interventions": [{"name": "fix-attention", "total": 1.0}]}}
@@ -108,22 +110,25 @@ def test_a_new_seed_runs_alone(out, told):
     before = {name: (out / name).stat().st_mtime_ns for name in results(out)}
     swept = sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE, telling=told.append)
     assert [event.run for event in told] == ["k=2/seed-1", "k=3/seed-1"]
+    assert swept.others == ()
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
     assert len(swept.table) == 4
 
 
 def test_a_part_of_a_sweep_may_be_run_again(out):
     sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
-    assert len(sweep(BASE, WINDOWS, out=out, engine=HERE).table) == 2
+    swept = sweep(BASE, WINDOWS, out=out, engine=HERE)
+    assert len(swept.table) == 2
+    assert swept.others == ("k=2/seed-1", "k=3/seed-1")
     assert len(json.loads((out / "sweep.json").read_text())["runs"]) == 4
 
 
 @pytest.mark.parametrize(
     ("base", "changes", "message"),
     [
-        ({**BASE, "checkpoint_every": 2}, WINDOWS, "its base recipe is another one"),
+        ({**BASE, "checkpoint_every": 2}, WINDOWS, "its base recipe is another one, .*; take another folder, or rem"),
         (BASE, {"grid": {"task.k": [2, 4]}}, "k=3/seed-0 is there alone, and k=4/seed-0 here"),
-        (BASE, {"grid": {"task.p": [7]}}, "holds another sweep"),
+        (BASE, {"grid": {"task.p": [7]}}, "a part of it run; take another folder, or remove this one"),
     ],
 )
 def test_another_sweep_is_refused(base, changes, message, out):
@@ -145,9 +150,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "sweep.json is damaged"),
-        ("[]", "sweep.json is damaged"),
-        ('{"format": 1}', "sweep.json is damaged: KeyError"),
+        ("{", "sweep.json is damaged: not valid JSON: Expecting property name"),
+        ("[]", "sweep.json is damaged: expected the fields format, base and runs"),
+        ('{"format": 1}', "sweep.json is damaged: expected the fields format, base and runs"),
+        ('{"format": 1, "base": 3, "runs": {}}', "sweep.json is damaged: expected the fields format, base and runs"),
+        ('{"format": [], "base": {}, "runs": {}}', "sweep.json is damaged: expected the fields format, base and runs"),
         ('{"format": 7, "base": {}, "runs": {}}', "reads sweeps up to format 1; got 7"),
         ('{"format": 1, "base": {}, "runs": {}}', "sweep.json: base.task: missing"),
     ],
@@ -164,6 +171,12 @@ def test_nothing_is_written_where_a_recipe_cannot_be(tmp_path):
     with pytest.raises(ValueError, match="unknown device"):
         sweep(BASE, WINDOWS, out=tmp_path / "out", engine=HERE, device="gpu")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder in which nobody may write")
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    with pytest.raises(RunError, match="/proc/sweep cannot be made: No such file or directory"):
+        sweep(BASE, WINDOWS, out="/proc/sweep", engine=HERE)
 
 
 @pytest.mark.skipif(shutil.which("sbatch") is not None, reason="SLURM is here")

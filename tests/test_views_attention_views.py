@@ -466,13 +466,17 @@ def test_relative_to_a_step_subtracts_it(run):
 
 
 def test_interventions_that_are_not_applied_are_named(run):
-    assert "not applied" in attention_view(Altered(run, interventions=("x",))).note
+    altered = attention_view(Altered(run, interventions=("x",)))
+    assert "not applied" in altered.note
+    assert altered.title.endswith(", layer 0, without its interventions")
     assert "not applied" not in attention_view(run).note
+    assert attention_view(run).title.endswith(", layer 0")
 
 
 def test_where_no_script_runs_there_is_a_picture():
     html = attention_view(pattern(size=2), tokens=[HOSTILE, "b"]).still()
     assert 'src="data:image/png;base64,' in html
+    assert "The interactive view needs scripts; in a notebook, the output of the cell" in html  # a page has no cells
     assert "no tokens" in attention_view(pattern(size=0)).still()
 
 

@@ -273,6 +273,18 @@ def test_a_fork_and_its_interventions_are_told(run, tmp_path):
     assert report_words.origin(run) == ""
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_views_of_runs_in_folders_of_one_name_are_told_apart(tmp_path):
+    """As in a sweep, where each setting has a seed-0; and what an intervention does is not in the picture."""
+    plain = train(tmp_path / "plain" / "seed-0")
+    biased = plain.fork(at=2, interventions=[BiasAttention(factor=5.0)], out=tmp_path / "biased" / "seed-0")
+    for _step in biased.train():
+        pass
+    html = write_report([plain, biased], tmp_path / "report").read_text(encoding="utf-8")
+    assert "<p>plain/seed-0: attention through training, layer 0, head" in html
+    assert "<p>biased/seed-0: attention through training, layer 0, without its interventions, head" in html
+
+
 def test_what_a_run_began_with_is_told(run):
     recipe = replace(run.recipe, model=replace(run.recipe.model, init=(Sparse(0.5),)))
     assert report_words.beginning(run.recipe) == ""

@@ -11,6 +11,10 @@ def doubled(job, stopped):
     return 2 * job
 
 
+def heeds_ctrl_c(job, stopped):
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 def fragile(job, stopped):
     """Kills its worker if asked to: always, or the first time."""
     how, file = job

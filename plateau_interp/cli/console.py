@@ -6,6 +6,7 @@ rich is loaded where something is drawn: help and mistakes are plain text, and t
 import contextlib
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -108,7 +109,8 @@ def watched_timing(recipes: "Sequence[Recipe]") -> "Iterator[Recipe]":
     from rich.console import Console
     from rich.progress import track
 
-    complain(f"timing {len(recipes)} kinds of training step, once on this machine: the figures are kept with the runs")
+    kinds = "one kind" if len(recipes) == 1 else f"{len(recipes)} kinds"
+    complain(f"timing {kinds} of training step, once on this machine: the figures are kept with the runs")
     console = Console(stderr=True)
     yield from track(recipes, "", console=console, transient=True, disable=not console.is_terminal)
 
@@ -172,10 +174,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_rich(table: "Table") -> None:
-    """A table of rich's on stdout: as wide as the terminal, or 120 columns where there is none."""
+    """A table of rich's on stdout: as wide as the terminal, or where there is none as COLUMNS says, or 120 columns."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 120
+    columns = os.environ.get("COLUMNS", "")
+    asked = int(columns) if columns.isdecimal() else 0
+    width = None if sys.stdout.isatty() else asked or 120
     Console(width=width, markup=False, highlight=False, emoji=False).print(table)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,10 @@ class SweepVerb:
 
     file: Annotated[Positional[Path], arg(metavar="SWEEP.yaml", help="What to train, as YAML or JSON.")]
     out: Annotated[Path, arg(metavar="DIR", help="The folder of the sweep.")]
-    dry_run: Annotated[bool, arg(help="Tell the runs and what they would cost, and train nothing.")] = False
+    dry_run: Annotated[
+        bool,
+        arg(help="Try and time a few steps: tell what is left and what it would cost."),
+    ] = False
     engine: EngineWord = None
     jobs: Jobs = None
     scheduler: Scheduler = None
@@ -79,42 +83,65 @@ class SweepVerb:
         plan = read_sweep(self.file)
         engine = chosen_engine(self.engine, jobs=self.jobs, scheduler=self.scheduler, queue=self.queue)
         if self.dry_run:
-            self._tell_cost(cost_of(plan, self.out, engine, watching=watched_timing))
+            cost = cost_of(plan, self.out, engine, watching=watched_timing)
+            self._tell_cost(cost)
+            if cost.refused:
+                why = "; ".join(
+                    f"{name} cannot be trained, as tried on this machine: {reason}"
+                    for name, reason in cost.refused.items()
+                )
+                raise RunError(why)
             return
         kind = plan.kind
         amounts = {self.out / run.name: kind.amount(run.recipe) for run in left_of(plan, self.out)}
+        told: set[str] = set()
         with watching_runs(self.out.name, amounts, unit=kind.unit, made=kind.amount_made) as show:
-            swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=_teller(self.out, show))
+            telling = _teller(self.out, show, told)
+            swept = train_sweep(plan, out=self.out, engine=engine, device=self.device, telling=telling)
         self._tell(swept, kind.shown)
         if swept.failed:
-            told = "; ".join(f"{name}: {reason}" for name, reason in swept.failed.items())
-            raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {told}")
+            names = [name if name in told else f"{name}: {reason}" for name, reason in swept.failed.items()]
+            above = "; why is told above and stands in the table" if told & swept.failed.keys() else ""
+            raise RunError(f"{len(swept.failed)} of {len(plan.runs)} runs failed: {'; '.join(names)}{above}")
 
     def _tell_cost(self, cost: "SweepCost") -> None:
         if self.json:
             print_json({**dataclasses.asdict(cost), "total_seconds": cost.total, "wall_seconds": cost.wall})
             return
+        done = f"{cost.done} of {cost.runs} runs done"
+        if not cost.seconds:
+            print_text(f"{done}; {'the others cannot be trained' if cost.refused else NOTHING_LEFT}")
+            return
         rows = [[name, "not known" if each is None else duration(each)] for name, each in cost.seconds.items()]
         print_table(["run left", "time, about"], rows)
-        done = f"{cost.done} of {cost.runs} runs done"
         if cost.total is None:
             print_text(f"{done}; how long the others take is known once a checkpoint of their model is measured")
             return
         side_by_side = "" if cost.wall is None else f"; {duration(cost.wall)} on {cost.workers} workers"
-        print_text(f"{done}; the others take about {duration(cost.total)}{side_by_side}")
+        others = f"the others, but {cost.n_refused} that cannot be trained," if cost.refused else "the others"
+        print_text(f"{done}; {others} take about {duration(cost.total)}{side_by_side}")
 
     def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
+        from plateau_interp.sweeps.kinds import MOST_REPORTED
+
         report = None if swept.report is None else str(swept.report)
         if self.json:
             rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
-            print_json({"sweep": str(swept.out), "runs": rows, "report": report})
+            print_json({"sweep": str(swept.out), "runs": rows, "others": swept.others, "report": report})
             return
         print_table(["setting", "runs done", *shown.values()], _by_setting(swept.table, list(shown)))
         print_text(f"Table: {swept.out / 'summaries.parquet'}")
         if report is not None:
-            print_text(f"Report: {report}")
+            shortened = "seed" in swept.table and len(swept.table) > MOST_REPORTED
+            print_text(f"Report: {report}{', with one seed of each setting' if shortened else ''}")
+        if swept.others:
+            print_text(
+                f"The table and the report have these {len(swept.table)} runs alone: the folder's sweep has "
+                f"{len(swept.others)} more, such as {swept.others[0]}"
+            )
 
 
+NOTHING_LEFT = "there is only the table and the report to write"
 BUSY = "another process is at it; it is waited for"
 COUNTS = ("drop_step", "steps_to_99", "peak_cosine_step")
 """Columns of whole numbers."""
@@ -129,6 +156,8 @@ def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, 
     from plateau_interp.cli.words import read_plugin
     from plateau_interp.plugins import plugin
 
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1; got {jobs}")
     name, _, fields = (word or "loky").partition(":")
     known = {item.name for item in dataclasses.fields(plugin("engines", name))}
     options = {"workers": ("--jobs", jobs), "scheduler": ("--scheduler", scheduler), "queue": ("--queue", queue)}
@@ -137,6 +166,8 @@ def chosen_engine(word: str | None, *, jobs: int | None, scheduler: str | None, 
             continue
         if field not in known:
             raise UsageError(f"the engine {name} takes no {option}: it has {', '.join(sorted(known))}")
+        if re.search(rf"(^|,) *{field} *=", fields):
+            raise UsageError(f"{option} is the {field}= of --engine: give one of the two")
         fields = ",".join([*filter(None, [fields]), f"{field}={json.dumps(value)}"])
     engine: Engine = read_plugin("engines", f"{name}:{fields}" if fields else name)
     return engine
@@ -154,13 +185,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
 
 
-def _teller(out: Path, show: Callable[[Path, str], None]) -> Callable[["Event"], None]:
+def _teller(out: Path, show: Callable[[Path, str], None], told: set[str]) -> Callable[["Event"], None]:
+    """Tells how runs end, and adds the names of those to a set."""
     warned: set[str] = set()
 
     def tell(event: "Event") -> None:
         if event.ending.how == "busy":
             complain(f"{event.run}: {BUSY}")
             return
+        told.add(event.run)
         show(out / event.run, ending_in_words(event.run, event.ending))
         for warning in event.ending.warned:
             if warning not in warned:

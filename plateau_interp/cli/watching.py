@@ -65,7 +65,7 @@ def watching_runs(
             bar.update(line, completed=watch.made, told=watch.told())
     except KeyboardInterrupt:
         watch.look()
-        raise KeyboardInterrupt(f"after {watch.done} of {len(runs)} runs; the others go on from a checkpoint") from None
+        raise KeyboardInterrupt(watch.stopped()) from None
     finally:
         ended.set()
         looking.join()
@@ -100,6 +100,15 @@ class _Watch:
 
     def told(self) -> str:
         return f"{self.done}/{self.n_runs} runs, {self._unit} {self.made:,}/{self.total:,}"
+
+    def stopped(self) -> str:
+        """After what it was stopped, and what becomes of the others."""
+        if not self.left:
+            return "when no run was left, before what is made of them was written"
+        begun = any(folder.is_dir() for folder in self.left)
+        none = "no other had begun" if self.done else "none had begun"
+        others = "the others go on from a checkpoint" if begun else none
+        return f"after {self.done} of {self.n_runs} runs; {others}"
 
     def time_left(self) -> str:
         """In words, once there is anything to say."""

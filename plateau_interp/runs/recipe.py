@@ -242,7 +242,7 @@ class Recipe:
         try:
             return decode_fields(Recipe, data, path="")
         except RecursionError:
-            raise RecipeError(TOO_DEEP) from None
+            raise RecipeError(f"recipe: {TOO_DEEP}") from None
 
     @staticmethod
     def from_json(text: str) -> "Recipe":
@@ -301,39 +301,39 @@ def read_fields(path: Any, what: str = "recipe") -> Mapping[Any, Any]:
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: no UTF-8 text: {error.reason} at byte {error.start}") from None
     with of_file(path):
-        return _fields_of_yaml(text) if path.suffix in (".yaml", ".yml") else _fields_of_json(text)
+        return _fields_of_yaml(text, what) if path.suffix in (".yaml", ".yml") else _fields_of_json(text, what)
 
 
-TOO_DEEP = "recipe: nested too deeply"
+TOO_DEEP = "nested too deeply"
 BYTE_ORDER_MARK = "\ufeff"
 """With which some editors begin a file; YAML's reader leaves it out, too."""
 MOST_DIGITS = 1000
 """Of a whole number; fields take fewer, and say so by name. Python reads no more than 4,300."""
 
 
-def _fields_of_json(text: str) -> Mapping[Any, Any]:
+def _fields_of_json(text: str, what: str = "recipe") -> Mapping[Any, Any]:
     try:
         data = json.loads(text.removeprefix(BYTE_ORDER_MARK), object_pairs_hook=_once_each, parse_int=_whole)
     except RecursionError:
-        raise RecipeError(TOO_DEEP) from None
+        raise RecipeError(f"{what}: {TOO_DEEP}") from None
     except RecipeError:
         raise
     except ValueError as error:
         raise RecipeError(f"not valid JSON: {error}") from None
-    return expect_fields(data, path="")
+    return expect_fields(data, path=what)
 
 
-def _fields_of_yaml(text: str) -> Mapping[Any, Any]:
+def _fields_of_yaml(text: str, what: str) -> Mapping[Any, Any]:
     try:
         data = yaml.load(text, Loader=_YamlLoader)
     except RecursionError:
-        raise RecipeError(TOO_DEEP) from None
+        raise RecipeError(f"{what}: {TOO_DEEP}") from None
     except RecipeError:
         raise
     except (yaml.YAMLError, ValueError) as error:  # a date that is none is a ValueError
         told = " ".join(str(error).replace('in "<unicode string>", line', "in line").split())
         raise RecipeError(f"not valid YAML: {told}") from None
-    return expect_fields(data, path="")
+    return expect_fields(data, path=what)
 
 
 def _whole(digits: str) -> int:

@@ -16,7 +16,7 @@ from plateau_interp.checks import nearest, shown, whole_number
 from plateau_interp.codec import RecipeError, encode
 from plateau_interp.plugins import kind_of
 
-__all__ = ["Changes", "Combination", "changed", "field_at"]
+__all__ = ["ELSEWHERE", "Changes", "Combination", "changed", "field_at"]
 
 IN_BRACKETS = re.compile(r"\[(\d+)\]")
 ELSEWHERE = {

@@ -1,4 +1,4 @@
-"""What a sweep would cost: how many runs are left, and how long they would take at this machine's pace."""
+"""What a sweep would cost: how many runs are left, which cannot be made, and how long the others would take here."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,16 @@ class SweepCost:
         runs: of the plan.
         done: of them.
         seconds: by the name of each other, roughly, on a worker like this machine; None where nobody knows.
+        refused: by setting, why its runs cannot be made; these have no seconds.
+        n_refused: of the runs that are left.
         workers: side by side; None if only a scheduler knows.
     """
 
     runs: int
     done: int
     seconds: dict[str, float | None]
+    refused: dict[str, str]
+    n_refused: int
     workers: int | None
 
     @property
@@ -51,6 +55,8 @@ class SweepCost:
 def cost_of(plan: SweepPlan[Any], out: Path, engine: Engine, *, watching: Watching = iter) -> SweepCost:
     """What is left of a sweep, and what that would cost; nothing is trained but a few steps of each kind.
 
+    Each setting is rehearsed first, so that what a worker would refuse is known now.
+
     Args:
         plan: of the sweep.
         out: its folder, in which the pace is kept.
@@ -61,16 +67,20 @@ def cost_of(plan: SweepPlan[Any], out: Path, engine: Engine, *, watching: Watchi
         RunError: if the folder holds another sweep or something else.
     """
     refuse_others(plan, out)
-    left = left_of(plan, out)
+    all_left = left_of(plan, out)
+    refused = _refused(plan.kind, all_left, out)
+    left = [run for run in all_left if run.setting not in refused]
     paces = plan.kind.seconds(left, out, threads=engine.threads, watching=watching)
     amounts = [max(0, plan.kind.amount(run.recipe) - plan.kind.amount_made(out / run.name)) for run in left]
     return SweepCost(
         runs=len(plan.runs),
-        done=len(plan.runs) - len(left),
+        done=len(plan.runs) - len(all_left),
         seconds={
             run.name: None if pace is None else pace * amount
             for run, pace, amount in zip(left, paces, amounts, strict=True)
         },
+        refused=refused,
+        n_refused=len(all_left) - len(left),
         workers=engine.expected(memory=max((plan.kind.memory(run.recipe) for run in left), default=PROCESS)),
     )
 
@@ -78,6 +88,17 @@ def cost_of(plan: SweepPlan[Any], out: Path, engine: Engine, *, watching: Watchi
 def left_of(plan: SweepPlan[Recipes], out: Path) -> list[PlannedRun[Recipes]]:
     """The runs of a sweep that are not done."""
     return [run for run in plan.runs if not _done(plan.kind, run, out)]
+
+
+def _refused(kind: Kind[Recipes], left: list[PlannedRun[Recipes]], out: Path) -> dict[str, str]:
+    """By setting, why it cannot be; its seeds differ in nothing that could be refused."""
+    refused = {}
+    for run in {run.setting: run for run in reversed(left)}.values():
+        try:
+            kind.rehearse(run.recipe, out / run.name)
+        except ValueError as error:
+            refused[run.setting] = " ".join(str(error).split())
+    return refused
 
 
 def _done(kind: Kind[Recipes], run: PlannedRun[Recipes], out: Path) -> bool:

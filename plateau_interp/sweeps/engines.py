@@ -5,6 +5,7 @@ Engines are plug-ins (``plateau list engines``) and plain data. Here are those t
 each other where cores are shared, and one thread makes the same bits everywhere.
 """
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -176,13 +177,31 @@ class _Processes:
         with joblib.parallel_config(backend="loky", inner_max_num_threads=self.threads):
             # At least two: joblib takes one to mean this process, which a run that fills the memory would end.
             parallel = joblib.Parallel(n_jobs=max(2, self.workers), return_as="generator_unordered", batch_size=1)
-            yield from parallel(calls if self.workers > 1 else calls[:1])
+            with _deaf_to_ctrl_c():  # in here the workers are started
+                results = parallel(calls if self.workers > 1 else calls[:1])
+            yield from results
 
     def _alone(self, function: Work, job: Any) -> Any:
         try:
             return next(self._side_by_side(function, {0: job}))[1]
         except TerminatedWorkerError as error:
             return Lost(f"its worker was killed, as where the memory is full: {' '.join(str(error).split())}")
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile never gets Ctrl-C, which a terminal sends to all; this process does, afterwards.
+
+    It is what ends its workers; each of them would only print where it was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _numbered(function: Work, index: int, job: Any) -> tuple[int, Any]:

@@ -32,19 +32,26 @@ __all__ = ["SUMMARIES", "SWEEP", "begin", "refuse_others", "summaries"]
 
 SWEEP, SUMMARIES = "sweep.json", "summaries.parquet"
 LOCK = ".lock"
+INSTEAD = "take another folder, or remove this one"
 LOCK_PATIENCE = 30.0
 """Seconds to wait for another process that writes `SWEEP`, which takes it a moment."""
 
 
-def begin(plan: SweepPlan[Any], out: Path) -> None:
+def begin(plan: SweepPlan[Any], out: Path) -> tuple[str, ...]:
     """Say whose a folder is, or find out that it is this sweep's; runs may come and go, as long as some stay.
 
+    Returns:
+        The names of the runs that its sweep has and the plan has not.
+
     Raises:
-        RunError: if the folder holds another sweep, or something else. Nothing is written then.
+        RunError: if the folder holds another sweep, or something else, or cannot be made. Nothing is written then.
         ValueError: if it cannot be a folder.
     """
     refuse_others(plan, out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made: {error.strerror}") from None
     with filelock.FileLock(out / LOCK, timeout=LOCK_PATIENCE):
         there, base = _check_same(plan, out) if (out / SWEEP).is_file() else ({}, None)
         runs = {**there, **{run.name: dict(run.values) for run in plan.runs}}
@@ -52,6 +59,8 @@ def begin(plan: SweepPlan[Any], out: Path) -> None:
         if runs != there or ours != base:
             data = {"format": SWEEP_FORMAT, "base": ours, "runs": runs}
             write_atomically(out / SWEEP, json.dumps(data, indent=2) + "\n")
+    asked = {run.name for run in plan.runs}
+    return tuple(name for name in runs if name not in asked)
 
 
 def refuse_others(plan: SweepPlan[Any], out: Path) -> None:
@@ -78,9 +87,12 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[s
     file = out / SWEEP
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        version, base, runs = int(data["format"]), data["base"], dict(data["runs"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{file} is damaged: {type(error).__name__}: {error}") from None
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: not valid JSON: {error}") from None
+    try:
+        version, base, runs = int(data["format"]), dict(data["base"]), dict(data["runs"])
+    except (ValueError, TypeError, KeyError):
+        raise RunError(f"{file} is damaged: expected the fields format, base and runs") from None
     if version > SWEEP_FORMAT:
         raise RunError(f"{file}: this version reads sweeps up to format {SWEEP_FORMAT}; got {shown(version)}")
     kind = plan.kind
@@ -90,7 +102,7 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[s
         raise RunError(f"{file}: base.{error}") from None
     ours = {run.name for run in plan.runs}
     if before is None or kind.essence(before) != kind.essence(plan.base):
-        raise RunError(f"{out} holds another sweep: its base recipe is another one, see {file}")
+        raise RunError(f"{out} holds another sweep: its base recipe is another one, see {file}; {INSTEAD}")
     if kind.shorter(plan.base, before):
         most, wanted = kind.amount(before), kind.amount(plan.base)
         raise RunError(
@@ -99,11 +111,12 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[s
         )
     for run in plan.runs:
         if run.name in runs and not _changes_are(runs[run.name], run, base, file, plan.kind):
-            raise RunError(f"{out} holds another sweep: {run.name} is another run there, see {file}")
+            raise RunError(f"{out} holds another sweep: {run.name} is another run there, see {file}; {INSTEAD}")
     if not (ours >= runs.keys() or ours <= runs.keys()):
         one, other = min(runs.keys() - ours), min(ours - runs.keys())
         raise RunError(
-            f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it run"
+            f"{out} holds another sweep: {one} is there alone, and {other} here; a sweep may grow, or a part of it "
+            f"run; {INSTEAD}"
         )
     return runs, base
 

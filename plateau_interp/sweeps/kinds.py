@@ -106,6 +106,14 @@ class Kind(ABC, Generic[Recipes]):
         """
 
     @abstractmethod
+    def rehearse(self, recipe: Recipes, folder: Path) -> None:
+        """Try in small whether it can be made, as far as that is known beforehand; nothing is written.
+
+        Raises:
+            ValueError: saying why it cannot.
+        """
+
+    @abstractmethod
     def memory(self, recipe: Recipes) -> int:
         """Bytes that a worker needs for it, roughly."""
 

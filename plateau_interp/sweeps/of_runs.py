@@ -14,6 +14,7 @@ from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
+from plateau_interp.runs.starting import begin_, check_begun
 from plateau_interp.sweeps.changes import Changes
 from plateau_interp.sweeps.engines import Work
 from plateau_interp.sweeps.jobs import train_run
@@ -87,6 +88,13 @@ class OfRuns(Kind[Recipe]):
         there.rows()
         there.load(there.step)
         return True
+
+    def rehearse(self, recipe: Recipe, folder: Path) -> None:
+        """As `Recipe.rehearse`, and of a new run what it begins with."""
+        recipe.rehearse()
+        if not (folder / "recipe.json").is_file():
+            begin_(recipe, recipe.build_model())
+            check_begun(recipe)
 
     def memory(self, recipe: Recipe) -> int:
         """As `plateau_interp.sweeps.memory.memory_of`."""

@@ -137,6 +137,9 @@ class OfSeries(Kind[SeriesRecipe]):
         """
         return (folder / "series.json").is_file() and not recipe.located().left(folder)
 
+    def rehearse(self, recipe: SeriesRecipe, folder: Path) -> None:
+        """Nothing: what a model of the hub can do is known once it is loaded."""
+
     def memory(self, recipe: SeriesRecipe) -> int:
         """As `plateau_interp.sweeps.memory.memory_of_series`."""
         return memory_of_series(recipe)

@@ -3,17 +3,17 @@
 Nothing is trained here: `plateau_interp.sweeps.sweep` does that.
 """
 
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic
 
-from plateau_interp.checks import nearest, shown
+from plateau_interp.checks import listed, nearest, shown
 from plateau_interp.codec import RecipeError, expect_fields
 from plateau_interp.runs.recipe import Recipe, of_file, read_fields
 from plateau_interp.series.recipe import SeriesRecipe
-from plateau_interp.sweeps.changes import Changes, Combination, changed
+from plateau_interp.sweeps.changes import ELSEWHERE, Changes, Combination, changed
 from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
 from plateau_interp.sweeps.naming import check_name, name_of
 from plateau_interp.sweeps.of_runs import OfRuns
@@ -64,10 +64,13 @@ def planned(base: Base, changes: Changes | Mapping[str, Any]) -> SweepPlan[Any]:
         ['k=2/seed-0', 'k=3/seed-0', 'k=2/seed-1', 'k=3/seed-1']
     """
     data = _plain_base(base)
+    if {"source", "task"} <= data.keys():
+        raise RecipeError("base: has a source and a task: a series has a source, a run has a task")
     kind = kind_of_data(data)
     file = _file_of(base)
-    with nullcontext() if file is None else of_file(file):
+    with _of_base() if file is None else of_file(file):
         recipe = kind.read(data)
+    with nullcontext() if file is None else of_file(file):
         kind.check_base(recipe)
     if not isinstance(changes, Changes):
         changes = Changes.from_dict(expect_fields(changes, path="changes"))
@@ -91,7 +94,9 @@ def read_sweep(path: str | Path) -> SweepPlan[Any]:
     try:
         data = dict(read_fields(path, "sweep"))
         if "base" not in data:
-            raise RecipeError(f"base: missing; {nearest('base', map(str, data), most=1)}")
+            got = f"; got {listed([str(name) for name in data])}" if data else ""
+            raise RecipeError(f"base: missing; it has the fields of a recipe, or is the name of a task{got}")
+        _check_known(data)
         base = data.pop("base")
         if isinstance(base, str) and _is_file(base):
             base = Path(path).parent / base
@@ -99,6 +104,26 @@ def read_sweep(path: str | Path) -> SweepPlan[Any]:
     except ValueError as error:
         told = str(error)  # of a file that is not there, it begins so already
         raise RecipeError(told if told.startswith(f"{path}: ") else f"{path}: {told}") from None
+
+
+def _check_known(data: Mapping[Any, Any]) -> None:
+    """Refuse fields of a sweep's file that it has not."""
+    known = ["base", *(item.name for item in fields(Changes))]
+    of_recipes = {item.name for recipe in (Recipe, SeriesRecipe) for item in fields(recipe)} - ELSEWHERE.keys()
+    for name in data:
+        if name in of_recipes:
+            raise RecipeError(f"{shown(name)}: a field of the recipe: it stands under base")
+        if name not in known:
+            raise RecipeError(f"{shown(name)}: unknown field; {nearest(str(name), known, most=1)}")
+
+
+@contextmanager
+def _of_base() -> Iterator[None]:
+    """Of what is wrong in plain data that are in no file of their own it is told where they stand."""
+    try:
+        yield
+    except RecipeError as error:
+        raise type(error)(f"base.{error}") from None
 
 
 def _plain_base(base: Any) -> dict[str, Any]:

@@ -54,12 +54,15 @@ class Swept:
         table: as `plateau_interp.sweeps.folder.summaries` has it; also in ``summaries.parquet``.
         failed: by name of a run, its error; the same sweep again tries them again.
         report: the page that compares, if anything was measured.
+        others: the names of further runs that the folder's sweep has, where a part of it was asked for; the table and
+            the report are without them.
     """
 
     out: Path
     table: pd.DataFrame = field(repr=False)
     failed: dict[str, str]
     report: Path | None
+    others: tuple[str, ...] = ()
 
     def run(self, name: str) -> Run:
         """A run by its name in the table.
@@ -137,12 +140,12 @@ def train_sweep(
     failed: dict[str, str] = {}
     left, kind = _left(plan, out, failed), plan.kind
     if not left:
-        begin(plan, out)
+        others = begin(plan, out)
     else:
         place = out.resolve()
         jobs = {run.name: _job(kind, run, place, device=device, threads=engine.threads) for run in left}
         with engine.opened(memory=max(kind.memory(run.recipe) for run in left)) as pool:
-            begin(plan, out)  # now: where there are no workers nothing is written
+            others = begin(plan, out)  # now: where there are no workers nothing is written
             for name, ending in endings(pool, kind.work, jobs):
                 if ending.how == "failed":
                     failed[name] = ending.reason
@@ -152,7 +155,7 @@ def train_sweep(
         raise RunError(f"{out} is gone: it was moved or removed while its runs were made; sweep where it is now")
     table = summaries(plan, out, failed)
     write_table(out / SUMMARIES, table)
-    return Swept(out, table, failed, kind.report(plan.runs, out))
+    return Swept(out, table, failed, kind.report(plan.runs, out), others)
 
 
 def _left(plan: SweepPlan[Recipes], out: Path, failed: dict[str, str]) -> list[PlannedRun[Recipes]]:

@@ -136,6 +136,7 @@ def observed_view(
     steps: Sequence[int],
     heads: Sequence[int] | None = None,
     targets: Bool[Tensor, "#batch query key"] | None = None,
+    name: str | None = None,
 ) -> AttentionView:
     """The view of a run from what was observed of it already.
 
@@ -146,34 +147,34 @@ def observed_view(
         heads: which heads; all by default.
         targets: positions to outline: those of the first sequence in its own reading, and in that of the mean if they
             are the same for all.
+        name: of the run in the title; by default that of its folder.
 
     Example:
         >>> from plateau_interp import Run
         >>> seen = Observations(Run("runs/mws"))  # doctest: +SKIP
         >>> observed_view(seen, layer=0, steps=[0, 100], targets=seen.targets(0, 0))  # doctest: +SKIP
     """
-    run, inputs = seen.run, seen.batch.inputs
-    several = len(steps) > 1
+    run, inputs, several = seen.run, seen.batch.inputs, len(steps) > 1
     shares = [seen[step].shares[layer] for step in steps]
     chosen = _chosen(heads, len(shares[0]))
-    first_targets = None if targets is None else targets[0]
-    name = "first sequence, as it is" if len(inputs) > 1 else "this input"
-    firsts = [seen[step].firsts[layer][chosen] for step in steps]
-    readings = [reading(name, firsts, run.task.tokens_to_text(inputs[0]), first_targets)]
-    note = (
-        f"{_attention_kind(seen[steps[-1]].model)} attention of {type(run.task).__name__}, weights of the checkpoint. "
-    )
+    as_it_is = "first sequence, as it is" if len(inputs) > 1 else "this input"
+    firsts, tokens = [seen[step].firsts[layer][chosen] for step in steps], run.task.tokens_to_text(inputs[0])
+    readings = [reading(as_it_is, firsts, tokens, None if targets is None else targets[0])]
+    kind = _attention_kind(seen[steps[-1]].model)
+    note = f"{kind} attention of {type(run.task).__name__}, weights of the checkpoint. "
     if len(inputs) > 1:
-        name = f"share of attention, mean of {len(inputs)}"
-        shares = [share[chosen] for share in shares]
-        readings.insert(0, reading(name, shares, None, shared_map(targets), kind=SHARE_KIND))
+        of_all = f"share of attention, mean of {len(inputs)}"
+        shares = [each[chosen] for each in shares]
+        readings.insert(0, reading(of_all, shares, None, shared_map(targets), kind=SHARE_KIND))
         note += _explained(f"{len(inputs)} fixed sequences")
+    title = f"{name or readable(run.path.name)}: attention" if isinstance(run, RunToView) else "Attention"
+    title += f"{' through training' if several else ''}, layer {layer}"
     if isinstance(run, RunToView) and run.recipe.interventions:
         note += "The interventions of the run are not applied. "
-    path = f"{readable(run.path.name)}: attention" if isinstance(run, RunToView) else "Attention"
+        title += ", without its interventions"
     return checked_view(
         AttentionView(
-            title=f"{path}{' through training' if several else ''}, layer {layer}",
+            title=title,
             note=note + ROWS,
             heads=head_names(chosen),
             readings=tuple(readings),

@@ -142,8 +142,8 @@ class AttentionView(View):
         source = base64.b64encode(_png(reading.values[-1, 0])).decode()
         return (
             f'<p>{escape(what)}</p><img class="pv-still" width="260" alt="attention map" '
-            f'src="data:image/png;base64,{source}"><p><small>Still picture. The interactive view needs scripts and the '
-            "output of the cell that drew the first view of this notebook: restart the kernel and run again if that "
+            f'src="data:image/png;base64,{source}"><p><small>Still picture. The interactive view needs scripts; in a '
+            "notebook, the output of the cell that drew its first view, too: restart the kernel and run again if that "
             "cell is gone.</small></p>"
         )
 

@@ -163,7 +163,8 @@ def _view(shown: list[Shown], wanted: list[int], layer: int) -> tuple[str, list[
             continue
         if missing:
             remarks.append(f"The view has no room for step{'s' * (len(missing) > 1)} {' and '.join(missing)}.")
-        views.append(observed_view(seen, layer=layer, steps=steps, targets=seen.targets(layer, steps[-1])))
+        targets = seen.targets(layer, steps[-1])
+        views.append(observed_view(seen, layer=layer, steps=steps, targets=targets, name=each.name))
         names.append(each.name)
     if names and len(shown) > len(names):
         remarks.append(f"Below: {' and '.join(names)}, of {len(shown)} runs with checkpoints.")
