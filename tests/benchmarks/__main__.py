@@ -272,12 +272,12 @@ def five_interventions():
 
 
 ROWS = [
-    Row("training step / its bare matmuls", 1.6, lambda: ratio(training_step(), bare_matmuls())),
+    Row("training step / its bare matmuls", 1.35, lambda: ratio(training_step(), bare_matmuls())),
     Row("bfloat16-mixed training step / float32's bare matmuls, one thread", 0.65, mixed_precision),
-    Row("training step / the same of a plain GPT", 0.65, lambda: ratio(training_step(), reference_step())),
+    Row("training step / the same of a plain GPT", 0.6, lambda: ratio(training_step(), reference_step())),
     Row(
         "measured training step / unmeasured",
-        1.3,
+        1.2,
         lambda: ratio(training_step(meter=Meter(TASK)), training_step()),
     ),
     Row(
