@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from plateau_interp.cli.console import complain, print_json, print_text
+from plateau_interp.cli.console import print_json, print_text
 from plateau_interp.cli.parsing import Json, UsageError
 
 __all__ = ["PruneVerb"]
@@ -41,14 +41,13 @@ class PruneVerb:
             try:
                 pruned.append(prune_run(path, rehearsing=self.dry_run))
             except (RunError, OSError) as error:
-                refused.append(error)
                 if len(self.runs) == 1:
                     raise
-                complain(str(error))
+                refused.append(str(error))
             else:
                 if not self.json:
                     print_text(pruned[-1].line())
         if self.json:
             print_json([one.to_dict() for one in pruned])
         if refused:
-            raise UsageError(f"{len(refused)} of {len(self.runs)} runs were left as they are")
+            raise UsageError(f"{len(refused)} of {len(self.runs)} runs were left as they are: {'; '.join(refused)}")
