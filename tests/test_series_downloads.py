@@ -4,8 +4,8 @@ import pytest
 
 from plateau_interp.series.downloads import DOWNLOADS, Download, Downloads
 
-FIRST = Download("step0", frozenset({"a" * 40}), None)
-SECOND = Download("stage1-step8", frozenset(), "b" * 40)
+FIRST = Download("step0", frozenset({"a" * 40}), None, "")
+SECOND = Download("stage1-step8", frozenset(), "b" * 40, "/caches/mine")
 
 
 def test_what_is_begun_is_there_until_it_is_given_up(tmp_path):
@@ -42,7 +42,7 @@ def test_a_note_after_a_cut_line_is_read(tmp_path):
     assert downloads.there() == [FIRST, SECOND]
 
 
-def test_notes_without_what_a_name_stood_for_are_read(tmp_path):
+def test_notes_without_cache_and_what_a_name_stood_for_are_read(tmp_path):
     """As earlier versions wrote them."""
     (tmp_path / DOWNLOADS).write_text('{"revision": "step0", "there_before": ["%s"]}\n' % ("a" * 40))
     assert Downloads(tmp_path).there() == [FIRST]
