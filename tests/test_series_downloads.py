@@ -1,5 +1,7 @@
 """What a series has downloaded: noted before, given up after, and read again when a line was cut."""
 
+import os
+
 import pytest
 
 from plateau_interp.series.downloads import DOWNLOADS, Download, Downloads
@@ -57,3 +59,14 @@ def test_a_folder_that_is_moved_is_not_made_again(tmp_path):
         downloads.begin(SECOND)
     assert not (tmp_path / "series").exists()
     assert Downloads(tmp_path / "moved").there() == [FIRST]
+
+
+def test_a_snapshot_by_hard_links_stays_as_it_was(tmp_path):
+    downloads = Downloads(tmp_path)
+    downloads.begin(FIRST)
+    os.link(tmp_path / DOWNLOADS, tmp_path / "snapshot")
+    before = (tmp_path / "snapshot").read_bytes()
+    downloads.begin(SECOND)
+    downloads.give_up(FIRST.revision)
+    assert (tmp_path / "snapshot").read_bytes() == before
+    assert downloads.there() == [SECOND]

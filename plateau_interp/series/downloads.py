@@ -4,13 +4,15 @@ A line a download that begins, and one where it is gone again. Nothing is delete
 call has written: nobody can know who has come to use those files since, nor whether the cache is the same.
 """
 
+import errno
 import json
 import logging
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from plateau_interp.files import naming, readable
+from plateau_interp.files import readable, write_atomically
 from plateau_interp.models.checkpoint_files import cached_commit, snapshots
 
 __all__ = ["DOWNLOADS", "Download", "Downloads", "tell_left_behind"]
@@ -88,12 +90,13 @@ class Downloads:
             self.give_up(download.revision)
 
     def _add(self, note: dict[str, object]) -> None:
-        if self._is_new:  # one that was there and is gone was moved: none is made in its place
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-        there = self._file.read_bytes() if self._file.is_file() else b""
-        begin = "" if there.endswith(b"\n") or not there else "\n"  # of a line that was cut: else both are lost
-        with naming(self._file), self._file.open("a", encoding="utf-8") as file:
-            file.write(f"{begin}{json.dumps(note)}\n")
+        folder = self._file.parent
+        if not self._is_new and not folder.is_dir():  # it was moved: none is made in its place
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._file))
+        there = self._file.read_text(encoding="utf-8") if self._file.is_file() else ""
+        begin = "" if there.endswith("\n") or not there else "\n"  # of a line that was cut: else both are lost
+        # Not in place: a snapshot of the folder by hard links has the file, too.
+        write_atomically(self._file, f"{there}{begin}{json.dumps(note)}\n")
 
 
 def tell_left_behind(name: str, downloads: Downloads) -> None:
