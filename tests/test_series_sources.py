@@ -261,6 +261,27 @@ def test_a_run_is_a_series_of_its_checkpoints(tmp_path):
     assert source_of(source) is source
 
 
+@pytest.mark.parametrize("trained_in", ["float32", "float64"])
+def test_a_run_is_measured_in_the_dtype_that_is_asked_for(tmp_path, capsys, trained_in):
+    training = TrainingOptions(steps=1, batch_size=4)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1, dtype=trained_in), training)
+    run = trained(Run.create(tmp_path / "run", recipe))
+    source = RunSource(run)
+    capsys.readouterr()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        model = source.load(source.revisions[-1], dtype=dtype, device="cpu")
+        assert {parameter.dtype for parameter in model.parameters()} == {model.cfg.dtype} == {dtype}
+        assert torch.equal(model.W_E, run.model().W_E.to(dtype))
+    assert capsys.readouterr().out == ""
+    (record,) = CheckpointSeries(run, [1]).measure(
+        ["Why?"],
+        out=tmp_path / "series",
+        n_new=2,
+        measures={"bits": lambda model, written: torch.finfo(model.W_E.dtype).bits},
+    )
+    assert record.measures["bits"] == 32
+
+
 def test_a_run_without_text_is_no_series(tmp_path):
     run = Run.create(tmp_path / "run", Recipe(MovingWindowSum()))
     with pytest.raises(ValueError, match="run is of the task moving-window-sum, which has none"):

@@ -114,8 +114,8 @@ def tell_left_behind(name: str, downloads: Downloads) -> None:
     for cache, commits in by_cache.items():
         where = f" --cache-dir {shlex.quote(readable(cache))}" if cache else ""
         _log.warning(
-            "what a stopped call of this series downloaded of %s stays in the hub's cache, as others may use it by now; "
-            "unless they do, remove it with `hf cache rm %s%s`",
+            "what a stopped call of this series downloaded of %s stays in the hub's cache, as others may use it by "
+            "now; unless they do, remove it with `hf cache rm %s%s`",
             name,
             " ".join(sorted(commits)),
             where,

@@ -81,8 +81,8 @@ class HubSource:
     """Revisions of a model on the hub, or of its cache where the hub cannot be asked.
 
     A revision that `fetch` of this very object downloads is deleted again by `release`, with all that no other revision
-    needs; what was in the cache before is left there: commits, whole or in part, and what names stood for, with files or
-    without. What another call downloaded is left, too, also where it was one of the same series that was killed.
+    needs; what was in the cache before is left there: commits, whole or in part, and what names stood for, with files
+    or without. What another call downloaded is left, too, also where it was one of the same series that was killed.
 
     Args:
         name: on the hub, such as ``EleutherAI/pythia-14m``.
@@ -233,7 +233,7 @@ class RunSource:
     ) -> HookedModel:
         """The run's model at a step."""
         model = self.run.model(revision.step, device=device)
-        return model.to(dtype) if dtype != torch.float32 else model
+        return model if model.cfg.dtype == dtype else model.to(dtype, print_details=False)
 
     def release(self, revision: Revision) -> None:
         """Nothing: the checkpoints are the run's."""
