@@ -404,6 +404,10 @@ def test_answers_that_differ_are_the_metric() -> None:
         ({"roles": {"end": []}}, "role 'end' must have positions"),
         ({"n_steps": 0}, "n_steps must be at least 1"),
         ({"attention_mask": torch.ones(3, 7, dtype=torch.long)}, "clean and attention_mask must have one shape"),
+        (
+            {"attention_mask": torch.tensor([[1] * 8, [0] * 8, [1] * 8])},
+            "sequence 1 has no token that attention_mask calls real",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(wrong: dict[str, Any], words: str) -> None:

@@ -75,12 +75,25 @@ def test_a_metric_is_one_finite_number(measured: Any, words: str) -> None:
     assert one_number(torch.tensor([[3]], dtype=torch.int64)).shape == ()
 
 
-def test_means_are_of_the_tokens_that_are_there() -> None:
-    mask = torch.ones_like(pair()[0])
-    mask[0, :2] = mask[1, 0] = 0
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_means_are_of_the_tokens_at_one_position_of_their_sequences(side: str) -> None:
+    n_pad = [2, 1, 0]
+    n_pos = pair()[0].shape[1]
+    mask = torch.tensor([[0] * n + [1] * (n_pos - n) for n in n_pad])
+    starts = n_pad if side == "left" else [0, 0, 0]
+    mask = mask if side == "left" else mask.flip(1)
     model = model_of("softmax", 1)
     with cutting(model, **settings(ablation="mean", attention_mask=mask)) as cut:
-        for position in range(mask.shape[1]):
-            there = cut.written[:, mask[:, position] == 1, position]
-            for row in range(3):
-                torch.testing.assert_close(cut.instead[:, row, position], there.mean(1))
+        for position in range(n_pos):
+            has = [row for row in range(3) if position < n_pos - n_pad[row]]
+            there = torch.stack([cut.written[:, row, starts[row] + position] for row in has])
+            for row in has:
+                torch.testing.assert_close(cut.instead[:, row, starts[row] + position], there.mean(0))
+        assert torch.equal(cut.instead[:, mask == 0], cut.written[:, mask == 0])
+
+
+@pytest.mark.parametrize("mask", [None, 1])
+def test_means_without_padding_are_of_the_batch(mask: int | None) -> None:
+    asked = settings(ablation="mean", attention_mask=None if mask is None else torch.ones_like(pair()[0]))
+    with cutting(model_of("softmax", 1), **asked) as cut:
+        torch.testing.assert_close(cut.instead[:, 1], cut.written.mean(dim=1))

@@ -1,11 +1,13 @@
 """What a series has downloaded: noted before, given up after, and read again when a line was cut."""
 
+import os
+
 import pytest
 
 from plateau_interp.series.downloads import DOWNLOADS, Download, Downloads
 
-FIRST = Download("step0", frozenset({"a" * 40}), None)
-SECOND = Download("stage1-step8", frozenset(), "b" * 40)
+FIRST = Download("step0", frozenset({"a" * 40}), None, "")
+SECOND = Download("stage1-step8", frozenset(), "b" * 40, "/caches/mine")
 
 
 def test_what_is_begun_is_there_until_it_is_given_up(tmp_path):
@@ -42,7 +44,7 @@ def test_a_note_after_a_cut_line_is_read(tmp_path):
     assert downloads.there() == [FIRST, SECOND]
 
 
-def test_notes_without_what_a_name_stood_for_are_read(tmp_path):
+def test_notes_without_cache_and_what_a_name_stood_for_are_read(tmp_path):
     """As earlier versions wrote them."""
     (tmp_path / DOWNLOADS).write_text('{"revision": "step0", "there_before": ["%s"]}\n' % ("a" * 40))
     assert Downloads(tmp_path).there() == [FIRST]
@@ -57,3 +59,14 @@ def test_a_folder_that_is_moved_is_not_made_again(tmp_path):
         downloads.begin(SECOND)
     assert not (tmp_path / "series").exists()
     assert Downloads(tmp_path / "moved").there() == [FIRST]
+
+
+def test_a_snapshot_by_hard_links_stays_as_it_was(tmp_path):
+    downloads = Downloads(tmp_path)
+    downloads.begin(FIRST)
+    os.link(tmp_path / DOWNLOADS, tmp_path / "snapshot")
+    before = (tmp_path / "snapshot").read_bytes()
+    downloads.begin(SECOND)
+    downloads.give_up(FIRST.revision)
+    assert (tmp_path / "snapshot").read_bytes() == before
+    assert downloads.there() == [SECOND]

@@ -1,6 +1,8 @@
 """The folder of a series: what is refused, what a cut or changed file does, which rows are data."""
 
+import os
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -132,3 +134,16 @@ def test_attention_is_kept_with_its_step_and_checked(tmp_path, capsys):
     assert "16.safetensors is not what was written" in told
     with pytest.raises(SeriesError, match=r"16\.safetensors is not what was written"):
         folder.attention(records[16])
+
+
+@pytest.mark.parametrize("cut", [0, 20], ids=["whole", "cut"])
+def test_a_snapshot_by_hard_links_stays_as_it_was(folder, tmp_path, cut):
+    lines = folder.path / "checkpoints.jsonl"
+    content = lines.read_bytes()
+    lines.write_bytes(content[: len(content) - cut])
+    snapshot = shutil.copytree(folder.path, tmp_path / "snapshot", copy_function=os.link)
+    before = {file: file.read_bytes() for file in snapshot.rglob("*") if file.is_file()}
+    rows = pd.DataFrame({"step": 64, "prompt": [0, 1], "pieces": [["a"], ["b"]], "text": "", "cosine": 0.4})
+    folder.add(Record(64, "step64", "0" * 64, 1.0, {"cosine": 0.4}), rows)
+    assert {file: file.read_bytes() for file in snapshot.rglob("*") if file.is_file()} == before
+    assert [record.step for record in folder.records()][-1] == 64

@@ -192,15 +192,61 @@ def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
     assert len(list(kept)) == len(snapshots(NAME)) == len(STEPS)
 
 
-def test_what_is_to_be_kept_is_kept_for_good(hub, tmp_path):
+@pytest.fixture
+def killed(hub, tmp_path):
+    """The arguments of a series that was stopped when one was measured, the next downloaded, and none deleted."""
+    asked = {"out": tmp_path / "series", "n_new": 1}
+    measuring = CheckpointSeries(NAME, [0, 1], listing=LISTING).measure(PROMPTS, **asked)
+    next(measuring)
+    measuring.close()
+    assert snapshots(NAME) == {f"{0:040x}", f"{1:040x}"}
+    return asked
+
+
+def test_what_is_to_be_kept_is_kept_for_good(killed, caplog):
     """Also what a series that was killed had downloaded before it was told so."""
     series = CheckpointSeries(NAME, [0, 1], listing=LISTING)
-    killed = series.measure(PROMPTS, out=tmp_path / "series", n_new=1)
-    next(killed)  # one is measured, the next on its way, and none deleted
-    killed.close()
-    assert len(list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1, keep=True))) == 1
-    assert list(series.measure(PROMPTS, out=tmp_path / "series", n_new=1)) == []
+    assert len(list(series.measure(PROMPTS, **killed, keep=True))) == 1
+    assert list(series.measure(PROMPTS, **killed)) == []
     assert len(snapshots(NAME)) == 2
+    assert caplog.messages == []
+
+
+def test_what_a_stopped_series_downloaded_stays_and_is_told_once(killed, hub, caplog):
+    series = CheckpointSeries(NAME, listing=LISTING)
+    assert [record.step for record in series.measure(PROMPTS, **killed)] == [1, 4, 16]
+    assert snapshots(NAME) == {f"{0:040x}", f"{1:040x}"}
+    (told,) = caplog.messages
+    assert "\n" not in told
+    assert told.startswith(f"what a stopped call of this series downloaded of {NAME} stays in the hub's cache")
+    assert told.endswith(f"remove it with `hf cache rm {0:040x} {1:040x} --cache-dir {hub}`")
+    assert list(series.measure(PROMPTS, **killed)) == []
+    assert len(caplog.messages) == 1
+
+
+def test_what_another_series_keeps_by_now_is_not_deleted(killed, tmp_path):
+    series = CheckpointSeries(NAME, [0, 1], listing=LISTING)
+    assert len(list(series.measure(PROMPTS, **{**killed, "out": tmp_path / "kept"}, keep=True))) == 2
+    assert len(list(series.measure(PROMPTS, **killed))) == 1
+    assert len(snapshots(NAME)) == 2
+
+
+def test_what_the_user_has_in_another_cache_is_not_deleted(killed, hub, saved, tmp_path, monkeypatch, caplog):
+    """What was noted is of the cache that there was then."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "another"))
+    for step in (0, 1):
+        put_into_cache(tmp_path / "another", NAME, f"step{step}", f"{step:040x}", saved / f"step{step}")
+    there = sorted((tmp_path / "another").rglob("*"))
+    assert len(list(CheckpointSeries(NAME, [0, 1], listing=LISTING).measure(PROMPTS, **killed))) == 1
+    assert sorted((tmp_path / "another").rglob("*")) == there
+    assert caplog.messages[0].endswith(f" --cache-dir {hub}`")
+
+
+def test_what_was_removed_since_is_not_told(killed, hub, caplog):
+    shutil.rmtree(hub)
+    assert len(list(CheckpointSeries(NAME, [0, 1], listing=LISTING).measure(PROMPTS, **killed))) == 1
+    assert snapshots(NAME) == set()
+    assert caplog.messages == []
 
 
 def test_what_is_not_to_be_had_is_recorded_and_tried_again(hub, saved, tmp_path, caplog):

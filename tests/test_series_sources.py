@@ -84,16 +84,18 @@ def test_a_downloaded_revision_is_deleted_and_another_is_not(hub, saved, tmp_pat
     assert snapshots(NAME) == {"0" * 40}
 
 
-def test_a_killed_series_knows_what_it_downloaded(hub, tmp_path):
+def test_what_a_killed_series_downloaded_is_left(hub, tmp_path):
+    """Somebody may use it by now."""
     first = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
     first.fetch(first.revisions[1])
     notes = tmp_path / "series" / "downloads.jsonl"
     notes.write_text(notes.read_text() + '{"revision": "step1')  # cut by the kill
     again = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
-    again.fetch(again.revisions[1])
-    assert len(notes.read_text().splitlines()) == 2
     again.release(again.revisions[1])
-    assert snapshots(NAME) == set()
+    again.fetch(again.revisions[1])
+    again.release(again.revisions[1])
+    assert snapshots(NAME) == {f"{8:040x}"}
+    assert read(hub / "models--someone--pythia" / "refs") == {"step8": f"{8:040x}"}
 
 
 def test_without_notes_nothing_is_deleted(hub):
@@ -120,6 +122,28 @@ def test_two_names_of_one_commit_leave_the_users_files(hub, saved, tmp_path):
     source.fetch(source.revisions[1])
     source.release(source.revisions[1])
     assert snapshots(NAME) == {f"{8:040x}"}
+
+
+def test_two_revisions_of_one_commit_leave_the_users_files(hub, commits, saved, tmp_path):
+    put_into_cache(hub, NAME, "main", f"{8:040x}", saved / "step8")
+    commits["step16"] = commits["step8"]
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    _, this, following = source.revisions
+    source.fetch(this)
+    source.fetch(following)
+    source.release(this)
+    source.release(following)
+    assert snapshots(NAME) == {f"{8:040x}"}
+    assert set(read(hub / "models--someone--pythia" / "refs")) == {"main"}
+
+
+def test_a_name_that_somebody_moves_meanwhile_is_left_and_so_is_what_it_stands_for(hub, saved, tmp_path):
+    source = HubSource(NAME, notes=tmp_path / "series", listing=LISTING)
+    source.fetch(source.revisions[1])
+    put_into_cache(hub, NAME, "step8", "a" * 40, saved / "step16")
+    source.release(source.revisions[1])
+    assert snapshots(NAME) == {"a" * 40}
+    assert read(hub / "models--someone--pythia" / "refs") == {"step8": "a" * 40}
 
 
 @pytest.fixture
@@ -235,6 +259,27 @@ def test_a_run_is_a_series_of_its_checkpoints(tmp_path):
     assert loaded.tokenizer.decode(loaded.tokenizer.encode("Why?")) == "Why?"
     assert [revision.step for revision in source_of(run, "step[24]").revisions] == [2, 4]
     assert source_of(source) is source
+
+
+@pytest.mark.parametrize("trained_in", ["float32", "float64"])
+def test_a_run_is_measured_in_the_dtype_that_is_asked_for(tmp_path, capsys, trained_in):
+    training = TrainingOptions(steps=1, batch_size=4)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1, dtype=trained_in), training)
+    run = trained(Run.create(tmp_path / "run", recipe))
+    source = RunSource(run)
+    capsys.readouterr()
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        model = source.load(source.revisions[-1], dtype=dtype, device="cpu")
+        assert {parameter.dtype for parameter in model.parameters()} == {model.cfg.dtype} == {dtype}
+        assert torch.equal(model.W_E, run.model().W_E.to(dtype))
+    assert capsys.readouterr().out == ""
+    (record,) = CheckpointSeries(run, [1]).measure(
+        ["Why?"],
+        out=tmp_path / "series",
+        n_new=2,
+        measures={"bits": lambda model, written: torch.finfo(model.W_E.dtype).bits},
+    )
+    assert record.measures["bits"] == 32
 
 
 def test_a_run_without_text_is_no_series(tmp_path):

@@ -144,8 +144,8 @@ def circuit(
         metric: from logits ``[batch, pos, d_vocab]`` to a number, such as a mean logit difference; but for
             ``scoring="exact"`` one that torch can differentiate.
         scoring: how scores are found.
-        ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position, or
-            0.
+        ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position in
+            each sequence, whatever padding is before it, or 0.
         roles: groups of positions to be scored apart, by name (see `task_roles`), or ``"positions"`` for each.
         freeze_norms: whether norms keep the divisors of the clean input, so that a reader is linear in front of it.
         n_steps: forwards of ``"integrated"``.
@@ -294,6 +294,8 @@ def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, att
     for name, tensor in (("corrupted", corrupted), ("attention_mask", attention_mask)):
         if tensor is not None and tensor.shape != clean.shape:
             raise ValueError(f"clean and {name} must have one shape; got {(*clean.shape,)}, {(*tensor.shape,)}")
+    if attention_mask is not None and bool((empty := (attention_mask == 0).all(dim=1)).any()):
+        raise ValueError(f"sequence {int(empty.int().argmax())} has no token that attention_mask calls real")
 
 
 def _members(roles: Roles | None, n_pos: int, device: torch.device) -> tuple[tuple[str, ...], Bool[Tensor, "role pos"]]:

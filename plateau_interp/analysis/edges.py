@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import one_of, shown
+from plateau_interp.interventions.padding import layout_of
 from plateau_interp.types import HookedModel
 
 __all__ = ["CutModel", "EdgeAblation", "Graph", "Metric", "attention_biases", "cutting", "graph_of", "one_number"]
@@ -26,7 +27,7 @@ __all__ = ["CutModel", "EdgeAblation", "Graph", "Metric", "attention_biases", "c
 Metric = Callable[[Tensor], Tensor | float]
 """From logits ``[batch, pos, d_vocab]`` to one number."""
 EdgeAblation = Literal["resample", "mean", "zero"]
-"""What a cut edge carries: the writer's value on the corrupted input, its mean over the clean batch, or zero."""
+"""What a cut edge carries: the writer's value on the corrupted input, its mean at that position, or zero."""
 
 READER_FLAGS = ("use_split_qkv_input", "use_hook_mlp_in")
 """Of a TransformerLens configuration: whether readers have hook points of their own."""
@@ -330,11 +331,12 @@ def _check_sum(model: HookedModel, written: Tensor, end: Tensor) -> None:
 def _means(
     written: Float[Tensor, "writer batch pos d_model"], attention_mask: Int[Tensor, "batch pos"] | None
 ) -> Float[Tensor, "writer batch pos d_model"]:
-    """Each writer's mean over the batch, by position; with a mask over the tokens that are there."""
-    if attention_mask is None:
+    """Each writer's mean over the batch, by position in each sequence; of padding what it writes there."""
+    layout = None if attention_mask is None else layout_of(attention_mask.to(written.device))
+    if layout is None:
         return written.mean(dim=1, keepdim=True).expand_as(written)
-    weight = attention_mask.to(written.dtype)[None, :, :, None]
-    return ((written * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)).expand_as(written)
+    act = rearrange(written, "writer batch pos d -> batch pos writer d")
+    return rearrange(layout.placed(layout.mean(act), act), "batch pos writer d -> writer batch pos d")
 
 
 def _keep_scale(act: Tensor, *, hook: Any, scales: dict[str, Tensor]) -> None:

@@ -21,7 +21,7 @@ __all__ = ["SeriesVerb", "refuse_series", "series_among", "write_series_reports"
 class SeriesVerb:
     """Measure checkpoint after checkpoint of a language model: collapse, repetition, loss; and write a report.
 
-    Each checkpoint is fetched, loaded, measured, written down, and deleted again if this series downloaded it. The same
+    Each checkpoint is fetched, loaded, measured, written down, and deleted again if this call downloaded it. The same
     command goes on where it was stopped, and measures nothing twice. If a checkpoint was not to be had (missing, gated,
     damaged) the others are measured and reported, and the exit status is 2; the same command tries it again.
 

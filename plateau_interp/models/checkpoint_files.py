@@ -111,15 +111,15 @@ def revision_names(name: str) -> dict[str, str]:
     return dict.fromkeys(cached, "")
 
 
-def cached_commit(name: str, revision: str) -> str | None:
-    """The commit that a revision of a model of the hub is in the cache; None if it is not."""
-    file = _cache_folder(name) / "refs" / revision
+def cached_commit(name: str, revision: str, *, cache: str | None = None) -> str | None:
+    """The commit that a revision of a model of the hub is in a cache, by default ours; None if it is not."""
+    file = _cache_folder(name, cache) / "refs" / revision
     return file.read_text().strip() if file.is_file() else None
 
 
-def snapshots(name: str) -> set[str]:
-    """The commits of a model of the hub of which the cache has files, whole or not."""
-    folder = _cache_folder(name) / "snapshots"
+def snapshots(name: str, *, cache: str | None = None) -> set[str]:
+    """The commits of a model of the hub of which a cache, by default ours, has files, whole or not."""
+    folder = _cache_folder(name, cache) / "snapshots"
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
@@ -226,8 +226,8 @@ def _revisions(name: str, wrong: str) -> str:
     return nearest(wrong, [ref.name for ref in (*refs.branches, *refs.tags)])
 
 
-def _cache_folder(name: str) -> Path:
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
+def _cache_folder(name: str, cache: str | None = None) -> Path:
+    return Path(cache or constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
 
 
 def _cached_names(name: str) -> list[str]:

@@ -7,7 +7,6 @@ there; ``answers.parquet`` has what followed each prompt, ``metrics.parquet`` th
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import filelock
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import digest, naming, read_table, write_atomically, write_table
+from plateau_interp.files import digest, read_table, write_atomically, write_table
 from plateau_interp.folders import check_place, staying
 from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
@@ -239,11 +238,10 @@ class SeriesFolder:
         if len(answers):
             write_table(self.path / ANSWERS, pd.concat([kept, answers], ignore_index=True) if len(kept) else answers)
         file = self.path / CHECKPOINTS
-        self._drop_cut_line()
-        with naming(file), file.open("a", encoding="utf-8") as lines:
-            lines.write(record.line())
-            lines.flush()
-            os.fsync(lines.fileno())
+        there = file.read_bytes() if file.is_file() else b""
+        whole = there[: there.rfind(b"\n") + 1]  # a last line that was cut by a kill is dropped
+        # Not in place: a snapshot of the folder by hard links has the file, too.
+        write_atomically(file, whole + record.line().encode())
         write_table(self.path / METRICS, self.metrics())
 
     def answers(self) -> pd.DataFrame:
@@ -310,12 +308,6 @@ class SeriesFolder:
 
     def _attention_file(self, step: int) -> Path:
         return self.path / ATTENTION / f"{step}.safetensors"
-
-    def _drop_cut_line(self) -> None:
-        file = self.path / CHECKPOINTS
-        content = file.read_bytes() if file.is_file() else b""
-        if content and not content.endswith(b"\n"):
-            write_atomically(file, content[: content.rfind(b"\n") + 1])
 
 
 def check_series(path: Path) -> Checked:

@@ -1,6 +1,6 @@
 """`CheckpointSeries`: the same measurements at each checkpoint of a model, written down as they are made.
 
-One checkpoint is measured while the next is fetched; what the series itself downloaded is deleted again. It may be
+One checkpoint is measured while the next is fetched; what the call itself downloaded is deleted again. It may be
 killed at any moment: the same call goes on, and measures nothing twice.
 """
 
@@ -29,7 +29,7 @@ from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
-from plateau_interp.series.downloads import Downloads
+from plateau_interp.series.downloads import Downloads, tell_left_behind
 from plateau_interp.series.folder import Record, SeriesError, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
@@ -124,7 +124,8 @@ class CheckpointSeries:
                 `SeriesFolder.answers` a column.
             dtype: of the parameters; what is measured is float32 anyway.
             device: where it runs.
-            keep: keep what is downloaded, for good; also what a call that was killed had downloaded.
+            keep: keep what is downloaded, which else is deleted once it is measured. What a call that was stopped had
+                downloaded is kept in any case: the next one logs how to remove it.
 
         Yields:
             A `Record` a checkpoint, when it is on disk.
@@ -141,8 +142,10 @@ class CheckpointSeries:
         names = {revision.name: revision.commit for revision in self.revisions}  # a hub is not asked twice
         source = source_of(self._given, [*names], notes=None if keep else folder.path, listing=names)
         with folder.writing() as check_still_there:
-            if keep:
-                Downloads(folder.path).give_up_all()
+            earlier = Downloads(folder.path)
+            if not keep:
+                tell_left_behind(self.name, earlier)
+            earlier.give_up_all()
             _check_unchanged(source, folder)
             for revision, fetched in _fetched(source, _left(source, folder)):
                 found = asked.measured(source, revision, fetched, device=device)
@@ -296,11 +299,8 @@ def _check_unchanged(source: CheckpointSource, folder: SeriesFolder) -> None:
 
 
 def _left(source: CheckpointSource, folder: SeriesFolder) -> list[Revision]:
-    """The checkpoints that are not measured; of those that are, what was downloaded is let go."""
+    """The checkpoints that are not measured."""
     done = _done(folder)
-    for revision in source.revisions:
-        if revision.step in done:
-            source.release(revision)  # a kill may have come between
     return [revision for revision in source.revisions if revision.step not in done]
 
 

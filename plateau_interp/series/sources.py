@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub import constants
 
 from plateau_interp.checks import listed, nearest, shown
 from plateau_interp.models.checkpoint_files import (
@@ -79,14 +80,15 @@ class CheckpointSource(Protocol):
 class HubSource:
     """Revisions of a model on the hub, or of its cache where the hub cannot be asked.
 
-    A revision that `fetch` downloads is deleted again by `release`, with all that no other revision needs; what was in
-    the cache before is left there: commits, whole or in part, and what names stood for, with files or without. Which
-    these are stands in a file, so that a series that was killed knows it still.
+    A revision that `fetch` of this very object downloads is deleted again by `release`, with all that no other revision
+    needs; what was in the cache before is left there: commits, whole or in part, and what names stood for, with files
+    or without. What another call downloaded is left, too, also where it was one of the same series that was killed.
 
     Args:
         name: on the hub, such as ``EleutherAI/pythia-14m``.
         revisions: see `plateau_interp.series.revisions.chosen_revisions`.
-        notes: the folder for that file, of `plateau_interp.series.downloads.Downloads`; without one nothing is deleted.
+        notes: the folder where `plateau_interp.series.downloads.Downloads` writes down what is downloaded; without one
+            nothing is deleted.
         listing: names of the model's branches, alone or with their commits, if they are not to be asked for.
 
     Raises:
@@ -105,18 +107,21 @@ class HubSource:
         names = revision_names(name) if listing is None else listing
         self.revisions = chosen_revisions(name, parsed_revisions(names), revisions)
         self._downloads = None if notes is None else Downloads(notes)
+        self._begun: dict[str, Download] = {}
         self._fetched: dict[str, str] = {}
 
     def fetch(self, revision: Revision) -> None:
         """Download what is not in the cache."""
-        if self._downloads is not None:
-            there = self._downloads.there()
-            if revision.name not in {download.revision for download in there}:
-                ours = {commit for download in there if (commit := self._commit_of(download)) is not None}
-                before = frozenset(snapshots(self.name) - ours)
-                self._downloads.begin(Download(revision.name, before, cached_commit(self.name, revision.name)))
-        model_folder(self.name, revision=revision.name)
-        self._fetched[revision.name] = cached_commit(self.name, revision.name) or ""
+        name = revision.name
+        if self._downloads is not None and name not in self._begun:
+            before, ref = frozenset(snapshots(self.name) - self._brought()), cached_commit(self.name, name)
+            download = Download(name, before, ref, str(Path(constants.HF_HUB_CACHE).absolute()))
+            self._downloads.begin(download)
+            self._begun[name] = download
+        try:
+            model_folder(self.name, revision=name)
+        finally:  # a part of it may be there, or a name for it
+            self._fetched[name] = cached_commit(self.name, name) or ""
 
     def load(
         self, revision: Revision, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
@@ -126,20 +131,20 @@ class HubSource:
 
     def release(self, revision: Revision) -> None:
         """Delete a revision that this source downloaded, unless it has the same commit under another name."""
-        there = {} if self._downloads is None else {download.revision: download for download in self._downloads.there()}
-        if self._downloads is None or (this := there.pop(revision.name, None)) is None:
+        brought = self._brought()
+        if self._downloads is None or (this := self._begun.pop(revision.name, None)) is None:
             return
-        commit = self._commit_of(this)
-        # First: whoever fetches it after a kill in between has it for good.
-        self._downloads.give_up(revision.name)
-        put_ref(self.name, revision.name, this.ref_before)
-        if commit is not None and commit not in {self._commit_of(other) for other in there.values()}:
+        # Else somebody has moved the name meanwhile.
+        if (cached_commit(self.name, this.revision) or "") == self._fetched.get(this.revision, ""):
+            put_ref(self.name, this.revision, this.ref_before)
+        for commit in brought - self._brought():
             delete_snapshot(self.name, commit)
+        self._downloads.give_up(this.revision)
 
-    def _commit_of(self, download: Download) -> str | None:
-        """What a download brought into the cache; None if that was there before, or nothing came."""
-        commit = cached_commit(self.name, download.revision)
-        return None if commit in download.there_before else commit
+    def _brought(self) -> set[str]:
+        """The commits that downloads which are not released yet have brought into the cache."""
+        there = [(self._fetched.get(name, ""), download) for name, download in self._begun.items()]
+        return {commit for commit, download in there if commit and commit not in download.there_before}
 
     def files_digest(self, revision: Revision) -> str:
         """The commit, whose files do not change: of what was fetched, or else that the hub lists; empty if unknown."""
@@ -228,7 +233,7 @@ class RunSource:
     ) -> HookedModel:
         """The run's model at a step."""
         model = self.run.model(revision.step, device=device)
-        return model.to(dtype) if dtype != torch.float32 else model
+        return model if model.cfg.dtype == dtype else model.to(dtype, print_details=False)
 
     def release(self, revision: Revision) -> None:
         """Nothing: the checkpoints are the run's."""
