@@ -9,7 +9,7 @@ from measured_series import measured_series
 
 from plateau_interp.cli.main import main
 from plateau_interp.series.attention import KeptAttention
-from plateau_interp.series.folder import Record, SeriesError, SeriesFolder, check_series
+from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder, check_series
 
 
 @pytest.fixture
@@ -132,3 +132,12 @@ def test_attention_is_kept_with_its_step_and_checked(tmp_path, capsys):
     assert "16.safetensors is not what was written" in told
     with pytest.raises(SeriesError, match=r"16\.safetensors is not what was written"):
         folder.attention(records[16])
+
+
+def test_a_measure_of_a_column_s_name_replaces_no_column(tmp_path):
+    own = {name: 7.5 for name in RECORD_COLUMNS}
+    table = measured_series(tmp_path / "gauged", {0: 0.1, 4: 0.9}, own=own).metrics()
+    plain = measured_series(tmp_path / "plain", {0: 0.1, 4: 0.9}).metrics()
+    assert list(plain)[: len(RECORD_COLUMNS)] == [*RECORD_COLUMNS]
+    assert table[list(plain)].equals(plain)
+    assert (table[[f"{name}#2" for name in RECORD_COLUMNS]] == 7.5).all(axis=None)

@@ -402,3 +402,22 @@ def test_two_answers_are_several() -> None:
     (step,) = train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task, n_sequences=4))
     measured = step.metrics
     assert {"repetition", "entropy", "copies_of_first", "accuracy_0", "accuracy_1"} <= measured.keys()
+
+
+@dataclass(frozen=True)
+class Measuring(MovingWindowSum):
+    """It measures by itself, under names that others have."""
+
+    def measures(self, model: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
+        return {name: torch.tensor(5.0) for name in ("loss", "step", "attention_progress", "mine")}
+
+
+def test_measures_of_a_task_s_own_replace_nobody_else_s() -> None:
+    task, other = Measuring(n=4, p=7), MovingWindowSum(n=4, p=7)
+    plain = next(train(toy_model(task, d_model=16), other, steps=1, batch_size=4, meter=Meter(other)))
+    step = next(train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task)))
+    assert {"loss#2", "step#2", "attention_progress#2", "mine"} <= {
+        name for name, value in step.metrics.items() if value == 5
+    }
+    assert step.metrics["attention_progress"] == plain.metrics["attention_progress"]
+    assert not {"loss", "step"} & set(step.metrics)
