@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from filled import FilledNumbers, FilledTokens
+from reference import metrics as slow
 from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
 from plateau_interp import metrics
@@ -421,3 +423,17 @@ def test_measures_of_a_task_s_own_replace_nobody_else_s() -> None:
     }
     assert step.metrics["attention_progress"] == plain.metrics["attention_progress"]
     assert not {"loss", "step"} & set(step.metrics)
+
+
+def test_answers_that_the_task_has_no_token_for_count_in_the_entropy() -> None:
+    config = HookedTransformerConfig(
+        n_layers=1, n_heads=2, d_model=16, d_head=8, n_ctx=12, d_vocab=60, act_fn="gelu", seed=0
+    )
+    model = HookedTransformer(config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = next(train(model, TASK, steps=1, batch_size=8, optimizer=optimizer, meter=Meter(TASK, n_sequences=16)))
+    drawn = TASK.sample(16, generator=stream_generator(0, "measuring", 0))
+    answers = greedy_answers(model, TASK, drawn.tokens)
+    assert (answers >= TASK.d_vocab).any()
+    entropies = [slow.sequence_entropy(answer) for answer in answers.tolist()]
+    assert step.metrics["entropy"] == pytest.approx(sum(entropies) / 16, abs=1e-5)

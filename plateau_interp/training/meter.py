@@ -229,7 +229,7 @@ class Meter:
             decoded["repetition"] = metrics.repetition_frequency(answers)
             decoded["repetition_truth"] = metrics.repetition_frequency(truth)
             by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
-            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=task.d_vocab)
+            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=max(task.d_vocab, model.cfg.d_vocab_out))
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
         means = {name: values.mean() for name, values in decoded.items()}
