@@ -15,6 +15,7 @@ from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.interventions.measuring import Gauge, attached_measures
+from plateau_interp.interventions.session import session
 from plateau_interp.plugins import register
 from plateau_interp.runs.run import Run
 from plateau_interp.training.loop import ROW_COLUMNS, LatestMetrics, train
@@ -110,6 +111,17 @@ def test_who_was_never_asked_says_so():
     with intervening(model, During(Thermometer(), start=5)):  # its time did not come
         advance(model, step=0)
         model(torch.zeros(1, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("told", [None, 3.0, ["heat"]])
+def test_what_is_told_by_no_column_is_refused(told):
+    model = toy()
+    broken = Broken(0)
+    with intervening(model, broken):
+        session(model).attached[0].measures = lambda: told
+        message = f"{broken!r} must measure scalars by column; got {told!r}"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            attached_measures(model)
 
 
 @pytest.mark.usefixtures("_registry")

@@ -93,7 +93,10 @@ def attached_measures(model: HookedModel, *, taken: Collection[str] = ()) -> dic
     """
     found: dict[str, Tensor] = {}
     for attached in session(model).attached:
-        for name, value in attached.measures().items():
+        told: object = attached.measures()
+        if not isinstance(told, Mapping):
+            raise ValueError(f"{attached.intervention!r} must measure scalars by column; got {shown(told)}")
+        for name, value in told.items():
             if not isinstance(value, Tensor) or value.ndim:
                 came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else shown(value)
                 raise ValueError(
