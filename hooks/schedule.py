@@ -11,22 +11,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_whole, shown
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, check_intervention, entering
 from plateau_interp.interventions.clock import UNTOLD, ForwardWatch, NotDue, listening, watching_forwards
+from plateau_interp.metrics import as_float32
 from plateau_interp.types import HookedModel
 
 __all__ = ["Condition", "During", "When"]
 
 Condition = str | Callable[[Mapping[str, float]], bool]
-"""``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), or a function of the latest metrics."""
+"""``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), in float32, or a function of the latest metrics."""
 
-COMPARISON = re.compile(r"\s*([A-Za-z_][\w.@]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+COMPARISON = re.compile(r"\s*([A-Za-z_][\w.@#]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
-COMPARE: dict[str, Callable[[float, float], bool]] = {
+COMPARE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "<": lambda value, bound: value < bound,
     "<=": lambda value, bound: value <= bound,
     ">": lambda value, bound: value > bound,
@@ -274,7 +276,11 @@ def _read_condition(condition: object) -> Callable[[Mapping[str, float]], object
     if match is None:
         raise ValueError(f"expected a condition such as 'attention_progress > 0.5'; got {shown(condition)}")
     metric, sign, bound = match.groups()
-    return lambda metrics: COMPARE[sign](metrics[metric], float(bound))
+    return lambda metrics: COMPARE[sign](as_float32(_number(metrics[metric])), as_float32(float(bound)))
+
+
+def _number(value: float | Tensor) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
 
 
 def _ramped(steps_on: int, ramp: int) -> float:

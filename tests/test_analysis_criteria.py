@@ -175,3 +175,11 @@ def test_summaries_and_comparisons_have_them_side_by_side() -> None:
     assert table.loc["other", "elbow_steps_change"] == 0
     assert table.loc[:, "right_95_steps"].isna().tolist() == [False, True]
     assert "final_validation_accuracy" not in table
+
+
+def test_exactly_95_percent_are_95_percent() -> None:
+    values = np.array([0.5, *[float(np.float32(0.95))] * 5])
+    assert values.max() < 0.95
+    assert first_held(np.arange(6), values, 0.95, evaluations=5) == 1
+    table = pd.DataFrame({"step": np.arange(6), "loss": 2.0, "accuracy": values})
+    assert found(table)["right_95", None].step == 1

@@ -473,3 +473,18 @@ def test_rows_out_of_order_and_steps_that_come_twice_are_refused(steps):
     table = pd.DataFrame({"step": steps, "loss": [3.0, 2.0, 1.0]})
     with pytest.raises(ValueError, match=f"each step once: step 1 comes after step {steps[1]}"):
         summarise(table, task=MovingWindowSum(), batch_size=1)
+
+
+NINETEEN_OF_20 = float(np.float32(19) / np.float32(20))
+
+
+def test_exactly_95_percent_are_95_percent() -> None:
+    assert NINETEEN_OF_20 < 0.95
+    table = history()
+    table["accuracy"] = table["accuracy_0"] = np.where(table["step"] < 100, 0.5, NINETEEN_OF_20)
+    summary = summary_of(table)
+    assert (summary.steps_to[95], summary.first_answer_step, summary.steps_to[99]) == (100, 100, None)
+    assert 0 in summary.partial_solution
+    table["validation_accuracy"] = np.where(table["step"] < 150, 0.5, NINETEEN_OF_20)
+    summary = summary_of(table)
+    assert (summary.train_95_step, summary.validation_95_step, summary.grokking_delay) == (100, 150, 50)

@@ -23,6 +23,7 @@ from plateau_interp.hooks import (
 from plateau_interp.interventions.attached import Attached, Intervention, Wrapping, attached_state, load_attached_state
 from plateau_interp.interventions.attaching import InterventionWarning, attaching, intervening
 from plateau_interp.interventions.clock import advance
+from plateau_interp.metrics import token_accuracy
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import Adam
@@ -463,3 +464,14 @@ def test_state_of_other_interventions_is_refused() -> None:
         for key in ("1.when", "when"):
             with pytest.raises(ValueError, match=f"the state remembers '{key}', of another than these interventions"):
                 load_attached_state(attached, {key: state["0.when"]})
+
+
+@pytest.mark.parametrize(("sign", "holds"), [(">=", True), ("<=", True), ("<", False), (">", False)])
+def test_an_accuracy_of_exactly_the_bound_is_the_bound(sign: str, holds: bool) -> None:
+    accuracy = token_accuracy(torch.tensor([[0] + [1] * 19]), torch.ones(1, 20, dtype=torch.long)).item()
+    assert accuracy < 0.95
+    assert strengths(When(BiasAttention(), f"accuracy {sign} 0.95"), range(1), {0: {"accuracy": accuracy}}) == [holds]
+
+
+def test_a_condition_may_be_on_a_column_whose_name_was_taken() -> None:
+    assert strengths(When(BiasAttention(), "loss#2 > 7"), range(1), {0: {"loss": 2.0, "loss#2": 7.5}}) == [1]

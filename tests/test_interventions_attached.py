@@ -1,5 +1,6 @@
 """plateau_interp.interventions.attached: what an intervention is, and what it must yield."""
 
+import re
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,7 +15,7 @@ from hook_cases import (
 from test_interventions_attaching import Plus, unchecked_intervening
 
 from plateau_interp import hooks
-from plateau_interp.interventions.attached import Attached
+from plateau_interp.interventions.attached import Attached, attached_state
 from plateau_interp.interventions.attaching import (
     attaching,
     intervening,
@@ -74,3 +75,22 @@ def test_a_dialled_edit_is_interpolated() -> None:
             attached.dial(strength)
             torch.testing.assert_close(activation(model, tokens, RESID), before + 4.0 * strength)
     assert attached.receipt.fired == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ({"n": 3.0}, "'n' is 3.0"),
+        ({"n": None}, "'n' is None"),
+        ({5: torch.ones(1)}, "5 is tensor"),
+        (None, "got None"),
+        ([torch.ones(1)], "got [tensor"),
+    ],
+)
+def test_a_state_of_anything_but_named_tensors_is_refused(state: Any, told: str) -> None:
+    attached = Attached("a plug-in")
+    attached.state = lambda: state  # type: ignore[method-assign]
+    message = f"the state of 'a plug-in' must be named tensors; {told}"
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        attached_state([attached])
+    assert "\n" not in str(raised.value)

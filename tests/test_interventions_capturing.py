@@ -318,3 +318,17 @@ def test_a_folder_that_is_moved_meanwhile_is_not_made_again(tmp_path: Path) -> N
         next(steps)
     assert not (tmp_path / "captured").exists()
     assert Captured(tmp_path / "moved").steps == [0, 1]
+
+
+def test_of_a_step_that_is_told_before_each_of_its_forwards_the_first_is_recorded(tmp_path: Path) -> None:
+    model = tiny()
+    batches = [training_batch(TASK, seed=seed, step=0, batch_size=2).inputs for seed in range(5)]
+    expected = [model.embed(batch) for batch in batches]
+    with intervening(model, Capture(("hook_embed",), out=str(tmp_path))):
+        model(batches[0])  # before the training
+        for step, batch in ((0, 1), (0, 2), (1, 3), (1, 4)):
+            advance(model, step=step)
+            model(batches[batch])
+    captured = Captured(tmp_path)
+    assert torch.equal(captured[0, "hook_embed"], expected[1])
+    assert torch.equal(captured[1, "hook_embed"], expected[3])

@@ -1,20 +1,26 @@
 """plateau_interp.interventions.measuring: what interventions tell of a model at a measured step."""
 
+import json
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from hook_cases import TASK, toy
+from trained_runs import SHORT
 
 from plateau_interp.hooks import During
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.interventions.measuring import Gauge, attached_measures
-from plateau_interp.training.loop import train
+from plateau_interp.interventions.session import session
+from plateau_interp.plugins import register
+from plateau_interp.runs.run import Run
+from plateau_interp.training.loop import ROW_COLUMNS, LatestMetrics, train
 from plateau_interp.training.meter import Meter
+from plateau_interp.training.optimizers import LearningRateSchedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +111,47 @@ def test_who_was_never_asked_says_so():
     with intervening(model, During(Thermometer(), start=5)):  # its time did not come
         advance(model, step=0)
         model(torch.zeros(1, 4, dtype=torch.long))
+
+
+@pytest.mark.parametrize("told", [None, 3.0, ["heat"]])
+def test_what_is_told_by_no_column_is_refused(told):
+    model = toy()
+    broken = Broken(0)
+    with intervening(model, broken):
+        session(model).attached[0].measures = lambda: told
+        message = f"{broken!r} must measure scalars by column; got {told!r}"
+        with pytest.raises(ValueError, match=re.escape(message)):
+            attached_measures(model)
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize("column", ROW_COLUMNS)
+def test_a_column_of_the_run_itself_stays_the_run_s(column, tmp_path):
+    register("hooks", Thermometer)
+    plain, gauged = (
+        Run.create(tmp_path / name, replace(SHORT, interventions=interventions))
+        for name, interventions in (("plain", ()), ("gauged", (Thermometer(column),)))
+    )
+    list(plain.train())
+    steps = gauged.train()
+    first, second = next(steps), next(steps)
+    assert column not in first.metrics
+    assert first.metrics[f"{column}#2"] > 0
+    steps.close()
+    told = json.loads((gauged.path / "checkpoints" / "2" / "state.json").read_text())["latest"]
+    assert told["loss"] == second.loss == LatestMetrics(second)["loss"]
+    list(gauged.train())  # it goes on from what it wrote
+    table = Run(tmp_path / "gauged").metrics
+    assert table.drop(columns=f"{column}#2").equals(Run(tmp_path / "plain").metrics)
+    assert gauged.summary.final_loss == plain.summary.final_loss
+
+
+def test_the_column_of_a_schedule_is_free_where_there_is_none():
+    def columns(schedule):
+        steps = train(
+            *(toy(), TASK), steps=1, meter=Meter(TASK), schedule=schedule, interventions=[Thermometer("learning_rate")]
+        )
+        return {name for name in next(steps).metrics if "learning_rate" in name}
+
+    assert columns(None) == {"learning_rate"}
+    assert columns(LearningRateSchedule(warm_up=3)) == {"learning_rate", "learning_rate#2"}

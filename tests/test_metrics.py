@@ -10,6 +10,7 @@ from reference import metrics as slow
 from typecheck import unchecked
 
 from plateau_interp.metrics import (
+    as_float32,
     attention_progress,
     copies_of_first,
     effective_rank,
@@ -345,3 +346,16 @@ def test_a_tensor_of_another_shape_is_told(measure, given, words):
 def test_entropy_of_another_shape_is_told():
     with pytest.raises(ValueError, match=r"tokens must be a tensor \[batch, answer\]; got \(3,\)"):
         unchecked(sequence_entropy)(torch.zeros(3), d_vocab=3)
+
+
+@pytest.mark.parametrize(("right", "of"), [(19, 20), (95, 100), (99, 100), (9, 10)])
+def test_a_share_is_at_least_itself_in_float32(right, of):
+    answers = torch.zeros(1, of, dtype=torch.long)
+    answers[0, :right] = 1
+    share = token_accuracy(answers, torch.ones_like(answers)).mean().double().item()
+    assert as_float32(share) >= as_float32(right / of)
+    assert not as_float32(share - 1e-6) >= as_float32(right / of)
+
+
+def test_what_is_beyond_float32_is_infinite_without_a_warning():
+    assert as_float32([1e300, -1e300, 1e-300]).tolist() == [math.inf, -math.inf, 0.0]

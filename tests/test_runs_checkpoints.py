@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -6,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from plateau_interp.hooks import AmplifySlowGradient
+from plateau_interp.files import digest
+from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, CapacityRegulariser, FreezeWeights, When
 from plateau_interp.interventions.attaching import attaching
+from plateau_interp.models.initializers import Scaled
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checkpoints import (
     Checkpoint,
@@ -19,10 +22,11 @@ from plateau_interp.runs.checkpoints import (
 )
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
-from plateau_interp.training.settings import TrainingOptions
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 
 RECIPE = Recipe(
     MovingWindowSum(n=4, p=7),
@@ -222,3 +226,58 @@ def test_what_is_let_go_while_it_is_read_is_not_called_damaged(
 
     monkeypatch.setattr(Path, "read_bytes", overtaken)
     assert Checkpoint.load(tmp_path / "3", recipe="r").optimizer is None
+
+
+LATEST = {"loss": 2.5, "high": math.inf, "low": -math.inf, "none": math.nan}
+
+
+def test_infinite_metrics_come_back_and_the_file_is_strict_json(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    def no_constant(word: str) -> None:
+        raise AssertionError(word)
+
+    folder = tmp_path / "3"
+    replace(checkpoint, latest=LATEST).save(folder, recipe="r", rows="x")
+    for _ in ("whole", "slim"):
+        told = json.loads((folder / "state.json").read_text(), parse_constant=no_constant)
+        assert told["latest"] == {"loss": 2.5, "high": None, "low": None, "none": None}  # as earlier versions read it
+        latest = Checkpoint.load(folder, recipe="r").latest
+        assert math.isnan(latest["none"])
+        assert {**latest, "none": 0} == {**LATEST, "none": 0}
+        let_go(folder, recipe="r")
+
+
+def test_what_an_earlier_version_wrote_of_infinite_metrics_is_no_number(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = tmp_path / "3"
+    replace(checkpoint, latest=LATEST).save(folder, recipe="r", rows="x")
+    state = json.loads((folder / "state.json").read_text())
+    del state["infinite"], state["digest"]
+    seal = digest(json.dumps(state, sort_keys=True).encode())
+    (folder / "state.json").write_text(json.dumps({**state, "digest": seal}))
+    for _ in ("whole", "slim"):
+        latest = Checkpoint.load(folder, recipe="r").latest
+        assert [math.isnan(latest[name]) for name in LATEST] == [False, True, True, True]
+        let_go(folder, recipe="r")
+
+
+@pytest.mark.filterwarnings("ignore:.*did not shrink:plateau_interp.interventions.attaching.InterventionWarning")
+@pytest.mark.parametrize("ramp", [0, 3])
+def test_a_condition_on_an_infinite_metric_goes_on_where_it_was(ramp: int, tmp_path: Path) -> None:
+    bias = When(BiasAttention(5.0), condition="capacity_regulariser < -5", ramp=ramp)
+    recipe = replace(
+        RECIPE,
+        model=ModelOptions(d_model=16, init=(Scaled(0.0, where="blocks.*.attn.W_Q"),)),
+        measuring=MeasuringOptions(every=1, n_sequences=4),
+        interventions=(CapacityRegulariser(0.01), FreezeWeights("blocks.*.attn.W_Q"), bias),
+        checkpoint_every=2,
+    )
+    whole, cut = Run.create(tmp_path / "whole", recipe), Run.create(tmp_path / "cut", recipe)
+    *_, last = whole.train()
+    assert last.metrics["capacity_regulariser"] == -math.inf
+    for step in cut.train():
+        if step.step == 4:
+            break
+    list(cut.train())
+    fork = whole.fork(at=2, out=tmp_path / "fork")
+    list(fork.train())
+    ends = {(run.path / "checkpoints" / "6" / "model.safetensors").read_bytes() for run in (whole, cut, fork)}
+    assert len(ends) == 1

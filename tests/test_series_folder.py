@@ -11,7 +11,7 @@ from measured_series import measured_series
 
 from plateau_interp.cli.main import main
 from plateau_interp.series.attention import KeptAttention
-from plateau_interp.series.folder import Record, SeriesError, SeriesFolder, check_series
+from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder, check_series
 
 
 @pytest.fixture
@@ -147,3 +147,12 @@ def test_a_snapshot_by_hard_links_stays_as_it_was(folder, tmp_path, cut):
     folder.add(Record(64, "step64", "0" * 64, 1.0, {"cosine": 0.4}), rows)
     assert {file: file.read_bytes() for file in snapshot.rglob("*") if file.is_file()} == before
     assert [record.step for record in folder.records()][-1] == 64
+
+
+def test_a_measure_of_a_column_s_name_replaces_no_column(tmp_path):
+    own = {name: 7.5 for name in RECORD_COLUMNS}
+    table = measured_series(tmp_path / "gauged", {0: 0.1, 4: 0.9}, own=own).metrics()
+    plain = measured_series(tmp_path / "plain", {0: 0.1, 4: 0.9}).metrics()
+    assert list(plain)[: len(RECORD_COLUMNS)] == [*RECORD_COLUMNS]
+    assert table[list(plain)].equals(plain)
+    assert (table[[f"{name}#2" for name in RECORD_COLUMNS]] == 7.5).all(axis=None)

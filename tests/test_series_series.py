@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -24,8 +26,10 @@ from typecheck import unchecked
 
 from plateau_interp.hooks import AblateHeads, During, FreezeWeights, When
 from plateau_interp.interventions.capturing import Capture
+from plateau_interp.interventions.measuring import Gauge
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.plugins import register
 from plateau_interp.series import series as series_module
 from plateau_interp.series import sources
 from plateau_interp.series.attention import attention_on
@@ -562,3 +566,23 @@ def test_files_that_have_changed_since_are_not_taken_for_those_that_were_measure
     for name in ("notes.md", "trainer_state.json", "training_args.bin"):
         (source / "step1" / name).write_text("mine")
     assert len(measured(source, tmp_path / "out")) < len(before) == 2
+
+
+@dataclass(frozen=True, eq=False)
+class Stepper:
+    """A third party's: it has a column of a name that the series has."""
+
+    name = "stepper"
+
+    @contextmanager
+    def attach(self, model):
+        yield Gauge(self, [], measure=lambda: {"step": torch.tensor(7.5), "cosine": torch.tensor(8.5)})
+
+
+@pytest.mark.usefixtures("_registry")
+def test_what_an_intervention_measures_replaces_no_column(saved, tmp_path):
+    register("hooks", Stepper)
+    (record,) = measured(saved, tmp_path / "series", chosen={"revisions": [4]}, interventions=[Stepper()])
+    assert (record.measures["step#2"], record.measures["cosine#2"]) == (7.5, 8.5)
+    (row,) = SeriesFolder(tmp_path / "series").metrics().to_dict("records")
+    assert (row["step"], row["step#2"], row["cosine#2"]) == (4, 7.5, 8.5)

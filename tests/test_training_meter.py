@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 from filled import FilledNumbers, FilledTokens
+from reference import metrics as slow
 from torch import Tensor
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
 from plateau_interp import metrics
@@ -402,3 +404,36 @@ def test_two_answers_are_several() -> None:
     (step,) = train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task, n_sequences=4))
     measured = step.metrics
     assert {"repetition", "entropy", "copies_of_first", "accuracy_0", "accuracy_1"} <= measured.keys()
+
+
+@dataclass(frozen=True)
+class Measuring(MovingWindowSum):
+    """It measures by itself, under names that others have."""
+
+    def measures(self, model: Any, *, generator: torch.Generator) -> dict[str, Tensor]:
+        return {name: torch.tensor(5.0) for name in ("loss", "step", "attention_progress", "mine")}
+
+
+def test_measures_of_a_task_s_own_replace_nobody_else_s() -> None:
+    task, other = Measuring(n=4, p=7), MovingWindowSum(n=4, p=7)
+    plain = next(train(toy_model(task, d_model=16), other, steps=1, batch_size=4, meter=Meter(other)))
+    step = next(train(toy_model(task, d_model=16), task, steps=1, batch_size=4, meter=Meter(task)))
+    assert {"loss#2", "step#2", "attention_progress#2", "mine"} <= {
+        name for name, value in step.metrics.items() if value == 5
+    }
+    assert step.metrics["attention_progress"] == plain.metrics["attention_progress"]
+    assert not {"loss", "step"} & set(step.metrics)
+
+
+def test_answers_that_the_task_has_no_token_for_count_in_the_entropy() -> None:
+    config = HookedTransformerConfig(
+        n_layers=1, n_heads=2, d_model=16, d_head=8, n_ctx=12, d_vocab=60, act_fn="gelu", seed=0
+    )
+    model = HookedTransformer(config)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = next(train(model, TASK, steps=1, batch_size=8, optimizer=optimizer, meter=Meter(TASK, n_sequences=16)))
+    drawn = TASK.sample(16, generator=stream_generator(0, "measuring", 0))
+    answers = greedy_answers(model, TASK, drawn.tokens)
+    assert (answers >= TASK.d_vocab).any()
+    entropies = [slow.sequence_entropy(answer) for answer in answers.tolist()]
+    assert step.metrics["entropy"] == pytest.approx(sum(entropies) / 16, abs=1e-5)

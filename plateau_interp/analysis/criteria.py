@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from plateau_interp.analysis.budgets import CURRENCIES, Budget, Prices
+from plateau_interp.metrics import as_float32
 from plateau_interp.training.shares import OfGroups, column_word, group_names
 from plateau_interp.types import Task, is_finite
 
@@ -113,7 +114,7 @@ def first_held(steps: np.ndarray, values: np.ndarray, bound: float, *, evaluatio
         >>> first_held(np.arange(5), np.array([0.0, 1.0, 0.0, 1.0, 1.0]), 0.95, evaluations=2)
         3
     """
-    reached = pd.Series(values >= bound).rolling(evaluations).sum().to_numpy() == evaluations
+    reached = pd.Series(as_float32(values) >= as_float32(bound)).rolling(evaluations).sum().to_numpy() == evaluations
     last = _first_index(reached)
     return None if last is None else int(steps[last - evaluations + 1])
 

@@ -14,6 +14,7 @@ from plateau_interp.analysis.budgets import Prices
 from plateau_interp.analysis.criteria import Reached, criteria_of, in_columns
 from plateau_interp.analysis.shelves import TOLERANCE, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.checks import shown
+from plateau_interp.metrics import as_float32
 from plateau_interp.models.fitting import check_task
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Levels, Task
@@ -340,7 +341,7 @@ def _solved_between(metrics: pd.DataFrame, start: int | None, end: int | None) -
     shelf = metrics.iloc[(start + end) // 2 : end + 1]
     measured = [column.removeprefix("accuracy_") for column in metrics.columns if column.startswith("accuracy_")]
     indices = sorted(int(index) for index in measured if index.isdigit())
-    return tuple(index for index in indices if shelf[f"accuracy_{index}"].mean() >= SOLVED)
+    return tuple(index for index in indices if as_float32(shelf[f"accuracy_{index}"].mean()) >= as_float32(SOLVED))
 
 
 def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:
@@ -350,7 +351,7 @@ def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:
 def _first(steps: np.ndarray, values: np.ndarray | None, bound: float) -> int | None:
     if values is None:
         return None
-    reached = np.flatnonzero(values >= bound)
+    reached = np.flatnonzero(as_float32(values) >= as_float32(bound))
     return int(steps[reached[0]]) if len(reached) else None
 
 

@@ -144,7 +144,7 @@ class Attached:
         self._strength = strength
 
     def state(self) -> dict[str, Tensor]:
-        """What must be remembered for a run to go on bit for bit, as named tensors."""
+        """What must be remembered for a run to go on bit for bit, as named tensors alone."""
         return {}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -320,8 +320,22 @@ def attached_state(attached: Sequence[Attached]) -> dict[str, Tensor]:
     """What attached interventions must remember for a run to go on bit for bit, as named tensors.
 
     Most have nothing to remember. See `load_attached_state`.
+
+    Raises:
+        ValueError: if one of them gives anything else.
     """
-    return {f"{index}.{name}": value for index, one in enumerate(attached) for name, value in one.state().items()}
+    state: dict[str, Tensor] = {}
+    for index, one in enumerate(attached):
+        given: object = one.state()
+        if not isinstance(given, Mapping):
+            raise ValueError(f"the state of {one.intervention!r} must be named tensors; got {shown(given)}")
+        for name, value in given.items():
+            if not (isinstance(name, str) and isinstance(value, Tensor)):
+                raise ValueError(
+                    f"the state of {one.intervention!r} must be named tensors; {shown(name)} is {shown(value)}"
+                )
+            state[f"{index}.{name}"] = value
+    return state
 
 
 def load_attached_state(attached: Sequence[Attached], state: Mapping[str, Tensor]) -> None:

@@ -197,7 +197,9 @@ class AttachedCapture(CountedAttached):
     def begin(self, step: int, metrics: Mapping[str, float]) -> None:
         """A training step begins."""
         is_due = step % self._capture.every == 0
-        self._step, self._missing = step, set(self.sites if is_due else ())
+        # A step that is told before each of its forwards has one first; what came before any was told is none of it.
+        if step != self._step or self._n_told < 1:
+            self._step, self._missing = step, set(self.sites if is_due else ())
         # Whether the step before the first `advance` was due counts only if that never comes.
         self._was_due = is_due or (self._was_due and self._n_told > 0)
         self._n_told += 1

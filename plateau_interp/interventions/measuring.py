@@ -5,6 +5,7 @@ yields a `Gauge`. Runs and series ask by themselves; in a loop of your own ask `
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,7 +16,9 @@ from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.session import session
 from plateau_interp.types import HookedModel
 
-__all__ = ["Gauge", "attached_measures"]
+__all__ = ["Gauge", "attached_measures", "numbered"]
+
+Number = TypeVar("Number")
 
 
 class Gauge(Attached):
@@ -90,13 +93,33 @@ def attached_measures(model: HookedModel, *, taken: Collection[str] = ()) -> dic
     """
     found: dict[str, Tensor] = {}
     for attached in session(model).attached:
-        for name, value in attached.measures().items():
+        told: object = attached.measures()
+        if not isinstance(told, Mapping):
+            raise ValueError(f"{attached.intervention!r} must measure scalars by column; got {shown(told)}")
+        for name, value in told.items():
             if not isinstance(value, Tensor) or value.ndim:
                 came = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else shown(value)
                 raise ValueError(
                     f"{attached.intervention!r} must measure scalars, tensors without axes; {name} is {came}"
                 )
-            found[_free(name, {*taken, *found})] = value
+            found |= numbered({name: value}, taken={*taken, *found})
+    return found
+
+
+def numbered(numbers: Mapping[str, Number], *, taken: Collection[str]) -> dict[str, Number]:
+    """Numbers by column, where those of a column that somebody else has are called ``NAME#2``, and so on.
+
+    Args:
+        numbers: of one who tells, by column.
+        taken: columns that others have.
+
+    Example:
+        >>> numbered({"heat": 20.0, "loss": 7.5}, taken=["step", "loss"])
+        {'heat': 20.0, 'loss#2': 7.5}
+    """
+    found: dict[str, Number] = {}
+    for name, value in numbers.items():
+        found[_free(name, {*taken, *found})] = value
     return found
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from plateau_interp.metrics import as_float32
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Outcome, Setting
 
 __all__ = [
@@ -167,7 +168,7 @@ def first_at(column: str, level: float) -> Quantity:
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        return _first_step(outcome.metrics["step"], outcome.metrics[column] >= level)
+        return _first_step(outcome.metrics["step"], _at_least(outcome.metrics[column], level))
 
     return Quantity(f"first step with {column} ≥ {level:g}", of)
 
@@ -181,7 +182,8 @@ def steadily_at(column: str, level: float) -> Quantity:
     def of(outcome: Outcome) -> float | None:
         if column not in outcome.metrics:
             return None
-        return _first_step(outcome.metrics["step"], outcome.metrics[column].rolling(RUNNING).median() >= level)
+        median = outcome.metrics[column].rolling(RUNNING).median()
+        return _first_step(outcome.metrics["step"], _at_least(median, level))
 
     return Quantity(f"first step with {column} steadily ≥ {level:g}", of)
 
@@ -204,7 +206,7 @@ def falls_to(column: str, level: float) -> Quantity:
         if seen.empty:
             return None
         later = seen.iloc[int(np.argmax(seen[column])) :]
-        return _first_step(later["step"], later[column] <= level)
+        return _first_step(later["step"], pd.Series(as_float32(later[column]) <= as_float32(level), index=later.index))
 
     return Quantity(f"step at which {column} has fallen to {level:g}", of)
 
@@ -334,13 +336,17 @@ def part_solved(name: str, answers: Sequence[int]) -> Quantity:
         columns = [f"accuracy_{index}" for index in answers]
         if not set(columns) <= set(outcome.metrics):
             return None
-        return _first_step(outcome.metrics["step"], outcome.metrics[columns].mean(axis=1) >= SOLVED_ACCURACY)
+        return _first_step(outcome.metrics["step"], _at_least(outcome.metrics[columns].mean(axis=1), SOLVED_ACCURACY))
 
     return Quantity(f"step from which {name} are right", of)
 
 
 def _first_step(steps: pd.Series, reached: pd.Series) -> float:
     return float(steps[reached].iloc[0]) if reached.any() else NEVER
+
+
+def _at_least(values: pd.Series, level: float) -> pd.Series:
+    return pd.Series(as_float32(values) >= as_float32(level), index=values.index)
 
 
 def splits_in_halves() -> Quantity:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.interventions.attaching import quietly
+from plateau_interp.metrics import as_float32
 from plateau_interp.reproductions.experiments import Experiment
 from plateau_interp.reproductions.pretrained import PublishedModel
 from plateau_interp.reproductions.settings import SOLVED_ACCURACY, Compared, Outcome, Setting
@@ -136,7 +137,7 @@ def train_setting(
                     show(step)
                     if solved is None and (accuracy := step.metrics.get("accuracy")) is not None:
                         seen.append((step.step, accuracy))
-                        if accuracy >= SOLVED_ACCURACY:  # nothing is solved at another step
+                        if as_float32(accuracy) >= as_float32(SOLVED_ACCURACY):  # nothing is solved at another step
                             solved = setting.solved(pd.DataFrame(seen, columns=["step", "accuracy"]))
                     # The last measured step of a whole run may come before its last step, whose checkpoint others take.
                     if step.metrics and not setting.whole and setting.enough(step.step, solved=solved):

@@ -18,6 +18,7 @@ from plateau_interp.analysis.plateaus import Summary, summarise
 from plateau_interp.files import write_atomically
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
+from plateau_interp.metrics import as_float32
 from plateau_interp.models.flops import training_flops
 from plateau_interp.reproductions.same_runs import is_same_run
 from plateau_interp.runs.creating import relocate
@@ -373,7 +374,7 @@ def first_solved(metrics: pd.DataFrame) -> int | None:
     """The first measured step at which the answers are 99 % right."""
     if "accuracy" not in metrics:
         return None
-    steps = metrics.loc[metrics["accuracy"] >= SOLVED_ACCURACY, "step"]
+    steps = metrics.loc[as_float32(metrics["accuracy"]) >= as_float32(SOLVED_ACCURACY), "step"]
     return None if steps.empty else int(steps.iloc[0])
 
 

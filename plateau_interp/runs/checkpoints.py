@@ -16,6 +16,7 @@ optimiser's state away: two thirds of the bytes, which nobody needs but who trai
 """
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +60,8 @@ MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
     "state.json",
 )
 TENSORS = (MODEL, OPTIMIZER, INTERVENTIONS)
+INFINITE = "infinite"
+"""Which of the latest metrics are infinite, as ``"inf"`` or ``"-inf"``; earlier versions wrote and read them as NaN."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +157,7 @@ class Checkpoint:
             "recipe": recipe,
             "rows": rows,
             "files": {name: digest(content) for name, content in contents.items()},
-            "latest": null_for_nan(self.latest),
+            **_plain(self.latest),
             "optimizer": {name: value for name, value in self.optimizer.items() if name not in tensors},
         }
         temporary = folder.with_name(f".{folder.name}.tmp")
@@ -192,8 +195,7 @@ class Checkpoint:
                 raise
             return Checkpoint.load(folder, recipe=recipe)  # who trains the run has let it go in the meantime
         optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
-        latest = nan_for_null(state["latest"])
-        return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], latest)
+        return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], _latest(state))
 
 
 def checkpoints_of(path: Path) -> Path:
@@ -257,7 +259,7 @@ def let_go(folder: Path, *, recipe: str) -> None:
         files = {name: known or digest(_content(folder / name)) for name, known in state["files"].items()}
         del files[OPTIMIZER]
         own = {"format": CHECKPOINT_FORMAT, "step": state["step"], "recipe": recipe, "rows": state.get("rows")}
-        slim = {**own, "files": files, "latest": state["latest"], "optimizer": {}}
+        slim = {**own, "files": files, **_plain(_latest(state)), "optimizer": {}}
         write_atomically(folder / STATE, _sealed(slim))
         sync_folder(folder)  # before the file goes: the state must not ask for it after a power cut
     (folder / OPTIMIZER).unlink(missing_ok=True)
@@ -342,7 +344,22 @@ def _is_whole(state: Mapping[str, Any]) -> bool:
     optional = {OPTIMIZER} if state["format"] > 2 else set()
     files = {*state.get("files", TENSORS)}
     there = {*TENSORS} - optional <= files <= {*TENSORS}
-    return there and all(value is None or isinstance(value, int | float) for value in state["latest"].values())
+    infinite = state.get(INFINITE, {})
+    signed = isinstance(infinite, dict) and all(sign in ("inf", "-inf") for sign in infinite.values())
+    numbers = all(value is None or isinstance(value, int | float) for value in state["latest"].values())
+    return there and signed and numbers
+
+
+def _plain(latest: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The latest metrics as entries of ``state.json``, which is strict JSON."""
+    infinite = {name: str(float(value)) for name, value in latest.items() if math.isinf(value)}
+    return {"latest": null_for_nan(latest), **({INFINITE: infinite} if infinite else {})}
+
+
+def _latest(state: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that `_plain` was given."""
+    infinite = {name: float(sign) for name, sign in state.get(INFINITE, {}).items()}
+    return {**nan_for_null(state["latest"]), **infinite}
 
 
 def _sealed(state: Mapping[str, Any]) -> str:

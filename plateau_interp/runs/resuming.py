@@ -23,7 +23,7 @@ from plateau_interp.runs.starting import begin_
 from plateau_interp.runs.table import Row, RowWriter
 from plateau_interp.runs.thinning import Thinning
 from plateau_interp.training.batches import training_batch
-from plateau_interp.training.loop import Step, train
+from plateau_interp.training.loop import LatestMetrics, Step, train
 from plateau_interp.training.precision import has_bfloat16, time_gained
 
 __all__ = ["LiveRun", "going_on", "live_run", "most_unread", "state_at", "train_folder"]
@@ -138,14 +138,9 @@ def _trained_again(folder: RunFolder, start: Checkpoint, *, step: int, device: s
     with quietly(), live_run(folder, start, interventions=again, device=device) as run:
         latest = run.latest
         for made in run.steps(stop=step):
-            latest = _numbers_of(made)
+            latest = dict(LatestMetrics(made))
             checkpoint = run.checkpoint(step, latest=latest)
     return checkpoint
-
-
-def _numbers_of(step: Step) -> dict[str, float]:
-    """What conditions read of a step: the loss and all that was measured."""
-    return {"loss": step.loss, **step.metrics}
 
 
 def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[Step, None, None]:
@@ -211,7 +206,7 @@ def _train(
                         raise _diverged(folder, reached, "a weight is not finite")
                     writer.force()
                     check_still_there()
-                    folder.save(run.checkpoint(reached, latest=_numbers_of(step)), rows=writer.digest)
+                    folder.save(run.checkpoint(reached, latest=dict(LatestMetrics(step))), rows=writer.digest)
                     thinning.saved(reached)
                 with watch.paused():
                     yield step

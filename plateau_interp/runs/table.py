@@ -19,13 +19,12 @@ import pandas as pd
 from plateau_interp.checks import shown
 from plateau_interp.files import naming, write_atomically
 from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.training.loop import ROW_COLUMNS
 
 __all__ = ["Row", "RowWriter", "Table", "nan_for_null", "null_for_nan", "text_of"]
 
 Row = Mapping[str, float]
 
-ALWAYS = ("step", "samples", "loss")
-"""The columns that every row has; the first two hold whole numbers."""
 DIGITS = 18
 """More digits fit no 64-bit integer; nobody has that many steps."""
 
@@ -198,7 +197,7 @@ def _row(line: bytes) -> Row:
         raise ValueError(f"it is no JSON: {shown(line.decode())}") from None
     if not isinstance(data, dict):
         raise ValueError(f"it is no row of metrics: {shown(data)}")
-    for name in ALWAYS:
+    for name in ROW_COLUMNS:
         if name not in data:
             raise ValueError(f"it has no {name}")
     for name, value in data.items():

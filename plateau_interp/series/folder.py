@@ -20,12 +20,13 @@ import pandas as pd
 from plateau_interp.checks import listed, shown
 from plateau_interp.files import digest, read_table, write_atomically, write_table
 from plateau_interp.folders import check_place, staying
+from plateau_interp.interventions.measuring import numbered
 from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.prompts import Prompts
 
-__all__ = ["BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
+__all__ = ["RECORD_COLUMNS", "BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
 
 SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "series.json",
@@ -35,6 +36,8 @@ SETTINGS, CHECKPOINTS, METRICS, ANSWERS, ATTENTION, LOCK = (
     "attention",
     ".lock",
 )
+RECORD_COLUMNS = ("step", "revision", "weights", "seconds", "duplicate", "error")
+"""The columns that every row of a series has; a measure of such a name is ``NAME#2`` there."""
 
 
 class SeriesError(ValueError):
@@ -300,7 +303,7 @@ class SeriesFolder:
                 "seconds": record.seconds,
                 "duplicate": bool(record.weights) and counts[record.weights] > 1,
                 "error": record.error,
-                **record.measures,
+                **numbered(record.measures, taken=RECORD_COLUMNS),  # earlier versions wrote such names
             }
             for record in records
         ]

@@ -19,6 +19,7 @@ from plateau_interp.checks import shown
 from plateau_interp.decoding import Continuation, continued
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE
+from plateau_interp.series.folder import RECORD_COLUMNS
 from plateau_interp.types import HookedModel, Reader
 
 __all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "windows_of"]
@@ -27,7 +28,7 @@ OwnMeasure = Callable[[HookedModel, Continuation], float | Sequence[float] | Ten
 """A user's: from the model and what it wrote to one number, or to one a prompt."""
 
 NOT_FREE = frozenset({*WRITING, "held_out_loss", "teacher_forced_cosine"}).union(
-    {"step", "revision", "weights", "seconds", "duplicate", "error"}, {"prompt", "tokens", "pieces", "text"}
+    RECORD_COLUMNS, {"prompt", "tokens", "pieces", "text"}
 )
 """Names that a measure of the user's cannot have."""
 N_WINDOWS, WINDOW = 32, 128

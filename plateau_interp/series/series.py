@@ -30,7 +30,7 @@ from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.downloads import Downloads, tell_left_behind
-from plateau_interp.series.folder import Record, SeriesError, SeriesFolder
+from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder
 from plateau_interp.series.measures import (
     OwnMeasure,
     check_own_measures,
@@ -267,7 +267,8 @@ class _Asked:
             numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
             if self.text is not None:
                 numbers |= teacher_forced(model, windows_of(model, self.text))
-            numbers |= {name: float(value) for name, value in attached_measures(model, taken=numbers).items()}
+            told = attached_measures(model, taken=[*RECORD_COLUMNS, *numbers])
+            numbers |= {name: float(value) for name, value in told.items()}
             attention = attention_on(model, self.prompts[0])
         answers.insert(0, "step", revision.step)
         del model

@@ -21,7 +21,7 @@ from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
-from plateau_interp.interventions.measuring import attached_measures
+from plateau_interp.interventions.measuring import attached_measures, numbered
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.graphs import GradientGraphs, with_gradients
@@ -31,7 +31,12 @@ from plateau_interp.training.precision import Precision, check_precision, multip
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import Batch, HookedModel, OptimizerSpec, Task, check_model, is_finite
 
-__all__ = ["LatestMetrics", "Step", "train"]
+__all__ = ["ROW_COLUMNS", "LatestMetrics", "Step", "train"]
+
+ROW_COLUMNS = ("step", "samples", "loss")
+"""The columns that every measured step has of its own; nothing that is measured is called so."""
+RATE = "learning_rate"
+"""The column that a schedule adds to them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +155,7 @@ def train(
     check_batch_size(task, batch_size, name="batch_size", model=model)
     optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
+    reserved = ROW_COLUMNS if schedule.constant else (*ROW_COLUMNS, RATE)
     graphs = GradientGraphs(model, lambda batch: task.loss(output_of(model, batch, precision), batch))
     with ExitStack() as stack:
         if interventions:
@@ -166,7 +172,7 @@ def train(
             with multiplying(precision, device):
                 if meter is not None and measuring:
                     generator = stream_generator(seed, "measuring", step, device)
-                    loss, metrics = _measured(model, task, batch, precision, meter, generator)
+                    loss, metrics = _measured(model, task, batch, precision, meter, generator, reserved=reserved)
                     loss = with_gradients(loss, step=step)
                 else:
                     loss, metrics = graphs.loss(batch, step=step), {}
@@ -175,7 +181,7 @@ def train(
                 with schedule.applied(optimizer, step=step):
                     if measuring and not schedule.constant:
                         rate = float(optimizer.param_groups[0]["lr"])
-                        metrics = {**metrics, "learning_rate": torch.full((), rate, dtype=torch.float64, device=device)}
+                        metrics = {**metrics, RATE: torch.full((), rate, dtype=torch.float64, device=device)}
                     optimizer.step()
             samples = samples_before(task, step=step + 1, batch_size=batch_size)
             epoch = place_in_epoch(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
@@ -201,12 +207,15 @@ def _measured(
     precision: Precision,
     meter: Meter,
     generator: torch.Generator,
+    *,
+    reserved: Sequence[str],
 ) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
     """The loss of a batch, what a meter measures of the same forward, and what interventions measure of the model."""
     with meter.watching(model):
         loss = task.loss(output_of(model, batch, precision), batch)
-    measured = meter.measure(model, batch, generator=generator)
-    return loss, {**measured, **attached_measures(model, taken=measured)}
+    # A task's own measures may have any name.
+    measured = numbered(meter.measure(model, batch, generator=generator), taken=reserved)
+    return loss, {**measured, **attached_measures(model, taken=[*reserved, *measured])}
 
 
 def _trained(model: HookedModel, optimizer: torch.optim.Optimizer) -> list[Parameter]:

@@ -18,6 +18,7 @@ from plateau_interp import metrics
 from plateau_interp.checks import shown
 from plateau_interp.decoding.answers import known_answers
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
+from plateau_interp.interventions.measuring import numbered
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
@@ -185,8 +186,7 @@ class Meter:
             watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
         watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
         groups = self.task.groups(batch)
-        measured = {
-            **answered,
+        others = {
             **{name: values.mean() for name, values in watched.items()},
             **by_group,
             **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
@@ -194,7 +194,7 @@ class Meter:
             **self._validation(model, batch.tokens.device),
         }
         self._seen.clear()
-        return measured
+        return {**(answered if own is None else numbered(own, taken=others)), **others}
 
     def _of_answers(
         self, model: HookedModel, batch: Batch, generator: torch.Generator
@@ -229,7 +229,7 @@ class Meter:
             decoded["repetition"] = metrics.repetition_frequency(answers)
             decoded["repetition_truth"] = metrics.repetition_frequency(truth)
             by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
-            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=task.d_vocab)
+            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=max(task.d_vocab, model.cfg.d_vocab_out))
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(answers)
         means = {name: values.mean() for name, values in decoded.items()}

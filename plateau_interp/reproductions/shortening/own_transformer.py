@@ -5,6 +5,7 @@ The poster trains 250,000 steps; its figure's crossings lie within the first 3,5
 were fixed before any run.
 """
 
+from plateau_interp.metrics import as_float32
 from plateau_interp.models.initializers import Initializer
 from plateau_interp.models.matrix_draws import Dense, Small, Sparse
 from plateau_interp.models.settings import ModelOptions
@@ -68,7 +69,7 @@ def _detected(outcome: Outcome) -> float | None:
     if trained is None or trained == NEVER:
         return trained
     after = metrics["step"] > trained + DETECTOR_WAITS
-    steps = metrics["step"][after & (metrics["validation_accuracy"] >= 0.95)]
+    steps = metrics["step"][after & (as_float32(metrics["validation_accuracy"]) >= as_float32(0.95))]
     return float(steps.iloc[0]) if len(steps) else NEVER
 
 
