@@ -249,8 +249,12 @@ class RunFolder:
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[Callable[[], None]]:
+def only_writer(path: Path, *, by: str = "train") -> Iterator[Callable[[], None]]:
     """Keep everybody else from writing to a folder.
+
+    Args:
+        path: the folder.
+        by: the method that holds it for as long as somebody loops over what it gives.
 
     Yields:
         What raises a RunError if the folder is not there any more, or another in its place: whoever writes for long
@@ -266,7 +270,7 @@ def only_writer(path: Path) -> Iterator[Callable[[], None]]:
     except filelock.Timeout:
         if place in _written:
             raise BusyFolder(
-                f"this process is writing to {path} already: end the loop over its other `train()`, or close() that"
+                f"this process is writing to {path} already: end the loop over its other `{by}()`, or close() that"
             ) from None
         raise BusyFolder(f"another process is writing to {path}") from None
     _written.add(place)
