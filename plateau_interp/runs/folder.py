@@ -133,6 +133,22 @@ class RunFolder:
         if not (self.path / RECIPE).is_file():
             raise RunError(f"{self.path} holds no {RECIPE} any more: it was moved or removed after it was opened")
 
+    def check_unlinked(self) -> None:
+        """Refuse to change checkpoints that are links: they may be another run's, which would be made thinner.
+
+        The folder of the run may itself be one.
+
+        Raises:
+            RunError: naming the first.
+        """
+        home = checkpoints_of(self.path)
+        for place in (home, *sorted(home.iterdir() if home.is_dir() else ())):
+            if place.is_symlink():
+                raise RunError(
+                    f"{place} is a link: what training and pruning take from checkpoints would go from where they lie; "
+                    "put a copy in its place"
+                )
+
     def rows(self) -> tuple[Row, ...]:
         """The measured steps.
 
