@@ -318,3 +318,19 @@ def test_a_folder_that_is_moved_meanwhile_is_not_made_again(tmp_path: Path) -> N
         next(steps)
     assert not (tmp_path / "captured").exists()
     assert Captured(tmp_path / "moved").steps == [0, 1]
+
+
+def test_what_a_kill_left_of_a_recording_goes_when_it_goes_on(tmp_path: Path) -> None:
+    captures = [Capture(("hook_embed",), out=str(tmp_path / "captured"), label=label) for label in ("one", "two")]
+    model = tiny()
+    with attaching(model, *captures) as attached:
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+        memory = attached_state(attached)
+    halves = [tmp_path / "captured" / "0" / f".hook_embed@{label}.safetensors.0123abcd.tmp" for label in ("one", "two")]
+    for half in halves:
+        half.write_bytes(b"half")
+    with attaching(model, captures[0]) as attached:
+        load_attached_state(attached, {name: state for name, state in memory.items() if name.startswith("0.")})
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+    assert [half.exists() for half in halves] == [False, True]
+    assert Captured(tmp_path / "captured", label="one").steps == [0]

@@ -229,3 +229,14 @@ def test_a_circuit_that_was_measured_otherwise_than_its_folder_says_is_a_fault(
     assert fault.endswith(f", not ({expected}); delete it to have it measured again")
     file.unlink()
     assert list(kept.faults()) == []
+
+
+def test_what_a_kill_left_goes_when_more_is_measured(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0]))
+    left = [kept.path / ".circuits.json.0123abcd.tmp", kept.path / "scores" / ".4.safetensors.0123abcd.tmp"]
+    page = kept.path / ".index.html.0123abcd.tmp"  # somebody may be drawing now
+    for half in (*left, page):
+        half.write_bytes(b"half")
+    assert list(kept.measure([4])) == [4]
+    assert [half.exists() for half in (*left, page)] == [False, False, True]

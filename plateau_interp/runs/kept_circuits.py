@@ -22,7 +22,7 @@ from torch import Tensor
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfactual_pairs, task_circuit
 from plateau_interp.checks import as_path, listed, shown
-from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
+from plateau_interp.files import check_folder, digest, is_step_name, names_in, remove_halves, write_atomically
 from plateau_interp.folders import CIRCUITS, check_place
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import LOCK, not_there, only_writer, removing_on_failure
@@ -118,6 +118,8 @@ class KeptCircuits:
         self.path.mkdir(parents=True, exist_ok=True)
         with only_writer(self.path, by="measure") as check_still_there, removing_on_failure(ours):
             self._check_there()  # nobody was quicker, and measured otherwise
+            # Of pages beside them another may be drawn now.
+            remove_halves(self.path, of=lambda name: name == SETTINGS or name.endswith(".safetensors"))
             has_settings = bool(self.steps)
             for step in missing:
                 file = self._file(step)
