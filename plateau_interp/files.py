@@ -5,7 +5,7 @@ import io
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ __all__ = [
     "naming",
     "read_table",
     "readable",
+    "remove_halves",
     "steps_in",
     "sync_folder",
     "write_atomically",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
+HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
 def check_folder(path: Path) -> None:
@@ -110,6 +112,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_halves(folder: Path, *, of: Callable[[str], bool]) -> None:
+    """Remove what a kill left of files that `write_atomically` was writing, in a folder and all within it.
+
+    Args:
+        folder: which need not be there.
+        of: tells by a file's name whether nobody else can be writing it now.
+    """
+    for half in folder.rglob(".*.tmp"):
+        if (name := HALF.fullmatch(half.name)) and of(name[1]):
+            half.unlink(missing_ok=True)
 
 
 def write_table(path: Path, table: "pd.DataFrame") -> None:

@@ -64,7 +64,7 @@ def test_circuits_are_measured_told_kept_and_drawn(plateau, run):
     assert rows[-1][-1] == "1.00"
     written = {path.name for path in folder.iterdir()}
     pictures = {f"{name}.{kind}" for name in ("circuit", "forming") for kind in ("svg", "png")}
-    assert written == {*pictures, "circuits.json", "edges.parquet", "index.html", "metrics.parquet", "scores"}
+    assert written == {*pictures, ".lock", "circuits.json", "edges.parquet", "index.html", "metrics.parquet", "scores"}
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert f"Circuit of {EDGES} edges (attributed, resample, norms live, 4 sequences)" in page

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plateau_interp.files import names_in, read_table, sync_folder, write_atomically, write_table
+from plateau_interp.files import names_in, read_table, remove_halves, sync_folder, write_atomically, write_table
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -26,6 +26,16 @@ def test_processes_that_write_one_file_do_not_disturb_each_other(tmp_path: Path)
     assert [one.result() for one in written] == [None] * 40
     assert lengths <= {200_000, 400_000}
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_of_what_a_kill_left_only_what_is_meant_goes(tmp_path: Path) -> None:
+    half, others = tmp_path / "4" / ".a.txt.0123abcd.tmp", (".b.txt.0123abcd.tmp", ".a.txt.mine.tmp", "a.txt", ".a.txt")
+    half.parent.mkdir()
+    for name in (half.name, *others):
+        (half.parent / name).touch()
+    remove_halves(tmp_path, of=lambda name: name == "a.txt")
+    assert sorted(os.listdir(half.parent)) == sorted(others)
+    remove_halves(tmp_path / "nowhere", of=lambda name: True)
 
 
 def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

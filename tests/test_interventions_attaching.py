@@ -1,3 +1,4 @@
+import copy
 import gc
 import shutil
 import subprocess
@@ -246,6 +247,29 @@ def test_a_stray_reset_in_one_context_is_noticed_by_all() -> None:
             model.reset_hooks()
 
     assert len(warnings_of(run)) == 2
+
+
+def test_what_a_copy_made_inside_keeps_is_as_the_page_on_traps_says() -> None:
+    """docs/background/traps.md: a reset takes the edits away, the weights stay frozen; a new model has neither."""
+    model = toy()
+    tokens, free = tokens_for(model), requiring_gradients(model)
+    plain = model(tokens)
+    with intervening(model, Plus(1.0), hooks.FreezeWeights("embeddings")):
+        copied, new = copy.deepcopy(model), toy(seed=8)
+        new.load_state_dict(model.state_dict())
+        assert torch.equal(copied(tokens), model(tokens))
+        assert torch.equal(new(tokens), plain)
+        assert_untouched(new)
+    assert_untouched(model)
+    assert not torch.equal(copied(tokens), plain)
+    copied.reset_hooks()
+    assert torch.equal(copied(tokens), plain)
+    held = {"embed.W_E", "pos_embed.W_pos", "ln_final.w", "ln_final.b", "unembed.W_U"}
+    assert free - requiring_gradients(copied) == held & free
+
+
+def requiring_gradients(model: Any) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 # Bad input

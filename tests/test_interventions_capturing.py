@@ -332,3 +332,19 @@ def test_of_a_step_that_is_told_before_each_of_its_forwards_the_first_is_recorde
     captured = Captured(tmp_path)
     assert torch.equal(captured[0, "hook_embed"], expected[1])
     assert torch.equal(captured[1, "hook_embed"], expected[3])
+
+
+def test_what_a_kill_left_of_a_recording_goes_when_it_goes_on(tmp_path: Path) -> None:
+    captures = [Capture(("hook_embed",), out=str(tmp_path / "captured"), label=label) for label in ("one", "two")]
+    model = tiny()
+    with attaching(model, *captures) as attached:
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+        memory = attached_state(attached)
+    halves = [tmp_path / "captured" / "0" / f".hook_embed@{label}.safetensors.0123abcd.tmp" for label in ("one", "two")]
+    for half in halves:
+        half.write_bytes(b"half")
+    with attaching(model, captures[0]) as attached:
+        load_attached_state(attached, {name: state for name, state in memory.items() if name.startswith("0.")})
+        model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
+    assert [half.exists() for half in halves] == [False, True]
+    assert Captured(tmp_path / "captured", label="one").steps == [0]

@@ -69,6 +69,45 @@ def test_every_cache_has_tokens_of_its_own(edit: str) -> None:
     torch.testing.assert_close(steps[1], expected[1])
 
 
+@pytest.mark.parametrize("edit", ["map", "source", "activation"])
+def test_the_next_token_may_be_written_over_the_last(edit: str) -> None:
+    model, other = (toy(task=Pointer(), n_layers=2, seed=seed) for seed in (0, 8))
+    edits = {"map": FixAttention(), "source": PatchAttention(other), "activation": PatchActivation(MLP, other)}
+    tokens = tokens_for(model)
+    with intervening(model, edits[edit]):
+        expected = model(tokens)
+        cache = TransformerLensKeyValueCache.init_cache(model.cfg, "cpu", 5)
+        buffer, pieces = torch.empty_like(tokens[:, :1]), []
+        for token in tokens.split(1, dim=1):
+            pieces.append(continued(model, cache, buffer.copy_(token)))
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        AblateActivation(MLP, positions=[0]),
+        FixAttention(targets=torch.eye(8, dtype=torch.bool).roll(-1, dims=1).tril()),
+        FixAttention(targets="previous token"),
+        FixAttention(),
+        PatchAttention(toy(task=Pointer(), n_layers=2, seed=8)),
+    ],
+    ids=["positions", "map", "named map", "task", "source"],
+)
+@pytest.mark.parametrize("inference", [False, True])
+def test_the_next_mask_may_be_written_over_the_last(edit: Any, inference: bool) -> None:
+    model = toy(task=Pointer(), n_layers=2)
+    tokens = tokens_for(model)
+    first, second = padded(tokens), torch.ones_like(padded(tokens))
+    with torch.inference_mode(inference), intervening(model, edit):
+        mask = first.clone()
+        assert torch.equal(model(tokens, attention_mask=mask), model(tokens, attention_mask=first))
+        outs = [model(tokens, attention_mask=mask.copy_(each)) for each in (first, second, first)]
+        for each, out in zip((first, second, first), outs, strict=True):
+            assert torch.equal(out, model(tokens, attention_mask=each.clone()))
+    assert not torch.equal(outs[0], outs[1])
+
+
 def test_a_frozen_cache_can_be_continued_again_and_again() -> None:
     model = toy(task=Pointer(), n_layers=2)
     tokens = tokens_for(model)

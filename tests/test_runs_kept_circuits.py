@@ -1,6 +1,10 @@
 """Circuits beside a run: kept as they were measured, never measured twice, and refused where they do not belong."""
 
 import json
+import re
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions
 from plateau_interp.analysis.forming import CircuitOptions, circuits
 from plateau_interp.runs import kept_circuits as module
 from plateau_interp.runs.checking import check_run
-from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.errors import BusyFolder, RunError
 from plateau_interp.runs.kept_circuits import KeptCircuits, kept_circuits
 from plateau_interp.tasks import MovingWindowSum
 
@@ -159,7 +163,80 @@ def test_a_folder_that_is_moved_meanwhile_is_not_made_again(run: Run, tmp_path: 
     measured = KeptCircuits(run, OPTIONS, tmp_path / "elsewhere").measure([0, 2, 4])
     assert next(measured) == 0
     (tmp_path / "elsewhere").rename(tmp_path / "moved")
-    with pytest.raises(RunError, match="elsewhere is gone: it was moved or removed while circuits were written to it"):
+    with pytest.raises(RunError, match="elsewhere is gone: it was moved or removed while it was written to"):
         next(measured)
     assert not (tmp_path / "elsewhere").exists()
     assert list(KeptCircuits(run, OPTIONS, tmp_path / "moved").measure([0, 2, 4])) == [2, 4]
+
+
+def test_two_at_a_time_are_refused(run: Run) -> None:
+    """Whoever was quicker has the folder: circuits of two ways would look like one."""
+    attributed, exact = KeptCircuits(run, OPTIONS), KeptCircuits(run, replace(OPTIONS, scoring="exact"))
+    measured = attributed.measure([0, 4])
+    assert next(measured) == 0
+    with pytest.raises(BusyFolder, match=r"this process is writing to .*circuits already: .* its other `measure\(\)`"):
+        next(exact.measure([2]))
+    assert list(measured) == [4]
+    with pytest.raises(RunError, match="holds circuits of scoring='attributed', not 'exact'; take another folder"):
+        next(exact.measure([2]))
+    assert attributed.steps == [0, 4]
+    assert list(KeptCircuits(run, OPTIONS).measure([0, 2, 4])) == [2]
+
+
+def test_a_second_process_is_refused(run: Run) -> None:
+    measured = KeptCircuits(run, OPTIONS).measure([0, 4])
+    next(measured)
+    code = (
+        "import sys; from plateau_interp import Run; from plateau_interp.analysis.forming import CircuitOptions; "
+        "from plateau_interp.runs.kept_circuits import KeptCircuits; "
+        "next(KeptCircuits(Run(sys.argv[1]), CircuitOptions(n_pairs=4, by_role=True)).measure([2]))"
+    )
+    other = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True)
+    assert "BusyFolder: another process is writing to" in other.stderr
+    assert list(measured) == [4]
+
+
+def test_what_another_measured_meanwhile_is_not_measured_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, draw = KeptCircuits(run, OPTIONS), KeptCircuits(run, OPTIONS), module.counterfactual_pairs
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.setattr(module, "counterfactual_pairs", draw)
+        assert list(one.measure([2])) == [2]
+        return draw(*arguments)
+
+    monkeypatch.setattr(module, "counterfactual_pairs", late)
+    assert list(other.measure([0, 2])) == [0]
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [{"scoring": "exact"}, {"ablation": "zero"}, {"freeze_norms": True}, {"by_role": False}, {"n_pairs": 3}],
+    ids=["scoring", "ablation", "norms", "roles", "pairs"],
+)
+def test_a_circuit_that_was_measured_otherwise_than_its_folder_says_is_a_fault(
+    run: Run, tmp_path: Path, otherwise: dict[str, Any]
+) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0]))
+    other = KeptCircuits(run, replace(OPTIONS, **otherwise), tmp_path / "other")
+    list(other.measure([4]))
+    shutil.copy(other.path / "scores" / "4.safetensors", kept.path / "scores")
+    file = kept.path / "scores" / "4.safetensors"
+    with pytest.raises(RunError, match=f"^{re.escape(str(file))} was measured otherwise than circuits.json says: "):
+        kept.forming()
+    (fault,) = check_run(run.path).faults
+    expected = "attributed, resample, norms live, by role, 4 sequences"
+    assert fault.endswith(f", not ({expected}); delete it to have it measured again")
+    file.unlink()
+    assert list(kept.faults()) == []
+
+
+def test_what_a_kill_left_goes_when_more_is_measured(run: Run) -> None:
+    kept = KeptCircuits(run, OPTIONS)
+    list(kept.measure([0]))
+    left = [kept.path / ".circuits.json.0123abcd.tmp", kept.path / "scores" / ".4.safetensors.0123abcd.tmp"]
+    page = kept.path / ".index.html.0123abcd.tmp"  # somebody may be drawing now
+    for half in (*left, page):
+        half.write_bytes(b"half")
+    assert list(kept.measure([4])) == [4]
+    assert [half.exists() for half in (*left, page)] == [False, False, True]

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,35 @@ def test_what_is_no_run_and_what_is_being_written_is_refused(run: Path, tmp_path
     with only_writer(run), pytest.raises(RunError, match="this process is writing to"):
         prune_run(run)
     assert files(run) == before
+
+
+@pytest.mark.parametrize("linked", ["checkpoints", "checkpoints/4"])
+def test_through_a_link_another_run_is_not_made_thinner(run: Path, tmp_path: Path, linked: str) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    shutil.rmtree(other / linked)
+    (other / linked).symlink_to(run / linked)
+    told = f"^{re.escape(str(other / linked))} is a link: .*; put a copy in its place$"
+    before, recipe = files(run), (other / "recipe.json").read_bytes()
+    longer = replace(RECIPE, training=TrainingOptions(steps=14, batch_size=8), state_every=100)
+    for change in (
+        lambda: prune_run(other),
+        lambda: prune_run(other, rehearsing=True),
+        lambda: list(Run(other).train()),
+        lambda: Run.create(other, longer),
+    ):
+        with pytest.raises(RunError, match=told):
+            change()
+    assert files(run) == before
+    assert (other / "recipe.json").read_bytes() == recipe
+    assert Run(other).metrics.equals(Run(run).metrics)
+    assert Run(other).model(4).cfg.d_model == 16
+    assert Run(other).fork(at=4, out=tmp_path / "fork").checkpoints == [4]
+
+
+def test_a_run_may_itself_be_reached_through_a_link(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run)
+    assert prune_run(tmp_path / "link").steps == (2, 4, 8, 10)
+    assert list(Run(tmp_path / "link").train()) == []
 
 
 def test_what_a_kill_left_goes_too(run: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from tyro.conf import Positional, arg
 
 from plateau_interp.cli.console import counting, print_json, print_table, print_text
-from plateau_interp.cli.parsing import Json, UsageError, check_folder_option
+from plateau_interp.cli.parsing import Json, UsageError, check_folder_option, check_once
 from plateau_interp.cli.series_verb import series_among
 
 if TYPE_CHECKING:
@@ -164,9 +164,7 @@ def _check_several(runs: Sequence[Path], out: Path | None) -> None:
 
     if out is None:
         raise UsageError("a page of several runs needs a folder of its own: --out DIR")
-    places = [path.resolve() for path in runs]
-    if twice := [path for path, place in zip(runs, places, strict=True) if places.count(place) > 1]:
-        raise UsageError(f"{twice[0]} is given twice")
+    check_once(runs)
     if (there := names_in(out)) and "circuit-1.svg" not in there:
         raise UsageError(f"{out} holds other things: {listed(there)}; take another folder")
 

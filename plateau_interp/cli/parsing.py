@@ -27,6 +27,7 @@ __all__ = [
     "Threads",
     "UsageError",
     "check_folder_option",
+    "check_once",
     "headline",
     "mistake_in_a_line",
     "parse",
@@ -74,6 +75,17 @@ def check_folder_option(path: Path | None) -> None:
     """
     if path is not None and path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file; a folder is needed")
+
+
+def check_once(paths: Sequence[Path]) -> None:
+    """Refuse a folder that is to stand beside itself, by whatever path.
+
+    Raises:
+        UsageError: naming it.
+    """
+    places = [path.resolve() for path in paths]
+    if twice := [path for path, place in zip(paths, places, strict=True) if places.count(place) > 1]:
+        raise UsageError(f"{twice[-1]} is given twice")
 
 
 def parse(kind: type[T], words: Sequence[str], *, prog: str, description: str | None = None) -> T:

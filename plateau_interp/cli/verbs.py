@@ -32,6 +32,7 @@ from plateau_interp.cli.parsing import (
     Threads,
     UsageError,
     check_folder_option,
+    check_once,
     parse,
 )
 from plateau_interp.cli.prune_verb import PruneVerb
@@ -154,6 +155,7 @@ class Compare:
 
         check_folder_option(self.out)
         refuse_series(self.runs)
+        check_once(self.runs)
         runs = [Run(path) for path in self.runs]
         summaries = {str(run.path): run.summary for run in runs}
         table = compare(summaries)
@@ -202,6 +204,8 @@ class Report:
         if series_among(self.runs):
             reports = write_series_reports(self.runs, self.out)
         else:
+            if self.out is not None:
+                check_once(self.runs)
             runs = [Run(path) for path in self.runs]
             reports = [write_report(run) for run in runs] if self.out is None else [write_report(runs, self.out)]
         if self.json:

@@ -91,8 +91,8 @@ def intervening(model: HookedModel, *interventions: Intervention) -> Iterator[tu
     ``model.reset_hooks()``. While an exception is on its way nothing is reported.
 
     A ``copy.deepcopy`` of the model made inside goes on being edited: its hooks are copies that only its own
-    ``reset_hooks()`` takes away. A model that was compiled and called before may pass by hooks that come now: enter
-    first, then compile.
+    ``reset_hooks()`` takes away, and weights that were frozen stay so there. Copy before, or load the weights into a
+    new model. A model that was compiled and called before may pass by hooks that come now: enter first, then compile.
 
     Args:
         model: any HookedTransformer.

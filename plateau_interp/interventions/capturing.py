@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import as_path, check_whole, freeze_names, listed, shown
-from plateau_interp.files import check_folder, steps_in, write_atomically
+from plateau_interp.files import check_folder, remove_halves, steps_in, write_atomically
 from plateau_interp.folders import check_place
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
@@ -271,6 +271,7 @@ class AttachedCapture(CountedAttached):
             raise ValueError(f"{self._capture.out} was taken by another run at the same time; nothing was written")
         self.recordings.own(self._folder, origin)
         self._is_owner = True
+        remove_halves(self._folder, of={name for _, name in self.places}.__contains__)
         if self._had_recorded and not there:  # a relative folder, seen from another place; or it was moved
             self._began_again = self._step
 

@@ -61,8 +61,9 @@ class RunningForward:
         # Before the first block the cache is known from the announcement alone, and `run_with_hooks` makes none. If
         # somebody read a position then and the block says otherwise, an edit went to the wrong place: an error.
         self._is_early = self._was_read_early = self._was_asked_early = False
-        # Where the mask that was last asked about has the tokens: all blocks ask about one.
-        self._laid_out: tuple[Tensor | None, torch.device | None, Layout | None] = (None, None, None)
+        # Where the mask that was last asked about has the tokens, in which forward: all blocks ask about one, and the
+        # next forward may find another batch's in the same tensor.
+        self._laid_out: tuple[int, Tensor | None, torch.device | None, Layout | None] = (0, None, None, None)
 
     def __deepcopy__(self, memo: Any) -> "RunningForward":
         # A copy of the model is told of by its own hooks, but edited by functions that read this very object.
@@ -73,9 +74,10 @@ class RunningForward:
         self._was_asked_early = self._was_asked_early or self._is_early
         if self.mask is None:
             return None
-        if self._laid_out[0] is not self.mask or self._laid_out[1] != device:
-            self._laid_out = self.mask, device, layout_of(self.mask.to(device))
-        return self._laid_out[2]
+        forward, mask, where, _ = self._laid_out
+        if forward != self.forwards or mask is not self.mask or where != device:
+            self._laid_out = self.forwards, self.mask, device, layout_of(self.mask.to(device))
+        return self._laid_out[3]
 
     def layout_for_mean(self, device: torch.device) -> Layout | None:
         """As `layout`, for those who take from other sequences what these have at the same position.
@@ -132,7 +134,8 @@ class RunningForward:
     def embed(self, module: Any, args: tuple[Any, ...]) -> None:
         """Tokens are embedded, before any block knows of the cache."""
         self.forwards += 1
-        self._last, self._new, self._stage = self._all, args[0], 0
+        # A copy: whoever decodes may write the next token into the same tensor.
+        self._last, self._new, self._stage = self._all, args[0].clone(), 0
         keys, self.mask = self._announced
         self._announced = NOTHING_ANNOUNCED
         self._is_early, self._was_read_early, self._was_asked_early = True, False, False

@@ -44,6 +44,7 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
             check_unused(captures(recipe))
         # A fork without checkpoints is made again from its parent.
         if (path / RECIPE).exists() and (saved_steps(path) or recipe.fork_of is None):
+            RunFolder(path).check_unlinked()
             start, _ = going_on(RunFolder(path))  # what cannot be lengthened keeps the recipe that it has
             if start is not None and recipe.interventions:
                 with quietly(), attaching(recipe.build_model(), *recipe.interventions) as attached:

@@ -133,6 +133,22 @@ class RunFolder:
         if not (self.path / RECIPE).is_file():
             raise RunError(f"{self.path} holds no {RECIPE} any more: it was moved or removed after it was opened")
 
+    def check_unlinked(self) -> None:
+        """Refuse to change checkpoints that are links: they may be another run's, which would be made thinner.
+
+        The folder of the run may itself be one.
+
+        Raises:
+            RunError: naming the first.
+        """
+        home = checkpoints_of(self.path)
+        for place in (home, *sorted(home.iterdir() if home.is_dir() else ())):
+            if place.is_symlink():
+                raise RunError(
+                    f"{place} is a link: what training and pruning take from checkpoints would go from where they lie; "
+                    "put a copy in its place"
+                )
+
     def rows(self) -> tuple[Row, ...]:
         """The measured steps.
 
@@ -249,8 +265,12 @@ class RunFolder:
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[Callable[[], None]]:
+def only_writer(path: Path, *, by: str = "train") -> Iterator[Callable[[], None]]:
     """Keep everybody else from writing to a folder.
+
+    Args:
+        path: the folder.
+        by: the method that holds it for as long as somebody loops over what it gives.
 
     Yields:
         What raises a RunError if the folder is not there any more, or another in its place: whoever writes for long
@@ -266,7 +286,7 @@ def only_writer(path: Path) -> Iterator[Callable[[], None]]:
     except filelock.Timeout:
         if place in _written:
             raise BusyFolder(
-                f"this process is writing to {path} already: end the loop over its other `train()`, or close() that"
+                f"this process is writing to {path} already: end the loop over its other `{by}()`, or close() that"
             ) from None
         raise BusyFolder(f"another process is writing to {path}") from None
     _written.add(place)

@@ -95,6 +95,7 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
     ours = not_there(_written_by_forking(out, at))
     fork = create(out, recipe)
     with only_writer(out):
+        fork.check_unlinked()
         if not fork.checkpoints:  # nobody was quicker
             with removing_on_failure(ours):
                 fork.table.replace(rows)

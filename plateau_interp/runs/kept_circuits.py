@@ -22,9 +22,10 @@ from torch import Tensor
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfactual_pairs, task_circuit
 from plateau_interp.checks import as_path, listed, shown
-from plateau_interp.files import check_folder, digest, is_step_name, names_in, write_atomically
+from plateau_interp.files import check_folder, digest, is_step_name, names_in, remove_halves, write_atomically
 from plateau_interp.folders import CIRCUITS, check_place
 from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.folder import LOCK, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
 from plateau_interp.runs.identity import recipe_digest
 
@@ -66,9 +67,13 @@ class KeptCircuits:
         self.path = run.path / CIRCUITS if folder is None else as_path(folder)
         check_folder(self.path)
         check_place(self.path, "circuits", of=[run.path])
+        self._check_there()
+
+    def _check_there(self) -> None:
+        """Refuse what is in the folder, unless it is circuits of the run that were measured alike, or nothing."""
         if self.steps:
             there = _read_settings(self.path)
-            if there["recipe_sha256"] != recipe_digest(run.recipe):
+            if there["recipe_sha256"] != recipe_digest(self.run.recipe):
                 raise RunError(f"{self.path} holds circuits of another run; take another folder")
             asked = _told(self.options)
             if differing := [
@@ -101,46 +106,69 @@ class KeptCircuits:
             device: where the model is measured; scores of two devices are equal up to rounding.
 
         Raises:
-            RunError: if a step has no checkpoint, or a damaged one; if the folder is moved or removed meanwhile.
+            RunError: if a step has no checkpoint, or a damaged one; if the folder is moved or removed meanwhile; if
+                somebody else is measuring to it, or has done so in another way since it was opened.
             ValueError: as `plateau_interp.analysis.forming.circuits`.
             OSError: naming the file, if the disk is full.
         """
         if not (missing := [step for step in steps if not self._file(step).is_file()]):
             return
         pairs = counterfactual_pairs(self.run.task, self.options)
-        done = bool(self.steps)
-        for step in missing:
-            file = self._file(step)
-            model = self.run.model(step, device=device)
-            content = _to_bytes(task_circuit(model, self.run.task, self.options, pairs=pairs))
-            if done and not self.steps:
-                raise RunError(f"{self.path} is gone: it was moved or removed while circuits were written to it")
-            if not done:
-                recipe, options = recipe_digest(self.run.recipe), _told(self.options)
-                settings = {"format": CIRCUITS_FORMAT, "recipe_sha256": recipe, "options": options}
-                write_atomically(self.path / SETTINGS, json.dumps(settings, indent=2) + "\n")
-            write_atomically(file, content)
-            done = True
-            yield step
+        ours = not_there([self.path / LOCK, self.path])
+        self.path.mkdir(parents=True, exist_ok=True)
+        with only_writer(self.path, by="measure") as check_still_there, removing_on_failure(ours):
+            self._check_there()  # nobody was quicker, and measured otherwise
+            # Of pages beside them another may be drawn now.
+            remove_halves(self.path, of=lambda name: name == SETTINGS or name.endswith(".safetensors"))
+            has_settings = bool(self.steps)
+            for step in missing:
+                file = self._file(step)
+                if file.is_file():
+                    continue
+                model = self.run.model(step, device=device)
+                content = _to_bytes(task_circuit(model, self.run.task, self.options, pairs=pairs))
+                check_still_there()
+                if not has_settings:
+                    recipe, options = recipe_digest(self.run.recipe), _told(self.options)
+                    settings = {"format": CIRCUITS_FORMAT, "recipe_sha256": recipe, "options": options}
+                    write_atomically(self.path / SETTINGS, json.dumps(settings, indent=2) + "\n")
+                    has_settings = True
+                write_atomically(file, content)
+                yield step
 
     def forming(self) -> Forming:
         """All circuits that were measured.
 
         Raises:
-            RunError: if there is none, or naming a file that is not what was written.
+            RunError: if there is none, or naming a file that is not what was written, or was measured otherwise.
         """
         steps = self.steps
         if not steps:
             raise RunError(f"{self.path} holds no circuit; `plateau circuit` measures them")
-        return Forming(tuple(steps), tuple(_from_file(self._file(step)) for step in steps))
+        return Forming(tuple(steps), tuple(self._read(step) for step in steps))
 
     def faults(self) -> Iterator[str]:
-        """A line a file that is not what was written."""
+        """A line a file that is not what was written, or was measured otherwise."""
         for step in self.steps:
             try:
-                _from_file(self._file(step))
+                self._read(step)
             except (RunError, OSError) as fault:
                 yield str(fault)
+
+    def _read(self, step: int) -> Circuit:
+        file, asked = self._file(step), self.options
+        found = _from_file(file)
+        norms = "frozen" if asked.freeze_norms else "live"
+        n_sequences = len(asked.texts) or asked.n_pairs
+        expected = _how(asked.scoring, asked.ablation, norms, by_role=asked.by_role, n_sequences=n_sequences)
+        by_role, n_sequences = found.roles != ("all",), found.n_sequences
+        how = _how(found.scoring, found.ablation, found.norms, by_role=by_role, n_sequences=n_sequences)
+        if how != expected:
+            raise RunError(
+                f"{file} was measured otherwise than {SETTINGS} says: ({how}), not ({expected}); delete it to have it "
+                "measured again"
+            )
+        return found
 
     def _file(self, step: int) -> Path:
         return self.path / SCORES / f"{step}.safetensors"
@@ -167,6 +195,11 @@ def kept_circuits(run: "Run") -> KeptCircuits | None:
         raise DamagedFile(folder / SETTINGS, shown(error)) from None
     kept = KeptCircuits(run, options)
     return kept if kept.steps else None
+
+
+def _how(scoring: str, ablation: str, norms: str, *, by_role: bool, n_sequences: int) -> str:
+    roles = ", by role" if by_role else ""
+    return f"{scoring}, {ablation}, norms {norms}{roles}, {n_sequences} sequences"
 
 
 def _told(options: CircuitOptions) -> dict[str, Any]:

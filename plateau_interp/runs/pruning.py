@@ -69,7 +69,7 @@ def prune_run(path: str | Path, *, rehearsing: bool = False) -> Pruned:
 
     Raises:
         ValueError: for what is no path.
-        RunError: if it is no run, somebody is writing there, or any of it is damaged.
+        RunError: if it is no run, somebody is writing there, a checkpoint is a link, or any of it is damaged.
         OSError: naming the file, if it cannot be written.
 
     Example:
@@ -80,6 +80,7 @@ def prune_run(path: str | Path, *, rehearsing: bool = False) -> Pruned:
     path = as_path(path)
     folder = RunFolder(path)
     with nullcontext() if rehearsing else only_writer(path):
+        folder.check_unlinked()
         if faults := check_run(path).faults:
             more = f" (and {len(faults) - 1} more: see `plateau check`)" if len(faults) > 1 else ""
             raise RunError(f"{path}: nothing was pruned: {faults[0]}{more}")

@@ -147,13 +147,14 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
     """Train to the recipe's last step; see `plateau_interp.runs.run.Run.train`.
 
     Raises:
-        RunError: if something else writes there, a file is damaged or missing, training diverges, or the folder is
-            moved or removed meanwhile.
+        RunError: if something else writes there, a file is damaged or missing, a checkpoint is a link, training
+            diverges, or the folder is moved or removed meanwhile.
         ValueError: if the device is not here, or has not the recipe's precision.
     """
     folder.check_there()  # before the lock, which would make the folder
     folder.recipe.check_device(device)
     with only_writer(folder.path) as check_still_there:
+        folder.check_unlinked()
         if folder.finished:
             folder.load(folder.step)  # nobody would notice otherwise that the result of the training is gone
             folder.remove_leftovers()

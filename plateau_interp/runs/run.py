@@ -192,8 +192,8 @@ class Run:
 
         Raises:
             RunError: if this or another process is writing here already; if a checkpoint (of a finished run, the last)
-                or the metrics are damaged; if there are rows but no checkpoints, which would be lost; if the loss or a
-                weight is not finite any more: the last good checkpoint stays.
+                or the metrics are damaged; if a checkpoint is a link; if there are rows but no checkpoints, which would
+                be lost; if the loss or a weight is not finite any more: the last good checkpoint stays.
             ValueError: if the device is not here, or has not the recipe's precision.
             OSError: naming the file, if the disk is full.
         """
