@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
-HALF = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+HALF_WRITTEN = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
 
 
 def check_folder(path: Path) -> None:
@@ -122,7 +122,7 @@ def remove_halves(folder: Path, *, of: Callable[[str], bool]) -> None:
         of: tells by a file's name whether nobody else can be writing it now.
     """
     for half in folder.rglob(".*.tmp"):
-        if (name := HALF.fullmatch(half.name)) and of(name[1]):
+        if (name := HALF_WRITTEN.fullmatch(half.name)) and of(name[1]):
             half.unlink(missing_ok=True)
 
 
