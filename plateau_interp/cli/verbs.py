@@ -204,8 +204,6 @@ class Report:
         if series_among(self.runs):
             reports = write_series_reports(self.runs, self.out)
         else:
-            if self.out is not None:
-                check_once(self.runs)
             runs = [Run(path) for path in self.runs]
             reports = [write_report(run) for run in runs] if self.out is None else [write_report(runs, self.out)]
         if self.json:
