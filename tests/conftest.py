@@ -37,6 +37,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("time_of_many", range(1, times + 1))
 
 
+def pytest_runtest_setup():
+    """Tables are as wide as where nobody says how wide; pytest-xdist tells its workers 80 columns."""
+    os.environ.pop("COLUMNS", None)
+
+
 def pytest_collection_finish():
     """What is imported stays: the collector need not go through it again and again."""
     gc.collect()
