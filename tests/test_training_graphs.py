@@ -122,8 +122,8 @@ def test_no_intervention_passes_by(case: str) -> None:
 
 
 def test_an_intervention_that_comes_and_goes_acts_at_each_step_between(recorder: Recorder) -> None:
-    steps = train(small(), TASK, steps=12, batch_size=4)
-    model = steps.gi_frame.f_locals["model"]  # type: ignore[attr-defined]
+    model = small()
+    steps = train(model, TASK, steps=12, batch_size=4)
     for _ in range(4):
         next(steps)
     before = recorder.repeated
