@@ -11,13 +11,14 @@ import psutil
 import pytest
 import torch
 from benchmarks import __main__ as benchmarks
-from benchmarks import continuing, side_by_side
+from benchmarks import continuing, plain_gpt, side_by_side
 from benchmarks.harness import Lacking, Result, Row, anew, peak_memory, ratio, report, wall_time
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import Histogram
+from plateau_interp.training.loop import train
 from plateau_interp.training.threads import threads_of_torch
 
 
@@ -31,6 +32,12 @@ def test_bare_matmuls_do_the_arithmetic_of_a_training_step():
     with FlopCounterMode(display=False) as bare:
         multiply()
     assert bare.get_total_flops() == whole.get_total_flops()
+
+
+def test_the_plain_gpt_makes_the_steps_that_we_make_elsewhere():
+    ours = train(toy_model(plain_gpt.TASK), plain_gpt.TASK, steps=3, batch_size=2)
+    with plain_gpt.in_a_process_of_its_own(2) as plain_step:
+        assert [plain_step() for _ in range(3)] == pytest.approx([step.loss for step in ours], rel=1e-4)
 
 
 def test_both_ways_to_continue_a_hundred_prompts_give_the_same_states():
@@ -62,6 +69,7 @@ def test_a_busy_neighbour_is_busy_and_goes_with_the_context():
     before = set(psutil.Process().children())
     with side_by_side.busy_neighbour():
         (neighbour,) = set(psutil.Process().children()) - before
+        assert os.getsid(neighbour.pid) != os.getsid(0)
         start = sum(neighbour.cpu_times()[:2])
         end = time.monotonic() + 30
         while sum(neighbour.cpu_times()[:2]) < start + 0.2:

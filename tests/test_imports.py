@@ -17,7 +17,7 @@ PACKAGE = PROJECT / "plateau_interp"
 NAME = "plateau_interp"
 # From the ground up: a layer may import those above it in this list. Every module stands in one layer.
 LAYERS = (
-    ("activations", "checks", "files", "folders", "shapes"),
+    ("activations", "checks", "files", "folders", "freed_memory", "shapes"),
     ("plugins",),
     ("types",),
     ("codec", "metrics", "positions"),

@@ -1,3 +1,4 @@
+import contextlib
 import random
 from collections.abc import Iterator
 from itertools import islice
@@ -234,3 +235,14 @@ def test_going_on_in_the_middle_of_an_epoch_equals_never_stopping() -> None:
         return model
 
     assert same_weights(trained((0, 12)), trained((0, 3), (3, 7), (7, 12)))
+
+
+@pytest.mark.parametrize(("device", "times"), [("cpu", 1), ("meta", 0)])
+def test_training_on_the_processor_keeps_the_memory_that_it_frees(
+    monkeypatch: pytest.MonkeyPatch, device: str, times: int
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("plateau_interp.training.loop.keep_freed_memory", lambda: kept.append(True))
+    with contextlib.suppress(RuntimeError):  # a device that has no numbers
+        next(train(tiny().to(device), TASK, steps=1, batch_size=2))
+    assert len(kept) == times

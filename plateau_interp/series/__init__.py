@@ -2,6 +2,5 @@
 
 `series` measures them one by one and writes down what it finds in a folder (`folder`); `recipe` is one as plain data.
 `sources` is where checkpoints come from, `downloads` what of them to delete again, `revisions` which of them, `prompts`
-the texts that are continued, `measures` what is measured of each, `attention` what is kept of it to look at; `memory`
-gives back what is free after each.
+the texts that are continued, `measures` what is measured of each, `attention` what is kept of it to look at.
 """

@@ -20,6 +20,7 @@ import torch
 from plateau_interp.checks import shown, whole_number
 from plateau_interp.codec import encode
 from plateau_interp.files import digest
+from plateau_interp.freed_memory import give_back_memory
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import attaching
 from plateau_interp.interventions.clock import advance
@@ -38,7 +39,6 @@ from plateau_interp.series.measures import (
     teacher_forced,
     windows_of,
 )
-from plateau_interp.series.memory import give_back_memory
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
 from plateau_interp.series.sources import CheckpointSource, RunSource, source_of

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from plateau_interp.checks import seed_number, shown, whole_number
+from plateau_interp.freed_memory import keep_freed_memory
 from plateau_interp.interventions.attached import Intervention, check_interventions
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
@@ -155,6 +156,8 @@ def train(
     check_batch_size(task, batch_size, name="batch_size", model=model)
     optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
     device = next(model.parameters()).device
+    if device.type == "cpu":
+        keep_freed_memory()
     reserved = ROW_COLUMNS if schedule.constant else (*ROW_COLUMNS, RATE)
     graphs = GradientGraphs(model, lambda batch: task.loss(output_of(model, batch, precision), batch))
     with ExitStack() as stack:

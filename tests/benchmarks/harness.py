@@ -4,14 +4,12 @@ Ratios, because they hold on any machine; alternating, because a machine's speed
 too.
 """
 
-import ctypes
 import gc
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 Side = Callable[[], object]
@@ -42,19 +40,6 @@ class Result:
 
 class Lacking(Exception):
     """What a row needs and this machine does not have: its bound is neither held nor broken."""
-
-
-def keep_freed_memory() -> None:
-    """Have this process keep what tensors free, where the C library can be told (glibc).
-
-    Otherwise large pieces are given back and asked for again within a step, or not, as it happens: faults of pages that
-    are five per cent of a step in one process and none in the next.
-    """
-    with suppress(AttributeError, OSError):
-        tell = ctypes.CDLL(None).mallopt
-        trim_threshold, mmap_threshold, much = -1, -3, 2**30
-        tell(trim_threshold, much)
-        tell(mmap_threshold, much)
 
 
 def ratio(side: Side, baseline: Side, *, rounds: int = 15, warm_ups: int = 2, for_each: int = 1) -> Result:

@@ -16,7 +16,7 @@ from plateau_interp.training.threads import threads_of_torch
 
 __all__ = ["both", "busy_neighbour", "trained"]
 
-N_STEPS = 6
+N_STEPS = 12
 """A run's; the processes are there before the time is taken, as in a sweep of many runs."""
 MEMORY = 2**30
 
@@ -47,8 +47,13 @@ def both(n_steps: int = N_STEPS) -> Iterator[tuple[Side, Side]]:
 
 @contextmanager
 def busy_neighbour() -> Iterator[None]:
-    """Another process that keeps a core busy, while the context is open."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"], stderr=subprocess.DEVNULL) as process:
+    """Another process that keeps a core busy, while the context is open.
+
+    In a session of its own, as those of other people and other terminals are: where the kernel shares the cores out to
+    sessions and not to processes, which is Linux's default, that takes most of a core.
+    """
+    busy = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(busy, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             yield
         finally:
