@@ -53,7 +53,7 @@ def undrawn(monkeypatch):
     """Reports without their figures, for tests of what a report says: drawing takes nine tenths of the time."""
     monkeypatch.setattr("plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", b"a picture"))
     monkeypatch.setattr("plateau_interp.views.report.themed_svg", lambda draw, name: "<svg></svg>")
-    monkeypatch.setattr("plateau_interp.views.report.rendered", lambda figure, kind: b"a picture")
+    monkeypatch.setattr("plateau_interp.views.report.report_picture", lambda figure: b"a picture")
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def undrawn(monkeypatch):
     """No pictures, which take longer than all the rest."""
     monkeypatch.setattr(circuit_report, "save_figure", lambda figure, path: path)
     monkeypatch.setattr(report, "page_picture", lambda draw, name: (f"<svg>{name}</svg>", b"a picture"))
-    monkeypatch.setattr(report, "rendered", lambda figure, kind: b"a picture")
+    monkeypatch.setattr(report, "report_picture", lambda figure: b"a picture")
     monkeypatch.setattr(report, "themed_svg", lambda draw, name: "<svg></svg>")
 
 

@@ -27,9 +27,11 @@ from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
+from plateau_interp.views.curves import curves_figure
 from plateau_interp.views.page import check_report_folder, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
+from plateau_interp.views.saving import save_figure
 from plateau_interp.views.theme import DARK, LIGHT
 
 TASK = MovingWindowSum(n=4, p=5)
@@ -766,8 +768,7 @@ def test_nothing_is_written_where_a_folder_has_the_name_of_a_picture(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b.png"]
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_somebodys_page_in_a_runs_own_report_is_not_written_over(run, tmp_path):
+def test_somebodys_page_and_pictures_in_a_runs_own_report_are_not_written_over(run, tmp_path):
     copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
     page = write_report(copy)
     page.write_text("somebody's")
@@ -776,3 +777,11 @@ def test_somebodys_page_in_a_runs_own_report_is_not_written_over(run, tmp_path):
     assert page.read_text() == "somebody's"
     page.unlink()
     assert write_report(copy) == page  # over the pictures that are left there
+    page.unlink()
+    picture = page.with_name("loss.png")
+    save_figure(curves_figure(run.metrics), picture)
+    drawn = picture.read_bytes()
+    with pytest.raises(ValueError, match=r"report holds loss\.png, which no report wrote"):
+        write_report(copy)
+    assert picture.read_bytes() == drawn
+    assert not page.exists()

@@ -25,6 +25,7 @@ import numpy as np
 
 from plateau_interp.checks import listed, shown
 from plateau_interp.files import write_atomically
+from plateau_interp.views.saving import OF_A_REPORT
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
 __all__ = [
@@ -204,8 +205,10 @@ def check_report_folder(folder: Path, pictures: Iterable[str]) -> None:
     Raises:
         ValueError: naming the files.
     """
-    names = ["index.html", *(f"{picture}.png" for picture in pictures)]
-    if not _is_report(folder / names[0]) and (there := [name for name in names if (folder / name).exists()]):
+    files = [folder / "index.html", *(folder / f"{picture}.png" for picture in pictures)]
+    if _is_report(files[0]):
+        return
+    if there := [file.name for file in files if file.exists() and not _is_picture_of_a_report(file)]:
         raise ValueError(f"{folder} holds {listed(there)}, which no report wrote: move it, or take another folder")
 
 
@@ -231,6 +234,13 @@ def _is_report(page: Path) -> bool:
     """Whether a page is a report of ours, of an earlier version too: their templates have these numbers on top."""
     marks = (CONTENT_POLICY, '<dl class="facts">')
     return page.is_file() and all(mark in page.read_text(encoding="utf-8", errors="replace") for mark in marks)
+
+
+def _is_picture_of_a_report(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return OF_A_REPORT.encode() in stream.read(1000)
 
 
 @cache

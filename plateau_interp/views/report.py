@@ -27,7 +27,7 @@ from plateau_interp.views.report_words import (
     setting,
     task_name,
 )
-from plateau_interp.views.saving import page_picture, rendered, themed_svg
+from plateau_interp.views.saving import page_picture, report_picture, themed_svg
 from plateau_interp.views.theme import LIGHT
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     check_folder(folder)
     check_place(folder, "report", of=[run.path for run in listed])
     page, pictures = _compose(listed, folder)
-    check_report_folder(folder, () if out is None else pictures)  # the run's own may lack its page
+    check_report_folder(folder, pictures)
     return write_report_page(folder, page, pictures)
 
 
@@ -86,7 +86,7 @@ def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:
     sections = [*map_sections(runs, names, summaries), *circuit_sections(circuits, folder)]
     drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
     pictures = {name: png for name, (_svg, png) in drawn.items()}
-    pictures |= {section.name: rendered(section.whole(theme=LIGHT), "png") for section in sections}
+    pictures |= {section.name: report_picture(section.whole(theme=LIGHT)) for section in sections}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -16,9 +16,11 @@ from plateau_interp.views.theme import DARK, LIGHT, Theme
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Draw", "page_picture", "rendered", "save_figure", "themed_svg"]
+__all__ = ["OF_A_REPORT", "Draw", "page_picture", "rendered", "report_picture", "save_figure", "themed_svg"]
 
 FORMATS = ("pdf", "png", "svg")
+OF_A_REPORT = "Picture of a plateau report"
+"""The title inside the PNGs beside a report, by which they are known when its page is gone."""
 
 
 class Draw(Protocol):
@@ -53,21 +55,23 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     return path
 
 
-def rendered(figure: "Figure", kind: str, *, background: str = "auto") -> bytes:
+def rendered(figure: "Figure", kind: str, *, background: str = "auto", title: str | None = None) -> bytes:
     """A figure as a file's content; the same figure gives the same bytes.
 
     Args:
         figure: what to write.
         kind: ``pdf``, ``png`` or ``svg``.
         background: a colour of matplotlib's; ``auto`` is the figure's own, ``none`` is transparent.
+        title: inside the file, where nobody sees it.
     """
     import matplotlib
 
-    fixed = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind, {})
+    metadata = undated if title is None else {**undated, "Title": title}
     settings: Any = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "plateau-interp"}
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format=kind, dpi=200, facecolor=background, metadata=fixed)
+        figure.savefig(buffer, format=kind, dpi=200, facecolor=background, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -84,7 +88,12 @@ def themed_svg(draw: Draw, name: str) -> str:
 def page_picture(draw: Draw, name: str) -> tuple[str, bytes]:
     """A figure for a page, as `themed_svg`, and the PNG that lies beside the page."""
     light = _laid_out(draw(theme=LIGHT))
-    return _on_both(light, draw(theme=DARK), name), rendered(light, "png")
+    return _on_both(light, draw(theme=DARK), name), report_picture(light)
+
+
+def report_picture(figure: "Figure") -> bytes:
+    """The PNG of a figure that lies beside a report."""
+    return rendered(figure, "png", title=OF_A_REPORT)
 
 
 def _on_both(light: "Figure", dark: "Figure", name: str) -> str:

@@ -67,7 +67,7 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
     check_folder(place)
     check_place(place, "report", of=paths)
     page, pictures = _composed(folders, tables)
-    check_report_folder(place, () if out is None else pictures)
+    check_report_folder(place, pictures)
     return write_report_page(place, page, pictures)
 
 
