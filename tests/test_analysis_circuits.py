@@ -402,6 +402,10 @@ def test_answers_that_differ_are_the_metric() -> None:
         ({"roles": {}}, "roles must be positions by name"),
         ({"roles": {"end": [8]}}, "role 'end' must have positions from 0 to 7; got \\[8\\]"),
         ({"roles": {"end": []}}, "role 'end' must have positions"),
+        (
+            {"roles": {"end": [7]}, "attention_mask": torch.tensor([[1] * 8, [0] + [1] * 7, [1] * 8])},
+            "padding on the left moves each one's: pad right",
+        ),
         ({"n_steps": 0}, "n_steps must be at least 1"),
         ({"attention_mask": torch.ones(3, 7, dtype=torch.long)}, "clean and attention_mask must have one shape"),
         (

@@ -147,6 +147,7 @@ def circuit(
         ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position in
             each sequence, whatever padding is before it, or 0.
         roles: groups of positions to be scored apart, by name (see `task_roles`), or ``"positions"`` for each.
+            Columns of ``clean``, so padding must be on the right.
         freeze_norms: whether norms keep the divisors of the clean input, so that a reader is linear in front of it.
         n_steps: forwards of ``"integrated"``.
         attention_mask: 1 for tokens, 0 for padding.
@@ -155,8 +156,9 @@ def circuit(
         Scores of all edges, and how they were found.
 
     Raises:
-        ValueError: for what are no model, tokens, metric or roles, for tokens of two shapes, without corrupted tokens
-            where they are needed, and for a model whose residual stream is not the sum of its parts.
+        ValueError: for what are no model, tokens, metric or roles, for roles of sequences that are padded on the left,
+            for tokens of two shapes, without corrupted tokens where they are needed, and for a model whose residual
+            stream is not the sum of its parts.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -174,6 +176,8 @@ def circuit(
     one_of(Scoring, scoring=scoring)
     one_of(EdgeAblation, ablation=ablation)
     names, members = _members(roles, clean.shape[1], clean.device)
+    if roles is not None and attention_mask is not None and bool((attention_mask[:, 0] == 0).any()):
+        raise ValueError("roles are columns of all sequences, and padding on the left moves each one's: pad right")
     whole_number("n_steps", n_steps, least=1)
     with cutting(
         model,
