@@ -14,7 +14,7 @@ from plateau_interp.hooks import AmplifySlowGradient, BiasAttention
 from plateau_interp.interventions.capturing import Capture, Captured
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.checkpoints import Checkpoint
-from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import RunFolder
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import state_at
@@ -184,6 +184,19 @@ def test_nothing_is_told_of_steps_that_cannot_be_made(
     with pytest.raises(RunError, match=r"10/optimizer\.safetensors is damaged"):
         run.fork(at=18, out=tmp_path / "fork")
     assert caplog.messages == []
+
+
+def test_nothing_is_told_of_a_fork_whose_parents_seconds_are_damaged(
+    runs: Callable[[str], Run], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "plateau_interp")
+    run = runs("thin")
+    (run.path / "seconds.jsonl").write_text("{}\n")
+    with pytest.raises(DamagedFile, match=r"seconds\.jsonl, line 1, is damaged"):
+        run.fork(at=18, out=tmp_path / "fork")
+    assert caplog.messages == []
+    assert not (tmp_path / "fork").exists()
+
 
 
 def test_memory_and_recordings_of_interventions_are_those_that_were_kept(tmp_path: Path) -> None:

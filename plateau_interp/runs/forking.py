@@ -90,8 +90,8 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
     rows = [row for row in parent.rows() if row["step"] < at]
     _check_nothing_lost(out / METRICS, text_of(rows))
     recipe.rehearse()
+    seconds = up_to(read_seconds(parent.seconds), at)  # a damaged file is refused before a word is said
     state = handed_on(state_at(parent, at, device=device), parent.recipe, recipe, device=device)
-    seconds = up_to(read_seconds(parent.seconds), at)
     ours = not_there(_written_by_forking(out, at))
     fork = create(out, recipe)
     with only_writer(out):
