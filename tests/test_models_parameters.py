@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from plateau_interp import toy_model
-from plateau_interp.models.parameters import fans, parameters_where, row_axes
+from plateau_interp import pretrained_model, toy_model
+from plateau_interp.models.parameters import GROUPS, fans, parameters_where, row_axes
 from plateau_interp.tasks import MovingWindowSum
 
 
@@ -16,6 +17,26 @@ def test_the_groups_of_transfer_and_initialisation():
         *("blocks.0.attn.W_O", "blocks.0.attn.b_O", "unembed.W_U", "unembed.b_U"),
         *("blocks.0.mlp.W_in", "blocks.0.mlp.b_in", "blocks.0.mlp.W_out", "blocks.0.mlp.b_out"),
     }
+
+
+def test_norms_of_what_a_layer_adds_are_in_the_groups_of_that_layer():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 4, "intermediate_size": 8}
+    model = pretrained_model(Gemma3ForCausalLM(Gemma3TextConfig(vocab_size=7, num_key_value_heads=1, **sizes)))
+    norms = {name for name, _ in model.named_parameters() if ".ln" in name or name.startswith("ln_")}
+    assert {*parameters_where(model, "norms")} == norms
+    assert {"blocks.1.ln1_post.w", "blocks.1.ln2_post.w"} < norms
+    in_groups = {
+        kind: {group for group in GROUPS if _may_mean(model, group, f"blocks.0.{kind}_post.w")}
+        for kind in ("ln1", "ln2")
+    }
+    assert in_groups["ln1"] == {"attention", "attention layers", "norms"}
+    assert in_groups["ln2"] == {"mlp", "mlp layers", "norms"}
+    everything = {name for name, _ in model.named_parameters()}
+    assert {name for half in ("attention", "mlp") for name in parameters_where(model, half)} == everything
+
+
+def _may_mean(model, group, name):
+    return group != "position embedding" and name in parameters_where(model, group)
 
 
 @pytest.mark.parametrize(
