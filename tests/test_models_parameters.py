@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from plateau_interp import pretrained_model, toy_model
@@ -33,6 +34,15 @@ def test_norms_of_what_a_layer_adds_are_in_the_groups_of_that_layer():
     assert in_groups["ln2"] == {"mlp", "mlp layers", "norms"}
     everything = {name for name, _ in model.named_parameters()}
     assert {name for half in ("attention", "mlp") for name in parameters_where(model, half)} == everything
+
+
+def test_a_group_that_a_model_has_nothing_of_is_not_told_as_the_nearest():
+    sizes = {"d_model": 8, "d_head": 4, "n_heads": 2, "n_layers": 1, "n_ctx": 4, "d_vocab": 5, "attn_only": True}
+    model = HookedTransformer(HookedTransformerConfig(**sizes, positional_embedding_type="rotary", rotary_dim=4))
+    with pytest.raises(
+        ValueError, match=r"^'position embedding' means no parameter of the model; there are embed\.W_E, "
+    ):
+        parameters_where(model, "position embedding")
 
 
 def _may_mean(model, group, name):

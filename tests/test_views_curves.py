@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from typecheck import unchecked
 
 from plateau_interp.types import Levels
+from plateau_interp.views import Page, attention_view
 from plateau_interp.views import theme as theme_module
 from plateau_interp.views.curves import curves_figure, grouped, spread
 from plateau_interp.views.interactive import interactive_curves, save_interactive
@@ -411,6 +412,14 @@ def test_effects_carry_their_numbers():
         (lambda: interactive_curves(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
         (lambda: unchecked(save_figure)(3, "x.png"), "^figure must be a matplotlib Figure, .*; got 3$"),
         (lambda: unchecked(save_figure)(curves_figure(metrics()), 3), "^expected the path of a file, .*; got 3$"),
+        (
+            lambda: unchecked(save_interactive)(interactive_curves(metrics()), 3),
+            "^expected the path of a file, such as 'runs/curves.html'; got 3$",
+        ),
+        (
+            lambda: unchecked(Page.save)(Page([attention_view(torch.eye(2)[None])]), None),
+            "^expected the path of a file, such as 'runs/attention.html'; got None$",
+        ),
         (lambda: curves_figure(metrics(), []), "columns is empty"),
         (lambda: interactive_curves(metrics(), []), "columns is empty"),
         (lambda: curves_figure(metrics(), ["cosine"]), "no column 'cosine'; they have step, loss"),

@@ -156,7 +156,9 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         names = {name for name in parameters if where(name)}
     if not names:
         hint = (
-            nearest(where, [*GROUPS, *parameters]) if isinstance(where, str) else f"there are {listed([*parameters])}"
+            nearest(where, [*GROUPS, *parameters])
+            if isinstance(where, str) and where not in GROUPS
+            else f"there are {listed([*parameters])}"
         )
         raise ValueError(f"{shown(where)} means no parameter of the model; {hint}")
     return {name: parameter for name, parameter in parameters.items() if name in names}
