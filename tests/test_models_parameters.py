@@ -7,7 +7,7 @@ from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from plateau_interp import pretrained_model, toy_model
-from plateau_interp.models.parameters import GROUPS, fans, parameters_where, row_axes
+from plateau_interp.models.parameters import fans, parameters_where, row_axes
 from plateau_interp.tasks import MovingWindowSum
 
 
@@ -26,12 +26,9 @@ def test_norms_of_what_a_layer_adds_are_in_the_groups_of_that_layer():
     norms = {name for name, _ in model.named_parameters() if ".ln" in name or name.startswith("ln_")}
     assert {*parameters_where(model, "norms")} == norms
     assert {"blocks.1.ln1_post.w", "blocks.1.ln2_post.w"} < norms
-    in_groups = {
-        kind: {group for group in GROUPS if _may_mean(model, group, f"blocks.0.{kind}_post.w")}
-        for kind in ("ln1", "ln2")
-    }
-    assert in_groups["ln1"] == {"attention", "attention layers", "norms"}
-    assert in_groups["ln2"] == {"mlp", "mlp layers", "norms"}
+    for groups, kind in ((("attention", "attention layers"), "ln1"), (("mlp", "mlp layers"), "ln2")):
+        for group in ("attention map", "attention", "attention layers", "mlp", "mlp layers", "linear layers"):
+            assert (f"blocks.0.{kind}_post.w" in parameters_where(model, group)) == (group in groups)
     everything = {name for name, _ in model.named_parameters()}
     assert {name for half in ("attention", "mlp") for name in parameters_where(model, half)} == everything
 
@@ -43,10 +40,6 @@ def test_a_group_that_a_model_has_nothing_of_is_not_told_as_the_nearest():
         ValueError, match=r"^'position embedding' means no parameter of the model; there are embed\.W_E, "
     ):
         parameters_where(model, "position embedding")
-
-
-def _may_mean(model, group, name):
-    return group != "position embedding" and name in parameters_where(model, group)
 
 
 @pytest.mark.parametrize(
