@@ -98,7 +98,8 @@ class AblateHeads:
                     made = _uniform(act, model, layer_of[hook.name], mask)
                 return torch.where(chosen(act), made, act)
 
-            with editing(model, self, dict.fromkeys(layer_of, edit)) as attached:
+            varies = running.may_be_padded
+            with editing(model, self, dict.fromkeys(layer_of, edit), varies=varies) as attached:
                 yield attached
 
 

@@ -98,8 +98,8 @@ class _PlacedEdit(ABC):
                 return edited if chosen is None or edited is act else torch.where(chosen, edited, act)
 
             edits = dict.fromkeys(points, edit_chosen)
-            places = {"positions": self.positions}
-            yield stack.enter_context(editing(model, self, edits, origin=origin, places=places))
+            places, varies = {"positions": self.positions}, running.may_be_padded
+            yield stack.enter_context(editing(model, self, edits, origin=origin, places=places, varies=varies))
 
 
 @dataclass(frozen=True, eq=False)

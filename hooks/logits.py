@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plateau_interp.checks import check_positive
 from plateau_interp.interventions.attaching import EditAttached, editing
-from plateau_interp.interventions.hook_points import OUTPUT, resolve_hook_points
+from plateau_interp.interventions.hook_points import OUTPUT, output_cap, resolve_hook_points
 from plateau_interp.types import BuiltForTask, HookedModel
 
 __all__ = ["OutputTemperature", "StableMax", "log_stable"]
@@ -28,7 +28,8 @@ class OutputTemperature:
         tau: 1 changes nothing; above 1 the model is less sure, and grows its logits for longer.
 
     Raises:
-        ValueError: for a temperature that is not positive; on entry, where outputs are no logits.
+        ValueError: for a temperature that is not positive; on entry, where outputs are no logits, and for a model that
+            caps them, such as Gemma 2.
 
     Source: Khanh, arXiv 2606.18465, which names no default.
 
@@ -63,7 +64,8 @@ class StableMax:
     It is for tasks whose outputs are logits.
 
     Raises:
-        ValueError: on entry, where outputs are no logits, or a single one.
+        ValueError: on entry, where outputs are no logits, or a single one, and for a model that caps them, such as
+            Gemma 2.
 
     Source: Prieto et al., Grokking at the Edge of Numerical Stability, arXiv 2501.04697. There the logarithm is taken
     in float64, here in the model's dtype and the loss in float32 at least: since s grows as x does and not as exp does,
@@ -101,6 +103,11 @@ def _editing_output(
     model: HookedModel, intervention: object, formula: Callable[[Tensor], Tensor], *, of_one: bool = False
 ) -> AbstractContextManager[EditAttached]:
     """Edit what a model gives, if that is logits; a single one, of two classes, only if the formula is of it, too."""
+    if (cap := output_cap(model)) is not None:
+        raise ValueError(
+            f"{intervention!r} acts on the logits, and this model gives {cap:g} * tanh(logits / {cap:g}): it would act "
+            "before that cap"
+        )
     task = model.task if isinstance(model, BuiltForTask) else None
     if task is not None and (task.unit != "nats" or (task.d_output == 1 and not of_one)):
         raise ValueError(f"{intervention!r} acts on logits of several classes, and {task.name} has none")

@@ -98,8 +98,14 @@ class PatchAttention:
                     patch = rearrange(patch, "... batch query key -> batch (...) query key")
                 return torch.where(chosen(act), patch, act)
 
-            places = {"rows": self.rows}
-            with editing(model, self, dict.fromkeys(points, edit), origin=source.origin, places=places) as attached:
+            with editing(
+                model,
+                self,
+                dict.fromkeys(points, edit),
+                origin=source.origin,
+                places={"rows": self.rows},
+                varies=running.may_be_padded,
+            ) as attached:
                 yield attached
 
 

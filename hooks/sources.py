@@ -115,9 +115,12 @@ def reading_source(
         for point in points:
             if point not in opened:
                 raise ValueError(f"the source has no {point}; {nearest(point, list(opened))}")
-    fixed = {point: (opened if isinstance(opened, Tensor) else opened[point]).detach() for point in points}
-    for tensor in fixed.values():
+    given = {point: opened if isinstance(opened, Tensor) else opened[point] for point in points}
+    for point, tensor in given.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"the source's {point} must be a tensor; got {shown(tensor)}")
         check(tensor)
+    fixed = {point: tensor.detach() for point, tensor in given.items()}
 
     def read(name: str, batch: int, length: int) -> Tensor:
         return fixed[name]

@@ -20,6 +20,7 @@ from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
+from plateau_interp.interventions.running import following
 from plateau_interp.positions import layer_targets
 from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows
 
@@ -98,13 +99,17 @@ class TargetedEdit(ABC):
     def attach(self, model: HookedModel) -> Iterator[Attached]:
         """Act on the model while the context is open."""
         targets = self.resolve(model)
-        with reading_maps(targets, model) as read:
+        with following(model) as running, reading_maps(targets, model) as read:
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 return self.edit(act, read(act, targets.layer_of[hook.name]))
 
+            def varies() -> bool:
+                return targets.depends_on_tokens or running.may_be_padded()
+
             places = {"rows": self.rows, "keys": self.keys}
-            with editing(model, self, dict.fromkeys(targets.layer_of, edit), places=places) as attached:
+            edits = dict.fromkeys(targets.layer_of, edit)
+            with editing(model, self, edits, places=places, varies=varies) as attached:
                 yield attached
 
     def resolve(self, model: HookedModel) -> Targets:

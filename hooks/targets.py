@@ -113,6 +113,11 @@ class Targets:
     leaves_a_key: bool = False
 
     @property
+    def depends_on_tokens(self) -> bool:
+        """Whether the map is another for other tokens."""
+        return not isinstance(self.maps, Mapping | tuple)
+
+    @property
     def counts_from_end(self) -> bool:
         """Whether positions are given of which only the running forward says where they are."""
         given = (*(self.selection.rows or ()), *(self.maps if isinstance(self.maps, tuple) else ()))

@@ -328,6 +328,15 @@ def test_padding_changes_no_score() -> None:
         torch.testing.assert_close(found.scores, expected.scores, equal_nan=True, atol=1e-9, rtol=0)
 
 
+def test_a_mask_of_any_type_is_the_same_mask() -> None:
+    model, (clean, corrupted) = host_model(), pair()
+    asked = {"clean": clean, "corrupted": corrupted, "metric": metric}
+    expected = circuit(model, **asked)
+    for mask in (torch.ones(clean.shape), torch.ones(clean.shape, dtype=torch.bool)):
+        found = circuit(model, **asked, attention_mask=mask)
+        assert torch.equal(found.scores.nan_to_num(), expected.scores.nan_to_num())
+
+
 def test_half_precision_is_scored_in_float32() -> None:
     clean, corrupted = pair()
     half: Any = {"metric": metric, "ablation": "resample", "freeze_norms": False}
@@ -407,7 +416,12 @@ def test_answers_that_differ_are_the_metric() -> None:
             "padding on the left moves each one's: pad right",
         ),
         ({"n_steps": 0}, "n_steps must be at least 1"),
-        ({"attention_mask": torch.ones(3, 7, dtype=torch.long)}, "clean and attention_mask must have one shape"),
+        ({"attention_mask": torch.ones(3, 7, dtype=torch.long)}, "attention_mask must have the shape of the tokens"),
+        ({"attention_mask": [[1] * 8] * 3}, "attention_mask must have the shape of the tokens"),
+        (
+            {"attention_mask": torch.full((3, 8), 2)},
+            "attention_mask must be 1 where a token is real and 0 elsewhere; got ",
+        ),
         (
             {"attention_mask": torch.tensor([[1] * 8, [0] * 8, [1] * 8])},
             "sequence 1 has no token that attention_mask calls real",

@@ -212,6 +212,16 @@ def test_patching_inputs_that_cannot_be_compared_is_refused() -> None:
         patch_by_head(model, last_difference, clean=tokens, corrupted=tokens.flip(0), at="hook_mlp_out")
 
 
+def test_a_name_that_stands_for_several_hook_points_is_refused() -> None:
+    given = {"clean": TOKENS, "corrupted": TOKENS.flip(1)}
+    with pytest.raises(
+        ValueError, match=r"^at must be one hook point of a block; 'hook_resid_p\*' stands for several$"
+    ):
+        patch_by_position(toy(), last_difference, **given, at="hook_resid_p*")
+    one = patch_by_position(toy(), last_difference, **given, at="hook_resid_pr*")
+    assert torch.equal(one, patch_by_position(toy(), last_difference, **given, at="hook_resid_pre"))
+
+
 TOKENS = torch.arange(40).reshape(5, 8) % 7
 
 

@@ -302,6 +302,7 @@ def test_bad_values_are_refused_at_construction(make: Any, message: str) -> None
             PatchActivation(PRE, {POST: noise(8, 16)}),
             "the source has no blocks.0.hook_resid_pre; the nearest is blocks.0",
         ),
+        (PatchActivation(PRE, {PRE: [[1.0]]}), "the source's blocks.0.hook_resid_pre must be a tensor; got \\[\\[1.0"),  # type: ignore[dict-item]
         (PatchActivation(PRE, torch.full((8, 16), math.nan)), "holds NaN"),
         (PatchActivation(PRE, toy(n_heads=4)), "layers, heads and vocabulary must fit"),
     ],

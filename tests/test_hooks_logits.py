@@ -127,3 +127,14 @@ def test_outputs_that_are_no_logits_are_refused(task, options, intervention):
         return
     with pytest.raises(ValueError, match=f"{task.name} has none"), intervening(model, intervention):
         pass
+
+
+@pytest.mark.parametrize("intervention", [StableMax(), OutputTemperature(2.0)], ids=lambda one: one.name)
+def test_logits_that_are_capped_afterwards_are_refused(intervention):
+    model = toy()
+    model.cfg.output_logits_soft_cap = 30.0
+    with (
+        pytest.raises(ValueError, match=r"gives 30 \* tanh\(logits / 30\): it would act before that cap"),
+        intervening(model, intervention),
+    ):
+        pass

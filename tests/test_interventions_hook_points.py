@@ -1,4 +1,5 @@
 import pytest
+import torch
 from every_hook import llama
 from hook_cases import gpt_neox, toy
 
@@ -6,6 +7,7 @@ from plateau_interp.checks import listed, nearest
 from plateau_interp.interventions.hook_points import (
     attention_points,
     check_positions,
+    head_count,
     positions_within,
     resolve_heads,
     resolve_hook_points,
@@ -90,6 +92,15 @@ def test_keys_and_values_that_heads_share_have_heads_of_their_own() -> None:
         resolve_heads(model, "blocks.0.attn.hook_v", [2])
     with pytest.raises(ValueError, match="there is no head 4: the model has 0 to 3"):
         resolve_heads(model, "blocks.0.attn.hook_z", [4])
+
+
+def test_ungrouped_keys_and_values_have_a_head_for_each_query_head() -> None:
+    model = llama()
+    model.set_ungroup_grouped_query_attention(True)
+    _, cache = model.run_with_cache(torch.tensor([[1, 2, 3]]))
+    for kind in ("hook_q", "hook_k", "hook_v", "hook_z"):
+        assert head_count(model, f"blocks.0.attn.{kind}") == cache[f"blocks.0.attn.{kind}"].shape[2] == 4
+    assert resolve_heads(model, "blocks.0.attn.hook_v", [3]) == (3,)
 
 
 def test_positions_count_from_both_ends() -> None:

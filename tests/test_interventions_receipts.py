@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import weakref
+from typing import Any
 
 import pytest
 import torch
@@ -117,6 +118,44 @@ def test_positions_of_cached_decoding_are_counted_where_they_come() -> None:
         cached_logits(model, tokens)
         cached_logits(model, tokens)
     assert (receipt.rows, receipt.heads, receipt.entries) == (3, 1, 2 * 5 * 8 * 9 // 2)
+
+
+def test_places_that_depend_on_tokens_are_counted_where_they_come() -> None:
+    model = toy(n_heads=4)
+    new, old = torch.tensor([[1, 2, 3, 4, 5, 6]]), torch.tensor([[1, 1, 1, 4, 5, 1]])
+    weights = activation(model, old, PATTERN)[:, :, [1, 2, 5], [0, 1, 2]]
+    for order in ([new, old, old], [old, old, new]):
+        with intervening(model, hooks.BiasAttention(3.0, targets="last occurrence")) as (receipt,):
+            for tokens in order:
+                model(tokens)
+        assert (receipt.fired, receipt.rows, receipt.heads, receipt.entries) == (3, 3, 4, 2 * 3 * 4)
+        assert receipt.change == pytest.approx((2.0 * weights).square().mean().sqrt().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("edit", "rows", "entries"),
+    [
+        (hooks.AddDirection("blocks.0.hook_mlp_out", torch.ones(16), positions=[3]), 1, 16),
+        (hooks.MaskAttention([3]), 3, 3 * 4),
+        (hooks.MaskAttention(targets=torch.eye(13, dtype=torch.bool), rows=[3]), 1, 4),
+        (hooks.PatchAttention(torch.eye(13), rows=[0]), 1, 4),
+        (hooks.AblateHeads([2]), 6, 21),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_places_that_depend_on_padding_are_counted_where_they_come(edit: Any, rows: int, entries: int) -> None:
+    """Of two tokens behind padding, and of six without: the second has what the first lacks."""
+    model = toy(n_heads=4)
+    tokens = torch.tensor([[1, 2, 3, 4, 5, 6]])
+    with intervening(model, edit) as (receipt,):
+        for n_real in (2, 6):
+            model(tokens, attention_mask=(torch.arange(6) >= 6 - n_real).long()[None])
+    by_itself = 0
+    if edit.name in ("patch-attention", "ablate-heads"):  # the two tokens have such places, too
+        with intervening(model, edit) as (alone,):
+            model(tokens[:, 4:])
+        by_itself = alone.entries
+    assert (receipt.fired, receipt.rows, receipt.entries) == (2, rows, entries + by_itself)
 
 
 def test_a_receipt_is_counts_and_sizes_alone() -> None:

@@ -149,6 +149,14 @@ def test_all_sequences_together_are_the_mean_of_their_groups() -> None:
     assert not any(name.startswith("attention_progress") for name in measured.metrics)  # one of the two has no map
 
 
+def test_groups_have_the_loss_of_logits_as_they_are_capped() -> None:
+    model = toy_model(MIXTURE, d_model=16, init_std=2.0)
+    model.cfg.output_logits_soft_cap = 1.0
+    step = next(train(model, MIXTURE, steps=1, batch_size=12, meter=Meter(MIXTURE, n_sequences=6)))
+    losses = [value for name, value in step.metrics.items() if name.startswith("loss_")]
+    assert min(losses) - 1e-5 <= step.loss <= max(losses) + 1e-5
+
+
 def test_a_group_that_a_batch_lacks_is_not_a_number() -> None:
     meter = Meter(MIXTURE, n_sequences=1)
     measured = next(train(toy_model(MIXTURE, d_model=16), MIXTURE, steps=1, batch_size=2, meter=meter)).metrics

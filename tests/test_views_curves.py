@@ -17,10 +17,11 @@ from matplotlib.text import Text
 from typecheck import unchecked
 
 from plateau_interp.types import Levels
+from plateau_interp.views import Page, attention_view
 from plateau_interp.views import theme as theme_module
 from plateau_interp.views.curves import curves_figure, grouped, spread
 from plateau_interp.views.interactive import interactive_curves, save_interactive
-from plateau_interp.views.maps import cosine_figure, effect_figure, pattern_figure, position_figure
+from plateau_interp.views.maps import cosine_figure, effect_figure, grid_figure, pattern_figure, position_figure
 from plateau_interp.views.panels import Panel, panel
 from plateau_interp.views.saving import rendered, save_figure
 from plateau_interp.views.theme import DARK, LIGHT, page_variables, view_variables
@@ -312,6 +313,22 @@ def test_positions_are_rows_from_the_top():
     assert top < bottom
 
 
+def test_accuracies_stand_at_their_steps_however_these_lie():
+    steps = [0, 1, 2, 4, 8, 16, 32, 64, 100]
+    right = [0.0] * 5 + [1.0] * 4
+    figure = position_figure(pd.DataFrame({"step": steps, "loss": 1.0, "accuracy_0": right, "accuracy_1": 0.0}))
+    axes = figure.axes[0]
+    (mesh,) = axes.collections
+    edges = mesh.get_coordinates()[0, :, 0]
+    assert edges.tolist() == [-0.5, 0.5, 1.5, 3.0, 6.0, 12.0, 24.0, 48.0, 82.0, 118.0]
+    assert np.asarray(mesh.get_array()).tolist() == [right, [0.0] * 9]
+    assert mesh.get_coordinates()[:, 0, 1].tolist() == [0.5, 1.5, 2.5]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 118.0), (2.5, 0.5))
+    assert b"image" in rendered(figure, "svg")
+    (image,) = position_figure(pd.DataFrame({"step": [7], "accuracy_0": [0.5]})).axes[0].get_images()
+    assert [*image.get_extent()] == [6.5, 7.5, 1.5, 0.5]
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_runs_with_different_numbers_of_answers_have_no_mean(turned):
     runs = [metrics(), metrics().assign(accuracy_2=0.5)]
@@ -395,6 +412,14 @@ def test_effects_carry_their_numbers():
         (lambda: interactive_curves(metrics(), "loss"), r"^columns must be a list, such as \['loss'\]; got 'loss'$"),
         (lambda: unchecked(save_figure)(3, "x.png"), "^figure must be a matplotlib Figure, .*; got 3$"),
         (lambda: unchecked(save_figure)(curves_figure(metrics()), 3), "^expected the path of a file, .*; got 3$"),
+        (
+            lambda: unchecked(save_interactive)(interactive_curves(metrics()), 3),
+            "^expected the path of a file, such as 'runs/curves.html'; got 3$",
+        ),
+        (
+            lambda: unchecked(Page.save)(Page([attention_view(torch.eye(2)[None])]), None),
+            "^expected the path of a file, such as 'runs/attention.html'; got None$",
+        ),
         (lambda: curves_figure(metrics(), []), "columns is empty"),
         (lambda: interactive_curves(metrics(), []), "columns is empty"),
         (lambda: curves_figure(metrics(), ["cosine"]), "no column 'cosine'; they have step, loss"),
@@ -405,6 +430,18 @@ def test_effects_carry_their_numbers():
         (
             lambda: unchecked(pattern_figure)(np.zeros((1, 2, 2)), ["a"], targets=5),
             "^targets must be an array or a tensor of numbers; got 5$",
+        ),
+        (
+            lambda: unchecked(pattern_figure)(np.zeros((1, 2, 4)), ["a"], targets=np.eye(4), first_query=2),
+            r"^targets must have the shape of a map, \(2, 4\); got \(4, 4\)$",
+        ),
+        (
+            lambda: unchecked(pattern_figure)(np.zeros((1, 2, 2)), ["a"], targets=np.eye(2)[None]),
+            r"^targets must have the shape of a map, \(2, 2\); got \(1, 2, 2\)$",
+        ),
+        (
+            lambda: unchecked(grid_figure)(np.zeros((1, 2, 2)), ["a"], asked=np.eye(3)),
+            r"^asked must have the shape of a map, \(2, 2\); got \(3, 3\)$",
         ),
         (lambda: unchecked(cosine_figure)(5, [0]), "^matrices must be an array or a tensor of numbers; got 5$"),
         (

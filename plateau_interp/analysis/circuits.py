@@ -12,12 +12,12 @@ from typing import Any, Literal
 import pandas as pd
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting, one_number
 from plateau_interp.checks import check_takes, one_of, whole_number
-from plateau_interp.models.fitting import check_tokens
+from plateau_interp.models.fitting import check_attention_mask, check_tokens
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model
 
 __all__ = [
@@ -123,7 +123,7 @@ def circuit(
     roles: Roles | None = None,
     freeze_norms: bool = False,
     n_steps: int = 16,
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
 ) -> Circuit:
     """Score every edge of a model by what the metric changes when the edge is cut.
 
@@ -295,11 +295,9 @@ def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, att
     for name, tokens in (("clean", clean), ("corrupted", corrupted)):
         if tokens is not None or name == "clean":
             check_tokens(name, tokens, d_vocab=model.cfg.d_vocab)
-    for name, tensor in (("corrupted", corrupted), ("attention_mask", attention_mask)):
-        if tensor is not None and tensor.shape != clean.shape:
-            raise ValueError(f"clean and {name} must have one shape; got {(*clean.shape,)}, {(*tensor.shape,)}")
-    if attention_mask is not None and bool((empty := (attention_mask == 0).all(dim=1)).any()):
-        raise ValueError(f"sequence {int(empty.int().argmax())} has no token that attention_mask calls real")
+    if corrupted is not None and corrupted.shape != clean.shape:
+        raise ValueError(f"clean and corrupted must have one shape; got {(*clean.shape,)}, {(*corrupted.shape,)}")
+    check_attention_mask(attention_mask, clean)
 
 
 def _members(roles: Roles | None, n_pos: int, device: torch.device) -> tuple[tuple[str, ...], Bool[Tensor, "role pos"]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.circuits import check_comparison
@@ -41,7 +41,7 @@ def direct_attribution(
     tokens: Int[Tensor, "batch pos"],
     metric: Metric,
     *,
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
 ) -> DirectAttribution:
     """Split a metric that is linear in the logits into what embeddings, heads, MLPs and biases add to it.
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from einops import einsum, rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.checks import one_of, shown
@@ -214,7 +214,7 @@ def cutting(
     metric: Metric,
     ablation: EdgeAblation,
     freeze_norms: bool,
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
 ) -> Iterator[CutModel]:
     """Make ready to cut a model's edges; hook points that readers need are on while the context is open.
 
@@ -234,7 +234,7 @@ def cutting(
     one_of(EdgeAblation, ablation=ablation)
     if corrupted is None and ablation == "resample":
         raise ValueError('ablation="resample" needs corrupted tokens: what cut edges carry')
-    options = {} if attention_mask is None else {"attention_mask": attention_mask}
+    options = {} if attention_mask is None else {"attention_mask": attention_mask.to(clean.device).int()}
     with _gates_open(model):
         with torch.no_grad():
             cut = _measured(model, clean, corrupted, metric, ablation, freeze_norms=freeze_norms, options=options)
@@ -329,7 +329,7 @@ def _check_sum(model: HookedModel, written: Tensor, end: Tensor) -> None:
 
 
 def _means(
-    written: Float[Tensor, "writer batch pos d_model"], attention_mask: Int[Tensor, "batch pos"] | None
+    written: Float[Tensor, "writer batch pos d_model"], attention_mask: Shaped[Tensor, "batch pos"] | None
 ) -> Float[Tensor, "writer batch pos d_model"]:
     """Each writer's mean over the batch, by position in each sequence; of padding what it writes there."""
     layout = None if attention_mask is None else layout_of(attention_mask.to(written.device))

@@ -16,11 +16,11 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.edges import Metric, one_number
-from plateau_interp.checks import check_takes, shown
+from plateau_interp.checks import check_takes
 from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.interventions.running import RunningForward, following
-from plateau_interp.models.fitting import check_tokens
+from plateau_interp.models.fitting import check_attention_mask, check_tokens
 from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["patch_by_head", "patch_by_position"]
@@ -135,15 +135,7 @@ def _check_inputs(model: Any, metric: Any, *, clean: Any, corrupted: Any, mask: 
         check_tokens(name, tokens, d_vocab=model.cfg.d_vocab)
     if clean.shape != corrupted.shape:
         raise ValueError(f"clean and corrupted must have one shape; got {tuple(clean.shape)}, {tuple(corrupted.shape)}")
-    if mask is None:
-        return
-    if not isinstance(mask, Tensor) or mask.shape != clean.shape:
-        there = tuple(mask.shape) if isinstance(mask, Tensor) else shown(mask)
-        raise ValueError(f"attention_mask must have the shape of the tokens, {tuple(clean.shape)}; got {there}")
-    if not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(f"attention_mask must be 1 where a token is real and 0 elsewhere; got {shown(mask)}")
-    if bool((empty := (mask == 0).all(dim=1)).any()):
-        raise ValueError(f"sequence {int(empty.int().argmax())} has no token that attention_mask calls real")
+    check_attention_mask(mask, clean)
 
 
 @torch.no_grad()
@@ -158,6 +150,8 @@ def _patch_each(
     places: Sequence[Place],
 ) -> Tensor:
     points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
+    if len(points) > model.cfg.n_layers:
+        raise ValueError(f"at must be one hook point of a block; {at!r} stands for several")
     # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
     is_edited = any(point.fwd_hooks for point in model.hook_dict.values())
     n_copies = 1 if is_edited else max(1, ENTRIES // (corrupted.numel() * _width(model, corrupted)))

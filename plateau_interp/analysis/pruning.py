@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, check_comparison, circuit
@@ -37,7 +37,7 @@ def pruned(
     sizes: Sequence[int] | None = None,
     n_random: int = 8,
     seed: int = 0,
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
 ) -> pd.DataFrame:
     """The metric of circuits of several sizes, of what is left without them, and of random ones.
 
@@ -147,7 +147,7 @@ def robustness(
     scorings: Sequence[Scoring] = ("attributed",),
     freeze_norms: Sequence[bool] = (False, True),
     n: int | None = None,
-    attention_mask: Int[Tensor, "batch pos"] | None = None,
+    attention_mask: Shaped[Tensor, "batch pos"] | None = None,
 ) -> pd.DataFrame:
     """How a circuit changes with the metric, with what cut edges carry and with how it is scored.
 

@@ -187,6 +187,10 @@ def _complaints(attached: Sequence[Attached]) -> list[str]:
     return [f"{one.intervention!r} {complaint}" for one in attached for complaint in one.complaints()]
 
 
+def _never() -> bool:
+    return False
+
+
 class EditAttached(CountedAttached):
     """An edit of activations while it is attached.
 
@@ -197,6 +201,7 @@ class EditAttached(CountedAttached):
         sites: full names of the hook points.
         origin: see `editing`.
         places: see `editing`.
+        varies: see `editing`.
     """
 
     receipt: EditReceipt
@@ -208,8 +213,10 @@ class EditAttached(CountedAttached):
         *,
         origin: str | None = None,
         places: Mapping[str, Sequence[int] | None] = MappingProxyType({}),
+        varies: Callable[[], bool] = _never,
     ) -> None:
         self._origin = Origin(origin)
+        self._varies = varies
         self._places = {kind: [*positions] for kind, positions in places.items() if positions is not None}
         # Attention scores hold -inf, which cannot be interpolated.
         gradual = not any(holds_infinities(name) for name in sites)
@@ -255,7 +262,7 @@ class EditAttached(CountedAttached):
                 )
             if strength != 1.0:
                 edited = torch.lerp(act, edited, strength)
-            self.receipt.note(hook.name, act.detach(), edited.detach())
+            self.receipt.note(hook.name, act.detach(), edited.detach(), varies=self._varies())
             return edited
 
         return hook_function
@@ -269,6 +276,7 @@ def editing(
     *,
     origin: str | None = None,
     places: Mapping[str, Sequence[int] | None] = MappingProxyType({}),
+    varies: Callable[[], bool] = _never,
 ) -> Iterator[EditAttached]:
     """Run edits at hook points while the context is open: what the ``attach`` of an activation edit returns.
 
@@ -280,6 +288,8 @@ def editing(
             that is resumed or forked refuses another.
         places: positions at which alone it acts, by what they are called; None for all. A forward may be too short to
             have them: if none had, so that nothing was changed, that is reported as the context is left.
+        varies: asked at each firing: whether it may change other entries than one of the same shape before, as where
+            places depend on tokens or padding. Then its receipt counts them anew, which otherwise it does once.
 
     Yields:
         The edit's live side, turned off.
@@ -308,7 +318,7 @@ def editing(
         idle = [name for name in edits if ".attn." in name or name.endswith("hook_attn_out")]
         if idle:
             raise ValueError(f"{intervention!r} edits {listed(idle)}, and the attention of an MLP gives nothing")
-    attached = EditAttached(intervention, tuple(edits), origin=origin, places=places)
+    attached = EditAttached(intervention, tuple(edits), origin=origin, places=places, varies=varies)
     with hooking(model, {name: attached.wrap(edit) for name, edit in edits.items()}) as attached.lost:
         yield attached
 

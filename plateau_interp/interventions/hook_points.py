@@ -14,6 +14,7 @@ __all__ = [
     "attention_points",
     "check_positions",
     "head_count",
+    "output_cap",
     "pattern_name",
     "positions_within",
     "resolve_heads",
@@ -128,6 +129,19 @@ def pattern_name(layer: int) -> str:
     return f"blocks.{layer}.attn.hook_pattern"
 
 
+def output_cap(model: HookedModel) -> float | None:
+    """What the logits are capped at behind `OUTPUT`: they become ``cap * tanh(logits / cap)``; None for no cap.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> output_cap(toy_model(MovingWindowSum(), d_model=32)) is None
+        True
+    """
+    cap = model.cfg.output_logits_soft_cap
+    return None if cap is None or cap <= 0 else float(cap)  # TransformerLens has -1 for none
+
+
 def head_count(model: HookedModel, point: str) -> int:
     """How many heads the activation at a hook point has, on an axis of their own.
 
@@ -142,7 +156,9 @@ def head_count(model: HookedModel, point: str) -> int:
     """
     kind = point.rsplit(".", 1)[-1]
     if kind in KEY_HEAD_POINTS:
-        return int(model.cfg.n_key_value_heads or model.cfg.n_heads)
+        shared = model.cfg.n_key_value_heads
+        # Ungrouped, each query head has a copy of its keys and values.
+        return int(model.cfg.n_heads if shared is None or model.cfg.ungroup_grouped_query_attention else shared)
     if kind in QUERY_HEAD_POINTS:
         return int(model.cfg.n_heads)
     raise ValueError(

@@ -26,7 +26,7 @@ class EditReceipt(Receipt):
     """
 
     _squares: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _touched: dict[tuple[str, torch.Size], list[Any]] = field(default_factory=dict, repr=False)
+    _touched: dict[tuple[str, torch.Size, bool], list[Any]] = field(default_factory=dict, repr=False)
 
     @property
     def rows(self) -> int:
@@ -43,7 +43,8 @@ class EditReceipt(Receipt):
         """Tensor entries changed, over all firings.
 
         Counted at the first firing of each hook point and shape, and taken to be the same at the later ones; but
-        single positions, as of cached decoding, are counted each time: their shape does not tell them apart.
+        single positions, as of cached decoding, are counted each time, and so is an edit whose places depend on tokens
+        or padding: shape does not tell them apart.
         """
         return sum(fired * int(entries) for fired, _, _, entries in self._touched.values())
 
@@ -66,15 +67,23 @@ class EditReceipt(Receipt):
         )
 
     @torch.no_grad()
-    def note(self, name: str, before: Tensor, after: Tensor) -> None:
-        """Count one firing at a hook point: the activation before and after it, of one shape."""
+    def note(self, name: str, before: Tensor, after: Tensor, *, varies: bool = False) -> None:
+        """Count one firing at a hook point: the activation before and after it, of one shape.
+
+        Args:
+            name: of the hook point.
+            before: the activation as it was.
+            after: what the edit made of it.
+            varies: whether other firings of this shape may change other entries, so that each is counted.
+        """
         self.fired += 1
         square = _squared_change(before, after, finite_only=holds_infinities(name))
         self._squares[name] = self._squares[name] + square if name in self._squares else square
-        touched = self._touched.get((name, before.shape))
+        varies = varies or _is_single(name, before)
+        touched = self._touched.get((name, before.shape, varies))
         if touched is None:
-            self._touched[name, before.shape] = [1, *_count_touched(name, before != after)]
-        elif _is_single(name, before):
+            self._touched[name, before.shape, varies] = [1, *_count_touched(name, before != after)]
+        elif varies:
             rows, heads, entries = _count_touched(name, before != after)
             touched[1:] = _larger(touched[1], rows), _larger(touched[2], heads), touched[3] + entries
         else:

@@ -69,6 +69,10 @@ class RunningForward:
         # A copy of the model is told of by its own hooks, but edited by functions that read this very object.
         return self
 
+    def may_be_padded(self) -> bool:
+        """Whether there is a mask, which may mark padding; nobody waits for the device."""
+        return self.mask is not None
+
     def layout(self, device: torch.device) -> Layout | None:
         """Where the tokens so far lie among padding; None where there is no padding, or no mask that tells of it."""
         self._was_asked_early = self._was_asked_early or self._is_early

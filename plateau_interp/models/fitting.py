@@ -14,6 +14,7 @@ from plateau_interp.positions import input_length
 from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, Task
 
 __all__ = [
+    "check_attention_mask",
     "check_batch_size",
     "check_device",
     "check_direction",
@@ -68,6 +69,25 @@ def check_tokens(name: str, tokens: Any, *, d_vocab: int | None = None) -> None:
         raise ValueError(f"{name} must hold a token at least; got the shape {list(tokens.shape)}")
     if d_vocab is not None:
         _check_range(name, tokens, d_vocab)
+
+
+def check_attention_mask(mask: Any, tokens: Tensor) -> None:
+    """Refuse what does not say of each token whether it is real, and sequences without a real one; None is fine.
+
+    TransformerLens counts positions by the sum of a mask: with 2 in the place of 1 it would go on in silence.
+
+    Raises:
+        ValueError: for another shape or other numbers, or naming a sequence.
+    """
+    if mask is None:
+        return
+    if not isinstance(mask, Tensor) or mask.shape != tokens.shape:
+        there = tuple(mask.shape) if isinstance(mask, Tensor) else shown(mask)
+        raise ValueError(f"attention_mask must have the shape of the tokens, {tuple(tokens.shape)}; got {there}")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"attention_mask must be 1 where a token is real and 0 elsewhere; got {shown(mask)}")
+    if bool((empty := (mask == 0).all(dim=1)).any()):
+        raise ValueError(f"sequence {int(empty.int().argmax())} has no token that attention_mask calls real")
 
 
 def check_sequences(task: Task, batch: Any) -> None:

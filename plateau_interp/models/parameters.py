@@ -6,16 +6,18 @@ components that arXiv 2410.22244 trains one at a time (figure 8), in Transformer
 | group | parameters |
 |---|---|
 | ``"attention map"`` | queries, keys, token and position embeddings, first LayerNorms |
-| ``"attention"`` | the same, values and output projections |
-| ``"mlp"`` | MLPs, second LayerNorms, final LayerNorm, unembedding |
+| ``"attention"`` | the same, values and output projections, LayerNorms of what attention adds |
+| ``"mlp"`` | MLPs, second LayerNorms, those of what MLPs add, final LayerNorm, unembedding |
 | ``"embeddings"`` | token and position embeddings, final LayerNorm, unembedding |
 | ``"token embedding"``, ``"position embedding"`` | either alone |
-| ``"attention layers"`` | queries, keys, values, output projections, first LayerNorms |
-| ``"mlp layers"`` | MLPs, second LayerNorms |
-| ``"norms"`` | every LayerNorm: that of the embeddings, first, second, final |
+| ``"attention layers"`` | queries, keys, values, output projections, first LayerNorms, those of what attention adds |
+| ``"mlp layers"`` | MLPs, second LayerNorms, those of what MLPs add |
+| ``"norms"`` | every LayerNorm: of the embeddings, first, second, of what attention and MLPs add, final |
 | ``"read-out"`` | unembedding |
 | ``"embedding tables"`` | token and position embeddings, and nothing else |
 | ``"linear layers"`` | output projections, MLPs, unembedding (drawn in "Shortening the Loss Plateau") |
+
+Gemma 2 and 3 have LayerNorms of what attention and MLPs add, beside the first and second; other models have none.
 
 Anything else is a pattern over parameter names, such as ``"blocks.0.attn.W_*"``, or a function of the name.
 ``"all but "`` before a group or a pattern means every other parameter: ``"all but mlp layers"``. Whatever matches
@@ -51,7 +53,9 @@ PARTS = {
     "values": r"blocks\.LAYER\.attn\._?[Wb]_V",
     "output projections": r"blocks\.LAYER\.attn\._?[Wb]_O",
     "first norms": r"blocks\.LAYER\.ln1\..*",
+    "norms of what attention adds": r"blocks\.LAYER\.ln1_post\..*",
     "second norms": r"blocks\.LAYER\.ln2\..*",
+    "norms of what MLPs add": r"blocks\.LAYER\.ln2_post\..*",
     "MLPs": r"blocks\.LAYER\.mlp\..*",
     "token embedding": r"embed\..*",
     "position embedding": r"pos_embed\..*",
@@ -70,14 +74,29 @@ GROUPS = {
         "token embedding",
         "position embedding",
         "first norms",
+        "norms of what attention adds",
     ),
-    "mlp": ("MLPs", "second norms", "final norm", "unembedding"),
+    "mlp": ("MLPs", "second norms", "norms of what MLPs add", "final norm", "unembedding"),
     "embeddings": ("token embedding", "position embedding", "final norm", "unembedding"),
     "token embedding": ("token embedding",),
     "position embedding": ("position embedding",),
-    "attention layers": ("queries", "keys", "values", "output projections", "first norms"),
-    "mlp layers": ("MLPs", "second norms"),
-    "norms": ("embedding norm", "first norms", "second norms", "final norm"),
+    "attention layers": (
+        "queries",
+        "keys",
+        "values",
+        "output projections",
+        "first norms",
+        "norms of what attention adds",
+    ),
+    "mlp layers": ("MLPs", "second norms", "norms of what MLPs add"),
+    "norms": (
+        "embedding norm",
+        "first norms",
+        "norms of what attention adds",
+        "second norms",
+        "norms of what MLPs add",
+        "final norm",
+    ),
     "read-out": ("unembedding",),
     "embedding tables": ("token embedding", "position embedding"),
     "linear layers": ("output projections", "MLPs", "unembedding"),
@@ -137,7 +156,9 @@ def parameters_where(model: HookedModel, where: Where) -> dict[str, torch.nn.Par
         names = {name for name in parameters if where(name)}
     if not names:
         hint = (
-            nearest(where, [*GROUPS, *parameters]) if isinstance(where, str) else f"there are {listed([*parameters])}"
+            nearest(where, [*GROUPS, *parameters])
+            if isinstance(where, str) and where not in GROUPS
+            else f"there are {listed([*parameters])}"
         )
         raise ValueError(f"{shown(where)} means no parameter of the model; {hint}")
     return {name: parameter for name, parameter in parameters.items() if name in names}
@@ -229,6 +250,8 @@ def _may_lack(model: HookedModel, part: str) -> bool:
         return True  # blocks that end in a norm leave nothing to normalise
     if part == "position embedding":
         return cfg.positional_embedding_type not in ("standard", "shortformer")
+    if part.startswith("norms of what") and not getattr(cfg, "use_normalization_before_and_after", False):
+        return True
     if cfg.attn_only and part in ("MLPs", "second norms"):
         return True
     # Blocks with attention and MLP side by side feed both from the first norm.

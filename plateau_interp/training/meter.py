@@ -17,7 +17,7 @@ from torch import Tensor
 from plateau_interp import metrics
 from plateau_interp.checks import shown
 from plateau_interp.decoding.answers import known_answers
-from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, pattern_name, resolve_hook_points
+from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, output_cap, pattern_name, resolve_hook_points
 from plateau_interp.interventions.measuring import numbered
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
@@ -150,8 +150,11 @@ class Meter:
                 raise ValueError(f"cosine_at: {hook.name} holds {tuple(state.shape)}; expected [batch, pos, width]")
             self._seen[hook.name] = state.detach()[:, rows]
 
+        cap = output_cap(model)
+
         def keep_output(output: Tensor, *, hook: Any) -> None:
-            self._seen[hook.name] = output.detach()
+            output = output.detach()
+            self._seen[hook.name] = output if cap is None else cap * torch.tanh(output / cap)
 
         patterns = [(pattern_name(layer), keep_pattern) for layer in range(model.cfg.n_layers)]
         states = [(point, keep_state) for point in dict.fromkeys((FINAL_STATE, *self.cosine_at))]

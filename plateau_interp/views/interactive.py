@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plateau_interp.checks import as_path
 from plateau_interp.files import write_atomically
 from plateau_interp.types import Levels
 from plateau_interp.views.curves import Curves, check_columns, level_lines, lines, title
@@ -82,7 +83,7 @@ def interactive_curves(
 
 def save_interactive(figure: "plotly.graph_objects.Figure", path: str | Path) -> Path:
     """Write an interactive figure as one HTML file (about 5 MB: plotly travels with it) that works with no network."""
-    path = Path(path)
+    path = as_path(path, "the path of a file, such as 'runs/curves.html'")
     content = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
     write_atomically(path, content)
     return path

@@ -30,6 +30,8 @@ MOST_NUMBERS = 150
 def position_figure(curves: Curves, *, drops: Sequence[int | None] = (), theme: Theme = LIGHT) -> "Figure":
     """Accuracy of each answer position over the steps, as a heat map; the mean where there are several runs.
 
+    Between two measured steps each has half of the way.
+
     Raises:
         ValueError: if no ``accuracy_0``, ``accuracy_1``, … was measured, or by some runs more of them than by others.
 
@@ -58,20 +60,31 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = (), theme: 
     with matplotlib.rc_context(style):
         figure = Figure(figsize=PANEL_SIZE, layout="constrained")
         axes = figure.subplots()
-        half = (steps[-1] - steps[0]) / max(len(steps) - 1, 1) / 2 or 0.5
-        image = axes.imshow(
-            np.stack([row.mean for row in rows]),
-            cmap=_towards(theme.accent),
-            vmin=0,
-            vmax=1,
-            aspect="auto",
-            extent=(steps[0] - half, steps[-1] + half, len(rows) + 0.5, 0.5),
-        )
+        image = _columns_at(axes, steps, np.stack([row.mean for row in rows]), theme)
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set(title="Accuracy of each answer", xlabel="training step", ylabel="answer position")
         draw_drops(axes, drops, colour=theme.other)  # without words, which would lie on the map
         _colour_bar(figure, image, axes, "share right", theme)
         return figure
+
+
+def _columns_at(
+    axes: "Axes", steps: Float[np.ndarray, " step"], values: Float[np.ndarray, "row step"], theme: Theme
+) -> Any:
+    """A map of shares, row 1 on top, each column from halfway to the step before it to halfway to the one after it."""
+    between = (steps[1:] + steps[:-1]) / 2
+    ends = (steps[0] - 0.5, steps[0] + 0.5)
+    if len(between):
+        ends = (2 * steps[0] - between[0], 2 * steps[-1] - between[-1])
+    style: Any = {"cmap": _towards(theme.accent), "vmin": 0, "vmax": 1}
+    bottom = len(values) + 0.5
+    if len(set(np.diff(steps).tolist())) <= 1:
+        return axes.imshow(values, aspect="auto", extent=(*ends, bottom, 0.5), **style)
+    # As pixels: in a vector file thousands of rectangles would be slow, and show seams.
+    edges = np.array([ends[0], *between, ends[1]])
+    image = axes.pcolormesh(edges, np.arange(len(values) + 1) + 0.5, values, rasterized=True, **style)
+    axes.set(xlim=ends, ylim=(bottom, 0.5))
+    return image
 
 
 def pattern_figure(
@@ -96,15 +109,16 @@ def pattern_figure(
         theme: the colours, for a light or a dark ground.
 
     Raises:
-        ValueError: for no map, a number of titles that differs from the number of maps, or values that are not finite.
+        ValueError: for no map, a number of titles that differs from the number of maps, targets of another shape than a
+            map's, or values that are not finite.
 
     Example:
         >>> figure = pattern_figure(np.eye(3)[None], ["step 0"])
         >>> figure.axes[0].get_title(loc="left")
         'step 0'
     """
-    outlined = None if targets is None else _array("targets", targets)
     maps = _array("patterns", patterns)
+    outlined = None if targets is None else _outline("targets", targets, maps)
     return _maps(maps, titles, outlined=outlined, label=label, most=limit, first_query=first_query, theme=theme)
 
 
@@ -208,7 +222,7 @@ def grid_figure(
         theme: the colours, for a light or a dark ground.
 
     Raises:
-        ValueError: for no grid, a number of titles that differs, or values that are not finite.
+        ValueError: for no grid, a number of titles that differs, cells of another shape, or values that are not finite.
 
     Example:
         >>> figure = grid_figure(np.eye(2)[None], ["right"], asked=np.eye(2) > 0)
@@ -216,7 +230,7 @@ def grid_figure(
         ['1.00', '0.00', '0.00', '1.00']
     """
     values = _array("grids", grids)
-    outlined = None if asked is None else _array("asked", asked)
+    outlined = None if asked is None else _outline("asked", asked, values)
     most = float(np.abs(values).max()) or 1.0 if most is None else most
     figure = _maps(values, titles, label="value", theme=theme, most=most, rows="row", columns="column")
     for axes, each in zip(figure.axes, values, strict=False):
@@ -225,6 +239,14 @@ def grid_figure(
         if outlined is not None:
             _outline_cells(axes, outlined, theme)
     return figure
+
+
+def _outline(name: str, cells: Any, maps: np.ndarray) -> np.ndarray:
+    """Cells to outline, which every map has."""
+    outlined = _array(name, cells)
+    if outlined.shape != maps.shape[1:]:
+        raise ValueError(f"{name} must have the shape of a map, {maps.shape[1:]}; got {outlined.shape}")
+    return outlined
 
 
 def _outline_cells(axes: "Axes", cells: Bool[np.ndarray, "row column"], theme: Theme) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from plateau_interp.checks import listed, shown
+from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import write_atomically
 from plateau_interp.views.saving import OF_A_REPORT
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
@@ -117,7 +117,7 @@ class Page:
 
     def save(self, path: str | Path) -> Path:
         """Write the page as one HTML file, whole or not at all; returns its path."""
-        path = Path(path)
+        path = as_path(path, "the path of a file, such as 'runs/attention.html'")
         write_atomically(path, self.html)
         return path
 
