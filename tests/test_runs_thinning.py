@@ -198,7 +198,6 @@ def test_nothing_is_told_of_a_fork_whose_parents_seconds_are_damaged(
     assert not (tmp_path / "fork").exists()
 
 
-
 def test_memory_and_recordings_of_interventions_are_those_that_were_kept(tmp_path: Path) -> None:
     capture = Capture(("blocks.0.hook_resid_post",), out=str(tmp_path / "captured"), every=3)
     recipe = replace(RECIPE, interventions=(AmplifySlowGradient(), capture))
