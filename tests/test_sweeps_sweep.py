@@ -261,8 +261,12 @@ def test_a_run_that_another_process_writes_is_waited_for(out, told):
 
 def test_a_report_of_many_runs_takes_one_seed(out, monkeypatch, reported):
     monkeypatch.setattr(of_runs, "MOST_REPORTED", 3)
-    sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
+    swept = sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
     assert reported == [["k=2/seed-0", "k=3/seed-0"]]
+    assert swept.reported == ("k=2/seed-0", "k=3/seed-0")
+    (out / "k=2/seed-0/recipe.json").write_text("{")  # of this setting the next seed stands for it
+    swept = sweep(BASE, {**WINDOWS, "seeds": 3}, out=out, engine=HERE)
+    assert set(reported[-1]) == set(swept.reported) == {"k=3/seed-0", "k=2/seed-1"}
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "checkpoints/6/model.safetensors"])
