@@ -91,6 +91,7 @@ NAMED = {"list": {"plain": {}, "helped": {"interventions": [{"name": "fix-attent
         {"helped": {"interventions": [{"name": "ablate-heads", "heads": [0]}]}, "plain": {}},
         {"plain": NAMED["list"]["helped"], "helped": NAMED["list"]["plain"]},
         {"plain": {"training.batch_size": 5}, "helped": NAMED["list"]["helped"]},
+        {"plain": {"training.steps": 4}, "helped": NAMED["list"]["helped"]},
     ],
 )
 def test_another_setting_under_a_name_that_is_taken_is_refused(now, tmp_path):

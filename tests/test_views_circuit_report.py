@@ -57,7 +57,9 @@ def test_metrics_of_the_run_and_of_its_circuits_are_one_table(formed: Formed) ->
 def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The figures that would be written, by file: writing takes longer than all the rest."""
     figures: dict[str, Any] = {}
-    monkeypatch.setattr(circuit_report, "save_figure", lambda figure, path, title: figures.setdefault(path.name, figure))
+    monkeypatch.setattr(
+        circuit_report, "save_figure", lambda figure, path, title: figures.setdefault(path.name, figure)
+    )
     return figures
 
 
@@ -116,7 +118,9 @@ def test_without_a_measured_step_there_are_the_numbers_of_the_circuits(
     assert len(saved["forming.svg"].axes) == 2
 
 
-def test_a_picture_of_somebody_s_makes_no_folder_a_page_s(formed: Formed, tmp_path: Path, saved: dict[str, Any]) -> None:
+def test_a_picture_of_somebody_s_makes_no_folder_a_page_s(
+    formed: Formed, tmp_path: Path, saved: dict[str, Any]
+) -> None:
     for name in ("circuit-1.svg", "index.html", "metrics.parquet"):
         (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=r"holds other things: circuit-1.svg, index.html, metrics.parquet; take"):
