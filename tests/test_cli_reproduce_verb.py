@@ -83,6 +83,16 @@ def test_the_command_tells_a_mistake_in_one_line(words, line, tmp_path, monkeypa
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_file_of_somebody_else_is_told_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "tiny").mkdir(parents=True)
+    (tmp_path / "results" / "tiny" / "first.png").write_text("mine")
+    assert main(["reproduce", "tiny", "first", "--publish", "."]) == 2
+    assert capsys.readouterr().err.startswith("plateau: results/tiny/first.png was not written by `plateau reproduce`")
+    assert [file.name for file in tmp_path.iterdir()] == ["results"]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
@@ -93,6 +103,16 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, 
     assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny").outcomes["base"]] == [1]
     assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
     assert "1 of 4 runs failed" in capsys.readouterr().err
+
+
+def test_a_paper_that_has_another_name_than_its_plug_in_is_refused(tmp_path, monkeypatch, capsys):
+    point = EntryPoint("other", "tiny_paper:PAPER", "plateau_interp.experiments")
+    monkeypatch.setitem(plugins("experiments"), "other", point)
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "other", "--list"]) == 2
+    told = "plateau: 'other' leads to a paper that is called 'tiny': its name and that of its entry point must be one"
+    assert capsys.readouterr().err.startswith(told)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_trains_side_by_side_what_it_trains_in_turn(tmp_path, monkeypatch, capsys):

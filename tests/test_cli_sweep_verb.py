@@ -15,7 +15,7 @@ from small_sweeps import BASE, WINDOWS, longer, results
 
 from plateau_interp.cli.main import main
 from plateau_interp.cli.sweep_verb import chosen_engine, duration
-from plateau_interp.sweeps import kinds, of_runs
+from plateau_interp.sweeps import of_runs
 from plateau_interp.sweeps.cluster import Dask, Slurm
 from plateau_interp.sweeps.engines import Loky
 
@@ -72,10 +72,13 @@ def test_a_part_of_a_sweep_says_what_the_table_leaves_out(plateau):
 
 def test_a_report_of_one_seed_a_setting_is_told_as_such(plateau, monkeypatch):
     words = "sweep sweep.yaml --out out --engine here"
-    assert "Report: out/report/index.html" in plateau(words)[1].splitlines()
+    data = {"base": BASE, **WINDOWS, "seeds": 2}
+    assert "Report: out/report/index.html" in plateau(words, data)[1].splitlines()
+    monkeypatch.setattr(of_runs, "MOST_REPORTED", 2)
+    assert "Report: out/report/index.html, with one seed of each setting" in plateau(words, data)[1].splitlines()
     monkeypatch.setattr(of_runs, "MOST_REPORTED", 1)
-    monkeypatch.setattr(kinds, "MOST_REPORTED", 1)
-    assert "Report: out/report/index.html, with one seed of each setting" in plateau(words)[1].splitlines()
+    assert "Report: out/report/index.html, with 1 of the 4 runs" in plateau(words, data)[1].splitlines()
+    assert json.loads(plateau(f"{words} --json", data)[1])["reported"] == ["k=2/seed-0"]
 
 
 def test_a_dry_run_tells_what_is_left_and_what_it_costs(plateau, tmp_path):

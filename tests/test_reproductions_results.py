@@ -111,6 +111,25 @@ def test_a_page_of_somebody_else_is_not_written_over(runs, tmp_path):
     assert (tmp_path / "RESULTS.md").read_text() == "# My thesis\n"
 
 
+@pytest.mark.parametrize("name", ["statements.md", "claims.json", "second.png", "left.json", "left.parquet"])
+def test_a_file_of_somebody_else_is_not_written_over(runs, tmp_path, name):
+    file = tmp_path / "results" / "tiny" / name
+    file.parent.mkdir(parents=True)
+    pd.DataFrame({"mine": [1]}).to_parquet(file) if file.suffix == ".parquet" else file.write_text("mine")
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=rf"{name} was not written by `plateau reproduce`: move it, or use another"):
+        publish(PAPER, runs, tmp_path)
+    assert [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()] == [before]
+
+
+def test_results_of_a_killed_command_and_of_nothing_are_known_again(runs, tmp_path):
+    publish(PAPER, tmp_path / "none", tmp_path)
+    publish(PAPER, runs, tmp_path)
+    (tmp_path / "results" / "tiny" / "statements.md").unlink()  # curves come first
+    publish(PAPER, runs, tmp_path)
+    assert page_of_statements(tmp_path).startswith("# All statements: Tiny")
+
+
 def test_a_page_of_an_earlier_version_is_replaced(runs, tmp_path):
     (tmp_path / "RESULTS.md").write_text("# Results: Tiny\n\nWritten by `plateau reproduce tiny` from the files.\n")
     assert "Results: Tiny" not in publish(PAPER, runs, tmp_path).read_text()

@@ -55,6 +55,8 @@ def test_what_is_here_gets_its_whole_path_and_names_on_the_hub_stay(tmp_path, mo
     assert SeriesRecipe("saved/step*").located().source == str(tmp_path / "saved/step*")
     elsewhere = SeriesRecipe("someone/model", prompts="general")
     assert elsewhere.located() == elsewhere
+    (tmp_path / "general").mkdir()  # a folder holds no prompts: the word means what it always does
+    assert elsewhere.located() == elsewhere
 
 
 def test_what_is_left_is_what_is_not_measured(tmp_path):

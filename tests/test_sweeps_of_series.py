@@ -16,6 +16,7 @@ from plateau_interp.cli.main import main
 from plateau_interp.hooks import AblateHeads
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.series.recipe import SeriesRecipe
+from plateau_interp.sweeps import of_series
 from plateau_interp.sweeps.cost import cost_of
 from plateau_interp.sweeps.engines import Here, Loky
 from plateau_interp.sweeps.jobs import Job
@@ -86,6 +87,13 @@ def test_the_table_and_the_report_set_them_side_by_side(out, base):
     page = swept.report.read_text()
     assert "2 series: the cosine peaks between" in page
     assert swept.report == out / "report" / "index.html"
+
+
+def test_a_report_of_many_series_has_the_first_and_says_so(out, base, monkeypatch):
+    monkeypatch.setattr(of_series, "MOST_REPORTED", 1)
+    swept = sweep(base, ABLATED, out=out, engine=HERE)
+    assert swept.reported == ("plain",)
+    assert "ablate-heads" not in swept.report.read_text()
 
 
 def test_what_is_measured_is_not_measured_again_and_more_checkpoints_are_added(out, base):

@@ -91,6 +91,7 @@ NAMED = {"list": {"plain": {}, "helped": {"interventions": [{"name": "fix-attent
         {"helped": {"interventions": [{"name": "ablate-heads", "heads": [0]}]}, "plain": {}},
         {"plain": NAMED["list"]["helped"], "helped": NAMED["list"]["plain"]},
         {"plain": {"training.batch_size": 5}, "helped": NAMED["list"]["helped"]},
+        {"plain": {"training.steps": 4}, "helped": NAMED["list"]["helped"]},
     ],
 )
 def test_another_setting_under_a_name_that_is_taken_is_refused(now, tmp_path):
@@ -261,8 +262,12 @@ def test_a_run_that_another_process_writes_is_waited_for(out, told):
 
 def test_a_report_of_many_runs_takes_one_seed(out, monkeypatch, reported):
     monkeypatch.setattr(of_runs, "MOST_REPORTED", 3)
-    sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
+    swept = sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
     assert reported == [["k=2/seed-0", "k=3/seed-0"]]
+    assert swept.reported == ("k=2/seed-0", "k=3/seed-0")
+    (out / "k=2/seed-0/recipe.json").write_text("{")  # of this setting the next seed stands for it
+    swept = sweep(BASE, {**WINDOWS, "seeds": 3}, out=out, engine=HERE)
+    assert set(reported[-1]) == set(swept.reported) == {"k=3/seed-0", "k=2/seed-1"}
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "checkpoints/6/model.safetensors"])

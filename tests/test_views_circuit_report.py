@@ -57,7 +57,9 @@ def test_metrics_of_the_run_and_of_its_circuits_are_one_table(formed: Formed) ->
 def saved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The figures that would be written, by file: writing takes longer than all the rest."""
     figures: dict[str, Any] = {}
-    monkeypatch.setattr(circuit_report, "save_figure", lambda figure, path: figures.setdefault(path.name, figure))
+    monkeypatch.setattr(
+        circuit_report, "save_figure", lambda figure, path, title: figures.setdefault(path.name, figure)
+    )
     return figures
 
 
@@ -114,3 +116,24 @@ def test_without_a_measured_step_there_are_the_numbers_of_the_circuits(
     assert formed.metrics.step.tolist() == list(formed.forming.steps)
     write_circuit_report([formed], tmp_path)
     assert len(saved["forming.svg"].axes) == 2
+
+
+def test_a_picture_of_somebody_s_makes_no_folder_a_page_s(
+    formed: Formed, tmp_path: Path, saved: dict[str, Any]
+) -> None:
+    for name in ("circuit-1.svg", "index.html", "metrics.parquet"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=r"holds other things: circuit-1.svg, index.html, metrics.parquet; take"):
+        write_circuit_report([formed, replace(formed, name="two")], tmp_path)
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
+    assert saved == {}
+
+
+def test_pictures_of_an_earlier_page_go_and_no_others(formed: Formed, tmp_path: Path) -> None:
+    three = [replace(formed, name=name) for name in ("one", "two", "three")]
+    write_circuit_report(three, tmp_path)
+    (tmp_path / "circuit-9.png").write_bytes(b"mine")
+    last = Forming((4,), formed.forming.circuits[-1:])
+    write_circuit_report([replace(one, forming=last) for one in three[:2]], tmp_path)
+    pictures = sorted(file.name for file in tmp_path.iterdir() if file.suffix in (".svg", ".png"))
+    assert pictures == ["circuit-1.png", "circuit-1.svg", "circuit-2.png", "circuit-2.svg", "circuit-9.png"]

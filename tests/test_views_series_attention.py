@@ -146,6 +146,13 @@ def test_two_series_are_side_by_side_and_a_third_is_not(tmp_path):
     assert len(specs(attention_section({"old": old, **three})[0])) == 2
 
 
+def test_series_of_one_model_are_told_apart(tmp_path):
+    two = [folder(tmp_path / name / "series", source="a/model", interventions=("ablate-heads",)) for name in "xy"]
+    page = write_series_report(two, tmp_path / "both").read_text()
+    assert [spec["title"] for spec in specs(page)] == [f"{each.path}: attention through pretraining" for each in two]
+    assert all(f"Under ablate-heads, in {each.path}." in html.unescape(page) for each in two)
+
+
 def test_tokens_and_prompts_are_text(tmp_path):
     hostile = "</script><img src=x onerror=alert(1)>"
     series = folder(

@@ -157,16 +157,15 @@ def _check_several(runs: Sequence[Path], out: Path | None) -> None:
     """Refuse a run that is given twice, and for their page a folder in which other things would be written over.
 
     Raises:
-        UsageError: saying which.
+        UsageError: saying which run.
+        ValueError: saying what is in the folder.
     """
-    from plateau_interp.checks import listed
-    from plateau_interp.files import names_in
+    from plateau_interp.views.circuit_report import check_shared_folder
 
     if out is None:
         raise UsageError("a page of several runs needs a folder of its own: --out DIR")
     check_once(runs)
-    if (there := names_in(out)) and "circuit-1.svg" not in there:
-        raise UsageError(f"{out} holds other things: {listed(there)}; take another folder")
+    check_shared_folder(out)
 
 
 def _chosen(words: Sequence[str], run: "Run") -> list[int]:

@@ -81,7 +81,7 @@ class ReproduceVerb:
         from plateau_interp.models.fitting import check_device
         from plateau_interp.reproductions.costs import costs
         from plateau_interp.reproductions.experiments import Paper
-        from plateau_interp.reproductions.results import claims, publish
+        from plateau_interp.reproductions.results import check_published, claims, publish
         from plateau_interp.reproductions.running import plan
         from plateau_interp.runs.run import RunError
 
@@ -95,11 +95,18 @@ class ReproduceVerb:
             raise PluginError(
                 f"{self.paper!r} leads to {shown(paper)}, which is no Paper; see `plateau list experiments`"
             )
+        if paper.name != self.paper:  # workers and pages know it by its name alone
+            raise PluginError(
+                f"{self.paper!r} leads to a paper that is called {paper.name!r}: its name and that of its entry point "
+                "must be one"
+            )
         chosen = paper.choose(self.experiments)
         runs = Path("runs", paper.name) if self.out is None else self.out
         if self.list:
             self._tell_costs(costs(chosen, runs, n_seeds=self.seeds, watching=watched_timing))
             return
+        out = runs if self.publish is None else self.publish
+        check_published(paper, out)  # before anything is trained
         todo = plan(chosen, n_seeds=self.seeds)
         lacking: dict[Compared, str] = {}
         in_turn, failed = todo, list[str]()
@@ -107,7 +114,6 @@ class ReproduceVerb:
             in_turn, side_by_side = _parted(todo, self.device)
             failed += self._train_side_by_side(paper, side_by_side, runs, engine)
         failed += self._make_in_turn(in_turn, runs, lacking)
-        out = runs if self.publish is None else self.publish
         page = publish(paper, runs, out)
         found = claims(paper, chosen, out)
         if self.json:

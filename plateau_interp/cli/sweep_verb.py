@@ -122,18 +122,16 @@ class SweepVerb:
         print_text(f"{done}; {others} take about {duration(cost.total)}{side_by_side}")
 
     def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
-        from plateau_interp.sweeps.kinds import MOST_REPORTED
-
         report = None if swept.report is None else str(swept.report)
         if self.json:
             rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
-            print_json({"sweep": str(swept.out), "runs": rows, "others": swept.others, "report": report})
+            told = {"others": swept.others, "report": report, "reported": swept.reported}
+            print_json({"sweep": str(swept.out), "runs": rows, **told})
             return
         print_table(["setting", "runs done", *shown.values()], _by_setting(swept.table, list(shown)))
         print_text(f"Table: {swept.out / 'summaries.parquet'}")
         if report is not None:
-            shortened = "seed" in swept.table and len(swept.table) > MOST_REPORTED
-            print_text(f"Report: {report}{', with one seed of each setting' if shortened else ''}")
+            print_text(f"Report: {report}{_left_out(swept)}")
         if swept.others:
             print_text(
                 f"The table and the report have these {len(swept.table)} runs alone: the folder's sweep has "
@@ -206,6 +204,17 @@ def _teller(out: Path, show: Callable[[Path, str], None], told: set[str]) -> Cal
 def ending_in_words(run: str, ending: "Ending") -> str:
     """A line about a run that has ended."""
     return f"{run}: {ending.how}{f': {ending.reason}' if ending.reason else ''}"
+
+
+def _left_out(swept: "Swept") -> str:
+    """Which runs of the table a report has; empty if it has all."""
+    table = swept.table
+    if len(swept.reported) == len(table):
+        return ""
+    settings = table.loc[table["run"].isin(swept.reported), "setting"]
+    if settings.is_unique and len(settings) == table["setting"].nunique():
+        return ", with one seed of each setting"
+    return f", with {len(swept.reported)} of the {len(table)} runs"
 
 
 def _by_setting(table: "pd.DataFrame", columns: Sequence[str]) -> list[list[str]]:

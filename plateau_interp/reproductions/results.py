@@ -27,10 +27,32 @@ from plateau_interp.reproductions.remarks import read_remarks
 from plateau_interp.reproductions.results_page import check_is_ours, results_page, results_section
 from plateau_interp.reproductions.running import collect
 from plateau_interp.reproductions.statements_page import statements_page
-from plateau_interp.reproductions.storage import folder_of, store, stored
+from plateau_interp.reproductions.storage import folder_of, store, stored, stored_files
 from plateau_interp.views.saving import save_figure
 
-__all__ = ["claims", "publish", "read_results", "redrawn"]
+__all__ = ["check_published", "claims", "publish", "read_results", "redrawn"]
+
+STATEMENTS = "statements.md"
+
+
+def check_published(paper: Paper, out: Path) -> None:
+    """Refuse a folder in which somebody else's files have the names of what is published there.
+
+    The paper's folder within it is known by its page of statements, or by stored curves, which come first.
+
+    Raises:
+        ValueError: naming the first such file.
+    """
+    folder = folder_of(paper, out)
+    statements = folder / STATEMENTS
+    for page in (out / "RESULTS.md", statements):
+        check_is_ours(page)
+    if stored_files(paper, out) or statements.is_file():
+        return
+    names = ["claims.json", *(f"{experiment.name}.png" for experiment in paper.experiments)]
+    names += [f"{setting.name}.json" for setting in paper.settings()]
+    if others := [file for name in names if (file := folder / name).exists()]:
+        raise ValueError(f"{others[0]} was not written by `plateau reproduce`: move it, or use another folder")
 
 
 def publish(paper: Paper, runs: Path, out: Path) -> Path:
@@ -45,9 +67,9 @@ def publish(paper: Paper, runs: Path, out: Path) -> Path:
         out: where ``RESULTS.md`` and ``results/`` go.
 
     Raises:
-        ValueError: if there is a RESULTS.md of somebody else's, or a remark about nothing that there is.
+        ValueError: as `check_published`, and for a remark about nothing that there is.
     """
-    check_is_ours(out / "RESULTS.md")
+    check_published(paper, out)
     folder = folder_of(paper, out)
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.parent / ".lock"):
@@ -75,8 +97,8 @@ def redrawn(results: PaperResults, out: Path) -> dict[Path, str]:
     before = page.read_text(encoding="utf-8") if page.is_file() else ""
     judged = [statement.texts() for statement in results.judged()]
     return {
+        folder / STATEMENTS: statements_page(results),  # first: by it the folder is known where nothing was run
         folder / "claims.json": json.dumps(judged, indent=1, ensure_ascii=False) + "\n",
-        folder / "statements.md": statements_page(results),
         page: results_page(before, results.paper.name, results_section(results)),
     }
 

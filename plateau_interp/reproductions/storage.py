@@ -24,12 +24,26 @@ from plateau_interp.reproductions.running import made_with
 from plateau_interp.reproductions.same_runs import is_same_run
 from plateau_interp.reproductions.settings import Compared, Outcome
 
-__all__ = ["Stored", "folder_of", "store", "stored"]
+__all__ = ["Stored", "folder_of", "store", "stored", "stored_files"]
 
 
 def folder_of(paper: Paper, out: Path) -> Path:
     """Where a paper's files are."""
     return out / "results" / paper.name
+
+
+def stored_files(paper: Paper, out: Path) -> list[Path]:
+    """The files of curves that there are.
+
+    Raises:
+        ValueError: naming a file of such a name that is none of ours, or cannot be read.
+    """
+    there = [folder_of(paper, out) / f"{setting.name}.parquet" for setting in paper.settings()]
+    files = [file for file in there if file.is_file()]
+    for file in files:
+        if "seeds" not in read_table(file).attrs:
+            raise ValueError(f"{file} was not written by `plateau reproduce`: move it, or use another folder")
+    return files
 
 
 def store(setting: Compared, fresh: Sequence[Outcome], runs: Path, folder: Path) -> None:

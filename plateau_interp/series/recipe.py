@@ -91,7 +91,8 @@ class SeriesRecipe:
     def located(self) -> "SeriesRecipe":
         """The same with whole paths, for a process that works in another folder."""
         held_out = None if self.held_out is None else _located(self.held_out)
-        return replace(self, source=_located(self.source), prompts=_located(self.prompts), held_out=held_out)
+        prompts = self.prompts if Path(self.prompts).expanduser().is_dir() else _located(self.prompts)  # as read
+        return replace(self, source=_located(self.source), prompts=prompts, held_out=held_out)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""

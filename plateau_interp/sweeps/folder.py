@@ -122,12 +122,13 @@ def _check_same(plan: SweepPlan[Any], out: Path) -> tuple[dict[str, Any], dict[s
 
 
 def _changes_are(there: Any, run: PlannedRun[Recipes], base: dict[str, Any], file: Path, kind: Kind[Recipes]) -> bool:
-    """Whether what a run of this name changes in the folder's sweep makes the same run of it."""
+    """Whether what a run of this name changes in the folder's sweep makes the same run of it, or a part of it."""
     if there == json.loads(json.dumps(dict(run.values))):
         return True
     try:
         data = changed(base, there, filled=lambda data: kind.plain(kind.read(data)))
-        return kind.essence(kind.read(data)) == kind.essence(run.recipe)
+        before = kind.read(data)
+        return kind.essence(before) == kind.essence(run.recipe) and not kind.shorter(run.recipe, before)
     except (RecipeError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: runs.{run.name}: {error}") from None
 

@@ -17,7 +17,7 @@ from plateau_interp.sweeps.pace import Watching
 __all__ = ["MOST_REPORTED", "Kind", "PlannedRun", "Recipes"]
 
 MOST_REPORTED = 12
-"""Runs in one report: of more, one seed a setting, and the first of them."""
+"""Runs in one report: of more, one seed a setting, and of more settings the first."""
 
 Recipes = TypeVar("Recipes")
 """What a kind's recipes are."""
@@ -141,5 +141,5 @@ class Kind(ABC, Generic[Recipes]):
         """
 
     @abstractmethod
-    def report(self, runs: Sequence[PlannedRun[Recipes]], out: Path) -> Path | None:
-        """Write the page that compares, if there is anything to compare."""
+    def report(self, runs: Sequence[PlannedRun[Recipes]], out: Path) -> tuple[Path | None, tuple[str, ...]]:
+        """Write the page that compares, if there is anything to compare; with the names of the runs that it has."""

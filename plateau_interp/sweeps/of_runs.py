@@ -123,18 +123,22 @@ class OfRuns(Kind[Recipe]):
         numbers = {} if there.metrics.empty else _numbers(there.summary)
         return {"steps": there.step, "finished": there.finished, **numbers}
 
-    def report(self, runs: Sequence[PlannedRun[Recipe]], out: Path) -> Path | None:
-        """The page that compares; of many runs one seed a setting."""
-        there = []
+    def report(self, runs: Sequence[PlannedRun[Recipe]], out: Path) -> tuple[Path | None, tuple[str, ...]]:
+        """The page that compares; of many runs one seed a setting, the first that there is."""
+        there: list[tuple[PlannedRun[Recipe], Run]] = []
         for run in runs:
             try:
                 if not (opened := Run(out / run.name)).metrics.empty:
-                    there.append((run.seed, opened))
+                    there.append((run, opened))
             except RunError:  # not begun, or damaged, which the table says
                 continue
         if len(there) > MOST_REPORTED:
-            there = [each for each in there if each[0] == there[0][0]][:MOST_REPORTED]
-        return write_report([run for _, run in there], out / REPORT) if there else None
+            firsts: dict[str, tuple[PlannedRun[Recipe], Run]] = {}
+            for each in there:
+                firsts.setdefault(each[0].setting, each)
+            there = list(firsts.values())[:MOST_REPORTED]
+        page = write_report([opened for _, opened in there], out / REPORT) if there else None
+        return page, tuple(run.name for run, _ in there)
 
 
 def steps_made(folder: Path) -> int:

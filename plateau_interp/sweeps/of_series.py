@@ -176,17 +176,19 @@ class OfSeries(Kind[SeriesRecipe]):
         numbers = summary_of_series(there.metrics())
         return {"checkpoints": len(_measured(there)), "finished": self.made(recipe, folder), **numbers}
 
-    def report(self, runs: Sequence[PlannedRun[SeriesRecipe]], out: Path) -> Path | None:
-        """The page that sets the series side by side."""
-        there = []
+    def report(self, runs: Sequence[PlannedRun[SeriesRecipe]], out: Path) -> tuple[Path | None, tuple[str, ...]]:
+        """The page that sets the series side by side; of many the first."""
+        there: list[tuple[str, SeriesFolder]] = []
         for run in runs:
             try:
                 folder = SeriesFolder(out / run.name)
                 if len(drawn_rows(folder.metrics(), "cosine")):
-                    there.append(folder)
+                    there.append((run.name, folder))
             except SeriesError:  # not begun, or damaged, which the table says
                 continue
-        return write_series_report(there[:MOST_REPORTED], out / REPORT) if there else None
+        there = there[:MOST_REPORTED]
+        page = write_series_report([folder for _, folder in there], out / REPORT) if there else None
+        return page, tuple(name for name, _ in there)
 
 
 def _measured(folder: SeriesFolder) -> set[int]:

@@ -56,6 +56,8 @@ class Swept:
         report: the page that compares, if anything was measured.
         others: the names of further runs that the folder's sweep has, where a part of it was asked for; the table and
             the report are without them.
+        reported: the names of the runs that the report has: of more than twelve runs one seed a setting, and of more
+            settings, or series, the first twelve.
     """
 
     out: Path
@@ -63,6 +65,7 @@ class Swept:
     failed: dict[str, str]
     report: Path | None
     others: tuple[str, ...] = ()
+    reported: tuple[str, ...] = ()
 
     def run(self, name: str) -> Run:
         """A run by its name in the table.
@@ -155,7 +158,8 @@ def train_sweep(
         raise RunError(f"{out} is gone: it was moved or removed while its runs were made; sweep where it is now")
     table = summaries(plan, out, failed)
     write_table(out / SUMMARIES, table)
-    return Swept(out, table, failed, kind.report(plan.runs, out), others)
+    report, reported = kind.report(plan.runs, out)
+    return Swept(out, table, failed, report, others, reported)
 
 
 def _left(plan: SweepPlan[Recipes], out: Path, failed: dict[str, str]) -> list[PlannedRun[Recipes]]:

@@ -5,7 +5,8 @@ circuits themselves are those of `plateau_interp.runs.kept_circuits`.
 """
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,13 +19,13 @@ import pandas as pd
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import Forming
 from plateau_interp.checks import listed
-from plateau_interp.files import check_folder, write_table
+from plateau_interp.files import check_folder, names_in, write_table
 from plateau_interp.folders import check_place
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure
 from plateau_interp.views.circuit_views import circuit_page, circuit_view
 from plateau_interp.views.curves import curves_figure
-from plateau_interp.views.page import Page
+from plateau_interp.views.page import CONTENT_POLICY, Page
 from plateau_interp.views.panels import SHARE, Panel, Panels
 from plateau_interp.views.report_curves import OVERLAID, Drawing
 from plateau_interp.views.report_maps import Section
@@ -40,6 +41,7 @@ __all__ = [
     "CIRCUIT_PANELS",
     "Formed",
     "beside_progress",
+    "check_shared_folder",
     "circuit_sections",
     "circuits_of",
     "compared_edges",
@@ -59,6 +61,10 @@ FEW = 5
 """Of a small model so many edges are compared: a tenth of thirteen edges is one, which is the same or not."""
 MOST_SECTIONS = 4
 """Runs whose circuits stand in one report."""
+OF_CIRCUITS = "Picture of plateau circuit"
+"""The title inside the pictures of several runs, by which those of an earlier page are known."""
+OF_SEVERAL = "<title>Circuits of "
+PICTURE = re.compile(r"(circuit-\d+|forming)\.(svg|png)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,21 +119,43 @@ def write_circuit_report(formed: Sequence[Formed], out: Path, *, n: int = N_DRAW
         Path of ``index.html``.
 
     Raises:
-        ValueError: if there is no run; if the folder is a file, or lies in another of ours, which has no such place.
+        ValueError: if there is no run; if the folder is a file, or lies in another of ours, which has no such place; of
+            several runs as `check_shared_folder`.
     """
     if not formed:
         raise ValueError("there is no circuit to draw")
     check_folder(out)
     check_place(out, "circuits", of=[one.run.path for one in formed])
+    if len(formed) > 1:
+        check_shared_folder(out)
+    # The page comes first: by it the folder is known, also where a kill left no time for the rest.
+    page = _page(formed).save(out / "index.html")
+    stems = set[str]()
     for number, one in enumerate(formed, start=1):
         name = f"circuit-{number}" if len(formed) > 1 else "circuit"
         _write_figure(partial(_last_figure, one, n=n, titled=len(formed) > 1), out / name)
+        stems.add(name)
     if all(len(one.forming.steps) > 1 for one in formed) and len(formed) <= OVERLAID:
         _write_figure(partial(_forming_figure, formed), out / "forming")
+        stems.add("forming")
     write_table(out / "edges.parquet", _stacked(formed, [one.forming.table() for one in formed]))
     metrics = [one.forming.metrics(n=compared_edges(one.last)) for one in formed]
     write_table(out / "metrics.parquet", _stacked(formed, metrics))
-    return _page(formed).save(out / "index.html")
+    if len(formed) > 1:
+        _remove_earlier(out, stems)
+    return page
+
+
+def check_shared_folder(out: Path) -> None:
+    """Refuse a folder in which a page of several runs would be written beside, or over, what is not its own.
+
+    Raises:
+        ValueError: naming what is there.
+    """
+    page = out / "index.html"
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    if (there := names_in(out)) and not (CONTENT_POLICY in text and OF_SEVERAL in text):
+        raise ValueError(f"{out} holds other things: {listed(there)}; take another folder")
 
 
 def circuits_of(runs: "Sequence[Run]", names: Sequence[str]) -> list[Formed]:
@@ -207,7 +235,15 @@ def _curves_figure(formed: Sequence[Formed], columns: Sequence[str], *, theme: T
 
 def _write_figure(draw: Draw, stem: Path) -> None:
     for ending in ("svg", "png"):
-        save_figure(draw(theme=LIGHT), stem.with_name(f"{stem.name}.{ending}"))
+        save_figure(draw(theme=LIGHT), stem.with_name(f"{stem.name}.{ending}"), title=OF_CIRCUITS)
+
+
+def _remove_earlier(out: Path, stems: Container[str]) -> None:
+    """Remove pictures that an earlier page of other runs had beside it, and that this one has not."""
+    for file in out.iterdir():
+        name = PICTURE.fullmatch(file.name)
+        if name and name[1] not in stems and file.is_file() and OF_CIRCUITS.encode() in file.read_bytes()[:2000]:
+            file.unlink()
 
 
 def _stacked(formed: Sequence[Formed], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -31,6 +31,7 @@ from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_varia
 __all__ = [
     "ASSETS",
     "CARRIER",
+    "CONTENT_POLICY",
     "FIGURE_STYLE",
     "Carrier",
     "Page",

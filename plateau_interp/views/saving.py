@@ -31,8 +31,13 @@ class Draw(Protocol):
         ...
 
 
-def save_figure(figure: "Figure", path: str | Path) -> Path:
+def save_figure(figure: "Figure", path: str | Path, *, title: str | None = None) -> Path:
     """Write a figure as PDF, SVG (vectors) or PNG (200 dots an inch), whole or not at all; returns the path.
+
+    Args:
+        figure: what to write.
+        path: of the file; its ending says as what.
+        title: inside the file, where nobody sees it.
 
     Raises:
         ValueError: for what is no figure or no path, and for another ending.
@@ -51,7 +56,7 @@ def save_figure(figure: "Figure", path: str | Path) -> Path:
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")
-    write_atomically(path, rendered(figure, kind))
+    write_atomically(path, rendered(figure, kind, title=title))
     return path
 
 

@@ -75,19 +75,22 @@ def series_attention_view(
 def attention_section(folders: Mapping[str, SeriesFolder]) -> tuple[str, list[str]]:
     """The views of the first two series of which attention was kept, as HTML, and what to say of them.
 
+    Args:
+        folders: by the names that they have on the page.
+
     Example:
         >>> attention_section({})
         ('', [])
     """
     views, remarks = [], []
     for name, folder in [(name, folder) for name, folder in folders.items() if _kept(folder)][:MOST_VIEWS]:
-        view, told = _affordable_view(folder)
+        view, told = _affordable_view(folder, name)
         views += [] if view is None else [view]
         remarks += [f"{name}: {each}" if len(folders) > 1 else each for each in told]
     return Page(views).fragment("attention") if views else "", remarks
 
 
-def _affordable_view(series: SeriesFolder) -> tuple[AttentionView | None, list[str]]:
+def _affordable_view(series: SeriesFolder, name: str) -> tuple[AttentionView | None, list[str]]:
     """As many layers and checkpoints as a page has room for; and what is left out."""
     records = _kept(series)
     steps = sorted(records)
@@ -108,7 +111,7 @@ def _affordable_view(series: SeriesFolder) -> tuple[AttentionView | None, list[s
         told.append(f"{len(chosen)} of {len(steps)} checkpoints are shown.")
     if left := [f"{step:,}" for step in kept if step not in shown]:
         told.append(f"Not shown is step {listed(left)}: no finite numbers, or other tokens.")
-    return (_view(series, shown, layers=layers) if shown else None), told
+    return (_view(series, shown, layers=layers, name=name) if shown else None), told
 
 
 def _view(
@@ -117,7 +120,9 @@ def _view(
     *,
     layers: Iterable[int] | None,
     heads: Iterable[int] | None = None,
+    name: str | None = None,
 ) -> AttentionView:
+    """The view; it is called by the name of the model, or by another that tells it from those beside it."""
     like = next(iter(kept.values()))
     n_layers, n_heads = like.patterns.shape[:2]
     chosen = list(resolve_indices("head", None if heads is None else list(heads), n_heads))
@@ -126,7 +131,7 @@ def _view(
         reading(f"layer {layer}", [one.patterns[layer, chosen] for one in kept.values()], like.tokens)
         for layer in at_layers
     )
-    title = f"{series.settings['source']}: attention through pretraining"
+    title = f"{name or series.settings['source']}: attention through pretraining"
     acting = "under the interventions of the series, " if series.settings["interventions"] else ""
     where = f"On the first {len(like.tokens)} tokens of “{series.prompts[0]}”, {acting}before anything is written. "
     return checked_view(

@@ -6,7 +6,7 @@ is ``series.html.jinja``, with ``report.css`` and ``series.css``.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
     body = environment.get_template("series.html.jinja").render(
         names=list(tables),
         headline=_headline(tables),
-        lede=_lede(folders),
+        lede=_lede(dict(zip(tables, folders, strict=True))),
         facts=_facts(_only(tables)) if len(tables) == 1 else _facts_of_several(tables),
         warnings=list(_warnings(tables)),
         figures=drawings,
@@ -204,8 +204,8 @@ def _row(rows: pd.DataFrame, index: int) -> dict[str, Any]:
     return {str(name): value for name, value in rows.iloc[index].to_dict().items()}
 
 
-def _lede(folders: Sequence[SeriesFolder]) -> str:
-    asked = {(len(folder.prompts), folder.prompts.origin, int(folder.settings["n_new"])) for folder in folders}
+def _lede(folders: Mapping[str, SeriesFolder]) -> str:
+    asked = {(len(each.prompts), each.prompts.origin, int(each.settings["n_new"])) for each in folders.values()}
     if len(asked) == 1:
         ((n_prompts, origin, n_new),) = asked
         prompts = f"{n_prompts} prompts" if n_prompts > 1 else "one prompt"
@@ -215,12 +215,12 @@ def _lede(folders: Sequence[SeriesFolder]) -> str:
     return f"{written}; compared are the states that predicted them, after the final norm.{_edits(folders)}"
 
 
-def _edits(folders: Sequence[SeriesFolder]) -> str:
+def _edits(folders: Mapping[str, SeriesFolder]) -> str:
     """A sentence for each series that was measured under interventions."""
     told = ""
-    for folder in folders:
+    for name, folder in folders.items():
         if acting := [str(each["name"]) for each in folder.settings["interventions"]]:
-            which = "" if len(folders) == 1 else f", in {folder.path.name}"
+            which = "" if len(folders) == 1 else f", in {name}"
             told += f" Under {listed(acting)}{which}."
     return told
 
