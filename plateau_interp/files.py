@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "digest",
+    "halves_of",
     "is_step_name",
     "names_in",
     "naming",
@@ -112,6 +113,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     except BaseException:  # Ctrl-C too
         temporary.unlink(missing_ok=True)
         raise
+
+
+def halves_of(path: Path) -> list[Path]:
+    """What kills left of a file that `write_atomically` was writing, or what somebody is writing now.
+
+    Example:
+        >>> halves_of(Path("nowhere/metrics.jsonl"))
+        []
+    """
+    there = path.parent.glob(".*.tmp")
+    return [half for half in there if (name := HALF_WRITTEN.fullmatch(half.name)) and name[1] == path.name]
 
 
 def remove_halves(folder: Path, *, of: Callable[[str], bool]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import re
 
 import pytest
@@ -12,7 +13,8 @@ from plateau_interp.cli.options import read_training
 from plateau_interp.cli.parsing import UsageError
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
-from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum, Text
+from plateau_interp.tasks import Copy, Histogram, Mixture, MovingWindowSum, OneHotArithmetic, Text
+from plateau_interp.training.settings import TrainingOptions
 
 
 def test_without_options_the_recipe_is_the_default_one():
@@ -54,6 +56,31 @@ def test_layers_steps_and_clipping_are_those_of_the_tasks_in_a_mixture(tmp_path)
     (tmp_path / "recipe.json").write_text(Recipe(Mixture()).to_json())
     from_file, _ = read_training(str(tmp_path / "recipe.json"), words)
     assert (from_file.model.n_layers, from_file.steps) == (1, 1000)  # what a recipe says stays
+
+
+def test_what_a_file_leaves_open_is_that_of_the_task_that_is_trained(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("task: {name: one-hot-arithmetic, p: 7}\ntraining: {steps: 3}\n")
+    words = ["--p", "5", "--train-fraction", "0.9", "--out", "x"]
+    recipe, _ = read_training(str(file), words)
+    assert recipe == Recipe(OneHotArithmetic(p=5, train_fraction=0.9), training=TrainingOptions(steps=3))
+    assert (recipe.model.d_model, recipe.batch_size) == (10, len(recipe.task.train_set))
+    assert read_training(str(file), [*words, "--batch-size", "4"])[0].batch_size == 4
+    file.write_text("task: {name: mixture}\ntraining: {steps: 9, grad_clip: null}\n")
+    mixed, _ = read_training(str(file), ["--tasks", "histogram", "copy", "--out", "x"])
+    assert (mixed.model.n_layers, mixed.steps, mixed.training.grad_clip) == (2, 9, math.inf)  # as a run writes it
+
+
+def test_the_kind_of_attention_follows_from_the_architecture_where_a_file_leaves_it_open(tmp_path):
+    words = ["--architecture", "post-norm", "--out", "x"]
+    file = tmp_path / "mine.yaml"
+    file.write_text("task: {name: moving-window-sum}\nmodel: {d_model: 8}\n")
+    options = ModelOptions(d_model=8, architecture="post-norm")
+    assert read_training(str(file), words)[0] == Recipe(MovingWindowSum(), model=options)
+    file.write_text("task: {name: moving-window-sum}\nmodel: {attention: linear}\n")
+    with pytest.raises(ValueError, match="attention of a post-norm decoder must be softmax; got linear"):
+        read_training(str(file), words)
+    assert read_training(str(file), [*words, "--attention", "softmax"])[0].model.attention == "softmax"
 
 
 def test_a_corpus_is_known_by_its_own_digest(tmp_path):

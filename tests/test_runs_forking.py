@@ -58,6 +58,26 @@ def test_a_killed_fork_goes_on_and_its_folder_is_found_beside_the_parent(tmp_pat
     assert Run(tmp_path / "parent-from-7").metrics.equals(parent.metrics)
 
 
+def test_a_fork_goes_on_and_is_lengthened_though_its_parent_was_lengthened(tmp_path: Path) -> None:
+    """How long the parent was to be is no part of what its fork is."""
+    parent = finished(tmp_path / "parent", RECIPE)
+    steps = parent.fork(at=7, interventions=[BiasAttention(factor=3.0)]).train()
+    for _ in range(3):
+        next(steps)
+    steps.close()
+    parent = finished(tmp_path / "parent", replace(RECIPE, training=replace(RECIPE.training, steps=RECIPE.steps + 5)))
+    fork = parent.fork(at=7, interventions=[BiasAttention(factor=3.0)])
+    for _ in fork.train():
+        pass
+    anew = parent.fork(at=7, interventions=[BiasAttention(factor=3.0)], out=tmp_path / "anew")
+    for _ in anew.train():
+        pass
+    assert (fork.step, fork.recipe.to_json()) == (RECIPE.steps + 5, anew.recipe.to_json())
+    assert fork.metrics.equals(anew.metrics)
+    with pytest.raises(RunError, match=r"the run of another recipe \(interventions is "):
+        parent.fork(at=7, interventions=[BiasAttention(factor=4.0)])
+
+
 def test_forks_that_cannot_be_are_refused(tmp_path: Path) -> None:
     parent = finished(tmp_path / "parent", RECIPE)
     with pytest.raises(RunError, match="can be forked at steps 0 to 25; got 26"):

@@ -267,3 +267,16 @@ def test_making_a_run_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match=r"No space left on device: '.*recipe.json'"):
         Run.create(tmp_path / "run", RECIPE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_a_kill_left_half_written_beside_the_others_go(parent: Run) -> None:
+    whole = contents(parent.path)
+    shutil.rmtree(parent.path / "checkpoints" / "8")
+    for name in ("metrics.jsonl", "metrics.parquet", "recipe.json", "seconds.jsonl", "environment.json"):
+        (parent.path / f".{name}.0123abcd.tmp").write_text("{")
+    mine = (".metrics.jsonl.tmp", ".notes.txt.0123abcd.tmp", ".metrics.jsonl.0123abcd.tmp.txt")
+    for name in mine:
+        (parent.path / name).write_text("mine")
+    trained(parent)
+    now = contents(parent.path)
+    assert {*now} == {*whole, *mine}

@@ -228,6 +228,21 @@ def test_a_number_that_is_too_large_is_told_in_our_words(
         Recipe.read(file)
 
 
+@pytest.mark.parametrize(
+    ("written", "number"), [("010", "8"), ("0123", "83"), ("-0_17", "-15"), ("1:30", "90"), ("1:30.5", "90.5")]
+)
+def test_a_number_that_yaml_takes_for_another_is_refused(tmp_path: Path, written: str, number: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"task: {{name: copy}}\nseed: {written}\n")
+    with pytest.raises(
+        RecipeError, match=rf"recipe.yaml: {written} is {number} in YAML: write the number that is meant"
+    ):
+        Recipe.read(file)
+    file.write_text("task: {name: copy}\nseed: 0\ntraining: {steps: 0x10, batch_size: 1_0, grad_clip: 0.5}\n")
+    recipe = Recipe.read(file)
+    assert (recipe.seed, recipe.steps, recipe.batch_size, recipe.training.grad_clip) == (0, 16, 10, 0.5)
+
+
 @pytest.mark.parametrize("wrong", [5, None, ""])
 def test_what_is_no_path_of_a_recipe_is_refused(wrong: Any) -> None:
     with pytest.raises(RecipeError, match=f"^expected the path of a recipe, such as 'recipe.yaml'; got {wrong!r}$"):

@@ -11,10 +11,11 @@ from typecheck import unchecked
 
 from plateau_interp.cli.words import read_plugin
 from plateau_interp.codec import RecipeError
-from plateau_interp.hooks import FreezeWeights
+from plateau_interp.hooks import During, FreezeWeights
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin
+from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
@@ -326,3 +327,43 @@ def test_a_recipe_keeps_its_schedule() -> None:
     recipe = Recipe(TASK, training=TrainingOptions(optimizer=Muon(), schedule=schedule))
     assert recipe.training.schedule == schedule
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("stop", [0, 5])
+def test_a_weight_that_is_trained_later_gets_its_momentum_then(stop: int) -> None:
+    """Some parameters have a momentum by then, which PyTorch's fused update does not allow for."""
+
+    def by_hand() -> ToyTransformer:
+        model, momenta = tiny(), dict[str, torch.Tensor]()
+        for step in range(8):
+            batch = training_batch(TASK, seed=0, step=step, batch_size=8)
+            model.zero_grad()
+            TASK.loss(model(batch.inputs), batch).backward()  # type: ignore[no-untyped-call]
+            for name, parameter in model.named_parameters():
+                if ("mlp" in name and step < stop) or parameter.grad is None:
+                    continue
+                momenta[name] = 0.9 * momenta.get(name, torch.zeros(())) + parameter.grad
+                with torch.no_grad():
+                    parameter -= 0.1 * momenta[name]
+        return model
+
+    frozen = [During(FreezeWeights("*.mlp.*"), stop=stop)] if stop else []
+    model = tiny()
+    train_tiny(model, optimizer=SGD(0.1, momentum=0.9), interventions=frozen)
+    pairs = zip(model.parameters(), by_hand().parameters(), strict=True)
+    assert all(torch.allclose(mine, theirs, atol=1e-6) for mine, theirs in pairs)
+
+
+def test_a_momentum_can_be_taken_of_some_weights_alone(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "model": ModelOptions(d_model=8),
+        "training": TrainingOptions(steps=3, batch_size=4, optimizer=SGD(0.1, momentum=0.9)),
+        "measuring": MeasuringOptions(n_sequences=2),
+    }
+    for _ in Run.create(tmp_path / "donor", Recipe(TASK, **options)).train():
+        pass
+    init = InitFrom(f"{tmp_path / 'donor'}@3", where="mlp layers", optimizer="taken")
+    taken = Run.create(tmp_path / "taken", Recipe(TASK, **options, init_from=init))
+    for _ in taken.train():
+        pass
+    assert taken.finished

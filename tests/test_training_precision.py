@@ -23,6 +23,7 @@ from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import SGD
 from plateau_interp.training.precision import Precision, check_precision, has_bfloat16, multiplying, time_gained
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
+from plateau_interp.types import answer_rows
 
 TASK = MovingWindowSum(n=4, p=7)
 MIXED = Recipe(
@@ -190,3 +191,17 @@ def test_the_processor_is_asked_what_it_has(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
         assert has_bfloat16(CPU) is answer
         assert has_bfloat16(torch.device("cuda"))
+
+
+def test_the_length_of_states_is_measured_in_float32() -> None:
+    point = "blocks.0.hook_attn_out"
+    meter = Meter(TASK, n_sequences=4, cosine_at=(point,))
+    options: dict[str, Any] = {"steps": 1, "batch_size": 8, "precision": "bfloat16-mixed"}
+    measured = next(train(toy_model(TASK, d_model=16), TASK, meter=meter, **options)).metric_tensors[f"norm@{point}"]
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        batch = training_batch(TASK, seed=0, step=0, batch_size=8)
+        _, cache = toy_model(TASK, d_model=16).run_with_cache(batch.inputs, names_filter=point)
+    assert cache[point].dtype == torch.bfloat16
+    lengths = cache[point][:, answer_rows(TASK)].double().norm(dim=-1)
+    assert measured.item() == pytest.approx(lengths.mean().item(), rel=1e-6)
+    assert measured.dtype == torch.float32

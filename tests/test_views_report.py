@@ -23,7 +23,7 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
-from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import DepthTwoNet, ModularArithmetic, MovingWindowSum, OneHotArithmetic
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
@@ -785,3 +785,26 @@ def test_somebodys_page_and_pictures_in_a_runs_own_report_are_not_written_over(r
         write_report(copy)
     assert picture.read_bytes() == drawn
     assert not page.exists()
+
+
+def test_a_net_without_attention_is_told_as_what_it_is(run):
+    tasks = {
+        "An MLP with two hidden layers of 56; AdamW": Recipe(OneHotArithmetic(p=7)),
+        "An MLP with two hidden layers of 9; AdamW": Recipe(OneHotArithmetic(p=7), ModelOptions(d_mlp=9)),
+        "A net of depth 2 with 6 gates; SGD": Recipe(DepthTwoNet(d=3, n=8), ModelOptions(d_mlp=6)),
+        "Softmax attention, 1 layer, 4 heads, width 64; AdamW": Recipe(ModularArithmetic(p=5)),
+    }
+    for told, recipe in tasks.items():
+        one = Dropped(run)
+        one.recipe, one.task = recipe, recipe.task
+        assert report_words.setting(one).startswith(told)
+
+
+def test_what_is_filled_in_is_not_said_to_be_written():
+    def caption(*tasks):
+        return report_curves.accuracy_caption(None, tasks=tasks)
+
+    written = "Share of answer tokens that are right when the model writes the whole answer by itself."
+    assert caption(MovingWindowSum()) == caption(MovingWindowSum(), ModularArithmetic(p=5)) == written
+    assert caption(OneHotArithmetic(p=7)) == "Share of the answers, the likeliest at each place, that are right."
+    assert caption(OneHotArithmetic(p=7), MovingWindowSum()) == "Share of answer tokens that are right."

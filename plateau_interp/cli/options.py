@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from plateau_interp.cli.parsing import Device, Interventions, Json, Loggers, Out, Threads, UsageError, headline, parse
 from plateau_interp.cli.words import read_plugin, write_plugin
-from plateau_interp.codec import decode_fields
+from plateau_interp.codec import decode_fields, encode
 from plateau_interp.plugins import plugin
 
 if TYPE_CHECKING:
@@ -60,9 +60,11 @@ def read_training(name: str, words: Sequence[str]) -> "tuple[Recipe, Any]":
     known = _known_recipe(name, words)
     chosen = [item.name for item in dataclasses.fields(Recipe) if item.name not in NOT_FLAT]
     options = _read_options(known, chosen, name, words)
-    if not _is_file(name) and options.task.defaults != known.task.defaults:
+    if options.task.defaults != known.task.defaults:
         # What a mixture holds decides on its layers and steps: they are those of the task that was read.
-        options = _read_options(_default_recipe(options.task, words), chosen, name, words)
+        of_file = _is_file(name)
+        known = _recipe_of_file(name, words, options.task) if of_file else _default_recipe(options.task, words)
+        options = _read_options(known, chosen, name, words)
     interventions = tuple(read_plugin("hooks", text) for text in options.interventions or ())
     fields = {field: getattr(options, field) for field in chosen}
     init_from = _donor(known, options)
@@ -104,10 +106,8 @@ def _is_file(name: str) -> bool:
 
 
 def _known_recipe(name: str, words: Sequence[str]) -> "Recipe":
-    from plateau_interp.runs.recipe import Recipe
-
     if _is_file(name):
-        recipe = Recipe.read(name)
+        recipe = _recipe_of_file(name, words)
         if recipe.fork_of is not None:  # its interventions would act from step 0 on, which nobody asked for
             again = f"`plateau fork RUN --at {recipe.fork_of.step}`"
             raise UsageError(f"{name}: training begins at step 0, and this is the recipe of a fork: see {again}")
@@ -115,18 +115,42 @@ def _known_recipe(name: str, words: Sequence[str]) -> "Recipe":
     return _default_recipe(decode_fields(plugin("tasks", name), {}, path=name), words)  # one without a default is named
 
 
+def _recipe_of_file(name: str, words: Sequence[str], task: Any = None) -> "Recipe":
+    """A file's recipe; what it leaves open is that of a task, if one is given, and of the architecture in the words."""
+    from plateau_interp.runs.recipe import Recipe, of_file, read_fields
+
+    data = dict(read_fields(name))
+    with of_file(name):
+        recipe = Recipe.from_dict(data)
+        model, training = data.get("model") or {}, data.get("training") or {}
+        if task is not None:
+            data["task"] = encode("tasks", task)
+        if (architecture := _architecture(words)) and model.get("attention") is None:
+            data["model"] = {**model, "architecture": architecture}
+        filled = Recipe.from_dict(data)
+    if "grad_clip" not in training:
+        return filled
+    # What a run has written stays: its null is no clipping, of tasks that have none.
+    clipped = dataclasses.replace(filled.training, grad_clip=recipe.training.grad_clip)
+    return dataclasses.replace(filled, training=clipped)
+
+
 def _default_recipe(task: Any, words: Sequence[str]) -> "Recipe":
     """A task's recipe, of the architecture that the words name: its kind of attention follows from that."""
     from plateau_interp.models.settings import ModelOptions
     from plateau_interp.runs.recipe import Recipe
+
+    return Recipe(task, model=ModelOptions(architecture=_architecture(words)))
+
+
+def _architecture(words: Sequence[str]) -> Any:
+    """What the words name; None where they name none, or what is none, which is told when all words are read."""
     from plateau_interp.types import ToyArchitecture
 
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     reader.add_argument("--architecture")
     architecture = reader.parse_known_args(words)[0].architecture
-    if architecture not in get_args(ToyArchitecture):  # told when all words are read
-        return Recipe(task)
-    return Recipe(task, model=ModelOptions(architecture=architecture))
+    return architecture if architecture in get_args(ToyArchitecture) else None
 
 
 def _as_declared(task: Any) -> Any:

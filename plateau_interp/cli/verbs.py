@@ -59,7 +59,8 @@ class Train:
     """Train a model on a task, print where its plateau and drop are, and write a report.
 
     The options depend on the task: `plateau train TASK --help` lists them, the task's own sizes first. In place of a
-    task's name a recipe file (.json, .yaml) may stand; options given with it override it.
+    task's name a recipe file (.json, .yaml) may stand; options given with it override it, and what neither says is left
+    to the task.
 
     For example:
       plateau train moving-window-sum --seed 0 --out runs/mws

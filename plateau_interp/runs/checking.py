@@ -9,7 +9,7 @@ from plateau_interp.checks import as_path
 from plateau_interp.files import read_table
 from plateau_interp.runs.checkpoints import copy_weights
 from plateau_interp.runs.errors import DamagedFile, RunError
-from plateau_interp.runs.folder import RunFolder
+from plateau_interp.runs.folder import TABLE, RunFolder
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.runs.run import Run
 from plateau_interp.runs.seconds import read_seconds
@@ -106,7 +106,7 @@ def _faults_of_table(folder: RunFolder) -> Iterator[str]:
         return
     if rows and not folder.checkpoints:
         yield f"{folder.table.file} has {len(rows)} rows, but there is no checkpoint to go on from"
-    parquet = folder.path / "metrics.parquet"
+    parquet = folder.path / TABLE
     if not parquet.is_file():
         return
     try:

@@ -106,15 +106,14 @@ def takes(path: Path, recipe: Recipe) -> bool:
 
 
 def _in_its_folders(recipe: Recipe) -> dict[str, Any]:
-    """What makes a run that run, as its digest has it, and where the folders lie that it names.
+    """What makes a run, and those that it was forked from, as its digest has it, and where the folders lie it names.
 
     Here another folder of the same name may be another run.
     """
     data = recipe.to_dict()
-    del data["training"]["steps"]
     level: dict[str, Any] | None = data
     while level is not None:
-        del level["state_every"]
+        del level["training"]["steps"], level["state_every"]
         level = (level["fork_of"] or {}).get("parent")
     return data
 
@@ -129,5 +128,5 @@ def _difference(one: Recipe, other: Recipe) -> str:
 
     theirs, ours = flat(one.to_dict()), flat(other.to_dict())
     differing = [path for path in {**theirs, **ours} if theirs.get(path) != ours.get(path)]
-    path = min(differing, key=lambda path: path in ("training.steps", "state_every"))
+    path = min(differing, key=lambda path: path.endswith(("training.steps", "state_every")))
     return f"{path} is {theirs.get(path)!r} there and {ours.get(path)!r} here"

@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
-from plateau_interp.files import is_step_name
+from plateau_interp.files import halves_of, is_step_name
 from plateau_interp.folders import staying
 from plateau_interp.runs.checkpoints import (
     OPTIMIZER,
@@ -40,17 +40,19 @@ __all__ = [
     "METRICS",
     "RECIPE",
     "SECONDS",
+    "TABLE",
     "RunFolder",
     "not_there",
     "only_writer",
     "removing_on_failure",
 ]
 
-RECIPE, ENVIRONMENT, METRICS, SECONDS, LOCK = (
+RECIPE, ENVIRONMENT, METRICS, SECONDS, TABLE, LOCK = (
     "recipe.json",
     "environment.json",
     "metrics.jsonl",
     "seconds.jsonl",
+    "metrics.parquet",
     ".lock",
 )
 OF_A_SCRIPT = (
@@ -220,12 +222,15 @@ class RunFolder:
         return place_of(self.path, step)
 
     def remove_leftovers(self) -> None:
-        """Remove `leftovers`."""
+        """Remove `leftovers`, and files beside the checkpoints that are half written; for who alone writes here."""
         for leftover in self.leftovers():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for name in (RECIPE, ENVIRONMENT, METRICS, SECONDS, TABLE):
+            for half in halves_of(self.path / name):
+                half.unlink()
 
     def leftovers(self) -> list[Path]:
-        """What a kill left: checkpoints half written, files half written of others, and those that they have let go."""
+        """What a kill left of checkpoints: half written, files half written of others, and what they have let go."""
         halves = [half for half in checkpoints_of(self.path).glob(".*.tmp") if is_step_name(half.name[1:-4])]
         halves += [half for step in self.checkpoints for half in self.place(step).glob(f".{STATE}.*.tmp")]
         gone = [self.place(step) / OPTIMIZER for step, label in self.labels().items() if not label.has_state]

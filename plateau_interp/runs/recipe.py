@@ -351,12 +351,25 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``); no field twice."""
+    """YAML as people write it: ``1e-4`` is a number (YAML 1.1 wants ``1.0e-4``); no field twice.
+
+    What looks like another number than YAML 1.1 takes it for, ``010`` or ``1:30``, is none.
+    """
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > MOST_DIGITS:
             return _whole(node.value)
-        return super().construct_yaml_int(node)
+        number = super().construct_yaml_int(node)
+        digits = node.value.replace("_", "").lstrip("+-")
+        if ":" in digits or (digits.isdecimal() and int(digits) != abs(number)):
+            raise _misread(node, number)
+        return number
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        number = super().construct_yaml_float(node)
+        if ":" in node.value:
+            raise _misread(node, number)
+        return number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [(key.value, None) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -364,7 +377,12 @@ class _YamlLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _misread(node: yaml.ScalarNode, number: float) -> RecipeError:
+    return RecipeError(f"{node.value} is {number} in YAML: write the number that is meant, or quotes around a text")
+
+
 _YamlLoader.add_constructor("tag:yaml.org,2002:int", _YamlLoader.construct_yaml_int)
+_YamlLoader.add_constructor("tag:yaml.org,2002:float", _YamlLoader.construct_yaml_float)
 _YamlLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), "-+0123456789"
 )

@@ -16,7 +16,7 @@ from plateau_interp.runs.captures import recorded
 from plateau_interp.runs.checkpoints import Checkpoint
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
-from plateau_interp.runs.folder import RunFolder, only_writer
+from plateau_interp.runs.folder import TABLE, RunFolder, only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.seconds import Stopwatch, read_seconds, up_to, write_seconds
 from plateau_interp.runs.starting import begin_
@@ -161,7 +161,7 @@ def train_folder(folder: RunFolder, *, device: str | torch.device) -> Generator[
             Thinning(folder).thin()
         else:
             yield from _train(folder, device, check_still_there)
-        write_table(folder.path / "metrics.parquet", folder.frame())
+        write_table(folder.path / TABLE, folder.frame())
 
 
 def _train(

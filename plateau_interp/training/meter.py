@@ -187,7 +187,7 @@ class Meter:
             if own is None:
                 watched["cosine"] = self._cosine(FINAL_STATE)
             watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
-        watched |= {f"norm@{point}": self._seen[point].norm(dim=-1).mean(dim=-1) for point in self.cosine_at}
+        watched |= {f"norm@{point}": _mean_length(self._seen[point]) for point in self.cosine_at}
         groups = self.task.groups(batch)
         others = {
             **{name: values.mean() for name, values in watched.items()},
@@ -325,3 +325,10 @@ def _group_means(
         for group, mask in groups.items()
         for name, values in measures.items()
     }
+
+
+def _mean_length(states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:
+    """The mean length of states, in float32 at least: under mixed precision they are bfloat16."""
+    precise = torch.promote_types(states.dtype, torch.float32)
+    lengths: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=precise)
+    return lengths.mean(dim=-1)

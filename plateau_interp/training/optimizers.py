@@ -180,7 +180,9 @@ class SGD:
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
         """A `torch.optim.SGD`."""
-        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
+        optimizer = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
+        optimizer.register_step_pre_hook(_complete_momenta)
+        return optimizer
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,20 @@ class Muon:
             # Rate 0 rather than no group: its gradients are cleared like all others.
             groups.append({"params": sorted_["untrained"], "lr": 0.0, **adam})
         return MuonWithAdam(groups)
+
+
+def _complete_momenta(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Give what has no momentum yet, beside others that have, one of 0: from there the update is that of a first step.
+
+    PyTorch's fused update takes all or none. Some are missing where a weight was frozen at first, or the momenta of
+    others were taken from another run.
+    """
+    for group in optimizer.param_groups:
+        states = [(each, optimizer.state[each]) for each in group["params"] if each.grad is not None]
+        if any("momentum_buffer" in state for _, state in states):
+            for parameter, state in states:
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _is_block_matrix(name: str) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from plateau_interp.analysis.plateaus import Summary
+from plateau_interp.types import Task
 from plateau_interp.views.curves import Curves, curves_figure, level_lines
 from plateau_interp.views.maps import position_figure
 from plateau_interp.views.panels import METER_PANELS, loss_panels, panel, parts
@@ -22,7 +23,7 @@ from plateau_interp.views.saving import Draw
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
 
-__all__ = ["OVERLAID", "Drawing", "curve_drawings", "loss_caption", "not_drawn", "overlaid"]
+__all__ = ["OVERLAID", "Drawing", "accuracy_caption", "curve_drawings", "loss_caption", "not_drawn", "overlaid"]
 
 OVERLAID = 6
 """More runs than this are drawn as mean and spread over seeds, not as single curves."""
@@ -50,7 +51,7 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     captions = {
         "loss": loss_caption(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
         + ("" if one else _marked(drops)),
-        "accuracy": _caption_accuracy(one),
+        "accuracy": accuracy_caption(one, tasks=[run.task for run in runs]),
         "attention_progress": "Share of the attention of the answer rows that lies on the positions which the solution "
         + ("reads. Half of its rise is done before the drop." if _rises_first(runs, summaries) else "reads.")
         + (" As in training: interventions included." if any(run.recipe.interventions for run in runs) else ""),
@@ -192,8 +193,14 @@ def loss_caption(summary: Summary | None, *, fresh: bool, known: bool) -> str:
     return f"{what} {where}"
 
 
-def _caption_accuracy(summary: Summary | None) -> str:
-    text = "Share of answer tokens that are right when the model writes the whole answer by itself."
+def accuracy_caption(summary: Summary | None, *, tasks: Sequence[Task]) -> str:
+    """What is said below the accuracy: of one run or several, whose tasks have answers to write or to fill in."""
+    writes = {bool(task.lookahead) for task in tasks}
+    text = "Share of answer tokens that are right."
+    if writes == {True}:
+        text = "Share of answer tokens that are right when the model writes the whole answer by itself."
+    elif writes == {False}:
+        text = "Share of the answers, the likeliest at each place, that are right."
     if summary is None or summary.steps_to.get(95) is None:
         return text
     return f"{text} 95 % from step {summary.steps_to[95]}."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from plateau_interp.analysis.plateaus import Summary
 from plateau_interp.files import readable
 from plateau_interp.interventions.plan import brief
+from plateau_interp.models.settings import ModelSettings
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import is_finite
 
@@ -292,15 +293,20 @@ def setting(run: "Run") -> str:
     recipe = run.recipe
     optimizer = type(recipe.optimizer).__name__
     rate = f" at learning rate {recipe.optimizer.learning_rate:g}" if isinstance(recipe.optimizer, Rated) else ""
-    layers = f"{recipe.model.n_layers} layer{'s' if recipe.model.n_layers != 1 else ''}"
-    heads = f"{recipe.model.n_heads} head{'s' if recipe.model.n_heads != 1 else ''}"
     sequences = f"{recipe.batch_size} new sequences a step"
     if is_finite(run.task):
         n_train = len(run.task.train_set)
         whole = f"all {n_train} sequences of the training set a step"
         sequences = f"{recipe.batch_size} sequences a step" if recipe.batch_size < n_train else whole
-    return (
-        f"{str(recipe.model.attention).capitalize()} attention, {layers}, {heads}, width {recipe.model.d_model}; "
-        f"{optimizer}{rate}, "
-        f"{sequences}, {recipe.steps} steps, seed {recipe.seed}."
-    )
+    return f"{_sizes(recipe.model)}; {optimizer}{rate}, {sequences}, {recipe.steps} steps, seed {recipe.seed}."
+
+
+def _sizes(model: ModelSettings) -> str:
+    """What a model is; nets without attention have a hidden width in the place of heads."""
+    if model.architecture == "one-hot":
+        return f"An MLP with two hidden layers of {model.mlp_width}"
+    if model.architecture == "depth-2":
+        return f"A net of depth 2 with {model.mlp_width} gates"
+    layers = f"{model.n_layers} layer{'s' if model.n_layers != 1 else ''}"
+    heads = f"{model.n_heads} head{'s' if model.n_heads != 1 else ''}"
+    return f"{str(model.attention).capitalize()} attention, {layers}, {heads}, width {model.d_model}"
