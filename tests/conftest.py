@@ -51,9 +51,12 @@ def pytest_collection_finish():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without their figures, for tests of what a report says: drawing takes nine tenths of the time."""
-    monkeypatch.setattr("plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", b"a picture"))
+    from plateau_interp.views.saving import OF_A_REPORT
+
+    picture = OF_A_REPORT.encode()  # by which a report without its page knows its own
+    monkeypatch.setattr("plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", picture))
     monkeypatch.setattr("plateau_interp.views.report.themed_svg", lambda draw, name: "<svg></svg>")
-    monkeypatch.setattr("plateau_interp.views.report.report_picture", lambda figure: b"a picture")
+    monkeypatch.setattr("plateau_interp.views.report.report_picture", lambda figure: picture)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ from plateau_interp.views.curves import curves_figure
 from plateau_interp.views.page import check_report_folder, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
-from plateau_interp.views.saving import save_figure
+from plateau_interp.views.saving import OF_A_REPORT, save_figure
 from plateau_interp.views.theme import DARK, LIGHT
 
 TASK = MovingWindowSum(n=4, p=5)
@@ -605,7 +605,7 @@ def test_a_report_is_written_over_an_earlier_one_a_page_of_views_is_not(run, tmp
     (tmp_path / "report" / "loss.png").write_text("a kill left a part of it")
     earlier = index.read_text(encoding="utf-8")
     assert write_report(run, tmp_path / "report").read_text(encoding="utf-8") == earlier
-    assert (tmp_path / "report" / "loss.png").read_bytes() == b"a picture"
+    assert (tmp_path / "report" / "loss.png").read_bytes() == OF_A_REPORT.encode()
     view = attention_view(torch.eye(3)[None]).save(tmp_path / "index.html")
     with pytest.raises(ValueError, match=r"holds index\.html, which no report wrote"):
         write_report(run, tmp_path)
