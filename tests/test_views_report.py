@@ -28,7 +28,7 @@ from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.curves import curves_figure
-from plateau_interp.views.page import check_report_folder, write_report_page
+from plateau_interp.views.page import PICTURES_ARE_MARKED, check_report_folder, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
 from plateau_interp.views.saving import OF_A_REPORT, save_figure
@@ -602,10 +602,16 @@ def test_what_no_report_wrote_is_never_written_over(run, tmp_path, names):
 @pytest.mark.usefixtures("undrawn")
 def test_a_report_is_written_over_an_earlier_one_a_page_of_views_is_not(run, tmp_path):
     index = write_report(run, tmp_path / "report")
-    (tmp_path / "report" / "loss.png").write_text("a kill left a part of it")
+    picture = index.with_name("loss.png")
     earlier = index.read_text(encoding="utf-8")
     assert write_report(run, tmp_path / "report").read_text(encoding="utf-8") == earlier
-    assert (tmp_path / "report" / "loss.png").read_bytes() == OF_A_REPORT.encode()
+    picture.write_text("somebody's")
+    with pytest.raises(ValueError, match=r"holds loss\.png, which no report wrote"):
+        write_report(run, tmp_path / "report")
+    assert picture.read_text() == "somebody's"
+    index.write_text(earlier.replace(PICTURES_ARE_MARKED, ""))  # of a version whose pictures do not say whose they are
+    write_report(run, tmp_path / "report")
+    assert picture.read_bytes() == OF_A_REPORT.encode()
     view = attention_view(torch.eye(3)[None]).save(tmp_path / "index.html")
     with pytest.raises(ValueError, match=r"holds index\.html, which no report wrote"):
         write_report(run, tmp_path)

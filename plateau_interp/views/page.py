@@ -33,6 +33,7 @@ __all__ = [
     "CARRIER",
     "CONTENT_POLICY",
     "FIGURE_STYLE",
+    "PICTURES_ARE_MARKED",
     "Carrier",
     "Page",
     "View",
@@ -55,6 +56,9 @@ STYLES = ("attention.css", "circuit.css", "grid.css")
 
 CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses any request from a saved page."""
+
+PICTURES_ARE_MARKED = f"<!-- {OF_A_REPORT}: so each PNG beside it is titled -->"
+"""In the head of reports; those of earlier versions lie beside pictures that do not say whose they are."""
 
 PAGE_STYLE = """
 :root { color-scheme: light dark; }
@@ -186,10 +190,10 @@ def side_by_side(*views: View, title: str = "Attention") -> Page:
     return Page(views, title=title)
 
 
-def document(body: str, *, title: str, style: str = "") -> str:
-    """A whole HTML page around a body that is HTML already; ``title`` is text."""
+def document(body: str, *, title: str, style: str = "", head: str = "") -> str:
+    """A whole HTML page around a body that is HTML already, as ``head`` is; ``title`` is text."""
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head>{head}<meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{page_variables()}{PAGE_STYLE}{style}</style></head>\n<body>{body}</body></html>\n"
@@ -206,11 +210,14 @@ def check_report_folder(folder: Path, pictures: Iterable[str]) -> None:
     Raises:
         ValueError: naming the files.
     """
-    files = [folder / "index.html", *(folder / f"{picture}.png" for picture in pictures)]
-    if _is_report(files[0]):
-        return
-    if there := [file.name for file in files if file.exists() and not _is_picture_of_a_report(file)]:
-        raise ValueError(f"{folder} holds {listed(there)}, which no report wrote: move it, or take another folder")
+    page, files = folder / "index.html", [folder / f"{picture}.png" for picture in pictures]
+    is_report = _is_report(page)
+    if is_report and PICTURES_ARE_MARKED not in page.read_text(encoding="utf-8", errors="replace"):
+        return  # an earlier version's, whose pictures do not say whose they are
+    there = [page] if page.exists() and not is_report else []
+    if there := [*there, *(file for file in files if file.exists() and not _is_picture_of_a_report(file))]:
+        names = listed([file.name for file in there])
+        raise ValueError(f"{folder} holds {names}, which no report wrote: move it, or take another folder")
 
 
 def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:

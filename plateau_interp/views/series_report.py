@@ -18,7 +18,15 @@ from plateau_interp.checks import listed, shown
 from plateau_interp.files import check_folder, readable
 from plateau_interp.folders import REPORT, check_place
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.views.page import ASSETS, FIGURE_STYLE, bundle, check_report_folder, document, write_report_page
+from plateau_interp.views.page import (
+    ASSETS,
+    FIGURE_STYLE,
+    PICTURES_ARE_MARKED,
+    bundle,
+    check_report_folder,
+    document,
+    write_report_page,
+)
 from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_attention import attention_section
@@ -141,7 +149,9 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         ],
     )
     style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "series.css"))
-    page = document((bundle() if attention else "") + body, title=", ".join(tables), style=style)
+    page = document(
+        (bundle() if attention else "") + body, title=", ".join(tables), style=style, head=PICTURES_ARE_MARKED
+    )
     return page, {name: png for name, (_svg, png) in drawn.items()}
 
 
