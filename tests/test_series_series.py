@@ -24,18 +24,22 @@ from huggingface_hub import constants
 from reference.published import by_transformers
 from typecheck import unchecked
 
-from plateau_interp.hooks import AblateHeads, During, FreezeWeights, When
+from plateau_interp.hooks import AblateHeads, During, FreezeWeights, PatchAttention, TransplantWeights, When
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.measuring import Gauge
 from plateau_interp.models.checkpoint_files import snapshots
 from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import register
+from plateau_interp.runs.recipe import Recipe
+from plateau_interp.runs.run import Run
 from plateau_interp.series import series as series_module
 from plateau_interp.series import sources
 from plateau_interp.series.attention import attention_on
 from plateau_interp.series.folder import SeriesError, SeriesFolder, check_series
 from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.tasks import Text
+from plateau_interp.training.settings import TrainingOptions
 
 NAME = "someone/pythia"
 PROMPTS = ["Why is the sky blue?", "What is a comet?", "How do bees find a flower?"]
@@ -586,3 +590,40 @@ def test_what_an_intervention_measures_replaces_no_column(saved, tmp_path):
     assert (record.measures["step#2"], record.measures["cosine#2"]) == (7.5, 8.5)
     (row,) = SeriesFolder(tmp_path / "series").metrics().to_dict("records")
     assert (row["step"], row["step#2"], row["cosine#2"]) == (4, 7.5, 8.5)
+
+
+def run_on_text(path, *, seed, **options):
+    model = ModelOptions(n_layers=1, n_heads=2, d_model=16)
+    training = TrainingOptions(steps=4, batch_size=2)
+    run = Run.create(path, Recipe(Text(), model=model, training=training, checkpoint_every=2, seed=seed, **options))
+    for _ in run.train():
+        pass
+    return run
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_interventions_that_take_from_something_else_than_before_are_refused(tmp_path, monkeypatch, wrapped):
+    monkeypatch.chdir(tmp_path)
+    run_on_text("base", seed=0), run_on_text("donor", seed=1)
+    patch = PatchAttention("donor@4")
+    asked = {"n_new": 1, "interventions": [During(patch, start=0) if wrapped else patch]}
+    (first,) = CheckpointSeries("base", [0]).measure(PROMPTS, out="out", **asked)
+    assert first.origins
+    shutil.rmtree("donor"), run_on_text("donor", seed=2)
+    with pytest.raises(SeriesError, match="interventions of out take from has changed since step0 was measured"):
+        list(CheckpointSeries("base").measure(PROMPTS, out="out", **asked))
+    assert [record.step for record in SeriesFolder("out").records()] == [0]
+    shutil.rmtree("donor"), run_on_text("donor", seed=1)
+    assert [record.step for record in CheckpointSeries("base").measure(PROMPTS, out="out", **asked)] == [2, 4]
+    assert {record.origins for record in SeriesFolder("out").records()} == {first.origins}
+
+
+def test_a_run_of_the_same_recipe_with_other_weights_is_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    transplant = TransplantWeights("donor@4", "mlp layers")
+    run_on_text("donor", seed=1), run_on_text("run", seed=0, interventions=[transplant])
+    list(CheckpointSeries("run", [2]).measure(PROMPTS, out="out", n_new=1))
+    shutil.rmtree("donor"), shutil.rmtree("run")
+    run_on_text("donor", seed=2), run_on_text("run", seed=0, interventions=[transplant])
+    with pytest.raises(SeriesError, match="out measured other files than step2 of run has now"):
+        list(CheckpointSeries("run").measure(PROMPTS, out="out", n_new=1))

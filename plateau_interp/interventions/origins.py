@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Origin", "check_origins"]
+from plateau_interp.files import digest
+
+__all__ = ["Origin", "check_origins", "origins_digest"]
 
 NAME = "origin"
 
@@ -65,3 +67,14 @@ def check_origins(now: Mapping[str, Tensor], state: Mapping[str, Tensor], interv
                 f"what {intervention!r} takes from has changed since the run took from it: put its weights back, and "
                 "name the step, as in 'RUN@STEP', of a run that is trained on"
             )
+
+
+def origins_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that interventions take from, by what they remember; empty if they take from nothing on disk.
+
+    Example:
+        >>> origins_digest({"0.rank": torch.tensor(0)})
+        ''
+    """
+    origins = {name: bytes(value.tolist()).hex() for name, value in state.items() if name.rpartition(".")[2] == NAME}
+    return digest(str(sorted(origins.items())).encode()) if origins else ""

@@ -62,7 +62,8 @@ class Record:
         duplicate_of: steps of the series, measured before, with the very same weights.
         attention: SHA-256 of the file with its attention; empty where none was kept.
         files: SHA-256 of the files it was read from, where others may come to stand in their place; of the hub, the
-            commit; else empty.
+            commit; of a run, of the weights; else empty.
+        origins: SHA-256 of what interventions took from, such as another run; empty where they took from nothing.
     """
 
     step: int
@@ -74,12 +75,13 @@ class Record:
     duplicate_of: tuple[int, ...] = ()
     attention: str = ""
     files: str = ""
+    origins: str = ""
 
     def line(self) -> str:
         """The record as a line of JSON; what is no number is null there."""
         numbers = {name: value if math.isfinite(value) else None for name, value in self.measures.items()}
         told = {"step": self.step, "revision": self.revision, "weights": self.weights, "seconds": self.seconds}
-        some = {"attention": self.attention, "files": self.files, "error": self.error}
+        some = {"attention": self.attention, "files": self.files, "origins": self.origins, "error": self.error}
         whole = {**told, "measures": numbers, **{name: value for name, value in some.items() if value}}
         return json.dumps({**whole, "sha256": _digest(whole)}) + "\n"
 
@@ -368,6 +370,7 @@ def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
             tuple(seen.get(weights, ())) if weights else (),
             str(told.get("attention", "")),
             str(told.get("files", "")),
+            str(told.get("origins", "")),
         )
     except SeriesError:
         raise

@@ -21,10 +21,11 @@ from plateau_interp.checks import shown, whole_number
 from plateau_interp.codec import encode
 from plateau_interp.files import digest
 from plateau_interp.freed_memory import give_back_memory
-from plateau_interp.interventions.attached import Intervention, check_interventions
+from plateau_interp.interventions.attached import Intervention, attached_state, check_interventions
 from plateau_interp.interventions.attaching import attaching
 from plateau_interp.interventions.clock import advance
 from plateau_interp.interventions.measuring import attached_measures
+from plateau_interp.interventions.origins import origins_digest
 from plateau_interp.models.fitting import check_device
 from plateau_interp.models.weights import weights_digest
 from plateau_interp.runs.captures import captures_in
@@ -150,6 +151,7 @@ class CheckpointSeries:
             for revision, fetched in _fetched(source, _left(source, folder)):
                 found = asked.measured(source, revision, fetched, device=device)
                 check_still_there()
+                _check_same_origins(found[0], folder)
                 folder.add(*found)
                 give_back_memory()
                 yield folder.records()[-1]
@@ -267,6 +269,7 @@ class _Asked:
             numbers, answers = free_running(model, list(self.prompts), n_new=self.n_new, own=self.measures)
             if self.text is not None:
                 numbers |= teacher_forced(model, windows_of(model, self.text))
+            origins = origins_digest(attached_state(attached))
             told = attached_measures(model, taken=[*RECORD_COLUMNS, *numbers])
             numbers |= {name: float(value) for name, value in told.items()}
             attention = attention_on(model, self.prompts[0])
@@ -274,7 +277,8 @@ class _Asked:
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for
         seconds = time.monotonic() - start
-        return Record(revision.step, revision.name, weights, seconds, numbers, files=files), answers, attention
+        record = Record(revision.step, revision.name, weights, seconds, numbers, files=files, origins=origins)
+        return record, answers, attention
 
 
 def _done(folder: SeriesFolder | None) -> set[int]:
@@ -297,6 +301,20 @@ def _check_unchanged(source: CheckpointSource, folder: SeriesFolder) -> None:
                 f"{folder.path} measured other files than {record.revision} of {source.name} has now: move the series, "
                 "or use another folder for it"
             )
+
+
+def _check_same_origins(record: Record, folder: SeriesFolder) -> None:
+    """Whether interventions took from what they took from at the checkpoints before.
+
+    Raises:
+        SeriesError: if they did not. What earlier versions measured says nothing of it.
+    """
+    others = [earlier.revision for earlier in folder.records() if earlier.origins not in ("", record.origins)]
+    if record.origins and others:
+        raise SeriesError(
+            f"what the interventions of {folder.path} take from has changed since {others[0]} was measured: put it "
+            "back, or use another folder"
+        )
 
 
 def _left(source: CheckpointSource, folder: SeriesFolder) -> list[Revision]:

@@ -15,6 +15,7 @@ import torch
 from huggingface_hub import constants
 
 from plateau_interp.checks import listed, nearest, shown
+from plateau_interp.files import digest
 from plateau_interp.models.checkpoint_files import (
     cached_commit,
     delete_snapshot,
@@ -25,6 +26,7 @@ from plateau_interp.models.checkpoint_files import (
     snapshots,
 )
 from plateau_interp.models.pretrained import pretrained_model
+from plateau_interp.runs.checkpoints import FILES, place_of
 from plateau_interp.runs.run import Run
 from plateau_interp.series.downloads import Download, Downloads
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
@@ -239,8 +241,9 @@ class RunSource:
         """Nothing: the checkpoints are the run's."""
 
     def files_digest(self, revision: Revision) -> str:
-        """Empty: a series knows its run by its recipe, and a run its checkpoints by digests of its own."""
-        return ""
+        """Of the weights, which another run of the same recipe may have others of; empty if they are gone."""
+        weights = place_of(self.run.path, revision.step) / FILES[0]
+        return digest(weights.read_bytes()) if weights.is_file() else ""
 
 
 def source_of(
