@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from trained_runs import RECIPE, batch_at, contents, finished, undoes_training
+from trained_runs import RECIPE, batch_at, contents, finished, trained, undoes_training
 
 from plateau_interp.hooks import AmplifySlowGradient, BiasAttention, During, ScaleGradient, TransplantWeights, When
 from plateau_interp.interventions.capturing import Capture, Captured
@@ -177,3 +177,21 @@ def test_a_fork_does_not_write_over_its_parents_captures(tmp_path: Path) -> None
     parent.fork(at=13, interventions=[])
     assert not (tmp_path / "captured").exists(), "steps trained again for a fork were recorded the first time"
     parent.fork(at=13, out=tmp_path / "same")
+
+
+def test_a_fork_is_not_gone_on_with_for_another_run_of_its_parents_recipe(tmp_path: Path) -> None:
+    donor = tmp_path / "donor"
+    recipe = replace(RECIPE, interventions=(TransplantWeights(str(donor), "mlp layers"),))
+
+    def made(seed: int) -> Run:
+        for path in (donor, tmp_path / "run"):
+            shutil.rmtree(path, ignore_errors=True)
+        finished(donor, replace(RECIPE, seed=seed))
+        return trained(Run.create(tmp_path / "run", recipe))  # no copy of what was finished before
+
+    fork = made(1).fork(at=10, out=tmp_path / "fork")
+    before = contents(fork.path)
+    with pytest.raises(RunError, match=r"fork is the fork of another run of this recipe: at step 0 .*run has other"):
+        made(2).fork(at=10, out=tmp_path / "fork")
+    assert contents(fork.path) == before
+    assert made(1).fork(at=10, out=tmp_path / "fork").step == 10

@@ -18,6 +18,7 @@ from plateau_interp.analysis.forming import CircuitOptions, circuits
 from plateau_interp.runs import kept_circuits as module
 from plateau_interp.runs.checking import check_run
 from plateau_interp.runs.errors import BusyFolder, RunError
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.kept_circuits import KeptCircuits, kept_circuits
 from plateau_interp.tasks import MovingWindowSum
 
@@ -240,3 +241,19 @@ def test_what_a_kill_left_goes_when_more_is_measured(run: Run) -> None:
         half.write_bytes(b"half")
     assert list(kept.measure([4])) == [4]
     assert [half.exists() for half in (*left, page)] == [False, False, True]
+
+
+def test_circuits_of_weights_that_have_been_replaced_are_not_added_to(run: Run, tmp_path: Path) -> None:
+    kept = KeptCircuits(run, OPTIONS, tmp_path / "circuits")
+    assert list(kept.measure([2])) == [2]
+    shutil.rmtree(run.path)
+    other = finished(run.path, replace(RECIPE, seed=1))
+    settings = json.loads((kept.path / "circuits.json").read_text())
+    settings["recipe_sha256"] = recipe_digest(other.recipe)  # as where what a run takes from is another
+    (kept.path / "circuits.json").write_text(json.dumps(settings))
+    again = KeptCircuits(other, OPTIONS, tmp_path / "circuits")
+    with pytest.raises(RunError, match=r"circuits holds circuits of other weights than .*run has at step 2 now"):
+        list(again.measure([2, 4]))
+    assert again.steps == [2]
+    shutil.rmtree(other.path / "checkpoints" / "2")
+    assert list(again.measure([4])) == [4]  # nobody can tell

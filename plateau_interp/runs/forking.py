@@ -32,7 +32,7 @@ from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.resuming import state_at
 from plateau_interp.runs.seconds import read_seconds, up_to, write_seconds
 from plateau_interp.runs.starting import begin_
-from plateau_interp.runs.table import text_of
+from plateau_interp.runs.table import Row, text_of
 
 __all__ = ["fork_folder", "forked", "handed_on"]
 
@@ -83,11 +83,12 @@ def fork_folder(parent: RunFolder, recipe: Recipe, out: Path, *, device: str | t
     assert recipe.fork_of is not None
     at = recipe.fork_of.step
     takes(out, recipe)
+    rows = [row for row in parent.rows() if row["step"] < at]
     if saved_steps(out):
         fork = create(out, recipe)
+        _check_parent(fork, rows, parent.path)
         with only_writer(out):
             return fork
-    rows = [row for row in parent.rows() if row["step"] < at]
     _check_nothing_lost(out / METRICS, text_of(rows))
     recipe.rehearse()
     seconds = up_to(read_seconds(parent.seconds), at)  # a damaged file is refused before a word is said
@@ -172,6 +173,23 @@ def _kept_places(parent: Recipe, fork: Recipe) -> dict[int, int]:
             del left[same]
             kept[place] = same
     return kept
+
+
+def _check_parent(fork: RunFolder, rows: Sequence[Row], parent: Path) -> None:
+    """Refuse to go on with a fork of a run that stood in the parent's place, and had the same recipe.
+
+    Such a run has other rows where what its interventions take from had become another, for one.
+
+    Raises:
+        RunError: naming the first step.
+    """
+    theirs = {row["step"]: row for row in rows}
+    for row in fork.rows():
+        if row["step"] in theirs and text_of([row]) != text_of([theirs[row["step"]]]):
+            raise RunError(
+                f"{fork.path} is the fork of another run of this recipe: at step {row['step']} {parent} has other "
+                "numbers; take another folder"
+            )
 
 
 def _check_nothing_lost(file: Path, rows: str) -> None:

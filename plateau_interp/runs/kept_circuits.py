@@ -24,6 +24,7 @@ from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfact
 from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_folder, digest, is_step_name, names_in, remove_halves, write_atomically
 from plateau_interp.folders import CIRCUITS, check_place
+from plateau_interp.runs.checkpoints import weights_file_digest
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import LOCK, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
@@ -118,6 +119,7 @@ class KeptCircuits:
         self.path.mkdir(parents=True, exist_ok=True)
         with only_writer(self.path, by="measure") as check_still_there, removing_on_failure(ours):
             self._check_there()  # nobody was quicker, and measured otherwise
+            self._check_weights()
             # Of pages beside them another may be drawn now.
             remove_halves(self.path, of=lambda name: name == SETTINGS or name.endswith(".safetensors"))
             has_settings = bool(self.steps)
@@ -126,7 +128,8 @@ class KeptCircuits:
                 if file.is_file():
                     continue
                 model = self.run.model(step, device=device)
-                content = _to_bytes(task_circuit(model, self.run.task, self.options, pairs=pairs))
+                found = task_circuit(model, self.run.task, self.options, pairs=pairs)
+                content = _to_bytes(found, weights=weights_file_digest(self.run.path, step))
                 check_still_there()
                 if not has_settings:
                     recipe, options = recipe_digest(self.run.recipe), _told(self.options)
@@ -135,6 +138,19 @@ class KeptCircuits:
                     has_settings = True
                 write_atomically(file, content)
                 yield step
+
+    def _check_weights(self) -> None:
+        """Refuse to go on where a checkpoint that was measured has other weights now; who has none any more says none.
+
+        Earlier versions did not write which they were.
+        """
+        for step in self.steps:
+            measured, now = _weights_of(self._file(step)), weights_file_digest(self.run.path, step)
+            if measured and now and measured != now:
+                raise RunError(
+                    f"{self.path} holds circuits of other weights than {self.run.path} has at step {step} now; take "
+                    "another folder"
+                )
 
     def forming(self) -> Forming:
         """All circuits that were measured.
@@ -223,14 +239,14 @@ def _read_settings(folder: Path) -> Mapping[str, Any]:
         raise DamagedFile(file, shown(error)) from None
 
 
-def _to_bytes(found: Circuit) -> bytes:
-    """A circuit as the content of a safetensors file."""
+def _to_bytes(found: Circuit, *, weights: str) -> bytes:
+    """A circuit as the content of a safetensors file, with the digest of the weights that it is of."""
     names = {"writers": found.writers, "readers": found.readers, "roles": found.roles}
     how = {"scoring": found.scoring, "ablation": found.ablation, "norms": found.norms}
     numbers = {"clean": found.clean, "ablated": found.ablated, "n_sequences": found.n_sequences}
     said = json.dumps({**names, **how, **numbers})
     tensors = {"scores": found.scores.contiguous(), "positions": found.positions.contiguous()}
-    metadata = {"circuit": said, "sha256": _digest(said, tensors)}
+    metadata = {"circuit": said, "sha256": _digest(said, tensors), "weights": weights}
     return safetensors.torch.save(tensors, metadata=metadata)
 
 
@@ -238,8 +254,7 @@ def _from_file(file: Path) -> Circuit:
     content = file.read_bytes()
     try:
         tensors = safetensors.torch.load(content)
-        length = int.from_bytes(content[:8], "little")  # of the header, as the format has it
-        metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+        metadata = _metadata(content)
         said = json.loads(metadata["circuit"])
         if metadata["sha256"] != _digest(metadata["circuit"], tensors):
             raise DamagedFile(file, "it is not what was written")
@@ -250,6 +265,20 @@ def _from_file(file: Path) -> Circuit:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise DamagedFile(file, shown(error)) from None
+
+
+def _weights_of(file: Path) -> str:
+    """The digest of the weights that a circuit is of; empty if the file does not say."""
+    try:
+        return str(_metadata(file.read_bytes()).get("weights", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""  # a damaged file is told by who reads the circuit
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    length = int.from_bytes(content[:8], "little")  # of the header, as the format has it
+    metadata: dict[str, Any] = json.loads(content[8 : 8 + length])["__metadata__"]
+    return metadata
 
 
 def _digest(said: str, tensors: Mapping[str, Tensor]) -> str:

@@ -15,7 +15,6 @@ import torch
 from huggingface_hub import constants
 
 from plateau_interp.checks import listed, nearest, shown
-from plateau_interp.files import digest
 from plateau_interp.models.checkpoint_files import (
     cached_commit,
     delete_snapshot,
@@ -26,7 +25,7 @@ from plateau_interp.models.checkpoint_files import (
     snapshots,
 )
 from plateau_interp.models.pretrained import pretrained_model
-from plateau_interp.runs.checkpoints import FILES, place_of
+from plateau_interp.runs.checkpoints import weights_file_digest
 from plateau_interp.runs.run import Run
 from plateau_interp.series.downloads import Download, Downloads
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
@@ -242,8 +241,7 @@ class RunSource:
 
     def files_digest(self, revision: Revision) -> str:
         """Of the weights, which another run of the same recipe may have others of; empty if they are gone."""
-        weights = place_of(self.run.path, revision.step) / FILES[0]
-        return digest(weights.read_bytes()) if weights.is_file() else ""
+        return weights_file_digest(self.run.path, revision.step)
 
 
 def source_of(
