@@ -4,7 +4,8 @@ import pytest
 import torch
 from typecheck import unchecked
 
-from plateau_interp.hooks import FixAttention, MaskAttention
+from plateau_interp.decoding.prompts import as_tensors
+from plateau_interp.hooks import AblateHeads, FixAttention, MaskAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
 from plateau_interp.series import attention
@@ -35,6 +36,22 @@ def test_it_is_as_interventions_leave_it(model):
     n_tokens = len(attention_on(model, PROMPT).tokens)
     with intervening(model, FixAttention(targets=torch.eye(n_tokens, dtype=torch.bool))):
         assert torch.equal(attention_on(model, PROMPT).patterns[1, 1], torch.eye(n_tokens))
+
+
+@pytest.mark.parametrize("others", [["Is it so blue", "Or is it not, and why"], ["Wyh is teh sky bleu?"]])
+def test_it_is_as_interventions_that_look_at_the_whole_batch_leave_it(model, others):
+    kept = attention_on(model, PROMPT, beside=others)
+    torch.testing.assert_close(kept.patterns, attention_on(model, PROMPT).patterns, rtol=1e-4, atol=1e-6)
+    assert "".join(kept.tokens) == PROMPT
+    tokens, mask = as_tensors(model, [PROMPT, *others], None)
+    with intervening(model, AblateHeads([0], by="mean")):
+        kept = attention_on(model, PROMPT, beside=others)
+        cache = model.run_with_cache(tokens, attention_mask=mask.int())[1]
+        alone = attention_on(model, PROMPT)
+    start = int((~mask[0]).sum())
+    for layer in range(2):
+        assert torch.equal(kept.patterns[layer], cache["pattern", layer][0][:, start:, start:])
+    assert not torch.allclose(alone.patterns, kept.patterns, rtol=1e-4, atol=1e-6)
 
 
 def test_of_a_long_prompt_the_first_tokens_are_kept_as_all_of_it_is_read(model, monkeypatch):

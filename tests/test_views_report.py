@@ -1,5 +1,6 @@
 """Reports: the words, the numbers and the files."""
 
+import dataclasses
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.views import report_curves, report_maps, report_words
 from plateau_interp.views.attention_views import attention_view
 from plateau_interp.views.curves import curves_figure
-from plateau_interp.views.page import PICTURES_ARE_MARKED, check_report_folder, write_report_page
+from plateau_interp.views.page import PICTURES_ARE_MARKED, check_report_folder, report_pictures, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
 from plateau_interp.views.saving import OF_A_REPORT, save_figure
@@ -634,11 +635,37 @@ def test_a_report_that_was_killed_before_its_pictures_is_known_as_one(run, tmp_p
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "loss.png", "accuracy.png"}
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_pictures_that_a_report_has_no_more_go_and_somebodys_stay(run, tmp_path):
+    index = write_report(run, tmp_path / "report")
+    before = report_pictures(index.parent)
+    index.with_name("positions-2.png").write_text(OF_A_REPORT)  # as of another run beside this one
+    index.with_name("mine.png").write_text("somebody's")
+    write_report(run, tmp_path / "report")
+    assert report_pictures(index.parent) == before
+    assert index.with_name("mine.png").read_text() == "somebody's"
+
+
 def test_moments_are_checkpoints_around_the_drop(run):
     dropped = Dropped(run)
     dropped.checkpoints = list(range(0, 401, 20))
     moments = report_maps.moments(dropped, dropped.summary)
-    assert list(moments.values()) == ["step 100, on the plateau", "step 200, at the drop", "step 400, after the drop"]
+    assert list(moments.values()) == [
+        "step 100, on the plateau",
+        "step 200, at the drop",
+        "step 400, 200 steps after the drop",
+    ]
+    dropped.checkpoints = [0, 300, 500]
+    assert list(report_maps.moments(dropped, dropped.summary).values()) == [
+        "step 0, 200 steps before the drop",
+        "step 300, 100 steps after the drop",
+        "step 500, 300 steps after the drop",
+    ]
+    dropped.checkpoints = [350]  # of a fork that left after the drop
+    assert list(report_maps.moments(dropped, dropped.summary).values()) == ["step 350, 150 steps after the drop"]
+    unknown = dataclasses.replace(dropped.summary, start=None, end=None)
+    dropped.checkpoints = [0, 200, 399]
+    assert report_maps.moments(dropped, unknown)[200] == "step 200, at the drop"
     dropped.checkpoints = [0, 20, 40]
     assert list(report_maps.moments(dropped, dropped.summary)) == [0, 20, 40]
 

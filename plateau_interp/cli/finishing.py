@@ -30,6 +30,7 @@ def read_loggers(texts: Sequence[str]) -> "tuple[Logger, ...]":
 def finish(run: "Run", *, device: str, as_json: bool, loggers: "Sequence[Logger]") -> None:
     """Train what is left of a run, then tell what came out: summary, report."""
     from plateau_interp.loggers.run_log import logging_to
+    from plateau_interp.views.page import report_pictures
     from plateau_interp.views.report import write_report
 
     with logging_to(run, *loggers) as log:
@@ -38,7 +39,7 @@ def finish(run: "Run", *, device: str, as_json: bool, loggers: "Sequence[Logger]
                 show(step)
                 log.step(step)
         report = write_report(run)
-        for picture in sorted(report.parent.glob("*.png")):
+        for picture in report_pictures(report.parent):
             log.picture(picture.stem, picture)
     if as_json:
         summary = dataclasses.asdict(run.summary)

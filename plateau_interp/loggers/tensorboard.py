@@ -90,6 +90,8 @@ class _EventFiles(Log):
     def _writer(self) -> Any:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        while any(self._folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+            time.sleep(0.05)  # they are read in the order of their names: of one second, the tenth before the ninth
         writer = EventFileWriter(str(self._folder), flush_secs=FLUSH_SECONDS)
         self._is_open = True
         return writer

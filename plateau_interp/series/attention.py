@@ -5,7 +5,7 @@ One file a checkpoint, of at most 1 MiB whatever the model. `plateau_interp.view
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import safetensors
@@ -76,8 +76,8 @@ class KeptAttention:
 
 
 @torch.no_grad()
-def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
-    """What every layer attends to in a prompt, alone and as the model's tokenizer reads it.
+def attention_on(model: HookedModel, prompt: str, *, beside: Sequence[str] = ()) -> KeptAttention:
+    """What every layer attends to in a prompt, as the model's tokenizer reads it.
 
     The whole prompt is read; kept are its first tokens, which nothing after them changes: as many as give
     `MOST_VALUES`, at most `MOST_SHOWN_TOKENS`.
@@ -85,6 +85,8 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
     Args:
         model: with a tokenizer, under whatever interventions are attached: attention is kept as they left it.
         prompt: a text.
+        beside: texts that are read in one batch with it, which makes a difference to interventions that look at all of
+            it, such as a mean over the batch.
 
     Raises:
         ValueError: if the model has no tokenizer, or the prompt no token.
@@ -98,18 +100,20 @@ def attention_on(model: HookedModel, prompt: str) -> KeptAttention:
     """
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError(f"the model has no tokenizer to read {shown(prompt)} with")
-    tokens, _ = as_tensors(model, [prompt], None)
+    tokens, mask = as_tensors(model, [prompt, *beside], None)
     n_layers, n_heads = model.cfg.n_layers, model.cfg.n_heads
-    n_kept = min(tokens.shape[1], MOST_SHOWN_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
+    start = int((~mask[0]).sum())  # behind its padding
+    n_kept = min(tokens.shape[1] - start, MOST_SHOWN_TOKENS, max(1, math.isqrt(MOST_VALUES // (n_layers * n_heads))))
     patterns: dict[int, Tensor] = {}
 
     def keeping(layer: int) -> Callable[..., None]:
         def keep(pattern: Tensor, *, hook: object) -> None:
-            patterns[layer] = pattern[0, :, :n_kept, :n_kept].float().cpu().clone()  # a view would hold the whole
+            own = pattern[0, :, start : start + n_kept, start : start + n_kept]
+            patterns[layer] = own.float().cpu().clone()  # a view would hold the whole
 
         return keep
 
     with hooking(model, {pattern_name(layer): keeping(layer) for layer in range(n_layers)}):
-        model(tokens)
-    texts = tuple(model.tokenizer.decode([token]) for token in tokens[0, :n_kept].tolist())
+        model(tokens, attention_mask=mask.int()) if beside else model(tokens)
+    texts = tuple(model.tokenizer.decode([token]) for token in tokens[0, start : start + n_kept].tolist())
     return KeptAttention(texts, torch.stack([patterns[layer] for layer in range(n_layers)]))

@@ -272,7 +272,9 @@ class _Asked:
             origins = origins_digest(attached_state(attached))
             told = attached_measures(model, taken=[*RECORD_COLUMNS, *numbers])
             numbers |= {name: float(value) for name, value in told.items()}
-            attention = attention_on(model, self.prompts[0])
+            # Interventions may look at the whole batch; without them the first prompt alone is the same, and less work.
+            beside = list(self.prompts)[1:] if self.interventions else []
+            attention = attention_on(model, self.prompts[0], beside=beside)
         answers.insert(0, "step", revision.step)
         del model
         gc.collect()  # a model holds cycles, and two of them at once may be more than there is memory for

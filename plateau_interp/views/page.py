@@ -42,6 +42,7 @@ __all__ = [
     "document",
     "executing_cell",
     "packed",
+    "report_pictures",
     "script_json",
     "side_by_side",
     "write_report_page",
@@ -223,7 +224,8 @@ def check_report_folder(folder: Path, pictures: Iterable[str]) -> None:
 def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:
     """Write a report, ``index.html`` and its PNGs by name; returns the page.
 
-    The page comes first: by it the folder is known as a report's, also where a kill left no time for the pictures.
+    The page comes first: by it the folder is known as a report's, also where a kill left no time for the pictures. What
+    an earlier report had and this one has not is removed.
 
     Raises:
         IsADirectoryError: naming what is a folder and should become a file; nothing is written then.
@@ -235,7 +237,14 @@ def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) ->
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     for file, content in files.items():
         write_atomically(file, content)
+    for picture in set(report_pictures(folder)) - {*files}:
+        picture.unlink()
     return next(iter(files))
+
+
+def report_pictures(folder: Path) -> list[Path]:
+    """The PNGs of the report in a folder, and none of somebody's."""
+    return [file for file in sorted(folder.glob("*.png")) if _is_picture_of_a_report(file)]
 
 
 def _is_report(page: Path) -> bool:

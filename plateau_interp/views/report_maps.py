@@ -140,13 +140,19 @@ def moments(run: "Run", summary: Summary) -> dict[int, str]:
     last = steps[-1]
     if summary.drop_step is None or summary.drop_step > last:
         return {step: f"step {step}" for step in sorted({steps[0], steps[len(steps) // 2], last})}
-    wanted = [(last, "after the drop"), (summary.drop_step, "at the drop")]
-    if summary.start is None or summary.end is None:
-        wanted.insert(1, (steps[0], "before the drop"))
-    else:
-        wanted.insert(1, ((summary.start + summary.end) // 2, "on the plateau"))
-    nearest = {min(steps, key=lambda other: abs(other - step)): f"{where}" for step, where in wanted}
-    return {step: f"step {step}, {nearest[step]}" for step in sorted(nearest)}
+    on_plateau = steps[0] if summary.start is None or summary.end is None else (summary.start + summary.end) // 2
+    nearest = {min(steps, key=lambda other: abs(other - step)) for step in (on_plateau, summary.drop_step, last)}
+    return {step: f"step {step}, {_where(step, summary, summary.drop_step)}" for step in sorted(nearest)}
+
+
+def _where(step: int, summary: Summary, drop: int) -> str:
+    """Where a step lies, since the nearest checkpoint may be far; the drop is as wide as it is behind the plateau."""
+    width = 0 if summary.end is None else max(0, drop - summary.end)
+    if summary.start is not None and summary.end is not None and summary.start <= step <= summary.end:
+        return "on the plateau"
+    if abs(step - drop) <= width:
+        return "at the drop"
+    return f"{abs(step - drop)} steps {'before' if step < drop else 'after'} the drop"
 
 
 def _view(shown: list[Shown], wanted: list[int], layer: int) -> tuple[str, list[str]]:
