@@ -50,7 +50,6 @@ __all__ = [
     "place_of",
     "read_label",
     "saved_steps",
-    "weights_file_digest",
     "weights_of",
 ]
 
@@ -212,15 +211,6 @@ def place_of(path: Path, step: int) -> Path:
 def saved_steps(path: Path) -> list[int]:
     """The steps of a run folder's checkpoints, in order, whether they are whole or not."""
     return steps_in(checkpoints_of(path)) if checkpoints_of(path).is_dir() else []
-
-
-def weights_file_digest(path: Path, step: int) -> str:
-    """SHA-256 of the file with the weights of a run folder's checkpoint; empty if it is gone.
-
-    Another run of the same recipe may have others, as where what its interventions take from has.
-    """
-    file = place_of(path, step) / MODEL
-    return digest(file.read_bytes()) if file.is_file() else ""
 
 
 def load_weights(folder: Path, *, recipe: str) -> dict[str, Tensor]:

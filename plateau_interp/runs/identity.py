@@ -1,17 +1,18 @@
-"""Which run a checkpoint belongs to: a digest of the recipe that stays the same while the run is the same."""
+"""Which run a checkpoint belongs to: digests of the recipe, the same while the run is the same, and of weights."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from plateau_interp.files import digest
 from plateau_interp.plugins import PluginError, kind_of, plugin_name
+from plateau_interp.runs.checkpoints import FILES, place_of
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.training.settings import TrainingSettings
 
-__all__ = ["goes_on_with", "recipe_digest"]
+__all__ = ["goes_on_with", "recipe_digest", "weights_file_digest"]
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -45,6 +46,15 @@ def goes_on_with(recipe: Recipe, other: Recipe) -> bool:
         (True, False)
     """
     return recipe.steps >= other.steps and recipe_digest(recipe) == recipe_digest(other)
+
+
+def weights_file_digest(path: Path, step: int) -> str:
+    """SHA-256 of the file with the weights of a run folder's checkpoint; empty if it is gone.
+
+    Another run of the same recipe may have others, as where what its interventions take from has.
+    """
+    file = place_of(path, step) / FILES[0]
+    return digest(file.read_bytes()) if file.is_file() else ""
 
 
 def _essence(value: Any) -> Any:

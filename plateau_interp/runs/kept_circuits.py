@@ -24,11 +24,10 @@ from plateau_interp.analysis.forming import CircuitOptions, Forming, counterfact
 from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_folder, digest, is_step_name, names_in, remove_halves, write_atomically
 from plateau_interp.folders import CIRCUITS, check_place
-from plateau_interp.runs.checkpoints import weights_file_digest
 from plateau_interp.runs.errors import DamagedFile, RunError
 from plateau_interp.runs.folder import LOCK, not_there, only_writer, removing_on_failure
 from plateau_interp.runs.formats import CIRCUITS_FORMAT
-from plateau_interp.runs.identity import recipe_digest
+from plateau_interp.runs.identity import recipe_digest, weights_file_digest
 
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run

@@ -25,7 +25,7 @@ from plateau_interp.models.checkpoint_files import (
     snapshots,
 )
 from plateau_interp.models.pretrained import pretrained_model
-from plateau_interp.runs.checkpoints import weights_file_digest
+from plateau_interp.runs.identity import weights_file_digest
 from plateau_interp.runs.run import Run
 from plateau_interp.series.downloads import Download, Downloads
 from plateau_interp.series.revisions import Revision, chosen_revisions, parsed_revisions
