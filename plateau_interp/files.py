@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_folder",
     "digest",
-    "halves_of",
     "is_step_name",
     "names_in",
     "naming",
@@ -115,25 +114,15 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def halves_of(path: Path) -> list[Path]:
-    """What kills left of a file that `write_atomically` was writing, or what somebody is writing now.
-
-    Example:
-        >>> halves_of(Path("nowhere/metrics.jsonl"))
-        []
-    """
-    there = path.parent.glob(".*.tmp")
-    return [half for half in there if (name := HALF_WRITTEN.fullmatch(half.name)) and name[1] == path.name]
-
-
-def remove_halves(folder: Path, *, of: Callable[[str], bool]) -> None:
-    """Remove what a kill left of files that `write_atomically` was writing, in a folder and all within it.
+def remove_halves(folder: Path, *, of: Callable[[str], bool], within: bool = True) -> None:
+    """Remove what a kill left of files that `write_atomically` was writing, in a folder.
 
     Args:
         folder: which need not be there.
         of: tells by a file's name whether nobody else can be writing it now.
+        within: in the folders within it, too.
     """
-    for half in folder.rglob(".*.tmp"):
+    for half in folder.glob("**/.*.tmp" if within else ".*.tmp"):
         if (name := HALF_WRITTEN.fullmatch(half.name)) and of(name[1]):
             half.unlink(missing_ok=True)
 

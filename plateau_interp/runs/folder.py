@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from plateau_interp.codec import RecipeError, UnknownPluginError
-from plateau_interp.files import halves_of, is_step_name
+from plateau_interp.files import is_step_name, remove_halves
 from plateau_interp.folders import staying
 from plateau_interp.runs.checkpoints import (
     OPTIMIZER,
@@ -225,9 +225,8 @@ class RunFolder:
         """Remove `leftovers`, and files beside the checkpoints that are half written; for who alone writes here."""
         for leftover in self.leftovers():
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        for name in (RECIPE, ENVIRONMENT, METRICS, SECONDS, TABLE):
-            for half in halves_of(self.path / name):
-                half.unlink()
+        ours = (RECIPE, ENVIRONMENT, METRICS, SECONDS, TABLE)
+        remove_halves(self.path, of=lambda name: name in ours, within=False)
 
     def leftovers(self) -> list[Path]:
         """What a kill left of checkpoints: half written, files half written of others, and what they have let go."""

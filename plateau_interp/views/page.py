@@ -42,6 +42,7 @@ __all__ = [
     "document",
     "executing_cell",
     "packed",
+    "report_document",
     "report_pictures",
     "script_json",
     "side_by_side",
@@ -189,6 +190,20 @@ def side_by_side(*views: View, title: str = "Attention") -> Page:
         'Attention'
     """
     return Page(views, title=title)
+
+
+def report_document(body: str, *, title: str, styles: Sequence[str], viewed: bool) -> str:
+    """The whole page of a report.
+
+    Args:
+        body: HTML.
+        title: text.
+        styles: names of its style sheets among the assets.
+        viewed: whether there is a view in it, so that it needs the `bundle`.
+    """
+    style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
+    whole = (bundle() if viewed else "") + body
+    return document(whole, title=title, style=style, head=PICTURES_ARE_MARKED)
 
 
 def document(body: str, *, title: str, style: str = "", head: str = "") -> str:

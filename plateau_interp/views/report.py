@@ -14,15 +14,7 @@ from plateau_interp.checks import as_path, shown
 from plateau_interp.files import check_folder
 from plateau_interp.folders import REPORT, check_place
 from plateau_interp.views.circuit_report import beside_progress, circuit_sections, circuits_of, overlap_drawings
-from plateau_interp.views.page import (
-    ASSETS,
-    FIGURE_STYLE,
-    PICTURES_ARE_MARKED,
-    bundle,
-    check_report_folder,
-    document,
-    write_report_page,
-)
+from plateau_interp.views.page import ASSETS, check_report_folder, report_document, write_report_page
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
 from plateau_interp.views.report_maps import map_sections
 from plateau_interp.views.report_words import (
@@ -113,9 +105,10 @@ def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:
         curve=lambda name: drawn[name][0],
         still=themed_svg,
     )
-    style = FIGURE_STYLE + (ASSETS / "report.css").read_text(encoding="utf-8")
-    viewed = any(section.view for section in sections)
-    page = document(
-        (bundle() if viewed else "") + body, title=f"{task}: {', '.join(names)}", style=style, head=PICTURES_ARE_MARKED
+    page = report_document(
+        body,
+        title=f"{task}: {', '.join(names)}",
+        styles=["report.css"],
+        viewed=any(section.view for section in sections),
     )
     return page, pictures

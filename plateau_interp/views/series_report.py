@@ -18,15 +18,7 @@ from plateau_interp.checks import listed, shown
 from plateau_interp.files import check_folder, readable
 from plateau_interp.folders import REPORT, check_place
 from plateau_interp.series.folder import SeriesFolder
-from plateau_interp.views.page import (
-    ASSETS,
-    FIGURE_STYLE,
-    PICTURES_ARE_MARKED,
-    bundle,
-    check_report_folder,
-    document,
-    write_report_page,
-)
+from plateau_interp.views.page import ASSETS, check_report_folder, report_document, write_report_page
 from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_attention import attention_section
@@ -148,10 +140,8 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
             for name, folder in zip(tables, folders, strict=True)
         ],
     )
-    style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in ("report.css", "series.css"))
-    page = document(
-        (bundle() if attention else "") + body, title=", ".join(tables), style=style, head=PICTURES_ARE_MARKED
-    )
+    styles = ["report.css", "series.css"]
+    page = report_document(body, title=", ".join(tables), styles=styles, viewed=bool(attention))
     return page, {name: png for name, (_svg, png) in drawn.items()}
 
 
