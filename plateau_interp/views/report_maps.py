@@ -152,7 +152,7 @@ def _where(step: int, summary: Summary, drop: int) -> str:
         return "on the plateau"
     if abs(step - drop) <= width:
         return "at the drop"
-    return f"{abs(step - drop)} steps {'before' if step < drop else 'after'} the drop"
+    return "before the drop" if step < drop else "after the drop"
 
 
 def _view(shown: list[Shown], wanted: list[int], layer: int) -> tuple[str, list[str]]:
