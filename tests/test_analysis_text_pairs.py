@@ -25,6 +25,8 @@ def test_a_file_has_a_pair_a_line(tmp_path: Path) -> None:
     file = tmp_path / "pairs.tsv"
     file.write_text("a b\ta c\n\né x\té y\n", encoding="utf-8")
     assert read_text_pairs(file) == (("a b", "a c"), ("é x", "é y"))
+    file.write_bytes("a\u2028b\ta\u2028c\r\n".encode())
+    assert read_text_pairs(file) == (("a\u2028b", "a\u2028c"),)
 
 
 def test_the_example_has_pairs_whatever_the_vocabulary_is() -> None:

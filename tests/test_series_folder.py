@@ -53,6 +53,18 @@ def test_a_setting_that_is_gone_or_changed_is_told(folder, name):
     assert fault == f"{file} has other prompts than were written"
 
 
+@pytest.mark.parametrize("put", [b"\x0b", b"\x1e", "\u2028".encode()])
+def test_a_byte_that_some_take_for_a_line_s_end_is_damage_and_hides_no_later_line(folder, put):
+    file = folder.path / "checkpoints.jsonl"
+    lines = file.read_bytes()
+    file.write_bytes(lines.replace(b'"step": 0', b'"step":' + put + b"0"))
+    with pytest.raises(SeriesError, match=r"checkpoints\.jsonl, line 1 is no record of a checkpoint"):
+        SeriesFolder(folder.path).records()
+    file.write_bytes(put + b"\n" + lines)
+    with pytest.raises(SeriesError, match=r"checkpoints\.jsonl, line 1 is no record of a checkpoint"):
+        SeriesFolder(folder.path).records()
+
+
 def test_a_whole_folder_has_no_faults(folder, capsys):
     checked = check_series(folder.path)
     assert (checked.checkpoints, checked.rows, checked.faults) == (3, 6, ())

@@ -27,6 +27,9 @@ def test_a_text_file_has_a_prompt_a_line(tmp_path):
     prompts = read_prompts(path)
     assert list(prompts) == ["What is \u00e9?", "  indented"]
     assert prompts.origin == "mine.txt"
+    path.write_bytes("one\u2028and\x0cthe same\rtwo".encode())
+    assert list(read_prompts(path)) == ["one\u2028and\x0cthe same", "two"]
+    path.write_bytes("\ufeffWhat is \u00e9?\r\n\n  indented\n".encode())
     assert read_prompts(str(path)) == prompts
 
 
@@ -41,6 +44,8 @@ def test_records_have_their_text_under_a_usual_name_or_the_one_that_is_given(tmp
     records = [{"question": "q", "id": 1}, "plain", {"text": "t"}, {"prompt": "p", "text": "no"}]
     path.write_text("\n".join(json.dumps(record) for record in records))
     assert list(read_prompts(path)) == ["q", "plain", "t", "p"]
+    path.write_text(json.dumps({"prompt": "one\u2028and\x85the same"}, ensure_ascii=False), encoding="utf-8")
+    assert list(read_prompts(path)) == ["one\u2028and\x85the same"]
     path.write_text(json.dumps({"ask": "a", "question": "q"}))
     assert list(read_prompts(path, key="ask")) == ["a"]
 

@@ -57,7 +57,7 @@ class Downloads:
     def there(self) -> list[Download]:
         """Those that were begun and not given up since."""
         there: dict[str, Download] = {}
-        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
+        lines = self._file.read_text(encoding="utf-8").split("\n") if self._file.is_file() else []
         for line in lines:
             try:
                 note = json.loads(line)

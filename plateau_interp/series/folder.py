@@ -216,13 +216,11 @@ class SeriesFolder:
         file = self.path / CHECKPOINTS
         if not file.is_file():
             return []
-        text = file.read_text(encoding="utf-8", errors="replace")
+        *lines, _ = file.read_bytes().split(b"\n")
         records: list[Record] = []
         seen: dict[str, list[int]] = {}
-        for number, line in enumerate(text.splitlines(keepends=True), start=1):
-            if not line.endswith("\n"):
-                break
-            record = _parsed(line, f"{file}, line {number}", seen)
+        for number, line in enumerate(lines, start=1):
+            record = _parsed(line.decode(errors="replace"), f"{file}, line {number}", seen)
             if record.weights:
                 seen.setdefault(record.weights, []).append(record.step)
             records.append(record)
@@ -375,4 +373,4 @@ def _parsed(line: str, where: str, seen: Mapping[str, list[int]]) -> Record:
     except SeriesError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise SeriesError(f"{where} is no record of a checkpoint: {shown(line.strip())}") from None
+        raise SeriesError(f"{where} is no record of a checkpoint: {shown(line)}") from None

@@ -123,7 +123,7 @@ def _read(source: Any, key: str | None) -> Prompts:
 
 def _in_file(path: Path, key: str | None) -> Iterator[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and the like may stand in a prompt
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no text in UTF-8") from None
     for number, line in enumerate(lines, start=1):
