@@ -91,11 +91,33 @@ def test_several_seeds_are_a_mean_and_a_band():
     assert mean.get_color() != single.get_color()
 
 
-def test_seeds_are_averaged_where_all_were_measured():
-    short = metrics().iloc[:10]
-    joined = spread([metrics(), short], "loss")[""]
-    assert joined.step.tolist() == list(range(10))
-    assert joined.n_runs == 2
+def test_a_run_that_was_stopped_or_diverged_hides_nothing_of_the_others():
+    whole, short, diverged = metrics(), metrics(0.5).iloc[:10], metrics(1.0)
+    diverged.loc[20:, "loss"] = np.nan
+    runs = [whole, short, diverged]
+    joined = spread(runs, "loss")[""]
+    assert joined.step.tolist() == whole["step"].tolist()
+    assert joined.n.tolist() == [3] * 10 + [2] * 10 + [1] * (len(whole) - 20)
+    loss = whole["loss"].to_numpy()
+    assert joined.mean == pytest.approx(loss + np.select([joined.n == 3, joined.n == 2], [0.5, 0.5], 0.0))
+    expected = np.select([joined.n == 3, joined.n == 2], [0.5, np.std([0, 1], ddof=1)], 0.0)
+    assert joined.deviation == pytest.approx(expected)
+    assert legend(curves_figure(runs, ["loss"]).axes[0]) == ["n = 1 to 3"]
+    assert legend(curves_figure({"a": runs, "b": whole}, ["loss"]).axes[0]) == ["a (n = 1 to 3)", "b"]
+    (*_, drawn) = interactive_curves(runs, ["loss"]).data
+    assert (drawn.name, len(drawn.x)) == ("n = 1 to 3", len(whole))
+
+
+def test_runs_that_were_measured_at_other_steps_count_where_both_were():
+    often, seldom = metrics(), metrics(1.0).iloc[::3]
+    joined = spread([often, seldom], "loss")[""]
+    last = seldom["step"].iloc[-1]
+    assert joined.step.tolist() == [*seldom["step"], *range(int(last) + 1, len(often))]
+    between = seldom.assign(step=seldom["step"] + 0.5)
+    with pytest.raises(ValueError, match="^the runs were measured at other steps, none of them common"):
+        position_figure([often, between])
+    with pytest.raises(ValueError, match="^the runs of 'a' were"):
+        curves_figure({"a": [often, between]}, ["loss"])
 
 
 def test_repetition_is_drawn_beside_the_truth():
@@ -396,6 +418,11 @@ def test_effects_carry_their_numbers():
     ).axes[0]
     assert words(axes) == ["0.50", "-2.00", "0.00"]
     assert axes.get_images()[0].get_clim() == (-2, 2)
+    small = np.array([[0.004, -0.003, 0.0012, -1e-7]])
+    names = {"rows": ["a"], "columns": list("abcd"), "label": "nats"}
+    assert words(effect_figure(small, **names).axes[0]) == ["0.0040", "-0.0030", "0.0012", "0.0000"]
+    assert words(effect_figure(small * 1e-3, **names).axes[0]) == ["4.0e-06", "-3.0e-06", "1.2e-06", "-1.0e-10"]
+    assert words(effect_figure(small * 0, **names).axes[0]) == ["0.00"] * 4
     assert not effect_figure(np.zeros((20, 10)), rows=["r"] * 20, columns=["c"] * 10, label="effect").axes[0].texts
 
 

@@ -51,7 +51,7 @@ class Circuit:
         ablation: what cut edges carry.
         norms: whether norms divide by what they divided by on the clean input, "frozen", or by what comes, "live".
         clean: the metric of the whole model.
-        ablated: the metric with every edge cut.
+        ablated: the metric with every edge of the model cut, also at positions that no role holds.
         n_sequences: how many sequences they were measured on.
         positions: which positions each role has.
     """

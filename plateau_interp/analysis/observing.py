@@ -187,14 +187,16 @@ def captured_at(model: HookedModel, tokens: Int[Tensor, "batch query"], name: st
 def mean_share(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "head query key"]:
     """Mean over the sequences of ``|A| / sum over keys |A|``; 0 for a query without attention.
 
-    It compares linear attention, whose rows sum to anything, with softmax attention, and early with late steps.
+    It compares linear attention, whose rows sum to anything, with softmax attention, and early with late steps. In
+    float32 at least.
 
     Example:
         >>> mean_share(torch.tensor([[[[-1.0, 0.0], [1.0, 3.0]]]])).tolist()
         [[[1.0, 0.0], [0.25, 0.75]]]
     """
-    total = pattern.abs().sum(dim=-1, keepdim=True)
-    return (pattern.abs() / total.clamp(min=torch.finfo(pattern.dtype).tiny)).mean(dim=0)
+    sizes = pattern.abs().to(torch.promote_types(pattern.dtype, torch.float32))
+    total = sizes.sum(dim=-1, keepdim=True)
+    return (sizes / total.clamp(min=torch.finfo(sizes.dtype).tiny)).mean(dim=0)
 
 
 def fixed_batch(task: Task) -> Batch:

@@ -75,11 +75,13 @@ def pruned(
     whole_number("n_random", n_random, least=0)
     generator = torch.Generator().manual_seed(seed_number(seed))
     with _as_measured(model, found, clean, corrupted, metric, attention_mask) as cut:
-        if cut.clean == cut.ablated:
+        # Not `cut.ablated`: roles need not hold all positions, and the others are not cut.
+        (bottom,) = _metrics(cut, found, [torch.zeros_like(found.exists)])
+        if cut.clean == bottom:
             raise ValueError(f"the metric is {cut.clean} with every edge cut, too: there is nothing to keep")
 
         def shares(kept: Sequence[Tensor]) -> np.ndarray:
-            return (np.array(_metrics(cut, found, kept)) - cut.ablated) / (cut.clean - cut.ablated)
+            return (np.array(_metrics(cut, found, kept)) - bottom) / (cut.clean - bottom)
 
         circuits = [found.largest(size) for size in chosen]
         faithful = shares(circuits)
@@ -89,7 +91,7 @@ def pruned(
     return pd.DataFrame(
         {
             "edges": chosen,
-            "metric": cut.ablated + faithful * (cut.clean - cut.ablated),
+            "metric": bottom + faithful * (cut.clean - bottom),
             "faithfulness": faithful,
             "completeness": 1 - without,
             "random": drawn.mean(axis=1),

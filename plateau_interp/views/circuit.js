@@ -19,7 +19,7 @@ window.plateauCircuit = window.plateauCircuit || ((root, spec) => {
   const picture = svg("svg", { class: "pc-picture", role: "group", "aria-label": `${spec.title}: parts and edges` });
   const plot = html("div", { className: "pc-plot" }, picture);
   const swatch = (kind, text) => html("span", { className: `pc-swatch ${kind}` }, text);
-  const legend = html("div", { className: "pv-legend" }, swatch("pc-for", "for the clean answer"), swatch("pc-against", "against it"));
+  const legend = html("div", { className: "pv-legend" }, swatch("pc-for", "raises the metric"), swatch("pc-against", "lowers it"));
   const readout = html("output", { className: "pv-readout" });
   const side = html("div", { className: "pv-side" });
   const now = html("span", { className: "pv-now" });

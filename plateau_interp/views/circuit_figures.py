@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.checks import shown
+from plateau_interp.views.labels import kept
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ ROW_HEIGHT, PART_WIDTH = 0.62, 0.85
 """In inches."""
 INPUTS = {"q": -0.22, "k": 0.0, "v": 0.22, "": 0.0}
 """Where an edge meets a part, from its middle, in units of the columns."""
+BESIDE = 0.16
+"""How far the edges of the first role run beside those of the last, in the same units."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def placed_parts(found: Circuit, *, names: Sequence[str] | None = None) -> list[
 
 
 def circuit_figure(found: Circuit, *, n: int | None = None, title: str = "", theme: Theme = LIGHT) -> "Figure":
-    r"""The largest edges of a circuit, with width and sign by score.
+    r"""The largest edges of a circuit, with width and sign by score, those of each role with dashes of their own.
 
     Of a model with many parts those without an edge are left out.
 
@@ -111,7 +114,7 @@ def circuit_figure(found: Circuit, *, n: int | None = None, title: str = "", the
     with matplotlib.rc_context(figure_style(theme, is_map=True)):
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
-        _draw_edges(axes, edges, drawn, theme)
+        _draw_edges(axes, edges, drawn, found.roles, theme)
         for part in drawn:
             faint = part.name not in named
             axes.text(
@@ -139,7 +142,7 @@ def circuit_figure(found: Circuit, *, n: int | None = None, title: str = "", the
         axes.set_title(title)
         how = str(found).partition("(")[2].removesuffix(")")
         axes.set_xlabel(f"{len(edges)} of {found.n_edges} edges\n{how}", loc="left", fontsize=8.5)
-        _add_legend(axes, theme)
+        _add_legend(axes, found.roles, theme)
     return figure
 
 
@@ -220,7 +223,9 @@ def _width(score: float, most: float) -> float:
     return THINNEST + (WIDEST - THINNEST) * abs(score) / most
 
 
-def _draw_edges(axes: "Axes", edges: Sequence[_Edge], drawn: Sequence[Part], theme: Theme) -> None:
+def _draw_edges(
+    axes: "Axes", edges: Sequence[_Edge], drawn: Sequence[Part], roles: Sequence[str], theme: Theme
+) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -228,21 +233,30 @@ def _draw_edges(axes: "Axes", edges: Sequence[_Edge], drawn: Sequence[Part], the
     most = _most(edges)
     for edge in reversed(edges):  # the largest on top
         start, end = where[edge.writer], where[edge.reader]
-        x = end.column + INPUTS[edge.entry]
+        role = roles.index(edge.role)
+        aside = BESIDE * (role - (len(roles) - 1) / 2) / max(1, len(roles) - 1)
+        x = end.column + INPUTS[edge.entry] + aside
         foot = end.row - (0.34 if edge.entry else 0.2)
         rise = max(0.45, 0.3 * (end.row - start.row))
         # Edges over several rows bend outwards, so that they do not run through the parts between.
         bend = 0.0 if end.row - start.row < 2 else 0.55 * (1 if start.column >= 0 else -1)
         points = [
-            (start.column, start.row + 0.2),
-            (start.column + bend, start.row + 0.2 + rise),
+            (start.column + aside, start.row + 0.2),
+            (start.column + aside + bend, start.row + 0.2 + rise),
             (x + bend, foot - rise),
             (x, foot),
         ]
         path = Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
         if edge.entry:
             axes.text(
-                x, end.row - 0.27, edge.entry, ha="center", va="center", fontsize=6.5, color=theme.muted, zorder=4
+                x - aside,
+                end.row - 0.27,
+                edge.entry,
+                ha="center",
+                va="center",
+                fontsize=6.5,
+                color=theme.muted,
+                zorder=4,
             )
         axes.add_patch(
             PathPatch(
@@ -250,15 +264,26 @@ def _draw_edges(axes: "Axes", edges: Sequence[_Edge], drawn: Sequence[Part], the
                 facecolor="none",
                 edgecolor=_colour(edge.score, theme),
                 linewidth=_width(edge.score, most),
+                linestyle=_dashes(role),
                 alpha=0.75,
-                capstyle="round",
+                capstyle="round" if role == 0 else "butt",
             )
         )
 
 
-def _add_legend(axes: "Axes", theme: Theme) -> None:
+def _add_legend(axes: "Axes", roles: Sequence[str], theme: Theme) -> None:
     from matplotlib.lines import Line2D
 
-    told = ((theme.accent, "for the clean answer"), (theme.other, "against it"))
+    told = ((theme.accent, "raises the metric"), (theme.other, "lowers it"))
     handles = [Line2D([], [], color=colour, linewidth=3, label=label) for colour, label in told]
+    if len(roles) > 1:
+        handles += [
+            Line2D([], [], color=theme.muted, linewidth=1.8, linestyle=_dashes(number), label=kept(role))
+            for number, role in enumerate(roles)
+        ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+
+
+def _dashes(role: int) -> Any:
+    """Of the edges of a role: the first are drawn through, those after it with a dash and so many dots."""
+    return "-" if role == 0 else (0, (4, 1) + (1, 1) * role)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from plateau_interp.checks import shown
 from plateau_interp.types import Levels
@@ -48,12 +48,32 @@ PANEL_SIZE = (4.7, 3.0)
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Mean and standard deviation over the runs of a group, at each step that all of them measured."""
+    """Mean and standard deviation over the runs of a group, at each step over those that got so far.
+
+    Attributes:
+        step: in order.
+        mean: over the runs.
+        deviation: of the sample; 0 for one run.
+        n: how many runs.
+    """
 
     step: Float[np.ndarray, " step"]
     mean: Float[np.ndarray, " step"]
     deviation: Float[np.ndarray, " step"]
-    n_runs: int
+    n: Int[np.ndarray, " step"]
+
+    @property
+    def n_runs(self) -> int:
+        """How many runs, at most."""
+        return int(self.n.max(initial=0))
+
+    def label(self, name: str) -> str:
+        """A name for a legend, with the number of runs if there are several; of how many everywhere none has to say."""
+        most, fewest = self.n_runs, int(self.n.min(initial=self.n_runs))
+        if most < 2 or (not name and fewest == most):
+            return name
+        told = f"n = {most}" if fewest == most else f"n = {fewest} to {most}"
+        return f"{name} ({told})" if name else told
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +137,7 @@ def lines(curves: Curves, column: str) -> list[Line]:
     drawn: list[Line] = []
     held_out = f"validation_{column}"
     for series, (name, values) in enumerate(spread(curves, column).items()):
-        drawn.append(Line(values, series, f"{name} (n = {values.n_runs})" if name and values.n_runs > 1 else name))
+        drawn.append(Line(values, series, values.label(name)))
         if all(held_out in run for run in groups[name]):
             label = "" if any(line.dashed and len(line.values.step) for line in drawn) else "validation"
             drawn.append(Line(spread(groups[name], held_out)[""], series, label, dashed=True))
@@ -129,18 +149,21 @@ def lines(curves: Curves, column: str) -> list[Line]:
     for series, (label, name) in enumerate(parts(shared, column).items(), start=2):
         drawn.append(Line(spread(runs, name)[""], series, label, thin=True))
     drawn = _with_numbers(drawn)
-    if len(drawn) > 1 and not drawn[0].label:
-        drawn[0] = dataclasses.replace(drawn[0], label="training" if drawn[1].dashed else "all")
+    if len(drawn) > 1 and not next(iter(groups)):
+        first = drawn[0]
+        drawn[0] = dataclasses.replace(first, label=first.values.label("training" if drawn[1].dashed else "all"))
     return drawn
 
 
 def spread(curves: Curves, column: str) -> dict[str, Spread]:
-    """Mean and spread of a column for each group, at the steps at which all of its runs have a number.
+    """Mean and spread of a column for each group, at each step over its runs that have begun and not ended.
 
-    The deviation is the sample standard deviation (0 for one run).
+    A run begins and ends with its first and last number: one that was stopped, or whose loss is no number any more,
+    hides nothing of the others. Between them it counts at the steps at which the others have a number, too.
 
     Raises:
-        ValueError: if there is no run, or a run did not measure the column.
+        ValueError: if there is no run, a run did not measure the column, or a run of a group was measured at none of the
+            others' steps.
 
     Example:
         >>> runs = [pd.DataFrame({"step": [0, 1], "loss": [3.0, end]}) for end in (1.0, 2.0)]
@@ -154,10 +177,7 @@ def spread(curves: Curves, column: str) -> dict[str, Spread]:
                 there = ", ".join(map(str, run.columns))
                 raise ValueError(f"the metrics have no column {column!r}; they have {there}")
         measured = [run.set_index("step")[column].dropna() for run in runs]
-        joined = pd.concat(measured, axis=1, join="inner").sort_index()
-        values = joined.to_numpy(dtype=float)
-        deviation = values.std(axis=1, ddof=1) if len(runs) > 1 else np.zeros(len(values))
-        spreads[name] = Spread(joined.index.to_numpy(dtype=float), values.mean(axis=1), deviation, len(runs))
+        spreads[name] = _over_runs(measured, which=f"the runs of {name!r}" if name else "the runs")
     return spreads
 
 
@@ -184,6 +204,8 @@ def curves_figure(
     theme: Theme = LIGHT,
 ) -> "Figure":
     """One panel a column, side by side: the mean over the runs of each group and one standard deviation around it.
+
+    Runs of a group that ended at different steps count as far as they got; the legend then says "n = 1 to 3".
 
     Args:
         curves: metrics of one run, of several seeds, or of named groups.
@@ -244,6 +266,29 @@ def draw_drops(axes: "Axes", drops: Sequence[int | None], *, colour: str) -> lis
     for drop in marked:
         axes.axvline(drop, color=colour, linewidth=1.2, alpha=0.9, zorder=1)
     return marked
+
+
+def _over_runs(measured: Sequence["pd.Series[float]"], *, which: str) -> Spread:
+    """Of one column of several runs, by step.
+
+    Raises:
+        ValueError: if one has no step in common with those beside it.
+    """
+    joined = pd.concat(measured, axis=1, join="outer").sort_index()
+    steps, values = joined.index.to_numpy(dtype=float), joined.to_numpy(dtype=float)
+    there = np.zeros(values.shape, dtype=bool)
+    for number, run in enumerate(measured):
+        if len(run):
+            there[:, number] = (steps >= run.index.min()) & (steps <= run.index.max())
+    kept_steps = there.any(axis=1) & ~(there & np.isnan(values)).any(axis=1)
+    beside = there & (there.sum(axis=1, keepdims=True) > 1)
+    if (beside.any(axis=0) & ~beside[kept_steps].any(axis=0)).any():
+        raise ValueError(f"{which} were measured at other steps, none of them common: draw each by itself")
+    values, n = values[kept_steps], there[kept_steps].sum(axis=1)
+    total = np.nansum(values, axis=1)
+    mean = total / n
+    squares = np.nansum((values - mean[:, None]) ** 2, axis=1)
+    return Spread(steps[kept_steps], mean, np.sqrt(squares / np.maximum(n - 1, 1)), n)
 
 
 def _with_numbers(drawn: list[Line]) -> list[Line]:

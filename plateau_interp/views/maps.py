@@ -5,6 +5,7 @@ nothing: colours begin at the ground itself, so a map lies on a light and a dark
 through use `plateau_interp.views.attention_view`.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,12 @@ __all__ = ["cosine_figure", "effect_figure", "grid_figure", "pattern_figure", "p
 
 MOST_NUMBERS = 150
 """Cells of an effect map into which the numbers are written."""
+MOST_DECIMALS = 4
+"""Of such a number; smaller ones are written with their power of ten."""
 
 
 def position_figure(curves: Curves, *, drops: Sequence[int | None] = (), theme: Theme = LIGHT) -> "Figure":
-    """Accuracy of each answer position over the steps, as a heat map; the mean where there are several runs.
+    """Accuracy of each answer position over the steps, as a heat map; of several runs of those that got so far.
 
     Between two measured steps each has half of the way.
 
@@ -259,12 +262,19 @@ def _outline_cells(axes: "Axes", cells: Bool[np.ndarray, "row column"], theme: T
 
 
 def _write_numbers(axes: "Axes", values: Float[np.ndarray, "row column"], theme: Theme) -> None:
-    """Into the cells of the map that is drawn there."""
+    """Into the cells of the map that is drawn there: two decimals, or two digits of the largest of small numbers."""
     (image,) = axes.images
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    decimals = 2 if largest == 0 else max(2, 1 - math.floor(math.log10(largest)))
+
+    def written(value: float) -> str:
+        if decimals > MOST_DECIMALS:
+            return f"{value:.1e}"
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"  # not -0.00
+
     for row, column in np.ndindex(values.shape):
         colour = theme.legible_on(image.cmap(image.norm(values[row, column])))
-        text = f"{round(float(values[row, column]), 2) + 0.0:.2f}"  # not -0.00
-        axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+        axes.text(column, row, written(float(values[row, column])), ha="center", va="center", fontsize=8, color=colour)
 
 
 def _maps(

@@ -47,7 +47,11 @@ def curve_drawings(runs: "list[Run]", names: list[str], summaries: list[Summary]
     levels = runs[0].task.levels if agree(run.task.levels for run in runs) else None
     one = summaries[0] if len(summaries) == 1 else None
     averaged = len(runs) > OVERLAID and len(curves) < len(runs)
-    how = " Line: mean over seeds; band: one standard deviation." if averaged else ""
+    how = (
+        " Line: mean over seeds, at each step of those that got so far; band: one standard deviation."
+        if averaged
+        else ""
+    )
     captions = {
         "loss": loss_caption(one, fresh="validation_loss" not in validated, known=bool(level_lines(levels)))
         + ("" if one else _marked(drops)),
@@ -97,7 +101,7 @@ def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summ
             continue
         drops = [summaries[index].drop_step for index in members]
         of = f" Of {name}." if len(groups) > 1 else ""
-        many = f" Mean of {len(group)} runs." if len(group) > 1 else ""
+        many = f" Mean of {len(group)} runs, at each step of those that got so far." if len(group) > 1 else ""
         caption = f"Each row is an answer position; a strong colour means right.{_marked(drops)}{of}{many}"
         draw = partial(position_figure, [run.metrics for run in group], drops=drops)
         shown.append(Drawing(f"positions-{number}" if len(groups) > 1 else "positions", draw, caption))
