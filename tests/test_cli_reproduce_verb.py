@@ -10,6 +10,7 @@ from tiny_paper import PAPER, recipe
 from plateau_interp.cli import reproduce_verb
 from plateau_interp.cli.main import main
 from plateau_interp.plugins import plugins
+from plateau_interp.reproductions import running
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.runs.run import Run
 
@@ -112,13 +113,13 @@ def test_what_another_process_makes_is_waited_for_behind_the_others(tmp_path, mo
     """One at a time: also what takes from it, which is nothing's failure."""
     monkeypatch.chdir(tmp_path)
     made, waited = [], []
-    make = reproduce_verb.ReproduceVerb._make
+    train = running.train_setting
 
-    def making(verb, setting, seed, runs, *, name):
-        make(verb, setting, seed, runs, name=name)
+    def making(setting, seed, runs, **options):
+        train(setting, seed, runs, **options)
         made.append(f"{setting.name} {seed}")
 
-    monkeypatch.setattr(reproduce_verb.ReproduceVerb, "_make", making)
+    monkeypatch.setattr(running, "train_setting", making)
     run = Run.create("runs/tiny/base/seed-0", recipe())
     lock = FileLock(run.path / ".lock", is_singleton=False)
     lock.acquire()
