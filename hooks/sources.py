@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from plateau_interp.checks import nearest, shown
+from plateau_interp.folders import named_run
 from plateau_interp.interventions.running import following
 from plateau_interp.models.weights import weights_digest
 from plateau_interp.types import HookedModel
@@ -77,19 +77,18 @@ def open_source(source: Source) -> Any:
     """The source itself, or the model of a run where a run is named.
 
     Raises:
-        ValueError: for what is no source, a step that is not a number; and what `plateau_interp.runs.run.Run` raises.
+        ValueError: for what is no source, a step that is not a number, a name that means two runs; and what
+            `plateau_interp.runs.run.Run` raises.
     """
     check_source(source)
     if not isinstance(source, str):
         return source
     from plateau_interp.runs.run import Run  # runs know recipes, and recipes know interventions: not at import time
 
-    path, found, step = source.rpartition("@")
-    if found and step.isdecimal():
-        return Run(path).model(int(step))
-    if found and not Path(source).is_dir():
+    path, step = named_run(source)
+    if step is None and "@" in source and not path.is_dir():
         raise ValueError(f"expected a run as 'RUN' or 'RUN@STEP'; got {shown(source)}")
-    return Run(source).model()
+    return Run(path).model(step)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["CHECKPOINTS", "CIRCUITS", "OF_A_RUN", "REPORT", "Written", "check_place", "staying"]
+__all__ = ["CHECKPOINTS", "CIRCUITS", "OF_A_RUN", "REPORT", "Written", "check_place", "named_run", "staying"]
 
 Written = Literal["run", "series", "sweep", "capture", "circuits", "report"]
 """What is written to a folder; all but the last have one of their own, by which they are known again."""
@@ -73,6 +73,28 @@ def check_place(out: Path, written: Written, *, of: Sequence[Path] = ()) -> None
                 "there; take another folder"
             )
         return  # what is farther out has placed this one itself
+
+
+def named_run(source: str) -> tuple[Path, int | None]:
+    """The folder and the step that ``"RUN"`` or ``"RUN@STEP"`` names; None for no step. They need not be there.
+
+    A folder that is called so, such as ``runs/x@5``, is meant by its name.
+
+    Raises:
+        ValueError: if it could be either.
+
+    Example:
+        >>> named_run("runs/mws@100")
+        (PosixPath('runs/mws'), 100)
+    """
+    name, _, step = source.rpartition("@")
+    if not (name and step.isdecimal()):
+        return Path(source), None
+    if not Path(source).is_dir():
+        return Path(name), int(step)
+    if (Path(name) / CHECKPOINTS / step).is_dir():
+        raise ValueError(f"{source} is both a folder and step {step} of {name}: rename one of the folders")
+    return Path(source), None
 
 
 def staying(file: Path) -> Callable[[], bool]:

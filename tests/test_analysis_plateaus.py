@@ -209,6 +209,8 @@ def test_the_grokking_delay_is_from_training_to_validation_accuracy() -> None:
     assert rows["Training set 95 % right from step"] == "100"
     assert rows["Validation set 95 % right from step"] == "700"
     assert rows["Grokking delay"] == "600 steps"
+    early = dict(dataclasses.replace(summary, grokking_delay=-50).rows())
+    assert early["Grokking delay"] == "none, 50 steps before the training set"
     assert rows["Final validation loss (nats)"] == f"0.0200 at step {summary.last_step}"
     assert rows["Final validation accuracy"] == f"0.970 at step {summary.last_step}"
 

@@ -1,11 +1,14 @@
+import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import pytest
 from typecheck import unchecked
 
 from plateau_interp.cli import console
-from plateau_interp.cli.console import print_table, showing_progress
+from plateau_interp.cli.console import print_table, showing_progress, table_rows
 from plateau_interp.training import threads
 from plateau_interp.training.threads import CoreTimes
 
@@ -110,3 +113,13 @@ def test_a_word_that_is_wider_than_its_column_is_not_cut(capsys):
         ["setting", "loss"], [[f"optimizer={name},{'x' * 100}", "1.0 (0.9 to 1.1)"] for name in ("adam", "sgd")]
     )
     assert capsys.readouterr().out.count("x") == 200
+
+
+def test_the_rows_of_a_table_have_all_digits():
+    table = pd.DataFrame({"a": [0.1 + 0.2, 1.2345678901234567e-12, math.nan], "n": [1, 2, 3], "s": ["x", None, "z"]})
+    table["whole"] = pd.array([1, None, 3], dtype="Int64")
+    rows = json.loads(json.dumps(table_rows(table)))
+    assert [row["a"] for row in rows] == [0.1 + 0.2, 1.2345678901234567e-12, None]
+    assert [row["n"] for row in rows] == [1, 2, 3]
+    assert [row["whole"] for row in rows] == [1, None, 3]
+    assert [row["s"] for row in rows] == ["x", None, "z"]

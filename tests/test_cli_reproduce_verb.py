@@ -4,10 +4,13 @@ import json
 from importlib.metadata import EntryPoint
 
 import pytest
+from filelock import FileLock
 from tiny_paper import PAPER, recipe
 
+from plateau_interp.cli import reproduce_verb
 from plateau_interp.cli.main import main
 from plateau_interp.plugins import plugins
+from plateau_interp.reproductions import running
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.runs.run import Run
 
@@ -103,6 +106,49 @@ def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, 
     assert [one.seed for one in stored(PAPER, tmp_path / "runs" / "tiny").outcomes["base"]] == [1]
     assert main(["reproduce", "tiny", "first", "--seeds", "2", "--draw"]) == 2
     assert "1 of 4 runs failed" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_another_process_makes_is_waited_for_behind_the_others(tmp_path, monkeypatch, capsys):
+    """One at a time: also what takes from it, which is nothing's failure."""
+    monkeypatch.chdir(tmp_path)
+    made, waited = [], []
+    train = running.train_setting
+
+    def making(setting, seed, runs, **options):
+        train(setting, seed, runs, **options)
+        made.append(f"{setting.name} {seed}")
+
+    monkeypatch.setattr(running, "train_setting", making)
+    run = Run.create("runs/tiny/base/seed-0", recipe())
+    lock = FileLock(run.path / ".lock", is_singleton=False)
+    lock.acquire()
+
+    def wait(seconds):
+        waited.append(seconds)
+        lock.release()
+
+    monkeypatch.setattr(reproduce_verb.time, "sleep", wait)
+    assert main(["reproduce", "tiny", "--seeds", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("base seed 0: another process is at it; it is waited for\n") == 1
+    assert "failed" not in told.err
+    assert len(waited) == 1
+    assert made[-2:] == ["base 0", "left 0"]
+    assert sorted(made) == ["base 0", "biased 0", "left 0", "solution 9", "taken 0"]
+    assert json.loads(told.out)["claims"][0]["verdict"] == "holds"
+
+
+def test_a_failure_side_by_side_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        plugins("experiments"), "tiny", EntryPoint("tiny", "tiny_paper:PAPER", "plateau_interp.experiments")
+    )
+    monkeypatch.chdir(tmp_path)
+    Run.create("runs/tiny/base/seed-0", recipe(checkpoint_every=5))
+    assert main(["reproduce", "tiny", "first", "--seeds", "1", "--engine", "here"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("holds a run of another recipe") == 1
+    assert err.endswith("plateau: 1 of 2 runs failed: base seed 0 (why is told above)\n")
 
 
 def test_a_paper_that_has_another_name_than_its_plug_in_is_refused(tmp_path, monkeypatch, capsys):

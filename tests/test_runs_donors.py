@@ -1,16 +1,29 @@
 """`InitFrom`: what it finds out of a donor, what it refuses, how recipes, options and digests have it."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from hook_cases import recheck
 from trained_runs import finished
 
-from plateau_interp import MeasuringOptions, ModelOptions, Recipe, RecipeError, Run, TrainingOptions
+from plateau_interp import (
+    MeasuringOptions,
+    ModelOptions,
+    Recipe,
+    RecipeError,
+    Run,
+    TrainingOptions,
+    intervening,
+    toy_model,
+)
 from plateau_interp.cli.main import main
 from plateau_interp.cli.options import read_training
 from plateau_interp.files import digest
+from plateau_interp.hooks import TransplantWeights
+from plateau_interp.hooks.sources import open_source
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.tasks import PrefixSum
@@ -42,6 +55,28 @@ def test_a_donor_is_known_by_its_step_and_by_what_is_taken(donor: Run) -> None:
     state.write_bytes(state.read_bytes()[:-1] + b"!")
     assert donor_digest(init) == init.digest
     assert donor_digest(taken) != taken.digest
+
+
+def test_a_folder_that_is_called_like_a_step_of_another_is_taken_by_its_name(tmp_path: Path) -> None:
+    run = finished(tmp_path / "x@2", RECIPE)
+    init = InitFrom(str(run.path))
+    assert (init.source, init.path, init.step) == (f"{run.path}@6", run.path, 6)
+    assert InitFrom(f"{run.path}@4").step == 4
+    model = toy_model(RECIPE.task, d_model=8)
+    with intervening(model, TransplantWeights(str(run.path), where="mlp")):
+        assert torch.equal(model.blocks[0].mlp.W_in, run.model(6).blocks[0].mlp.W_in)
+
+
+def test_a_name_that_means_two_runs_is_refused(donor: Run, tmp_path: Path) -> None:
+    other = tmp_path / "donor@2"
+    shutil.copytree(donor.path, other)
+    told = re.escape(f"{other} is both a folder and step 2 of {donor.path}: rename one of the folders")
+    with pytest.raises(ValueError, match=told):
+        InitFrom(str(other))
+    with pytest.raises(ValueError, match=told):
+        open_source(str(other))
+    assert InitFrom(f"{other}@4").path == other
+    assert InitFrom(f"{donor.path}@4").path == donor.path
 
 
 def test_a_folder_of_an_earlier_format_is_a_donor(tmp_path: Path) -> None:

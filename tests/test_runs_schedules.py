@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from trained_runs import finished
 
-from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions
+from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, TrainingOptions, toy_model, train
 from plateau_interp.cli.main import main
 from plateau_interp.hooks import BiasAttention, During, FixAttention, MixAttention, When
 from plateau_interp.interventions.attaching import InterventionWarning
+from plateau_interp.interventions.capturing import Capture
+from plateau_interp.interventions.plan import brief
 from plateau_interp.runs.recipe import Fork
 from plateau_interp.runs.schedules import idle
 from plateau_interp.sweeps.jobs import Job, train_run
@@ -20,6 +22,7 @@ from plateau_interp.tasks import MovingWindowSum
 
 BIAS = BiasAttention(factor=3.0)
 LATE = During(BIAS, start=20)
+CAPTURE = Capture(("blocks.0.hook_resid_post",), out="captured", every=4)
 RECIPE = Recipe(
     MovingWindowSum(n=4),
     ModelOptions(d_model=8),
@@ -65,6 +68,10 @@ class Pair:
         (During(When(BIAS, "loss < 9"), start=10), False),
         (When(During(BIAS, start=10), "loss < 9"), False),
         (When(BIAS, "loss < 9"), True),
+        (During(CAPTURE, start=1, every=4), False),  # what the capture is due at is none of its steps
+        (During(CAPTURE, start=1, every=3), True),
+        (During(CAPTURE, start=9), False),
+        (CAPTURE, True),
         (MixAttention(0.5, towards=During(FixAttention(), start=10)), False),
         (Pair((BIAS, During(BIAS, start=10))), False),
         (Pair((BIAS, During(BIAS, start=9))), True),
@@ -123,3 +130,18 @@ def test_the_command_line_and_sweeps_tell_it(tmp_path: Path, capsys: pytest.Capt
     recipe = Run(tmp_path / "run").recipe
     ending = train_run(Job(str(tmp_path / "swept"), recipe.to_json(), str(tmp_path)))
     assert (ending.how, ending.warned) == ("done", (never,))
+
+
+def test_training_without_a_folder_tells_it(tmp_path: Path) -> None:
+    def training(*interventions: Any, **options: Any) -> list[str]:
+        model = toy_model(RECIPE.task, d_model=8)
+        return told(lambda: [*train(model, RECIPE.task, batch_size=2, interventions=interventions, **options)])
+
+    assert training(LATE, steps=3) == [f"{brief(LATE)} never acts: training makes steps 0 to 2"]
+    assert training(During(BIAS, start=2), BIAS, steps=3) == []
+    assert training(During(BIAS, stop=2), steps=5, start=3) == []  # it was before, for all that is known
+    never = During(replace(CAPTURE, out=str(tmp_path / "captured")), start=1, every=4)
+    assert training(never, steps=9) == [f"{brief(never)} never acts: training makes steps 0 to 8"]
+    assert "every=4), start=1, every=4)" in brief(never)
+    with pytest.raises(InterventionWarning, match="never acts"):
+        next(train(toy_model(RECIPE.task, d_model=8), RECIPE.task, steps=3, interventions=[LATE]))

@@ -499,6 +499,44 @@ def test_what_holds_up_updates_is_refused(saved, tmp_path, frozen):
         measured(saved, tmp_path / "series", interventions=[frozen])
 
 
+def test_a_changed_measure_of_the_same_name_is_refused(saved, tmp_path, caplog):
+    out = tmp_path / "series"
+    first, whole = {"revisions": [0]}, {"revisions": [0, 4]}
+
+    def one(model, written):
+        return 1.0
+
+    def other(model, written):
+        return 2.0
+
+    measured(saved, out, chosen=first, measures={"mine": one, "still": one})
+    told = "series holds a series with another function as the measure mine; take another folder"
+    with pytest.raises(SeriesError, match=told):
+        measured(saved, out, chosen=whole, measures={"mine": other, "still": one})
+    with pytest.raises(SeriesError, match=told):
+        CheckpointSeries(saved, [0, 4]).left(PROMPTS, out=out, measures={"mine": other, "still": one})
+    with pytest.raises(SeriesError, match="holds a series with other measures; take another folder"):
+        measured(saved, out, chosen=whole, measures={"mine": one})
+    assert [record.step for record in measured(saved, out, chosen=whole, measures={"mine": one, "still": one})] == [4]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("because", ["an earlier version", "another Python"])
+def test_where_it_cannot_be_told_that_measures_are_the_same_this_is_said(saved, tmp_path, caplog, because):
+    out = tmp_path / "series"
+    measured(saved, out, chosen={"revisions": [0]}, measures={"mine": lambda model, written: 1.0})
+    settings = json.loads((out / "series.json").read_text())
+    if because == "an earlier version":
+        del settings["measures_sha256"]
+    else:
+        settings["versions"]["python"] = "3.9.1"
+    (out / "series.json").write_text(json.dumps(settings))
+    measured(saved, out, chosen={"revisions": [0, 4]}, measures={"mine": lambda model, written: 2.0})
+    assert caplog.messages == [
+        f"{out} was begun by {because}: whether the functions of its measures (mine) are the same cannot be told"
+    ]
+
+
 def test_a_held_out_text_is_known_again_by_what_it_says(saved, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a sea. " * 30)

@@ -1,5 +1,6 @@
 """Sources: the hub's cache, folders and runs; what is deleted is what was downloaded, and nothing else."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -17,7 +18,7 @@ from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.series import sources
-from plateau_interp.series.folder import SeriesError
+from plateau_interp.series.folder import SeriesError, SeriesFolder
 from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.series.sources import FolderSource, HubSource, RunSource, source_of
 from plateau_interp.tasks import MovingWindowSum, Text
@@ -331,4 +332,37 @@ def test_another_run_at_the_place_of_a_measured_one_is_refused(tmp_path):
     shutil.rmtree(run.path)
     other = trained(Run.create(run.path, replace(recipe, seed=1)))
     with pytest.raises(SeriesError, match="holds a series with other recipe_sha256; take another folder"):
+        next(CheckpointSeries(other).measure(["Why?"], **chosen))
+
+
+def test_a_series_of_a_run_is_known_again_from_another_working_folder(tmp_path, monkeypatch):
+    training = TrainingOptions(steps=2, batch_size=4)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1), training, checkpoint_every=2)
+    trained(Run.create(tmp_path / "run", recipe))
+    (tmp_path / "below").mkdir()
+    chosen = {"out": tmp_path / "series", "n_new": 2}
+    monkeypatch.chdir(tmp_path)
+    assert [record.step for record in CheckpointSeries("run", [0]).measure(["Why?"], **chosen)] == [0]
+    monkeypatch.chdir(tmp_path / "below")
+    assert CheckpointSeries("../run").left(["Why?"], **chosen)[0].step == 2
+    assert [record.step for record in CheckpointSeries(tmp_path / "run").measure(["Why?"], **chosen)] == [2]
+    assert SeriesFolder(tmp_path / "series").settings["source"] == "run"
+
+    settings = json.loads((tmp_path / "series" / "series.json").read_text())
+    del settings["source_path"]  # as earlier versions wrote it
+    (tmp_path / "series" / "series.json").write_text(json.dumps(settings))
+    told = r"holds a series with other source \('run', from the folder it was begun in; now '\.\./run'\); take another"
+    with pytest.raises(SeriesError, match=told):
+        next(CheckpointSeries("../run").measure(["Why?"], **chosen))
+    monkeypatch.chdir(tmp_path)
+    assert list(CheckpointSeries("run").measure(["Why?"], **chosen)) == []
+
+
+def test_another_source_is_told_with_both(tmp_path):
+    training = TrainingOptions(steps=2, batch_size=4)
+    recipe = Recipe(Text(n=8), ModelOptions(d_model=16, n_heads=1), training, checkpoint_every=2)
+    one, other = (trained(Run.create(tmp_path / name, recipe)) for name in ("one", "other"))
+    chosen = {"out": tmp_path / "series", "n_new": 2}
+    next(CheckpointSeries(one).measure(["Why?"], **chosen))
+    with pytest.raises(SeriesError, match=re.escape(f"other source ('{one.path}'; now '{other.path}'); take another")):
         next(CheckpointSeries(other).measure(["Why?"], **chosen))

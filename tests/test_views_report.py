@@ -757,6 +757,11 @@ def test_the_delay_between_learning_by_heart_and_understanding_is_told(run):
     assert report_words.grokking(replace(summary, grokking_delays=delays)) == told + apart
     assert report_words.grokking(replace(summary, grokking_delay=None, grokking_delays=delays)) == late + apart
     assert report_words.grokking(run.summary) == ""
+    for step, delay, when in ((50, -50, "50 steps before"), (100, 0, "at the same step")):
+        early = replace(summary, validation_95_step=step, grokking_delay=delay)
+        assert report_words.grokking(early) == told.replace("step 700: 600 steps later", f"step {step}: {when}")
+    apart = " Delays of each by itself: add none, 20 steps before the training set, divide never."
+    assert report_words.grokking(replace(summary, grokking_delays={"add": -20, "divide": None})) == told + apart
 
 
 @pytest.mark.usefixtures("undrawn")

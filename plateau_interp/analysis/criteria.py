@@ -16,7 +16,17 @@ from plateau_interp.metrics import as_float32
 from plateau_interp.training.shares import OfGroups, column_word, group_names
 from plateau_interp.types import Task, is_finite
 
-__all__ = ["CRITERIA", "Criterion", "Reached", "criteria_of", "elbow", "first_held", "in_columns", "perfect_for"]
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "Reached",
+    "criteria_of",
+    "delay_told",
+    "elbow",
+    "first_held",
+    "in_columns",
+    "perfect_for",
+]
 
 ELBOW = 0.10
 """Nats below the closed form of the plateau."""
@@ -239,3 +249,15 @@ def _first_step(steps: np.ndarray, fulfilled: np.ndarray) -> int | None:
 def _first_index(fulfilled: np.ndarray) -> int | None:
     found = np.flatnonzero(fulfilled)
     return int(found[0]) if len(found) else None
+
+
+def delay_told(steps: int | None) -> str:
+    """A grokking delay in words.
+
+    Example:
+        >>> delay_told(600), delay_told(-50)
+        ('600 steps', 'none, 50 steps before the training set')
+    """
+    if steps is None:
+        return "unknown"
+    return f"none, {-steps} steps before the training set" if steps < 0 else f"{steps} steps"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from plateau_interp.analysis.budgets import Prices
-from plateau_interp.analysis.criteria import Reached, criteria_of, in_columns
+from plateau_interp.analysis.criteria import Reached, criteria_of, delay_told, in_columns
 from plateau_interp.analysis.shelves import TOLERANCE, known_shelf, lies_low, shelf, smoothed
 from plateau_interp.checks import shown
 from plateau_interp.metrics import as_float32
@@ -141,8 +141,8 @@ class Summary:
         return [
             ("Training set 95 % right from step", _step(self.train_95_step)),
             ("Validation set 95 % right from step", _step(self.validation_95_step)),
-            ("Grokking delay", _delay(self.grokking_delay)),
-            *((f"Grokking delay, {group}", _delay(delay)) for group, delay in self.delays_apart.items()),
+            ("Grokking delay", delay_told(self.grokking_delay)),
+            *((f"Grokking delay, {group}", delay_told(delay)) for group, delay in self.delays_apart.items()),
             (f"Final validation loss ({self.unit})", _at_step(self.final_validation_loss, self.last_step, 4)),
             ("Final validation accuracy", _at_step(self.final_validation_accuracy, self.last_step)),
         ]
@@ -387,10 +387,6 @@ def _step(value: int | None) -> str:
 
 def _at_step(value: float | None, step: int | None, digits: int = 3) -> str:
     return "not measured" if value is None else f"{value:.{digits}f} at step {step}"
-
-
-def _delay(steps: int | None) -> str:
-    return "unknown" if steps is None else f"{steps} steps"
 
 
 def _positions(indices: tuple[int, ...]) -> str:

@@ -1,6 +1,5 @@
 """``plateau circuit``: which edges of a run's model carry its answer, checkpoint after checkpoint, as a page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from tyro.conf import Positional, arg
 
-from plateau_interp.cli.console import counting, print_json, print_table, print_text
+from plateau_interp.cli.console import counting, print_json, print_table, print_text, table_rows
 from plateau_interp.cli.parsing import Json, UsageError, check_folder_option, check_once
 from plateau_interp.cli.series_verb import series_among
 
@@ -206,7 +205,7 @@ def _as_data(one: "Formed", overlap: float | None) -> dict[str, object]:
     from plateau_interp.views.circuit_report import compared_edges
 
     n = compared_edges(one.last)
-    steps = json.loads(one.forming.metrics(n=n).to_json(orient="records", double_precision=15))
-    edges = json.loads(one.forming.edges().to_json(orient="records", double_precision=15))
+    steps = table_rows(one.forming.metrics(n=n))
+    edges = table_rows(one.forming.edges())
     told = {"run": str(one.run.path), "compared_edges": n, "steps": steps, "edges": edges}
     return told if overlap is None else {**told, "overlap_with_the_first": overlap}

@@ -6,6 +6,7 @@ rich is loaded where something is drawn: help and mistakes are plain text, and t
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.table import Table
 
@@ -31,6 +33,7 @@ __all__ = [
     "print_table",
     "print_text",
     "showing_progress",
+    "table_rows",
     "telling_notes",
     "telling_warnings",
     "watched_timing",
@@ -159,6 +162,19 @@ def print_text(text: str) -> None:
 def print_json(data: Any) -> None:
     """Indented JSON on stdout."""
     print_text(json.dumps(data, indent=2))
+
+
+def table_rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """The rows of a table for JSON, with all digits of its numbers; what is no number is null."""
+    import numpy as np
+    import pandas as pd
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.generic | np.ndarray):
+            value = value.tolist()
+        return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value
+
+    return [{str(name): plain(value) for name, value in row.items()} for row in table.to_dict(orient="records")]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,6 +1,7 @@
 """``plateau reproduce``: a paper's experiments, in turn or side by side, and what came of its claims."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -112,7 +113,8 @@ class ReproduceVerb:
         in_turn, failed = todo, list[str]()
         if engine is not None and not self.draw:
             in_turn, side_by_side = _parted(todo, self.device)
-            failed += self._train_side_by_side(paper, side_by_side, runs, engine)
+            names = self._train_side_by_side(paper, side_by_side, runs, engine)
+            failed += [f"{name} (why is told above)" for name in names]
         failed += self._make_in_turn(in_turn, runs, lacking)
         page = publish(paper, runs, out)
         found = claims(paper, chosen, out)
@@ -131,18 +133,36 @@ class ReproduceVerb:
     def _make_in_turn(
         self, todo: "Sequence[tuple[Compared, int]]", runs: Path, lacking: "dict[Compared, str]"
     ) -> "Sequence[str]":
-        """Make one after the other in this process, a bar each; returns what failed, notes what lacked something."""
-        from plateau_interp.reproductions.settings import NotHereError
-        from plateau_interp.runs.run import RunError
+        """Make one after the other in this process, a bar each; returns what failed, notes what lacked something.
 
-        failed = []
-        for number, (setting, seed) in enumerate(todo, start=1):
-            try:
-                self._make(setting, seed, runs, name=f"{number}/{len(todo)} {setting.name} seed {seed}")
-            except NotHereError as error:
-                lacking.setdefault(setting, str(error))
-            except RunError as error:
-                failed.append(f"{setting.name} seed {seed}: {error}")
+        What another process is at is waited for behind the others, as an engine does, and with it what takes from it.
+        """
+        from plateau_interp.reproductions.settings import NotHereError
+        from plateau_interp.runs.errors import BusyFolder, RunError
+        from plateau_interp.sweeps.sweep import WAIT
+
+        failed, told = [], set[str]()
+        left = {each: f"{number}/{len(todo)}" for number, each in enumerate(todo, start=1)}
+        while left:
+            busy: dict[tuple[Compared, int], str] = {}
+            for (setting, seed), number in left.items():
+                name = f"{setting.name} seed {seed}"
+                try:
+                    if any(needed in busy for needed in setting.needs(seed)):
+                        busy[setting, seed] = number
+                        continue
+                    self._make(setting, seed, runs, name=f"{number} {name}")
+                except NotHereError as error:
+                    lacking.setdefault(setting, str(error))
+                except BusyFolder:
+                    busy[setting, seed] = number
+                    if name not in told:
+                        told.add(name)
+                        complain(f"{name}: {BUSY}")
+                except RunError as error:
+                    failed.append(f"{name}: {error}")
+            if left := busy:
+                time.sleep(WAIT)
         return failed
 
     def _engine(self) -> "Engine | None":
@@ -154,7 +174,7 @@ class ReproduceVerb:
     def _train_side_by_side(
         self, paper: "Paper", todo: "Sequence[tuple[Setting, int]]", runs: Path, engine: "Engine"
     ) -> "Sequence[str]":
-        """Train on an engine, with one bar for all; returns what failed."""
+        """Train on an engine, with one bar for all; tells why what fails does, and returns the names."""
         from plateau_interp.reproductions.side_by_side import left_to_train, train_side_by_side
 
         left, failed = left_to_train(todo, runs), []
@@ -167,7 +187,7 @@ class ReproduceVerb:
                     continue
                 show(setting.folder(runs, seed), ending_in_words(name, ending))
                 if ending.how == "failed":
-                    failed.append(f"{name}: {ending.reason}")
+                    failed.append(name)
         return failed
 
     def _make(self, setting: "Compared", seed: int, runs: Path, *, name: str) -> None:

@@ -1,6 +1,5 @@
 """``plateau series``: a model's checkpoints measured one after the other, with progress, a table and a report."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from plateau_interp.cli.console import complain, counting, print_json, print_table, print_text
+from plateau_interp.cli.console import complain, counting, print_json, print_table, print_text, table_rows
 from plateau_interp.cli.parsing import Device, Interventions, Json, UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ class SeriesVerb:
             complain(line)
         page = write_series_report(folder) if len(drawn_rows(table, "cosine")) else None
         if self.json:
-            rows = json.loads(table.to_json(orient="records", double_precision=15))
+            rows = table_rows(table)
             print_json({"series": str(folder.path), "checkpoints": rows, "report": None if page is None else str(page)})
             return
         shown = ("cosine", "repetition", "distinct_tokens", "held_out_loss")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from plateau_interp.cli.console import complain, print_json, print_table, print_text, watched_timing
+from plateau_interp.cli.console import complain, print_json, print_table, print_text, table_rows, watched_timing
 from plateau_interp.cli.parsing import Device, Json, UsageError
 from plateau_interp.cli.watching import watching_runs
 
@@ -124,7 +124,7 @@ class SweepVerb:
     def _tell(self, swept: "Swept", shown: Mapping[str, str]) -> None:
         report = None if swept.report is None else str(swept.report)
         if self.json:
-            rows = json.loads(swept.table.to_json(orient="records", double_precision=15))
+            rows = table_rows(swept.table)
             told = {"others": swept.others, "report": report, "reported": swept.reported}
             print_json({"sweep": str(swept.out), "runs": rows, **told})
             return

@@ -4,7 +4,6 @@ torch and TransformerLens take seconds to load, so imports stand inside the func
 are answered at once. In Python use `plateau_interp.runs.run.Run`, which does the work.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import getdoc
@@ -21,6 +20,7 @@ from plateau_interp.cli.console import (
     print_rich,
     print_table,
     print_text,
+    table_rows,
 )
 from plateau_interp.cli.finishing import finish, read_loggers
 from plateau_interp.cli.parsing import (
@@ -162,7 +162,7 @@ class Compare:
         table = compare(summaries)
         page = write_report(runs, runs[0].path / REPORT / "compared" if self.out is None else self.out)
         if self.json:
-            print_json({"runs": json.loads(table.to_json(orient="records")), "report": str(page)})
+            print_json({"runs": table_rows(table), "report": str(page)})
             return
         first, *others = table.to_dict(orient="records")
         budgets = {name for summary in summaries.values() for name in in_columns(summary.reached)}

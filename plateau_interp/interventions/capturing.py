@@ -105,6 +105,10 @@ class Capture:
                 f"label must be a word of letters, digits, - and _, such as 'before'; got {shown(self.label)}"
             )
 
+    def strength(self, step: int) -> float:
+        """1 at a step that is due, else 0."""
+        return float(step % self.every == 0)
+
     @contextmanager
     def attach(self, model: HookedModel) -> Iterator["AttachedCapture"]:
         """Record while the context is open."""

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from plateau_interp.reproductions.settings import Added, NotHereError, Outcome
 from plateau_interp.runs.environment import write_environment
-from plateau_interp.runs.errors import RunError
+from plateau_interp.runs.errors import BusyFolder, RunError
 from plateau_interp.runs.folder import ENVIRONMENT
-from plateau_interp.series.folder import Record, SeriesError, SeriesFolder
+from plateau_interp.series.folder import BusySeries, Record, SeriesError, SeriesFolder
 from plateau_interp.series.measures import OwnMeasure
 from plateau_interp.series.prompts import ARC_EASY, read_prompts
 from plateau_interp.series.series import CheckpointSeries
@@ -145,6 +145,8 @@ class PublishedModel:
             with nullcontext(lambda record: None) if showing is None else showing(len(self.steps), n_done) as show:
                 for record in records:
                     show(record)
+        except BusySeries as error:
+            raise BusyFolder(str(error)) from None
         except SeriesError as error:
             raise RunError(str(error)) from None
         write_environment(path / ENVIRONMENT, device)

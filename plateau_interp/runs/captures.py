@@ -12,11 +12,12 @@ from torch import Tensor
 from plateau_interp.folders import OF_A_RUN
 from plateau_interp.interventions.attached import Attached, Intervention
 from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.interventions.timing import contents, wrapped_by
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.types import HookedModel
 
-__all__ = ["captures", "captures_in", "check_apart", "check_captures", "check_unused", "contents", "recorded"]
+__all__ = ["captures", "captures_in", "check_apart", "check_captures", "check_unused", "recorded"]
 
 
 def captures(recipe: Recipe) -> list[Capture]:
@@ -32,19 +33,13 @@ def captures_in(intervention: Intervention) -> Iterator[Capture]:
         yield from captures_in(inner)
 
 
-def contents(intervention: Intervention) -> list[Any]:
-    """What a wrapper such as a schedule holds, one or several; nothing of what wraps nothing."""
-    fields = _wrapped_by(intervention).values()
-    return [inner for content in fields for inner in (content if isinstance(content, tuple | list) else [content])]
-
-
 def recorded(intervention: Any) -> Any:
     """An intervention, or several, with a stand-in for each `Capture`: steps trained again were recorded before."""
     if isinstance(intervention, Capture):
         return _Recorded()
     if isinstance(intervention, tuple | list):
         return type(intervention)(map(recorded, intervention))
-    inner = {name: recorded(content) for name, content in _wrapped_by(intervention).items()}
+    inner = {name: recorded(content) for name, content in wrapped_by(intervention).items()}
     return dataclasses.replace(intervention, **inner) if inner else intervention
 
 
@@ -114,22 +109,6 @@ class _Remembering(Attached):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self._memory = state
-
-
-def _wrapped_by(value: Any) -> dict[str, Any]:
-    """Fields of a wrapper, such as a schedule, that are interventions, or tuples and lists with some."""
-    if not dataclasses.is_dataclass(value):
-        return {}
-    fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
-    return {
-        name: content
-        for name, content in fields.items()
-        if any(map(_is_intervention, content if isinstance(content, tuple | list) else [content]))
-    }
-
-
-def _is_intervention(value: Any) -> bool:
-    return isinstance(value, Intervention) and not isinstance(value, type)
 
 
 def _lineage(recipe: Recipe) -> Iterator[Recipe]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from plateau_interp.checks import nearest, one_of, shown
 from plateau_interp.files import digest
+from plateau_interp.folders import named_run
 from plateau_interp.models.parameters import check_where
 from plateau_interp.runs.checkpoints import FILES, OPTIMIZER, STATE, place_of, saved_steps
 from plateau_interp.runs.errors import DamagedFile
@@ -125,10 +126,9 @@ def _checkpoint_of(source: str) -> tuple[Path, int]:
     """The folder and the step that a source names.
 
     Raises:
-        ValueError: if there is no such checkpoint.
+        ValueError: if there is no such checkpoint, or two.
     """
-    name, found, step = source.rpartition("@")
-    path = Path(name) if found and step.isdecimal() else Path(source)
+    path, step = named_run(source)
     if not path.is_dir():
         beside = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         near = f"; {nearest(path.name, sorted(beside))} there" if beside else ""
@@ -136,7 +136,7 @@ def _checkpoint_of(source: str) -> tuple[Path, int]:
     steps = saved_steps(path)
     if not steps:
         raise ValueError(f"{path} has no checkpoint to begin with")
-    wanted = int(step) if found and step.isdecimal() else steps[-1]
+    wanted = steps[-1] if step is None else step
     if wanted not in steps:
         close = min(steps, key=lambda other: abs(other - wanted))
         raise ValueError(f"{path} has no checkpoint of step {wanted}; the nearest is {close}")

@@ -6,26 +6,17 @@ has its time when it comes, and is not meant.
 
 import warnings
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.interventions.plan import brief
-from plateau_interp.runs.captures import contents
+from plateau_interp.interventions.timing import never_acting
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["Scheduled", "idle", "warn_of_idle"]
+__all__ = ["idle", "warn_of_idle"]
 
 TO_WHO_MAKES_IT = 4
 """From a warning to who makes a run: `warn_of_idle`, `create`, `Run.create`."""
-
-
-@runtime_checkable
-class Scheduled(Protocol):
-    """A wrapper that says beforehand when what it wraps acts, as `plateau_interp.hooks.During` does."""
-
-    def strength(self, step: int) -> float:
-        """How much it acts at a step; 0 is not at all."""
-        ...
 
 
 def warn_of_idle(recipe: Recipe) -> None:
@@ -53,10 +44,8 @@ def idle(recipe: Recipe) -> Iterator[tuple[Any, range]]:
     """
     for intervention, plain in zip(recipe.interventions, recipe.to_dict()["interventions"], strict=True):
         steps = range(_first_step(recipe, plain), recipe.steps)
-        for schedules in _schedules_around(intervention):
-            if steps and not any(all(each.strength(step) for each in schedules) for step in steps):
-                yield schedules[0], steps
-                break
+        if (schedule := never_acting(intervention, steps)) is not None:
+            yield schedule, steps
 
 
 def _first_step(recipe: Recipe, plain: Any) -> int:
@@ -65,13 +54,3 @@ def _first_step(recipe: Recipe, plain: Any) -> int:
     if fork is None:
         return 0
     return _first_step(fork.parent, plain) if plain in fork.parent.to_dict()["interventions"] else fork.step
-
-
-def _schedules_around(intervention: Any, outer: tuple[Scheduled, ...] = ()) -> Iterator[tuple[Scheduled, ...]]:
-    """Of each intervention that wraps no other the schedules around it, the outermost first, if there are any."""
-    around = (*outer, intervention) if isinstance(intervention, Scheduled) else outer
-    inner = contents(intervention)
-    for each in inner:
-        yield from _schedules_around(each, around)
-    if around and not inner:
-        yield around

@@ -25,6 +25,7 @@ from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.prompts import Prompts
+from plateau_interp.series.same_series import differing_settings, differing_told
 
 __all__ = ["RECORD_COLUMNS", "BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
 
@@ -153,7 +154,8 @@ class SeriesFolder:
         if (path / SETTINGS).is_file():
             there = cls(path)
             if (differing := there._differing(settings)) and there.records():
-                raise SeriesError(f"{path} holds a series with other {listed(differing)}; take another folder")
+                told = differing_told(differing, there.settings, settings)
+                raise SeriesError(f"{path} holds a series with {told}; take another folder")
             return there
         try:
             check_place(path, "series")
@@ -166,18 +168,7 @@ class SeriesFolder:
         return None
 
     def _differing(self, settings: Mapping[str, Any]) -> list[str]:
-        """Names of the settings that are others here.
-
-        What else was on the machine may differ: it changes no number that it should not. Which recipe a run has,
-        earlier versions did not write.
-        """
-        asked = json.loads(json.dumps({"format": SERIES_FORMAT, **settings}))
-        unsaid = {"versions"} if "recipe_sha256" in self.settings else {"versions", "recipe_sha256"}
-        return sorted(
-            name
-            for name in {**asked, **self.settings}
-            if name not in unsaid and asked.get(name) != self.settings.get(name)
-        )
+        return differing_settings(self.settings, {"format": SERIES_FORMAT, **settings})
 
     @contextmanager
     def writing(self) -> Iterator[Callable[[], None]]:

@@ -6,6 +6,8 @@ killed at any moment: the same call goes on, and measures nothing twice.
 
 import gc
 import importlib.metadata
+import logging
+import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from plateau_interp.checks import shown, whole_number
+from plateau_interp.checks import listed, shown, whole_number
 from plateau_interp.codec import encode
 from plateau_interp.files import digest
 from plateau_interp.freed_memory import give_back_memory
@@ -33,6 +35,7 @@ from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
 from plateau_interp.series.downloads import Downloads, tell_left_behind
 from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder
+from plateau_interp.series.functions import function_digest
 from plateau_interp.series.measures import (
     OwnMeasure,
     check_own_measures,
@@ -42,9 +45,12 @@ from plateau_interp.series.measures import (
 )
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
+from plateau_interp.series.same_series import FUNCTIONS, SOURCE_PATH, functions_unknown
 from plateau_interp.series.sources import CheckpointSource, RunSource, source_of
 
 __all__ = ["CheckpointSeries", "check_measuring"]
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -122,7 +128,8 @@ class CheckpointSeries:
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
                 one number, or one a prompt (a tensor or a sequence), of which the record has the mean and
-                `SeriesFolder.answers` a column.
+                `SeriesFolder.answers` a column. A changed function of the same name is refused, as far as code tells
+                (`plateau_interp.series.functions`); where that cannot be told, as by another Python, this is logged.
             dtype: of the parameters; what is measured is float32 anyway.
             device: where it runs.
             keep: keep what is downloaded, which else is deleted once it is measured. What a call that was stopped had
@@ -140,6 +147,13 @@ class CheckpointSeries:
         asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
         check_device(device)
         folder = SeriesFolder.opened(out, self._settings(asked))
+        if measures and (why := functions_unknown(folder.settings)):
+            _log.warning(
+                "%s was begun by %s: whether the functions of its measures (%s) are the same cannot be told",
+                folder.path,
+                why,
+                listed(sorted(measures)),
+            )
         names = {revision.name: revision.commit for revision in self.revisions}  # a hub is not asked twice
         source = source_of(self._given, [*names], notes=None if keep else folder.path, listing=names)
         with folder.writing() as check_still_there:
@@ -179,10 +193,11 @@ class CheckpointSeries:
 
     def _settings(self, asked: "_Asked") -> dict[str, Any]:
         """What the folder of a series says of it, by which another call knows its own."""
-        recipe = (
-            {"recipe_sha256": recipe_digest(self._source.run.recipe)} if isinstance(self._source, RunSource) else {}
-        )
-        return {"source": self.name, **asked.plain(), "versions": _versions(), **recipe}
+        of_run = {}
+        if isinstance(self._source, RunSource):
+            run = self._source.run
+            of_run = {SOURCE_PATH: os.path.realpath(run.path), "recipe_sha256": recipe_digest(run.recipe)}
+        return {"source": self.name, **asked.plain(), "versions": _versions(), **of_run}
 
 
 def check_measuring(*, n_new: Any, interventions: Any, dtype: Any) -> None:
@@ -230,6 +245,7 @@ class _Asked:
 
     def plain(self) -> dict[str, Any]:
         """All that the numbers hang on beside the checkpoints."""
+        functions = {name: function_digest(self.measures[name]) for name in sorted(self.measures)}
         return {
             "prompts": list(self.prompts),
             "prompts_origin": self.prompts.origin,
@@ -241,6 +257,7 @@ class _Asked:
                 encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(self.interventions)
             ],
             "measures": sorted(self.measures),
+            **({FUNCTIONS: functions} if functions else {}),
             "dtype": self.dtype,
         }
 

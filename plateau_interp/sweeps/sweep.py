@@ -26,7 +26,7 @@ from plateau_interp.sweeps.jobs import Job
 from plateau_interp.sweeps.kinds import Kind, PlannedRun, Recipes
 from plateau_interp.sweeps.plan import Base, SweepPlan, planned
 
-__all__ = ["Event", "Swept", "endings", "sweep", "train_sweep"]
+__all__ = ["WAIT", "Event", "Swept", "endings", "sweep", "train_sweep"]
 
 WAIT = 2.0
 """Seconds before runs that another process is writing are asked for again."""

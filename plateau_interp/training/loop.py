@@ -6,6 +6,7 @@ runs on disk use `plateau_interp.runs.run`.
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from torch.nn import Parameter
 from plateau_interp.checks import seed_number, shown, whole_number
 from plateau_interp.freed_memory import keep_freed_memory
 from plateau_interp.interventions.attached import Intervention, check_interventions
-from plateau_interp.interventions.attaching import intervening
+from plateau_interp.interventions.attaching import InterventionWarning, intervening
 from plateau_interp.interventions.clock import PartialMetrics, advance, check_metrics
 from plateau_interp.interventions.measuring import attached_measures, numbered
+from plateau_interp.interventions.plan import brief
+from plateau_interp.interventions.timing import never_acting
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
 from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
 from plateau_interp.training.graphs import GradientGraphs, with_gradients
@@ -106,7 +109,7 @@ def train(
         optimizer: plain data such as `Adam`, built here; or a live PyTorch optimiser over the model's parameters, to
             go on with its state. By default the task's, which is Adam for most.
         seed: of the batches; the batch of step t depends on the seed and t alone.
-        interventions: attached, in this order, while the generator runs.
+        interventions: attached, in this order, while the generator runs; a warning names one whose time never comes.
         meter: what to measure; None measures nothing.
         start: the step to go on from; the model must be the one of that step.
         latest: the numbers of step ``start - 1``, for interventions whose condition reads them.
@@ -160,6 +163,11 @@ def train(
         keep_freed_memory()
     reserved = ROW_COLUMNS if schedule.constant else (*ROW_COLUMNS, RATE)
     graphs = GradientGraphs(model, lambda batch: task.loss(output_of(model, batch, precision), batch))
+    for intervention in interventions:
+        # From step 0, wherever it goes on: its time may have been before.
+        if (never := never_acting(intervention, range(steps))) is not None:
+            message = f"{brief(never)} never acts: training makes steps 0 to {steps - 1}"
+            warnings.warn(message, InterventionWarning, stacklevel=2)
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))

@@ -7,6 +7,7 @@ Pure functions from runs and their summaries to text. The captions of figures st
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from plateau_interp.analysis.criteria import delay_told
 from plateau_interp.analysis.plateaus import Summary
 from plateau_interp.files import readable
 from plateau_interp.interventions.plan import brief
@@ -207,10 +208,11 @@ def grokking(summary: Summary) -> str:
     if summary.grokking_delay is None:
         end = f"{told}; the validation set got no further than {summary.final_validation_accuracy:.0%} in the end."
     else:
-        later = f"{summary.grokking_delay} steps later"
-        end = f"{told}, of the validation set from step {summary.validation_95_step}: {later}."
+        delay = summary.grokking_delay
+        when = f"{delay} steps later" if delay > 0 else f"{-delay} steps before" if delay else "at the same step"
+        end = f"{told}, of the validation set from step {summary.validation_95_step}: {when}."
     delays = [
-        f"{group} {'never' if delay is None else f'{delay} steps'}" for group, delay in summary.delays_apart.items()
+        f"{group} {'never' if each is None else delay_told(each)}" for group, each in summary.delays_apart.items()
     ]
     return f"{end} Delays of each by itself: {', '.join(delays)}." if delays else end
 
