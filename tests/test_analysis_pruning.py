@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from test_analysis_circuits import linear, metric, model_of, pair, planted
+from typecheck import unchecked
 
 from plateau_interp.analysis.circuits import circuit, task_roles
 from plateau_interp.analysis.pruning import agreement, pruned, robustness, smallest_faithful
@@ -99,6 +100,9 @@ def test_a_table_tells_how_the_circuit_depends_on_what_was_chosen() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"sizes": "3"}, "^sizes must be a whole number; got '3'$"),
+        ({"sizes": [2.5]}, "^sizes must be a whole number; got 2.5$"),
+        ({"sizes": 30}, "sizes must be from 0 to 21, the number of edges; got 30"),
         ({"sizes": [30]}, "sizes must be from 0 to 21, the number of edges; got 30"),
         ({"n_random": -1}, "n_random must be at least 0"),
         ({"seed": -1}, "seed"),
@@ -114,7 +118,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> No
     model = model_of("linear", 1)
     found = circuit(model, **asked())
     with pytest.raises(ValueError, match=words):
-        pruned(model, found, **asked(**changes))
+        unchecked(pruned)(model, found, **asked(**changes))
 
 
 def test_a_circuit_of_another_model_is_refused() -> None:
