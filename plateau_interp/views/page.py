@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from plateau_interp.checks import as_path, listed, shown
-from plateau_interp.files import write_atomically
+from plateau_interp.files import check_file, write_atomically
 from plateau_interp.views.saving import OF_A_REPORT
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
@@ -123,8 +123,13 @@ class Page:
         return "".join(parts) if len(parts) == 1 else f'<div class="pv-pair">{"".join(parts)}</div>'
 
     def save(self, path: str | Path) -> Path:
-        """Write the page as one HTML file, whole or not at all; returns its path."""
+        """Write the page as one HTML file, whole or not at all; returns its path.
+
+        Raises:
+            ValueError: for what is no path, and for one of a folder or below a file.
+        """
         path = as_path(path, "the path of a file, such as 'runs/attention.html'")
+        check_file(path)
         write_atomically(path, self.html)
         return path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plateau_interp.checks import as_path, shown
-from plateau_interp.files import write_atomically
+from plateau_interp.files import check_file, write_atomically
 from plateau_interp.views.theme import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def save_figure(figure: "Figure", path: str | Path, *, title: str | None = None)
         title: inside the file, where nobody sees it.
 
     Raises:
-        ValueError: for what is no figure or no path, and for another ending.
+        ValueError: for what is no figure or no path, for another ending, and for a path of a folder or below a file.
 
     Example:
         >>> from plateau_interp.views import cosine_figure
@@ -53,6 +53,7 @@ def save_figure(figure: "Figure", path: str | Path, *, title: str | None = None)
     if not isinstance(figure, Figure):
         raise ValueError(f"figure must be a matplotlib Figure, such as curves_figure gives; got {shown(figure)}")
     path = as_path(path, "the path of a file, such as 'runs/curves.png'")
+    check_file(path)
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")
