@@ -32,7 +32,6 @@ __all__ = [
     "ASSETS",
     "CARRIER",
     "CONTENT_POLICY",
-    "FIGURE_STYLE",
     "PICTURES_ARE_MARKED",
     "Carrier",
     "Page",
@@ -67,7 +66,7 @@ PAGE_STYLE = """
 body { margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--ground); color: var(--ink); }
 """
 
-FIGURE_STYLE = """
+_FIGURE_STYLE = """
 .on-dark { display: none; }
 @media (prefers-color-scheme: dark) { .on-light { display: none; } .on-dark { display: block; } }
 .on-light text, .on-dark text { font-family: var(--sans) !important; }
@@ -206,7 +205,7 @@ def report_document(body: str, *, title: str, styles: Sequence[str], viewed: boo
         styles: names of its style sheets among the assets.
         viewed: whether there is a view in it, so that it needs the `bundle`.
     """
-    style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
+    style = _FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
     whole = (bundle() if viewed else "") + body
     return document(whole, title=title, style=style, head=PICTURES_ARE_MARKED)
 

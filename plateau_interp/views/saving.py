@@ -82,7 +82,7 @@ def rendered(figure: "Figure", kind: str, *, background: str = "auto", title: st
 
 
 def themed_svg(draw: Draw, name: str) -> str:
-    """A figure for a page on a light or a dark ground: drawn once with each theme; `page.FIGURE_STYLE` shows one.
+    """A figure for a page on a light or a dark ground: drawn once with each theme; the style of pages shows one.
 
     Args:
         draw: draws the figure.
