@@ -294,7 +294,7 @@ def whole_numbers(name: str, given: Any) -> list[int]:
     return [whole_number(name, given)]
 
 
-def there_steps(steps: Sequence[int] | int | None, there: Sequence[int], what: str) -> list[int]:
+def there_steps(steps: Iterable[int] | int | None, there: Sequence[int], what: str) -> list[int]:
     """The steps asked for, all there are for None.
 
     Args:
