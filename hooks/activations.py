@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,6 +33,7 @@ from plateau_interp.interventions.hook_points import (
 )
 from plateau_interp.interventions.padding import Layout, like
 from plateau_interp.interventions.running import RunningForward, following
+from plateau_interp.models.fitting import check_entries
 from plateau_interp.types import PLACE, HookedModel
 
 __all__ = [
@@ -166,7 +168,9 @@ class PatchActivation(_PlacedEdit):
         self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
     ) -> tuple[ActivationEdit, str | None]:
         """An edit that takes the source's activations of the running positions."""
-        source = stack.enter_context(reading_source(self.source, model, points, check=_check_finite))
+        source = stack.enter_context(
+            reading_source(self.source, model, points, check=partial(check_entries, what="the source"))
+        )
 
         def edit(act: Tensor, *, hook: Any) -> Tensor:
             start = running.start(act.shape[1])
@@ -325,7 +329,7 @@ class AddDirection(_FormulaEdit):
             raise ValueError(f"direction must be a tensor; got {self.direction!r}")
         if self.direction.ndim == 0:
             raise ValueError("direction must be [width] or [head, width]; got a single number")
-        _check_finite(self.direction)
+        check_entries(self.direction, "direction")
         check_number(self, "scale")
 
     def edit(self, act: Tensor) -> Tensor:
@@ -353,8 +357,3 @@ def _axis_mask(indices: Sequence[int], act: Tensor, *, axis: int) -> Tensor:
     mask = torch.zeros(act.shape[axis], dtype=torch.bool, device=act.device)
     mask[list(indices)] = True
     return mask.reshape(shape)
-
-
-def _check_finite(tensor: Tensor) -> None:
-    if not tensor.isfinite().all():
-        raise ValueError("the tensor holds NaN or infinite entries")

@@ -9,6 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from plateau_interp.checks import check_takes
+from plateau_interp.models.fitting import check_entries, check_real
 from plateau_interp.types import HookedModel
 
 __all__ = ["MapFunction", "ask_for_map", "check_map", "check_targets", "crop", "grow"]
@@ -70,6 +71,7 @@ def check_targets(targets: Any, *, weights: bool, what: str = "targets") -> None
         raise ValueError(f"{what} must be [query, key] or [batch, query, key]; got {tuple(targets.shape)}")
     if targets.dtype != torch.bool and not weights:
         raise ValueError(f"{what} must be a Bool map: a position is meant or not; got {targets.dtype}")
+    check_real(targets, what)
     if (targets < 0).any():
         raise ValueError(f"{what} must not be negative: they are weights within a row")
 
@@ -78,13 +80,12 @@ def check_map(square: Tensor, model: HookedModel, *, what: str) -> None:
     """Refuse a map that cannot be meant for this model.
 
     Raises:
-        ValueError: if it is not square in its last two axes, holds NaN or infinities, or looks into the future of a
-            causal model.
+        ValueError: if it is not square in its last two axes, holds what is no finite number, or looks into the
+            future of a causal model.
     """
     if square.ndim < 2 or square.shape[-2] != square.shape[-1]:
         raise ValueError(f"{what} must be [..., query, key] with as many queries as keys; got {tuple(square.shape)}")
-    if not square.isfinite().all():
-        raise ValueError(f"{what} holds NaN or infinite entries")
+    check_entries(square, what)
     if model.cfg.attention_dir == "causal" and square.triu(1).any():
         query, key = (int(index) for index in square.triu(1).nonzero()[0, -2:])
         raise ValueError(f"{what} looks into the future: query {query} reads key {key} of a causal model")

@@ -103,7 +103,8 @@ def reading_source(
 
     Raises:
         ValueError: if the source lacks a hook point, is a model with other heads or another vocabulary, or a
-            bidirectional one whose patterns a causal one would get; in a forward, if it is too long for the source.
+            bidirectional one whose patterns a causal one would get; in a forward, if it is too long for the source, or
+            the source in its turn takes from this model.
     """
     opened = open_source(source)
     if callable(opened):
@@ -153,6 +154,7 @@ def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> 
     last = None if None in layers else max(layer for layer in layers if layer is not None) + 1
     seen: dict[str, Tensor] = {}
     ran: tuple[int, Tensor | None] = (0, None)
+    is_running = False
 
     def keep(act: Tensor, *, hook: Any) -> None:
         seen[hook.name] = act.detach()
@@ -160,13 +162,22 @@ def _running_along(source: Any, model: HookedModel, points: tuple[str, ...]) -> 
     with following(model) as running:
 
         def read(name: str, batch: int, length: int) -> Tensor:
-            nonlocal ran
+            nonlocal ran, is_running
+            if is_running:  # the source's forward came back here
+                raise ValueError(
+                    "models take from each other in a circle: each would have to run first; give a cache of one, as in "
+                    "model.run_with_cache(tokens)[1], in the place of the model"
+                )
             forward, mask = running.forwards, running.mask
             if ran[0] != forward or ran[1] is not mask:
                 tokens = running.tokens(batch, length).to(next(source.parameters()).device)
                 _check_length(source, length)
-                with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
-                    source(tokens, stop_at_layer=last, attention_mask=mask)
+                is_running = True
+                try:
+                    with torch.no_grad(), source.hooks(fwd_hooks=[(point, keep) for point in points]):
+                        source(tokens, stop_at_layer=last, attention_mask=mask)
+                finally:
+                    is_running = False
                 ran = (forward, mask)
             return seen[name]
 

@@ -294,22 +294,22 @@ def whole_numbers(name: str, given: Any) -> list[int]:
     return [whole_number(name, given)]
 
 
-def there_steps(steps: Sequence[int] | None, there: Sequence[int], what: str) -> list[int]:
+def there_steps(steps: Iterable[int] | int | None, there: Sequence[int], what: str) -> list[int]:
     """The steps asked for, all there are for None.
 
     Args:
-        steps: those asked for.
+        steps: those asked for, or the one.
         there: those that exist.
         what: what a step is of, for the message: ``checkpoint of step``.
 
     Raises:
-        ValueError: for no step, or naming the nearest to one that is not there.
+        ValueError: for no step and what is none, or naming the nearest to one that is not there.
 
     Example:
         >>> there_steps(None, [0, 2], "checkpoint of step")
         [0, 2]
     """
-    chosen = list(there) if steps is None else list(steps)
+    chosen = list(there) if steps is None else whole_numbers("steps", steps)
     if not chosen:
         raise ValueError(f"steps is empty: no {what} is asked for" if there else f"there is no {what}")
     for step in chosen:

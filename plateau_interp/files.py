@@ -1,12 +1,13 @@
 """Writing files whole or not at all, what tells one content from another, and folders with an entry a training step."""
 
+import errno
 import hashlib
 import io
 import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "check_file",
     "check_folder",
     "digest",
     "is_step_name",
@@ -30,6 +32,20 @@ __all__ = [
 
 STEP = re.compile("0|[1-9][0-9]*")  # not isdigit(): "²" is a digit
 HALF_WRITTEN = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a path that can be no file, because a folder lies there, or a file above it.
+
+    Raises:
+        ValueError: naming what is there.
+
+    Example:
+        >>> check_file(Path("runs/curves.png"))
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give the path of a file in it, such as {path / 'NAME'}")
+    check_folder(path.parent)
 
 
 def check_folder(path: Path) -> None:
@@ -100,17 +116,28 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
     Raises:
         OSError: naming the file, if the disk is full or the folder cannot be written; the old content stays.
+        IsADirectoryError: if it is a folder.
+        NotADirectoryError: naming the file that lies where it needs a folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        place = next((place for place in path.parents if place.exists()), path.parent)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place)) from None
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with naming(path), temporary.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:  # Ctrl-C too
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C too
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None  # nobody knows the temporary file
         raise
 
 

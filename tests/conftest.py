@@ -51,12 +51,16 @@ def pytest_collection_finish():
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without their figures, for tests of what a report says: drawing takes nine tenths of the time."""
-    from plateau_interp.views.saving import OF_A_REPORT
+    from plateau_interp.views.saving import report_mark
 
-    picture = OF_A_REPORT.encode()  # by which a report without its page knows its own
-    monkeypatch.setattr("plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", picture))
+    def picture(_drawn, name):
+        return report_mark(name).encode()  # by which a report knows its own
+
+    monkeypatch.setattr(
+        "plateau_interp.views.report.page_picture", lambda draw, name: ("<svg></svg>", picture(draw, name))
+    )
     monkeypatch.setattr("plateau_interp.views.report.themed_svg", lambda draw, name: "<svg></svg>")
-    monkeypatch.setattr("plateau_interp.views.report.report_picture", lambda figure: picture)
+    monkeypatch.setattr("plateau_interp.views.report.report_picture", picture)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@ import warnings
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from reference.edges import forward
@@ -392,6 +393,21 @@ def test_answers_that_differ_are_the_metric() -> None:
         answer_difference(TASK, clean, clean)
 
 
+def test_the_positions_of_a_role_may_be_given_in_several_ways() -> None:
+    clean, corrupted = pair()
+    asked = {"clean": clean, "corrupted": corrupted, "metric": metric}
+    roles = {"one": 7, "some": np.array([1, 2]), "range": range(4), "slice": slice(-3, None), "set": {5, 3}}
+    found = circuit(model_of("linear", 1), **asked, roles=roles)
+    assert found.roles == tuple(roles)
+    assert [row.nonzero().flatten().tolist() for row in found.positions] == [
+        [7],
+        [1, 2],
+        [0, 1, 2, 3],
+        [5, 6, 7],
+        [3, 5],
+    ]
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -411,6 +427,17 @@ def test_answers_that_differ_are_the_metric() -> None:
         ({"roles": {}}, "roles must be positions by name"),
         ({"roles": {"end": [8]}}, "role 'end' must have positions from 0 to 7; got \\[8\\]"),
         ({"roles": {"end": []}}, "role 'end' must have positions"),
+        ({"roles": {"end": 8}}, "role 'end' must have positions from 0 to 7; got \\[8\\]"),
+        ({"roles": {"end": "01"}}, "^role 'end' must be a whole number, several, or a slice; got '01'$"),
+        ({"roles": {"end": 1.5}}, "^role 'end' must be a whole number, several, or a slice; got 1.5$"),
+        ({"roles": {"end": None}}, "^role 'end' must be a whole number, several, or a slice; got None$"),
+        ({"roles": {"end": torch.ones(8, dtype=torch.bool)}}, "^role 'end' must be a whole number, several, or a sl"),
+        ({"roles": {"end": slice(7, 9)}}, "^role 'end' must have positions from 0 to 7; got slice\\(7, 9, None\\)$"),
+        ({"roles": {"end": slice(4, 4)}}, "^role 'end' must have positions from 0 to 7; got slice\\(4, 4, None\\)$"),
+        ({"roles": {"end": slice("a")}}, "^role 'end' must be a whole number, several, or a slice; got slice"),
+        ({"roles": {3: [7]}}, "^a role's name must be text; got 3$"),
+        ({"roles": "positons"}, "roles must be positions by name, .* or \"positions\"; got 'positons'"),
+        ({"roles": [3]}, "roles must be positions by name"),
         (
             {"roles": {"end": [7]}, "attention_mask": torch.tensor([[1] * 8, [0] + [1] * 7, [1] * 8])},
             "padding on the left moves each one's: pad right",

@@ -80,6 +80,14 @@ def test_a_query_without_attention_has_no_share():
     assert mean_share(pattern).tolist() == [[[0.0, 0.0], [0.5, 0.5]]]
 
 
+def test_a_mean_share_of_half_precision_is_taken_in_float32():
+    pattern = torch.rand(64, 2, 3, 5, generator=torch.Generator().manual_seed(0)).softmax(dim=-1).bfloat16()
+    shares = mean_share(pattern)
+    assert shares.dtype == torch.float32
+    assert torch.equal(shares, mean_share(pattern.float()))
+    assert mean_share(pattern.double()).dtype == torch.float64
+
+
 def test_targets_that_differ_between_sequences_are_no_shared_map():
     one = torch.eye(3, dtype=torch.bool)[None]
     assert torch.equal(shared_map(one), one[0])

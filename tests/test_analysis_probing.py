@@ -16,7 +16,8 @@ from typecheck import unchecked
 
 from plateau_interp.analysis import probing
 from plateau_interp.analysis.probing import probe
-from plateau_interp.hooks import FixAttention
+from plateau_interp.hooks import AblateActivation, AblateHeads, During, FixAttention, PatchAttention
+from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import Copy, MovingWindowSum
@@ -103,11 +104,8 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
-@pytest.mark.parametrize(("n_train_sequences", "chunk"), [(64, 256), (7, 30), (1, 256)])
-def test_whole_sequences_go_to_one_set(
-    n_train_sequences: int, chunk: int, fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(probing, "CHUNK", chunk)
+@pytest.mark.parametrize("n_train_sequences", [64, 7, 1])
+def test_whole_sequences_go_to_one_set(n_train_sequences: int, fitted: dict[str, Any]) -> None:
     task, model = MovingWindowSum(), toy_model(MovingWindowSum(), d_model=16)
     seen = 0
 
@@ -127,6 +125,31 @@ def test_whole_sequences_go_to_one_set(
     assert places[0] == {(sequence, row) for sequence in range(n_train_sequences) for row in rows}
     assert places[1] == {(sequence, row) for sequence in range(n_train_sequences, 100) for row in rows}
     assert len(fitted["labels"]) == 16 * n_train_sequences
+
+
+@pytest.mark.parametrize(
+    "interventions",
+    [
+        [],
+        [AblateHeads([0], by="mean")],
+        [AblateActivation("blocks.0.hook_resid_pre", by="common")],
+        [AblateActivation(POINT, by="resample")],
+        [During(AblateHeads([0], by="mean"), start=0)],
+        [PatchAttention(torch.rand(SIZES["n_sequences"], 1, TASK.n_pos - 1, TASK.n_pos - 1).tril())],
+    ],
+    ids=repr,
+)
+def test_how_many_sequences_a_forward_holds_changes_nothing(
+    interventions: list[Intervention], fitted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = toy_model(TASK, d_model=16, dtype=torch.float64)
+    seen = []
+    for chunk in (SIZES["n_sequences"], 30):
+        monkeypatch.setattr(probing, "CHUNK", chunk)
+        with intervening(model, *interventions):
+            probe(model, TASK, **SIZES, max_iterations=1)
+        seen.append(np.concatenate([features for features, _ in fitted["scored"][-2:]]))
+    assert np.allclose(*seen, rtol=0, atol=1e-6)  # given to the classifier in single precision
 
 
 def test_the_default_split_is_the_published_one() -> None:

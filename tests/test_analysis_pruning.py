@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from test_analysis_circuits import linear, metric, model_of, pair, planted
+from typecheck import unchecked
 
 from plateau_interp.analysis.circuits import circuit, task_roles
 from plateau_interp.analysis.pruning import agreement, pruned, robustness, smallest_faithful
@@ -28,6 +29,15 @@ def test_all_edges_are_the_model_and_none_are_none(roles: Any) -> None:
     assert curve.metric.iloc[[0, -1]].tolist() == pytest.approx([found.ablated, found.clean], abs=1e-12)
     assert (curve.random_max >= curve.random - 1e-12).all()
     assert curve.edges.iloc[-1] == found.n_edges
+
+
+def test_with_no_edge_kept_nothing_is_left_also_where_roles_hold_some_positions_alone() -> None:
+    model = model_of("softmax", 2)
+    found = circuit(model, **asked(), roles={"some": range(1, 4)})
+    curve = pruned(model, found, **asked(), n_random=2)
+    assert curve.faithfulness.iloc[[0, -1]].tolist() == pytest.approx([0, 1], abs=1e-9)
+    assert curve.completeness.iloc[[0, -1]].tolist() == pytest.approx([0, 1], abs=1e-9)
+    assert abs(curve.metric.iloc[0] - found.ablated) > 1e-3 * abs(found.clean - found.ablated)
 
 
 def test_by_default_there_are_64_sizes_closer_together_where_circuits_are_small() -> None:
@@ -99,6 +109,9 @@ def test_a_table_tells_how_the_circuit_depends_on_what_was_chosen() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"sizes": "3"}, "^sizes must be a whole number; got '3'$"),
+        ({"sizes": [2.5]}, "^sizes must be a whole number; got 2.5$"),
+        ({"sizes": 30}, "sizes must be from 0 to 21, the number of edges; got 30"),
         ({"sizes": [30]}, "sizes must be from 0 to 21, the number of edges; got 30"),
         ({"n_random": -1}, "n_random must be at least 0"),
         ({"seed": -1}, "seed"),
@@ -114,7 +127,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> No
     model = model_of("linear", 1)
     found = circuit(model, **asked())
     with pytest.raises(ValueError, match=words):
-        pruned(model, found, **asked(**changes))
+        unchecked(pruned)(model, found, **asked(**changes))
 
 
 def test_a_circuit_of_another_model_is_refused() -> None:

@@ -21,7 +21,7 @@ from plateau_interp.runs import kept_circuits as module
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.tasks import MatrixCompletion, MovingWindowSum, Text
 from plateau_interp.views import circuit_report, report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 
 SMALL = {"model": ModelOptions(d_model=12), "training": TrainingOptions(steps=6, batch_size=4), "checkpoint_every": 1}
 RECIPE = Recipe(MovingWindowSum(n=4, p=5), **SMALL)
@@ -37,8 +37,8 @@ def run(tmp_path):
 def undrawn(monkeypatch):
     """No pictures, which take longer than all the rest."""
     monkeypatch.setattr(circuit_report, "save_figure", lambda figure, path, title: path)
-    monkeypatch.setattr(report, "page_picture", lambda draw, name: (f"<svg>{name}</svg>", OF_A_REPORT.encode()))
-    monkeypatch.setattr(report, "report_picture", lambda figure: OF_A_REPORT.encode())
+    monkeypatch.setattr(report, "page_picture", lambda draw, name: (f"<svg>{name}</svg>", report_mark(name).encode()))
+    monkeypatch.setattr(report, "report_picture", lambda figure, name: report_mark(name).encode())
     monkeypatch.setattr(report, "themed_svg", lambda draw, name: "<svg></svg>")
 
 

@@ -24,7 +24,7 @@ from plateau_interp.series import series as series_module
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.tasks import Text
 from plateau_interp.views import series_report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 
 STEPS = (0, 1, 4)
 
@@ -46,7 +46,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", OF_A_REPORT.encode()))
+    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", report_mark(name).encode()))
 
 
 @pytest.fixture

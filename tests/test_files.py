@@ -6,7 +6,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from plateau_interp.files import names_in, read_table, remove_halves, sync_folder, write_atomically, write_table
+from plateau_interp.files import (
+    check_file,
+    names_in,
+    read_table,
+    remove_halves,
+    sync_folder,
+    write_atomically,
+    write_table,
+)
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -49,6 +57,38 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.
         write_atomically(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_cannot_be_written_is_named_and_not_the_temporary_file(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("somebody's")
+    with pytest.raises(IsADirectoryError) as raised:
+        write_atomically(folder, "new")
+    assert (raised.value.filename, raised.value.filename2) == (str(folder), None)
+    for below in (file / "a.txt", file / "new" / "a.txt"):
+        with pytest.raises(NotADirectoryError) as refused:
+            write_atomically(below, "new")
+        assert refused.value.filename == str(file)
+    long = tmp_path / ("a" * 300)
+    with pytest.raises(OSError, match="too long") as unnamed:
+        write_atomically(long, "new")
+    assert unnamed.value.filename == str(long)
+    assert (sorted(os.listdir(tmp_path)), os.listdir(folder)) == (["file", "folder"], [])
+    assert file.read_text() == "somebody's"
+
+
+def test_a_path_that_can_be_no_file_is_refused_with_what_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    check_file(file)
+    check_file(tmp_path / "new" / "a.html")
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(tmp_path))} is a folder: give the path of a file in it, such"
+    ):
+        check_file(tmp_path)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} cannot be a folder: .*file is a file$"):
+        check_file(file / "a.html")
 
 
 def test_a_folder_is_forced_to_disk_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

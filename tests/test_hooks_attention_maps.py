@@ -6,14 +6,23 @@ from typing import Any
 import pytest
 import torch
 from hook_cases import assert_untouched, tokens_for, toy
+from torch import Tensor
 
-from plateau_interp.hooks import FixAttention, PatchAttention
+from plateau_interp.hooks import (
+    AddDirection,
+    BiasAttention,
+    FixAttention,
+    MaskAttention,
+    PatchActivation,
+    PatchAttention,
+)
 from plateau_interp.hooks.attention_maps import ask_for_map, crop, grow
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 
 FUTURE = torch.zeros(8, 8)
 FUTURE[2, 5] = 1.0
+EYE = torch.eye(8)
 BROKEN = torch.eye(8)
 BROKEN[3, 1] = math.nan
 
@@ -45,6 +54,52 @@ def test_a_map_that_cannot_be_meant_for_the_model_is_refused_on_entry(edit: Inte
     with pytest.raises(ValueError, match=message), intervening(model, edit):
         pytest.fail("entered")
     assert_untouched(model)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "got"),
+    [
+        (EYE.to(torch.complex64), "torch.complex64 on cpu"),
+        (EYE.to(torch.float8_e4m3fn), "torch.float8_e4m3fn on cpu"),
+        (EYE.to(torch.uint16), "torch.uint16 on cpu"),
+        (EYE.to_sparse(), "torch.float32, sparse, on cpu"),
+        (EYE.to("meta"), "torch.float32 on meta"),
+    ],
+)
+def test_what_holds_no_real_numbers_is_refused_in_one_line(tensor: Tensor, got: str) -> None:
+    makes: dict[str, Any] = {
+        "targets": lambda: FixAttention(targets=tensor),
+        r"targets\(tokens, layer=0\)": lambda: FixAttention(targets=lambda tokens, layer: tensor),
+        "the source": lambda: PatchAttention(tensor),
+        "the  source": lambda: PatchActivation("blocks.0.hook_resid_pre", {"blocks.0.hook_resid_pre": tensor}),
+        "direction": lambda: AddDirection("blocks.0.hook_resid_pre", tensor),
+    }
+    for what, make in makes.items():
+        words = f"^{what.replace('  ', ' ')} must be a dense tensor of real numbers, such as torch.float32; got {got}$"
+        with pytest.raises(ValueError, match=words):
+            put(make)
+
+
+def put(make: Any) -> Tensor:
+    """The logits under an intervention that is only made now."""
+    model = toy()
+    with intervening(model, make()):
+        return model(tokens_for(model))
+
+
+@pytest.mark.parametrize("layout", ["sparse", "meta"])
+def test_a_bool_map_must_be_there_too(layout: str) -> None:
+    targets = EYE.bool().to_sparse() if layout == "sparse" else EYE.bool().to("meta")
+    for edit in (BiasAttention, MaskAttention):
+        with pytest.raises(ValueError, match=r"^targets must be a dense tensor of real"):
+            edit(targets=targets)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.long, torch.float16, torch.bfloat16, torch.float64])
+def test_a_map_of_any_common_dtype_is_the_same_map(dtype: torch.dtype) -> None:
+    square = EYE.roll(-1, dims=1).tril()
+    for kind in (lambda targets: FixAttention(targets=targets), PatchAttention):
+        assert torch.equal(put(lambda: kind(square.to(dtype))), put(lambda: kind(square)))  # noqa: B023
 
 
 @pytest.mark.parametrize(("query", "key", "rows"), [(1, 3, [2]), (2, 5, [3, 4]), (5, 5, range(5))])

@@ -1,5 +1,7 @@
 """Patterns from elsewhere, and mixtures: plateau_interp.hooks.patched_attention."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from hook_cases import (
     tokens_for,
     toy,
 )
+from torch import Tensor
 
-from plateau_interp.hooks import During, FixAttention, MixAttention, PatchAttention
+from plateau_interp.hooks import During, FixAttention, MixAttention, PatchActivation, PatchAttention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 
@@ -118,3 +121,41 @@ def test_a_model_is_not_its_own_source() -> None:
     model = toy()
     with pytest.raises(ValueError, match="the model itself"), intervening(model, PatchAttention(model)):
         pass
+
+
+def from_attention(source: Any) -> PatchAttention:
+    return PatchAttention(source)
+
+
+def from_state(source: Any) -> PatchActivation:
+    return PatchActivation("blocks.0.hook_resid_pre", source)
+
+
+def logits_in_a_circle(models: Sequence[Any], patch: Any, asked: Any, tokens: Tensor) -> Tensor:
+    """Of one of several models, each of which takes from the next, and the last from the first."""
+    with ExitStack() as stack:
+        for model, source in zip(models, [*models[1:], models[0]], strict=True):
+            stack.enter_context(intervening(model, patch(source)))
+        return asked(tokens)
+
+
+@pytest.mark.parametrize("patch", [from_attention, from_state])
+@pytest.mark.parametrize("n_models", [2, 3])
+def test_models_that_take_from_each_other_are_refused(patch: Any, n_models: int) -> None:
+    models = [toy(seed=seed) for seed in range(n_models)]
+    tokens = tokens_for(models[0])
+    before = [model(tokens) for model in models]
+    for asked in models:
+        with pytest.raises(ValueError, match=r"^models take from each other in a circle: .* give a cache of one, as"):
+            logits_in_a_circle(models, patch, asked, tokens)
+    for model, logits in zip(models, before, strict=True):
+        assert torch.equal(model(tokens), logits)
+
+
+def test_a_model_may_take_from_one_that_is_patched_itself() -> None:
+    one, other, third = (toy(seed=seed) for seed in range(3))
+    tokens = tokens_for(one)
+    with intervening(other, PatchAttention(third)), intervening(one, PatchAttention(other)):
+        one(tokens)
+        patched = activation(one, tokens, pattern_name(0))
+    assert torch.allclose(patched, activation(third, tokens, pattern_name(0)))

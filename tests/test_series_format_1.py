@@ -17,7 +17,7 @@ from plateau_interp.cli.main import main
 from plateau_interp.series.folder import SeriesFolder, check_series
 from plateau_interp.tasks import Text
 from plateau_interp.views import series_report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 
 COMMAND = [
     *["series", "someone/pythia", "--first", "2", "--n-new", "4", "--held-out", "story.txt"],
@@ -30,7 +30,7 @@ def _kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy of the folder to work on, and no figures drawn."""
     shutil.copytree(Path(__file__).parent / "data" / "series-format-1", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", OF_A_REPORT.encode()))
+    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", report_mark(name).encode()))
 
 
 @pytest.fixture

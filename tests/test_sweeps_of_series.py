@@ -24,7 +24,7 @@ from plateau_interp.sweeps.of_series import OfSeries, measure_series, summary_of
 from plateau_interp.sweeps.plan import planned, read_sweep
 from plateau_interp.tasks import Text
 from plateau_interp.views import series_report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 
 ABLATED = {"list": {"plain": {}, "ablated": {"interventions": [AblateHeads([0, 1])]}}}
 HERE = Here()
@@ -32,7 +32,7 @@ HERE = Here()
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", OF_A_REPORT.encode()))
+    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", report_mark(name).encode()))
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def base(source):
 def kept(base, tmp_path_factory):
     out = tmp_path_factory.mktemp("kept") / "ablations"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", OF_A_REPORT.encode()))
+        patch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", report_mark(name).encode()))
         sweep(base, ABLATED, out=out, engine=HERE)
     return out
 

@@ -320,6 +320,26 @@ def test_a_run_with_steps_has_its_loss_beside_it(run):
     assert curve["title"] == "training loss (nats)"
 
 
+def test_steps_without_a_finite_loss_are_left_out_of_the_curve_which_says_so(run):
+    metrics = run.metrics.assign(loss=run.metrics["loss"].astype(object))
+    metrics.loc[[1, 3], "loss"] = [float("nan"), float("inf")]
+    metrics.loc[4, "loss"] = None
+    view = attention_view(Altered(run, metrics=metrics), steps=run.checkpoints)
+    assert view.curve["step"] == run.metrics["step"].drop([1, 3, 4]).tolist()
+    assert view.curve["values"] == pytest.approx(run.metrics["loss"].drop([1, 3, 4]).tolist(), abs=1e-4)
+    assert view.curve["title"] == "training loss (nats); 3 steps without a finite one left out"
+    assert "NaN" not in script_json(view.spec())
+    none = attention_view(Altered(run, metrics=run.metrics.assign(loss=float("nan"))), steps=run.checkpoints)
+    assert none.curve is None
+    assert none.html
+
+
+def test_metrics_without_a_loss_are_refused_by_the_name_of_what_is_missing(run):
+    wrong = Altered(run, metrics=run.metrics.drop(columns="loss"))
+    with pytest.raises(ValueError, match=r"must have the columns step and loss; loss is missing$"):
+        attention_view(wrong, steps=run.checkpoints)
+
+
 def test_a_long_curve_is_thinned(run):
     long = Altered(run, metrics=run.metrics.iloc[[0] * 5000])
     assert len(attention_view(long, steps=[0, 2]).curve["step"]) <= 500

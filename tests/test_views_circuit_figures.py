@@ -97,6 +97,20 @@ def test_inputs_of_heads_are_told_apart() -> None:
     assert set(letters) == {"q", "k", "v"}
 
 
+def test_edges_of_roles_are_told_apart_and_named() -> None:
+    def told(figure: Any) -> list[str]:
+        return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+    assert told(circuit_figure(found())) == ["raises the metric", "lowers it"]
+    by_role = circuit_figure(found(n_roles=3), n=12)
+    assert told(by_role) == ["raises the metric", "lowers it", "role 0", "role 1", "role 2"]
+    drawn = edges_of(by_role)
+    paths = {tuple(map(tuple, patch.get_path().vertices.tolist())) for patch in drawn}
+    assert len(paths) == len(drawn) == 12  # none lies on another
+    role = {str(patch.get_linestyle()) for patch in drawn}
+    assert len(role) == len(set(found(n_roles=3).table().head(12).role))
+
+
 def test_a_graph_has_the_edges_and_their_scores() -> None:
     circuit = found(n_roles=2)
     graph = circuit_graph(circuit)

@@ -114,9 +114,9 @@ def test_runs_that_were_measured_at_other_steps_count_where_both_were():
     last = seldom["step"].iloc[-1]
     assert joined.step.tolist() == [*seldom["step"], *range(int(last) + 1, len(often))]
     between = seldom.assign(step=seldom["step"] + 0.5)
-    with pytest.raises(ValueError, match="^the runs were measured at other steps, none of them common"):
+    with pytest.raises(ValueError, match=r"^the runs were measured at other steps, none of them common"):
         position_figure([often, between])
-    with pytest.raises(ValueError, match="^the runs of 'a' were"):
+    with pytest.raises(ValueError, match=r"^the runs of 'a' were measured"):
         curves_figure({"a": [often, between]}, ["loss"])
 
 
@@ -501,6 +501,28 @@ def test_figures_are_saved_whole_and_the_same_each_time(tmp_path, kind, magic):
     assert first.startswith(magic)
     assert first == second
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"one.{kind}", f"two.{kind}"]
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path: save_figure(curves_figure(metrics()), path),
+        lambda path: save_interactive(interactive_curves(metrics()), path),
+        lambda path: attention_view(torch.eye(2)[None]).save(path),
+        lambda path: Page([attention_view(torch.eye(2)[None])]).save(path),
+    ],
+)
+def test_where_no_file_can_be_is_refused_with_the_path_that_was_given(save, tmp_path):
+    folder, file = tmp_path / "taken.png", tmp_path / "file.png"
+    folder.mkdir()
+    file.touch()
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(folder))} is a folder: give the path of a file in it, such as"
+    ):
+        save(folder)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(file))} cannot be a folder: .*file.png is a file$"):
+        save(file / "a.png")
+    assert sorted(tmp_path.rglob("*")) == [file, folder]
 
 
 def test_curves_in_a_pdf_are_vectors(tmp_path):

@@ -32,7 +32,7 @@ from plateau_interp.views.curves import curves_figure
 from plateau_interp.views.page import PICTURES_ARE_MARKED, check_report_folder, report_pictures, write_report_page
 from plateau_interp.views.readings import affordable
 from plateau_interp.views.report import write_report
-from plateau_interp.views.saving import OF_A_REPORT, save_figure
+from plateau_interp.views.saving import report_mark, save_figure
 from plateau_interp.views.theme import DARK, LIGHT
 
 TASK = MovingWindowSum(n=4, p=5)
@@ -443,7 +443,10 @@ def test_answer_positions_are_averaged_over_seeds_alone(run):
         found = {name: shown for name, shown in panels(runs).items() if name.startswith("positions")}
         assert sorted(found) == ["positions-1", "positions-2"]
         told = {caption.partition(" Of ")[2]: axes for axes, caption in found.values()}
-        names = {f"{runs.index(first)} and others. Mean of 2 runs.": 16, f"{runs.index(other)}.": 17}
+        names = {
+            f"{runs.index(first)} and others. Mean of 2 runs, at each step of those that got so far.": 16,
+            f"{runs.index(other)}.": 17,
+        }
         assert {text: len(axes.get_images()[0].get_array()) for text, axes in told.items()} == names
     assert "Mean" not in panels([first])["positions"][1]
 
@@ -592,7 +595,7 @@ def test_a_file_is_no_folder_for_a_report(run, tmp_path):
 def test_what_no_report_wrote_is_never_written_over(run, tmp_path, names):
     for name in [*names, "other.png"]:
         (tmp_path / name).write_text("somebody's")
-    expected = f"^{re.escape(str(tmp_path))} holds {', '.join(names)}, which no report wrote: move it, or take another"
+    expected = f"^{re.escape(str(tmp_path))} holds {', '.join(names)}, of no report there: move it, or take another"
     with pytest.raises(ValueError, match=expected):
         write_report(run, tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()} == dict.fromkeys(
@@ -607,14 +610,20 @@ def test_a_report_is_written_over_an_earlier_one_a_page_of_views_is_not(run, tmp
     earlier = index.read_text(encoding="utf-8")
     assert write_report(run, tmp_path / "report").read_text(encoding="utf-8") == earlier
     picture.write_text("somebody's")
-    with pytest.raises(ValueError, match=r"holds loss\.png, which no report wrote"):
+    with pytest.raises(ValueError, match=r"holds loss\.png, of no report there"):
         write_report(run, tmp_path / "report")
     assert picture.read_text() == "somebody's"
+    copied = tmp_path / "figures" / "loss.png"
+    copied.parent.mkdir()
+    copied.write_text(report_mark("loss"))
+    with pytest.raises(ValueError, match=r"holds loss\.png, of no report there"):
+        write_report(run, copied.parent)
+    assert [*copied.parent.iterdir()] == [copied]
     index.write_text(earlier.replace(PICTURES_ARE_MARKED, ""))  # of a version whose pictures do not say whose they are
     write_report(run, tmp_path / "report")
-    assert picture.read_bytes() == OF_A_REPORT.encode()
+    assert picture.read_bytes() == report_mark("loss").encode()
     view = attention_view(torch.eye(3)[None]).save(tmp_path / "index.html")
-    with pytest.raises(ValueError, match=r"holds index\.html, which no report wrote"):
+    with pytest.raises(ValueError, match=r"holds index\.html, of no report there"):
         write_report(run, tmp_path)
     assert "CircuitsVis" in view.read_text(encoding="utf-8")
 
@@ -639,10 +648,12 @@ def test_a_report_that_was_killed_before_its_pictures_is_known_as_one(run, tmp_p
 def test_pictures_that_a_report_has_no_more_go_and_somebodys_stay(run, tmp_path):
     index = write_report(run, tmp_path / "report")
     before = report_pictures(index.parent)
-    index.with_name("positions-2.png").write_text(OF_A_REPORT)  # as of another run beside this one
+    index.with_name("positions-2.png").write_text(report_mark("positions-2"))  # as of another run beside this one
     index.with_name("mine.png").write_text("somebody's")
+    kept = shutil.copy(index.with_name("loss.png"), index.with_name("loss-for-the-paper.png"))
     write_report(run, tmp_path / "report")
     assert report_pictures(index.parent) == before
+    assert kept.read_text() == report_mark("loss")
     assert index.with_name("mine.png").read_text() == "somebody's"
 
 
@@ -810,7 +821,7 @@ def test_somebodys_page_and_pictures_in_a_runs_own_report_are_not_written_over(r
     copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
     page = write_report(copy)
     page.write_text("somebody's")
-    with pytest.raises(ValueError, match=r"report holds index\.html, which no report wrote"):
+    with pytest.raises(ValueError, match=r"report holds index\.html, of no report there"):
         write_report(copy)
     assert page.read_text() == "somebody's"
     page.unlink()
@@ -819,7 +830,7 @@ def test_somebodys_page_and_pictures_in_a_runs_own_report_are_not_written_over(r
     picture = page.with_name("loss.png")
     save_figure(curves_figure(run.metrics), picture)
     drawn = picture.read_bytes()
-    with pytest.raises(ValueError, match=r"report holds loss\.png, which no report wrote"):
+    with pytest.raises(ValueError, match=r"report holds loss\.png, of no report there"):
         write_report(copy)
     assert picture.read_bytes() == drawn
     assert not page.exists()

@@ -11,7 +11,7 @@ from measured_series import PROMPTS, measured_series
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.folder import SeriesError
 from plateau_interp.views import attention_view, series_attention, series_report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 from plateau_interp.views.series_attention import attention_section, series_attention_view
 from plateau_interp.views.series_report import write_series_report
 
@@ -33,7 +33,7 @@ def folder(path, *, steps=STEPS, attention=None, **options):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", OF_A_REPORT.encode()))
+    monkeypatch.setattr(series_report, "page_picture", lambda draw, name: ("<svg></svg>", report_mark(name).encode()))
 
 
 def specs(page):

@@ -9,7 +9,7 @@ from measured_series import PROMPTS, measured_series
 from typecheck import unchecked
 
 from plateau_interp.views import series_report
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.views.saving import report_mark
 from plateau_interp.views.series_report import write_series_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -20,7 +20,7 @@ COLLAPSE = {0: 0.1, 8: 0.95, 1000: 0.25}
 def undrawn(monkeypatch):
     """No figure but those that a test draws itself: which ones there are is what counts here."""
     monkeypatch.setattr(
-        series_report, "page_picture", lambda draw, name: (f"<svg><!-- {name} --></svg>", OF_A_REPORT.encode())
+        series_report, "page_picture", lambda draw, name: (f"<svg><!-- {name} --></svg>", report_mark(name).encode())
     )
 
 
@@ -188,7 +188,7 @@ def test_what_cannot_be_reported_is_refused(tmp_path):
 def test_what_no_report_wrote_is_never_written_over(tmp_path):
     series = measured_series(tmp_path / "series", COLLAPSE)
     (tmp_path / "cosine.png").write_text("somebody's")
-    with pytest.raises(ValueError, match=r"holds cosine\.png, which no report wrote: move it, or take another folder$"):
+    with pytest.raises(ValueError, match=r"holds cosine\.png, of no report there: move it, or take another folder$"):
         write_series_report(series, tmp_path)
     assert (tmp_path / "cosine.png").read_text() == "somebody's"
     assert not (tmp_path / "index.html").exists()
@@ -204,7 +204,7 @@ def test_somebodys_page_in_a_series_own_report_is_not_written_over(tmp_path):
     folder = measured_series(tmp_path / "series", COLLAPSE)
     _, path = page(folder)
     path.write_text("somebody's")
-    with pytest.raises(ValueError, match=r"report holds index\.html, which no report wrote"):
+    with pytest.raises(ValueError, match=r"report holds index\.html, of no report there"):
         page(folder)
     assert path.read_text() == "somebody's"
     path.unlink()
@@ -212,7 +212,7 @@ def test_somebodys_page_in_a_series_own_report_is_not_written_over(tmp_path):
     for is_there in (True, False):
         picture = path.with_name("cosine.png")
         picture.write_text("somebody's")
-        with pytest.raises(ValueError, match=r"report holds cosine\.png, which no report wrote"):
+        with pytest.raises(ValueError, match=r"report holds cosine\.png, of no report there"):
             page(folder)
         assert picture.read_text() == "somebody's"
         assert path.exists() == is_there

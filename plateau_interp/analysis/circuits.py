@@ -4,7 +4,7 @@ An edge's score is what the metric changes by when that edge alone is cut, exact
 edges are, and what cutting is, stands in `plateau_interp.analysis.edges`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting, one_number
-from plateau_interp.checks import check_takes, one_of, whole_number
+from plateau_interp.checks import check_takes, one_of, shown, whole_number, whole_numbers
 from plateau_interp.models.fitting import check_attention_mask, check_tokens
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model
 
@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 Scoring = Literal["attributed", "exact", "integrated"]
-Roles = Mapping[str, Sequence[int]] | Literal["positions"]
-"""Groups of positions, by name; every position by itself."""
+Roles = Mapping[str, Iterable[int] | slice | int] | Literal["positions"]
+"""Groups of positions, or single ones, by name; every position by itself."""
 
 ALL_POSITIONS = "all"
 
@@ -147,7 +147,7 @@ def circuit(
         ablation: what a cut edge carries: the writer's value on ``corrupted``, its mean over ``clean`` by position in
             each sequence, whatever padding is before it, or 0.
         roles: groups of positions to be scored apart, by name (see `task_roles`), or ``"positions"`` for each.
-            Columns of ``clean``, so padding must be on the right.
+            Each is one position, several or a slice, of the columns of ``clean``, so padding must be on the right.
         freeze_norms: whether norms keep the divisors of the clean input, so that a reader is linear in front of it.
         n_steps: forwards of ``"integrated"``.
         attention_mask: 1 for tokens, 0 for padding.
@@ -300,7 +300,7 @@ def check_comparison(model: Any, *, clean: Any, corrupted: Any, metric: Any, att
     check_attention_mask(attention_mask, clean)
 
 
-def _members(roles: Roles | None, n_pos: int, device: torch.device) -> tuple[tuple[str, ...], Bool[Tensor, "role pos"]]:
+def _members(roles: Any, n_pos: int, device: torch.device) -> tuple[tuple[str, ...], Bool[Tensor, "role pos"]]:
     """Names of the roles, and which positions each has."""
     if roles is None:
         return (ALL_POSITIONS,), torch.ones(1, n_pos, dtype=torch.bool, device=device)
@@ -312,11 +312,26 @@ def _members(roles: Roles | None, n_pos: int, device: torch.device) -> tuple[tup
         )
     members = torch.zeros(len(roles), n_pos, dtype=torch.bool, device=device)
     for row, (name, positions) in enumerate(roles.items()):
-        wrong = [position for position in positions if not 0 <= position < n_pos]
-        if wrong or not len(positions):
-            raise ValueError(f"role {name!r} must have positions from 0 to {n_pos - 1}; got {wrong or list(positions)}")
-        members[row, list(positions)] = True
+        members[row, _positions(name, positions, n_pos)] = True
     return tuple(roles), members
+
+
+def _positions(role: Any, given: Any, n_pos: int) -> list[int]:
+    """The positions of a role, checked."""
+    if not isinstance(role, str):
+        raise ValueError(f"a role's name must be text; got {shown(role)}")
+    what = f"role {role!r}"
+    try:
+        positions = list(range(n_pos)[given]) if isinstance(given, slice) else whole_numbers(what, given)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a whole number, several, or a slice; got {shown(given)}") from None
+    wrong: object = [position for position in positions if not 0 <= position < n_pos]
+    if isinstance(given, slice):  # which Python cuts to what there is
+        is_beyond = any(end is not None and not -n_pos <= end <= n_pos for end in (given.start, given.stop))
+        wrong = given if is_beyond or not positions else None
+    if wrong or not positions:
+        raise ValueError(f"{what} must have positions from 0 to {n_pos - 1}; got {shown(wrong or positions)}")
+    return positions
 
 
 def _exact(cut: CutModel, members: Bool[Tensor, "role pos"]) -> Float[Tensor, "writer reader role"]:

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.checks import one_of, shown
+from plateau_interp.interventions.hook_points import has_hooks
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.types import HookedModel
 
@@ -150,8 +151,7 @@ class CutModel:
     @property
     def most_copies(self) -> int:
         """Copies of the batch that one forward may hold."""
-        # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
-        if any(point.fwd_hooks for point in self.model.hook_dict.values()):
+        if has_hooks(self.model):
             return 1
         return max(1, WRITTEN_ENTRIES // self.written.numel())
 

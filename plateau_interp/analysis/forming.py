@@ -189,7 +189,7 @@ def circuits(
         Forming of Circuit of 13 edges (attributed, resample, norms live, 8 sequences) at 2 steps, 0 to 4
     """
     options = CircuitOptions(n_pairs, seed, scoring, ablation, by_role, freeze_norms, n_steps, texts)
-    chosen = there_steps(None if steps is None else [*steps], run.checkpoints, "checkpoint of step")
+    chosen = there_steps(steps, run.checkpoints, "checkpoint of step")
     pairs = counterfactual_pairs(run.task, options)
     found = []
     for step in chosen:

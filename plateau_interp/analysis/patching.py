@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.edges import Metric, one_number
 from plateau_interp.checks import check_takes
-from plateau_interp.interventions.hook_points import head_count, resolve_hook_points
+from plateau_interp.interventions.hook_points import has_hooks, head_count, resolve_hook_points
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.interventions.running import RunningForward, following
 from plateau_interp.models.fitting import check_attention_mask, check_tokens
@@ -152,9 +152,7 @@ def _patch_each(
     points = resolve_hook_points(model, [f"blocks.{layer}.{at}" for layer in range(model.cfg.n_layers)])
     if len(points) > model.cfg.n_layers:
         raise ValueError(f"at must be one hook point of a block; {at!r} stands for several")
-    # What is attached may look at the whole batch (a mean over it, say): with copies it would be another batch.
-    is_edited = any(point.fwd_hooks for point in model.hook_dict.values())
-    n_copies = 1 if is_edited else max(1, ENTRIES // (corrupted.numel() * _width(model, corrupted)))
+    n_copies = 1 if has_hooks(model) else max(1, ENTRIES // (corrupted.numel() * _width(model, corrupted)))
     kept: dict[str, Tensor] = {}
 
     def keep(act: Tensor, *, hook: Any) -> None:

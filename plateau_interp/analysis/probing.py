@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import listed, whole_number
-from plateau_interp.interventions.hook_points import resolve_hook_points
+from plateau_interp.interventions.hook_points import has_hooks, resolve_hook_points
 from plateau_interp.models.fitting import check_fits, check_task
 from plateau_interp.positions import true_answers
 from plateau_interp.training.batches import stream_generator
@@ -24,7 +24,7 @@ from plateau_interp.types import HookedModel, Task, answer_rows, check_model
 __all__ = ["ProbeResult", "probe"]
 
 CHUNK = 256
-"""Sequences a forward: bounds the memory, changes nothing else."""
+"""Sequences a forward of a model that nothing is attached to: bounds the memory, changes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def probe(
 
     The classifier is scikit-learn's `MLPClassifier` as in the paper: one hidden ReLU layer of 256, Adam at 1e-3, L2
     1e-4, activations as they are (not standardised). One classifier serves all rows, and rows count alike. The model
-    reads the true sequences, and interventions that are attached to it act.
+    reads the true sequences, and interventions that are attached to it act; as these may look at the whole batch, all
+    sequences then go through the model in one forward.
 
     The sequences are fresh ones of a random stream of their own; the first ``n_train_sequences`` of them train the
     probe. (A task with few different sequences may draw the same one for both sets.)
@@ -154,7 +155,7 @@ def _answer_activations(
             raise ValueError(f"{hook.name} holds {tuple(act.shape)}: a probe needs [batch, query, ...]")
         last[:] = [rearrange(act[:, answer_rows(task)], "batch row ... -> batch row (...)")]
 
-    for chunk in torch.split(inputs, CHUNK):
+    for chunk in torch.split(inputs, len(inputs) if has_hooks(model) else CHUNK):
         with model.hooks(fwd_hooks=[(hook_point, keep)]):
             model(chunk)
         found += last  # TransformerLens normalises for queries, keys and values in turn: one of them is enough

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, check_comparison, circuit
 from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting
-from plateau_interp.checks import seed_number, whole_number
+from plateau_interp.checks import seed_number, whole_number, whole_numbers
 from plateau_interp.types import HookedModel
 
 __all__ = ["agreement", "pruned", "robustness", "smallest_faithful"]
@@ -34,7 +34,7 @@ def pruned(
     clean: Int[Tensor, "batch pos"],
     corrupted: Int[Tensor, "batch pos"] | None = None,
     metric: Metric,
-    sizes: Sequence[int] | None = None,
+    sizes: Sequence[int] | int | None = None,
     n_random: int = 8,
     seed: int = 0,
     attention_mask: Shaped[Tensor, "batch pos"] | None = None,
@@ -232,12 +232,13 @@ def _drawn(found: Circuit, size: int, generator: torch.Generator) -> Bool[Tensor
     return chosen
 
 
-def _sizes(n_edges: int, sizes: Sequence[int] | None) -> list[int]:
+def _sizes(n_edges: int, sizes: Any) -> list[int]:
     if sizes is None:
         if n_edges < MOST_SIZES:
             return list(range(n_edges + 1))
         return sorted({0, *map(int, np.geomspace(1, n_edges, MOST_SIZES - 1).round())})
-    for size in sizes:
-        if not 0 <= whole_number("sizes", size, least=0) <= n_edges:
+    chosen = whole_numbers("sizes", sizes)
+    for size in chosen:
+        if not 0 <= size <= n_edges:
             raise ValueError(f"sizes must be from 0 to {n_edges}, the number of edges; got {size}")
-    return list(sizes)
+    return chosen

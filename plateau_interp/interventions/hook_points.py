@@ -13,6 +13,7 @@ __all__ = [
     "AttentionSite",
     "attention_points",
     "check_positions",
+    "has_hooks",
     "head_count",
     "output_cap",
     "pattern_name",
@@ -140,6 +141,20 @@ def output_cap(model: HookedModel) -> float | None:
     """
     cap = model.cfg.output_logits_soft_cap
     return None if cap is None or cap <= 0 else float(cap)  # TransformerLens has -1 for none
+
+
+def has_hooks(model: HookedModel) -> bool:
+    """Whether anything acts at a hook point of a model now, which may look at the whole batch: a mean over it, say.
+
+    A forward in pieces, or with copies of the batch, would then be one of another batch.
+
+    Example:
+        >>> from plateau_interp.models import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> has_hooks(toy_model(MovingWindowSum(), d_model=32))
+        False
+    """
+    return any(point.fwd_hooks for point in model.hook_dict.values())
 
 
 def head_count(model: HookedModel, point: str) -> int:

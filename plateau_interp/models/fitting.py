@@ -18,14 +18,21 @@ __all__ = [
     "check_batch_size",
     "check_device",
     "check_direction",
+    "check_entries",
     "check_fits",
     "check_model_size",
+    "check_real",
     "check_sequences",
     "check_task",
     "check_tokens",
 ]
 
 TOKEN_BYTES = 8
+REAL = (
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+)
+"""Dtypes of what may stand in the place of activations."""
 
 
 def check_task(task: Any) -> None:
@@ -215,3 +222,31 @@ def check_batch_size(task: Task, n_sequences: int, *, name: str, model: HookedMo
     if model is not None and parameter is not None and parameter.device.type == "cpu":
         cells = model.cfg.n_layers * model.cfg.n_heads * input_length(task) ** 2
         check_memory(n_sequences * cells * parameter.element_size(), f"attention over {what}")
+
+
+def check_entries(tensor: Tensor, what: str) -> None:
+    """Refuse a tensor that cannot stand in the place of activations.
+
+    Raises:
+        ValueError: naming it, as `check_real`, and for NaN or infinite entries.
+
+    Example:
+        >>> check_entries(torch.eye(2), "direction")
+    """
+    check_real(tensor, what)
+    if not tensor.isfinite().all():
+        raise ValueError(f"{what} holds NaN or infinite entries")
+
+
+def check_real(tensor: Tensor, what: str) -> None:
+    """Refuse a tensor whose entries torch cannot compare, or make an activation's without a loss of kind.
+
+    Raises:
+        ValueError: naming it, for complex numbers and rare formats, for what is sparse, and for what is on no device.
+
+    Example:
+        >>> check_real(torch.eye(2), "direction")
+    """
+    if tensor.dtype not in REAL or tensor.layout != torch.strided or tensor.is_meta:
+        kind = f"{tensor.dtype}{'' if tensor.layout == torch.strided else ', sparse,'} on {tensor.device}"
+        raise ValueError(f"{what} must be a dense tensor of real numbers, such as torch.float32; got {kind}")

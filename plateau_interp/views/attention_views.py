@@ -6,7 +6,6 @@ target positions outlined, a legend that states the range of the colours. For st
 `plateau_interp.views.pattern_figure`; for the numbers `plateau_interp.analysis.observing`.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,15 +29,14 @@ from plateau_interp.interventions.hook_points import pattern_name, resolve_indic
 from plateau_interp.positions import layer_targets
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task
+from plateau_interp.views.panels import loss_curve
 from plateau_interp.views.readings import ROWS, AttentionView, checked_view, head_names, reading
 from plateau_interp.views.series_attention import series_attention_view
 
-__all__ = ["N_READINGS", "attention_view", "loss_curve", "observed_view"]
+__all__ = ["N_READINGS", "attention_view", "observed_view"]
 
 N_READINGS = 2
 """Ways in which a view shows a run: each has a value for each step, head, query and key."""
-CURVE_POINTS = 500
-"""Most points of the loss curve beside the slider."""
 SHARE_KIND = "share of attention"
 
 Tokens = str | Sequence[str | int] | Int[Tensor, "..."]
@@ -381,20 +379,3 @@ def _explained(sequences: str) -> str:
         f"Share of attention: |A| divided by its sum over the keys of a query, mean over {sequences}. "
         "First sequence: A of the first of them, as it is. "
     )
-
-
-def loss_curve(run: Checkpointed) -> dict[str, Any] | None:
-    """A run's loss by step, thinned, and the levels it passes: what a view draws beside its slider."""
-    metrics = run.metrics
-    if metrics.empty:
-        return None
-    thinned = metrics.iloc[:: max(1, math.ceil(len(metrics) / CURVE_POINTS))]
-    levels = run.task.levels
-    named = (("plateau", levels.plateau), ("floor", levels.floor))
-    return {
-        "title": f"training loss ({run.task.unit})",
-        "log": False,
-        "step": [int(step) for step in thinned["step"]],
-        "values": [round(float(loss), 4) for loss in thinned["loss"]],
-        "levels": [[name, round(level, 4)] for name, level in named if level is not None],
-    }

@@ -29,7 +29,7 @@ ROW_HEIGHT, PART_WIDTH = 0.62, 0.85
 """In inches."""
 INPUTS = {"q": -0.22, "k": 0.0, "v": 0.22, "": 0.0}
 """Where an edge meets a part, from its middle, in units of the columns."""
-BESIDE = 0.16
+ROLES_APART = 0.16
 """How far the edges of the first role run beside those of the last, in the same units."""
 
 
@@ -234,7 +234,7 @@ def _draw_edges(
     for edge in reversed(edges):  # the largest on top
         start, end = where[edge.writer], where[edge.reader]
         role = roles.index(edge.role)
-        aside = BESIDE * (role - (len(roles) - 1) / 2) / max(1, len(roles) - 1)
+        aside = ROLES_APART * (role - (len(roles) - 1) / 2) / max(1, len(roles) - 1)
         x = end.column + INPUTS[edge.entry] + aside
         foot = end.row - (0.34 if edge.entry else 0.2)
         rise = max(0.45, 0.3 * (end.row - start.row))

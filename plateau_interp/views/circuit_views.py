@@ -18,9 +18,10 @@ from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import Forming
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import shown, whole_number
-from plateau_interp.views.attention_views import N_READINGS, attention_view, loss_curve
+from plateau_interp.views.attention_views import N_READINGS, attention_view
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure, placed_parts
 from plateau_interp.views.page import Page, View, packed
+from plateau_interp.views.panels import loss_curve
 from plateau_interp.views.readings import MAX_VALUES, affordable
 from plateau_interp.views.saving import themed_svg
 

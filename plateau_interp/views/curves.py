@@ -162,7 +162,7 @@ def spread(curves: Curves, column: str) -> dict[str, Spread]:
     hides nothing of the others. Between them it counts at the steps at which the others have a number, too.
 
     Raises:
-        ValueError: if there is no run, a run did not measure the column, or a run of a group was measured at none of the
+        ValueError: if there is no run, a run did not measure the column, or one of a group was measured at none of the
             others' steps.
 
     Example:

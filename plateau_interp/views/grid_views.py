@@ -17,9 +17,9 @@ from plateau_interp.analysis.answer_grids import GridsThroughTraining, grids_thr
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import whole_number
 from plateau_interp.types import Batch
-from plateau_interp.views.attention_views import loss_curve
 from plateau_interp.views.maps import grid_figure
 from plateau_interp.views.page import View, packed
+from plateau_interp.views.panels import loss_curve
 from plateau_interp.views.readings import MAX_VALUES, affordable
 from plateau_interp.views.saving import themed_svg
 

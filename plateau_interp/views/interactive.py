@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plateau_interp.checks import as_path
-from plateau_interp.files import write_atomically
+from plateau_interp.files import check_file, write_atomically
 from plateau_interp.types import Levels
 from plateau_interp.views.curves import Curves, check_columns, level_lines, lines, title
 from plateau_interp.views.panels import NO_MORE, Panels, panel
@@ -82,8 +82,13 @@ def interactive_curves(
 
 
 def save_interactive(figure: "plotly.graph_objects.Figure", path: str | Path) -> Path:
-    """Write an interactive figure as one HTML file (about 5 MB: plotly travels with it) that works with no network."""
+    """Write an interactive figure as one HTML file (about 5 MB: plotly travels with it) that works with no network.
+
+    Raises:
+        ValueError: for what is no path, and for one of a folder or below a file.
+    """
     path = as_path(path, "the path of a file, such as 'runs/curves.html'")
+    check_file(path)
     content = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
     write_atomically(path, content)
     return path

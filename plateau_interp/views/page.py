@@ -24,15 +24,14 @@ from typing import Any
 import numpy as np
 
 from plateau_interp.checks import as_path, listed, shown
-from plateau_interp.files import write_atomically
-from plateau_interp.views.saving import OF_A_REPORT
+from plateau_interp.files import check_file, write_atomically
+from plateau_interp.views.saving import report_mark
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
 
 __all__ = [
     "ASSETS",
     "CARRIER",
     "CONTENT_POLICY",
-    "FIGURE_STYLE",
     "PICTURES_ARE_MARKED",
     "Carrier",
     "Page",
@@ -59,7 +58,7 @@ STYLES = ("attention.css", "circuit.css", "grid.css")
 CONTENT_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 """The browser itself refuses any request from a saved page."""
 
-PICTURES_ARE_MARKED = f"<!-- {OF_A_REPORT}: so each PNG beside it is titled -->"
+PICTURES_ARE_MARKED = f"<!-- {report_mark('NAME')}: so each PNG beside it is titled -->"
 """In the head of reports; those of earlier versions lie beside pictures that do not say whose they are."""
 
 PAGE_STYLE = """
@@ -67,7 +66,7 @@ PAGE_STYLE = """
 body { margin: 0; padding: clamp(16px, 3vw, 40px); background: var(--ground); color: var(--ink); }
 """
 
-FIGURE_STYLE = """
+_FIGURE_STYLE = """
 .on-dark { display: none; }
 @media (prefers-color-scheme: dark) { .on-light { display: none; } .on-dark { display: block; } }
 .on-light text, .on-dark text { font-family: var(--sans) !important; }
@@ -123,8 +122,13 @@ class Page:
         return "".join(parts) if len(parts) == 1 else f'<div class="pv-pair">{"".join(parts)}</div>'
 
     def save(self, path: str | Path) -> Path:
-        """Write the page as one HTML file, whole or not at all; returns its path."""
+        """Write the page as one HTML file, whole or not at all; returns its path.
+
+        Raises:
+            ValueError: for what is no path, and for one of a folder or below a file.
+        """
         path = as_path(path, "the path of a file, such as 'runs/attention.html'")
+        check_file(path)
         write_atomically(path, self.html)
         return path
 
@@ -201,7 +205,7 @@ def report_document(body: str, *, title: str, styles: Sequence[str], viewed: boo
         styles: names of its style sheets among the assets.
         viewed: whether there is a view in it, so that it needs the `bundle`.
     """
-    style = FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
+    style = _FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
     whole = (bundle() if viewed else "") + body
     return document(whole, title=title, style=style, head=PICTURES_ARE_MARKED)
 
@@ -230,10 +234,13 @@ def check_report_folder(folder: Path, pictures: Iterable[str]) -> None:
     is_report = _is_report(page)
     if is_report and PICTURES_ARE_MARKED not in page.read_text(encoding="utf-8", errors="replace"):
         return  # an earlier version's, whose pictures do not say whose they are
-    there = [page] if page.exists() and not is_report else []
-    if there := [*there, *(file for file in files if file.exists() and not _is_picture_of_a_report(file))]:
-        names = listed([file.name for file in there])
-        raise ValueError(f"{folder} holds {names}, which no report wrote: move it, or take another folder")
+    ours = [file for file in (page, *files) if _is_of_a_report(file)]
+    theirs = [file for file in (page, *files) if file.exists() and file not in ours]
+    if not is_report and len(ours) < len(files):
+        theirs = theirs or ours  # a report writes its page first: some of its pictures without it are somebody's copies
+    if theirs:
+        names = listed([file.name for file in theirs])
+        raise ValueError(f"{folder} holds {names}, of no report there: move it, or take another folder")
 
 
 def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) -> Path:
@@ -258,8 +265,8 @@ def write_report_page(folder: Path, page: str, pictures: Mapping[str, bytes]) ->
 
 
 def report_pictures(folder: Path) -> list[Path]:
-    """The PNGs of the report in a folder, and none of somebody's."""
-    return [file for file in sorted(folder.glob("*.png")) if _is_picture_of_a_report(file)]
+    """The PNGs of the report in a folder, and none of somebody's, nor a copy of one of them under another name."""
+    return [file for file in sorted(folder.glob("*.png")) if _is_of_a_report(file)]
 
 
 def _is_report(page: Path) -> bool:
@@ -268,11 +275,14 @@ def _is_report(page: Path) -> bool:
     return page.is_file() and all(mark in page.read_text(encoding="utf-8", errors="replace") for mark in marks)
 
 
-def _is_picture_of_a_report(file: Path) -> bool:
+def _is_of_a_report(file: Path) -> bool:
+    """Whether a file is a report's page, or one of its pictures under the very name that it was written as."""
     if not file.is_file():
         return False
+    if file.suffix != ".png":
+        return _is_report(file)
     with file.open("rb") as stream:
-        return OF_A_REPORT.encode() in stream.read(1000)
+        return report_mark(file.stem).encode() in stream.read(1000)
 
 
 @cache

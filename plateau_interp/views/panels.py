@@ -6,19 +6,40 @@ How a panel is drawn is in `plateau_interp.views.curves`.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from plateau_interp.analysis.observing import Checkpointed
+from plateau_interp.checks import shown
 from plateau_interp.types import Task
 
-__all__ = ["COSINE", "METER_PANELS", "NO_MORE", "SHARE", "Panel", "Panels", "limits", "loss_panels", "panel", "parts"]
+__all__ = [
+    "COSINE",
+    "METER_PANELS",
+    "NO_MORE",
+    "SHARE",
+    "Panel",
+    "Panels",
+    "limits",
+    "loss_curve",
+    "loss_panels",
+    "panel",
+    "parts",
+]
 
 SHARE = (0.0, 1.03)
 """Limits of an axis of shares."""
 COSINE = (-0.05, 1.03)
 """Limits of an axis of mean cosines, which are seldom below 0."""
+CURVE_POINTS = 500
+"""Most points of the loss curve beside a slider."""
 
 
 @dataclass(frozen=True)
@@ -137,3 +158,34 @@ def parts(columns: Iterable[str], column: str) -> dict[str, str]:
         if (found := re.fullmatch(rf"{re.escape(column)}_(\d+)_(\d+)", name))
     }
     return {label: name for label, name in named.items() if name in there}
+
+
+def loss_curve(run: Checkpointed) -> dict[str, Any] | None:
+    """A run's loss by step, thinned, and the levels it passes: what a view draws beside its slider.
+
+    Steps whose loss is no finite number are left out, and the title says how many. None where no step is left.
+
+    Raises:
+        ValueError: for metrics without a column ``step`` or ``loss``.
+    """
+    metrics = run.metrics
+    if metrics.empty:
+        return None
+    if missing := [name for name in ("step", "loss") if name not in metrics]:
+        raise ValueError(f"the metrics of {shown(run)} must have the columns step and loss; {missing[0]} is missing")
+    losses = pd.to_numeric(metrics["loss"], errors="coerce").astype(float)
+    drawn = np.isfinite(losses)
+    n_left_out = len(metrics) - int(drawn.sum())
+    if n_left_out == len(metrics):
+        return None
+    every = max(1, math.ceil(int(drawn.sum()) / CURVE_POINTS))
+    levels = run.task.levels
+    named = (("plateau", levels.plateau), ("floor", levels.floor))
+    left_out = f"; {n_left_out} steps without a finite one left out" if n_left_out else ""
+    return {
+        "title": f"training loss ({run.task.unit}){left_out}",
+        "log": False,
+        "step": [int(step) for step in metrics["step"][drawn].iloc[::every]],
+        "values": [round(loss, 4) for loss in losses[drawn].iloc[::every].tolist()],
+        "levels": [[name, round(level, 4)] for name, level in named if level is not None and math.isfinite(level)],
+    }

@@ -86,7 +86,7 @@ def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:
     sections = [*map_sections(runs, names, summaries), *circuit_sections(circuits, folder)]
     drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
     pictures = {name: png for name, (_svg, png) in drawn.items()}
-    pictures |= {section.name: report_picture(section.whole(theme=LIGHT)) for section in sections}
+    pictures |= {section.name: report_picture(section.whole(theme=LIGHT), section.name) for section in sections}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from plateau_interp.checks import as_path, shown
-from plateau_interp.files import write_atomically
+from plateau_interp.files import check_file, write_atomically
 from plateau_interp.views.theme import DARK, LIGHT, Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["OF_A_REPORT", "Draw", "page_picture", "rendered", "report_picture", "save_figure", "themed_svg"]
+__all__ = ["Draw", "page_picture", "rendered", "report_mark", "report_picture", "save_figure", "themed_svg"]
 
 FORMATS = ("pdf", "png", "svg")
-OF_A_REPORT = "Picture of a plateau report"
-"""The title inside the PNGs beside a report, by which they are known when its page is gone."""
 
 
 class Draw(Protocol):
@@ -40,7 +38,7 @@ def save_figure(figure: "Figure", path: str | Path, *, title: str | None = None)
         title: inside the file, where nobody sees it.
 
     Raises:
-        ValueError: for what is no figure or no path, and for another ending.
+        ValueError: for what is no figure or no path, for another ending, and for a path of a folder or below a file.
 
     Example:
         >>> from plateau_interp.views import cosine_figure
@@ -53,6 +51,7 @@ def save_figure(figure: "Figure", path: str | Path, *, title: str | None = None)
     if not isinstance(figure, Figure):
         raise ValueError(f"figure must be a matplotlib Figure, such as curves_figure gives; got {shown(figure)}")
     path = as_path(path, "the path of a file, such as 'runs/curves.png'")
+    check_file(path)
     kind = path.suffix.removeprefix(".").lower()
     if kind not in FORMATS:
         raise ValueError(f"a figure is saved as {', '.join(FORMATS)}; got {path.name!r}")
@@ -81,7 +80,7 @@ def rendered(figure: "Figure", kind: str, *, background: str = "auto", title: st
 
 
 def themed_svg(draw: Draw, name: str) -> str:
-    """A figure for a page on a light or a dark ground: drawn once with each theme; `page.FIGURE_STYLE` shows one.
+    """A figure for a page on a light or a dark ground: drawn once with each theme; the style of pages shows one.
 
     Args:
         draw: draws the figure.
@@ -93,12 +92,22 @@ def themed_svg(draw: Draw, name: str) -> str:
 def page_picture(draw: Draw, name: str) -> tuple[str, bytes]:
     """A figure for a page, as `themed_svg`, and the PNG that lies beside the page."""
     light = _laid_out(draw(theme=LIGHT))
-    return _on_both(light, draw(theme=DARK), name), report_picture(light)
+    return _on_both(light, draw(theme=DARK), name), report_picture(light, name)
 
 
-def report_picture(figure: "Figure") -> bytes:
-    """The PNG of a figure that lies beside a report."""
-    return rendered(figure, "png", title=OF_A_REPORT)
+def report_picture(figure: "Figure", name: str) -> bytes:
+    """The PNG of a figure that lies beside a report, ``NAME.png``."""
+    return rendered(figure, "png", title=report_mark(name))
+
+
+def report_mark(name: str) -> str:
+    """What the PNG of that name beside a report is titled, within: a copy under another name is somebody's.
+
+    Example:
+        >>> report_mark("loss")
+        'Picture of a plateau report (loss)'
+    """
+    return f"Picture of a plateau report ({name})"
 
 
 def _on_both(light: "Figure", dark: "Figure", name: str) -> str:

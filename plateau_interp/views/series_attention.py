@@ -62,7 +62,7 @@ def series_attention_view(
     if not records:
         raise ValueError(f"{series.path} has no attention of a checkpoint that is data: none was kept")
     last = sorted(records)[-1:]
-    at_steps = there_steps(last if steps is None else list(steps), sorted(records), "attention kept of step")
+    at_steps = there_steps(last if steps is None else steps, sorted(records), "attention kept of step")
     kept = {step: _attention(series, records[step]) for step in at_steps}
     like = kept[at_steps[-1]]
     if other := [str(step) for step in at_steps if not _is_like(kept[step], like)]:
