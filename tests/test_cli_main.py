@@ -339,7 +339,7 @@ def test_forking_and_comparing(run, tmp_path, capsys):
     assert (run / "report" / "compared" / "loss.png").exists()
     assert [row["run"] for row in table] == [str(run), str(fork)]
     assert table[1]["peak_cosine_change"] == table[1]["peak_cosine"] - table[0]["peak_cosine"]
-    assert [row["final_loss"] for row in table] == [Run(folder).summary.final_loss for folder in (run, fork)]
+    assert [row["peak_cosine"] for row in table] == [Run(folder).summary.peak_cosine for folder in (run, fork)]
 
     assert plateau(f"compare {run} {fork} --out {tmp_path / 'page'}") == 0
     told = capsys.readouterr().out
