@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def test_patch_from_a_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         with intervening(model, PatchAttention(source)):
             patched = activation(model, tokens_for(model), pattern_name(0))
         assert torch.equal(patched, activation(other, tokens_for(model), pattern_name(0)))
-    assert asked == ["runs/a", None, "runs/a", 20]
+    assert asked == [Path("runs/a"), None, Path("runs/a"), 20]
     with pytest.raises(ValueError, match="RUN@STEP"), intervening(model, PatchAttention("runs/a@last")):
         pass
 
