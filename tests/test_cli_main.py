@@ -404,7 +404,7 @@ def test_a_task_is_trained_as_in_its_paper(name):
 
 OF_ONE_WIDTH = ("one-hot-arithmetic",)
 """Tasks whose model is as wide as their features are many."""
-TWO_STEPS = "--steps 2 --every 1 --batch-size 6 --n-sequences 6 --checkpoint-every 1 --json"
+TWO_STEPS = "--steps 2 --every 1 --batch-size 6 --checkpoint-every 1 --json"
 
 
 @pytest.mark.usefixtures("undrawn")

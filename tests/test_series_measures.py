@@ -128,6 +128,15 @@ def test_windows_go_from_the_beginning_to_the_end(model):
     assert windows.shape[1] == model.cfg.n_ctx + 1
     assert windows[0].tolist() == tokens[: windows.shape[1]]
     assert windows[-1].tolist() == tokens[-windows.shape[1] :]
+    for n_words in (2, 30, 60, 61, 62, 90, 119, 150):  # a short text is read to its last token
+        tokens = model.tokenizer("a " * n_words)["input_ids"]
+        windows = windows_of(model, "a " * n_words)
+        size = windows.shape[1]
+        starts = [(place * (len(tokens) - size)) // max(len(windows) - 1, 1) for place in range(len(windows))]
+        assert windows.tolist() == [tokens[start : start + size] for start in starts]
+        predicted = {start + place for start in starts for place in range(1, size)}
+        assert predicted == set(range(1, len(tokens)))
+        assert len(windows) == 1 or (len(windows) - 1) * (size - 1) < len(tokens) - 1
     assert windows_of(model, "a b").shape == (1, len(model.tokenizer("a b")["input_ids"]))
     with pytest.raises(ValueError, match="a held-out text of 0 tokens has nothing to predict"):
         windows_of(model, "")

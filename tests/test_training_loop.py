@@ -11,7 +11,7 @@ from reading import Reads
 from typecheck import unchecked
 
 from plateau_interp.analysis.probing import probe
-from plateau_interp.hooks import BiasAttention, ScaleGradient
+from plateau_interp.hooks import BiasAttention, ScaleGradient, When
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import Histogram, MatrixCompletion, ModularArithmetic, MovingWindowSum, Permutation
 from plateau_interp.training.batches import training_batch
@@ -165,6 +165,31 @@ def test_a_model_that_is_too_small_for_the_task_is_refused(task: MovingWindowSum
         next(train(tiny(), task, steps=1))
     with pytest.raises(ValueError, match=message):
         probe(tiny(), task, n_sequences=4, n_train_sequences=2)
+
+
+@pytest.mark.parametrize("foreign", ["all", "one"])
+def test_an_optimiser_of_another_model_is_refused(foreign: str) -> None:
+    first, model = tiny(), tiny()
+    held = [*first.parameters()] if foreign == "all" else [*model.parameters(), first.embed.W_E]
+    told = rf"^optimizer has {1 if foreign == 'one' else len(held)} parameters, of its {len(held)}, that are none of"
+    with pytest.raises(ValueError, match=told):
+        run(model, optimizer=torch.optim.SGD(held, lr=0.1))
+    assert same_weights(first, model)
+    assert run(model, optimizer=torch.optim.SGD([model.embed.W_E], lr=0.1))
+
+
+def test_numbers_that_the_caller_changes_are_the_callers_alone() -> None:
+    """Conditions look at what was measured, whatever is made of it for printing."""
+    ends = []
+    for is_changed in (False, True):
+        model = tiny()
+        late = When(BiasAttention(factor=10.0), since="accuracy > 2")
+        for step in train(model, TASK, steps=4, batch_size=8, interventions=[late], meter=Meter(TASK, every=1)):
+            if is_changed:
+                step.metrics["accuracy"] *= 1000
+                assert step.metrics["accuracy"] == 1000 * step.measured["accuracy"]
+        ends.append(model)
+    assert same_weights(*ends)
 
 
 def test_an_optimiser_by_name_is_refused() -> None:

@@ -19,11 +19,19 @@ from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
-from plateau_interp.tasks import Histogram, Mixture, ModularArithmetic, MovingWindowSum, PrefixSum
+from plateau_interp.tasks import (
+    Histogram,
+    MatrixCompletion,
+    Mixture,
+    ModularArithmetic,
+    MovingWindowSum,
+    PrefixSum,
+    Text,
+)
 from plateau_interp.training.batches import stream_generator, training_batch
 from plateau_interp.training.loop import train
-from plateau_interp.training.meter import Meter
-from plateau_interp.training.settings import MeasuringOptions
+from plateau_interp.training.meter import Meter, MeterWarning
+from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
 from plateau_interp.types import IGNORE, Batch, answer_rows
 
 TASK = MovingWindowSum(n=5, p=7)
@@ -267,7 +275,7 @@ def _online_metrics() -> dict[str, float]:
 @pytest.mark.parametrize("finite", [FINITE, ModularArithmetic(p=5)], ids=["two operations", "one"])
 def test_a_finite_tasks_sets_are_measured_whole(finite: ModularArithmetic) -> None:
     model, twin = (toy_model(finite, attention="softmax", n_heads=2, d_model=16) for _ in range(2))
-    measured = next(train(model, finite, steps=1, batch_size=8, meter=Meter(finite, n_sequences=2))).metrics
+    measured = next(train(model, finite, steps=1, batch_size=8, meter=Meter(finite))).metrics
     for batch, prefix in [(finite.train_set, ""), (finite.validation_set, "validation_")]:
         logits = twin(batch.inputs)[:, -1]
         right = (logits.argmax(dim=-1) == batch.tokens[:, -1]).float()
@@ -445,3 +453,22 @@ def test_answers_that_the_task_has_no_token_for_count_in_the_entropy() -> None:
     assert (answers >= TASK.d_vocab).any()
     entropies = [slow.sequence_entropy(answer) for answer in answers.tolist()]
     assert step.metrics["entropy"] == pytest.approx(sum(entropies) / 16, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "why"),
+    [
+        (Text(n=8), "Text has measures of its own"),
+        (MatrixCompletion(shapes=((2, 2),)), "MatrixCompletion has measures of its own"),
+        (ModularArithmetic(p=7), "ModularArithmetic is measured on its whole sets"),
+    ],
+)
+def test_a_number_of_sequences_that_comes_to_nothing_is_told(task: Any, why: str, tmp_path: Path) -> None:
+    told = f"^n_sequences=7 comes to nothing: {why}$"
+    with pytest.warns(MeterWarning, match=told):
+        Meter(task, n_sequences=7)
+    recipe = Recipe(task, ModelOptions(d_model=16), TrainingOptions(steps=1), measuring=MeasuringOptions(n_sequences=7))
+    with pytest.warns(MeterWarning, match=told):
+        made = Run.create(tmp_path / "run", recipe)
+    list(made.train())  # and not again
+    Meter(task)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SeriesVerb", "refuse_series", "series_among", "write_series_reports"]
 
+READ_TOO = (
+    "A text to read, for its loss and its cosine: 32 pieces of 128 tokens, evenly spaced, or all of a shorter one."
+)
+
 
 @dataclass(frozen=True)
 class SeriesVerb:
@@ -45,7 +49,7 @@ class SeriesVerb:
     ] = "general"
     first: Annotated[int | None, arg(help="Take so many prompts from the beginning; by default all.")] = None
     n_new: Annotated[int, arg(help="Tokens to go on with.")] = 8
-    held_out: Annotated[Path | None, arg(metavar="FILE", help="A text to read, for its loss and its cosine.")] = None
+    held_out: Annotated[Path | None, arg(metavar="FILE", help=READ_TOO)] = None
     interventions: Interventions = None
     dtype: Annotated[str, arg(help="Of the weights: float32, bfloat16, ...")] = "float32"
     device: Device = "cpu"

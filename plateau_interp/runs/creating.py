@@ -1,5 +1,6 @@
 """Make a run folder, or find out that it is there; refuse, before anything is written, what cannot be a run."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on
 from plateau_interp.runs.schedules import warn_of_idle
 from plateau_interp.runs.starting import begin_, check_begun
+from plateau_interp.training.meter import MeterWarning, unused_sequences
 
 __all__ = ["create", "relocate", "takes"]
 
@@ -41,6 +43,8 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
             begin_(recipe, recipe.build_model())
         if recipe.fork_of is None and not (path / RECIPE).exists():
             check_begun(recipe)
+            if unused := unused_sequences(recipe.task, recipe.measuring.n_sequences):
+                warnings.warn(unused, MeterWarning, stacklevel=3)  # `create`, `Run.create`
             check_unused(captures(recipe))
         # A fork without checkpoints is made again from its parent.
         if (path / RECIPE).exists() and (saved_steps(path) or recipe.fork_of is None):

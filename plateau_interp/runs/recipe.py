@@ -7,6 +7,7 @@ appear under their entry-point names, so a third-party package's plug-ins work i
 import json
 import math
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from plateau_interp.positions import layer_targets
 from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.formats import RECIPE_FORMAT
 from plateau_interp.training.batches import training_batch
-from plateau_interp.training.meter import Meter
+from plateau_interp.training.meter import Meter, MeterWarning
 from plateau_interp.training.precision import check_precision
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task
@@ -188,7 +189,9 @@ class Recipe:
     def build_meter(self) -> Meter:
         """The meter of the run."""
         options = self.measuring
-        return Meter(self.task, every=options.every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MeterWarning)  # told when the run was made
+            return Meter(self.task, every=options.every, n_sequences=options.n_sequences, cosine_at=options.cosine_at)
 
     def rehearse(self) -> None:
         """Build everything once, in small, so that what cannot be trained is refused before anything is written.

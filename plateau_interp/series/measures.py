@@ -4,6 +4,7 @@ Free-running measures are of what the model writes itself; teacher-forced ones o
 (the cosine by a tenth), and are named apart.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -122,6 +123,10 @@ def teacher_forced(model: HookedModel, windows: Int[Tensor, "batch pos"]) -> dic
 def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
     """Pieces of a text in a model's own tokens, evenly spaced from its beginning to its end, always the same.
 
+    Each predicts 128 tokens, or as many as the model's context holds; 32 pieces at most, and of a text that they can
+    cover so many that they do: where they overlap, tokens count twice. So models with other tokens or contexts read
+    other parts of a long text.
+
     Raises:
         ValueError: if the model has no tokenizer, or the text is shorter than two tokens.
     """
@@ -131,7 +136,7 @@ def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
     size = min(WINDOW, model.cfg.n_ctx, len(tokens) - 1) + 1
     if size < 2:
         raise ValueError(f"a held-out text of {len(tokens)} tokens has nothing to predict")
-    n_windows = min(N_WINDOWS, max(1, len(tokens) // size))
+    n_windows = min(N_WINDOWS, math.ceil((len(tokens) - 1) / (size - 1)))
     starts = (torch.arange(n_windows) * (len(tokens) - size)) // max(n_windows - 1, 1)
     return tokens[starts[:, None] + torch.arange(size)]
 

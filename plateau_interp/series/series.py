@@ -125,7 +125,8 @@ class CheckpointSeries:
             n_new: tokens that each prompt is continued with.
             interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold. Schedules
                 hear the step of the checkpoint.
-            held_out: a text file that is read, too, for its loss and its teacher-forced cosine.
+            held_out: a text file that is read, too, for its loss and its teacher-forced cosine: 32 pieces of 128 tokens
+                each, evenly spaced, or all of a shorter one (`plateau_interp.series.measures.windows_of`).
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
                 one number, or one a prompt (a tensor or a sequence), of which the record has the mean and
                 `SeriesFolder.answers` a column. A changed function of the same name is refused, as far as code tells

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -68,11 +69,16 @@ class Step:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """What the meter measured at this step; empty without a meter, or between its steps."""
+        """What the meter measured at this step; empty without a meter, or between its steps. Yours to change."""
+        return dict(self.measured)
+
+    @cached_property
+    def measured(self) -> Mapping[str, float]:
+        """The same to read alone: what conditions such as `plateau_interp.hooks.When` look at."""
         if not self.metric_tensors:
-            return {}
+            return MappingProxyType({})
         values = torch.stack([value.double() for value in self.metric_tensors.values()]).tolist()
-        return dict(zip(self.metric_tensors, values, strict=True))
+        return MappingProxyType(dict(zip(self.metric_tensors, values, strict=True)))
 
 
 def train(
@@ -124,8 +130,9 @@ def train(
 
     Raises:
         ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
-            for it, sizes that need more memory than there is, a precision that weights or device do not have, or
-            sequences that are not as the task says; at a step where every parameter is frozen.
+            for it, an optimiser with parameters that are none of its own, sizes that need more memory than there is, a
+            precision that weights or device do not have, or sequences that are not as the task says; at a step where
+            every parameter is frozen.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -157,7 +164,11 @@ def train(
         raise ValueError(f"start must be between 0 and steps={steps}; got {start}")
     check_fits(model, task)
     check_batch_size(task, batch_size, name="batch_size", model=model)
-    optimizer = settings.optimizer.build(model.named_parameters()) if live is None else live
+    if live is None:
+        optimizer = settings.optimizer.build(model.named_parameters())
+    else:
+        _check_of_model(live, model)
+        optimizer = live
     device = next(model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
@@ -201,6 +212,16 @@ def train(
             yield record
 
 
+def _check_of_model(optimizer: torch.optim.Optimizer, model: HookedModel) -> None:
+    own = set(map(id, model.parameters()))
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if foreign := sum(id(parameter) not in own for parameter in held):
+        raise ValueError(
+            f"optimizer has {foreign} parameters, of its {len(held)}, that are none of this model: build it anew over "
+            "model.parameters(); a model that was made or copied again has others"
+        )
+
+
 def _check_meter(meter: Any, task: Task) -> None:
     if meter is None:
         return
@@ -242,7 +263,7 @@ class LatestMetrics(Mapping[str, float]):
         self._record = record
 
     def __getitem__(self, name: str) -> float:
-        return self._record.loss if name == "loss" else self._record.metrics[name]
+        return self._record.loss if name == "loss" else self._record.measured[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(("loss", *self._record.metric_tensors))

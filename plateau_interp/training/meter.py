@@ -6,6 +6,7 @@ from sequences of their own random stream. Measuring never changes a run: the we
 unmeasured one.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,32 @@ from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
 from plateau_interp.training.shares import column_word
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "MeterWarning", "unused_sequences"]
+
+
+class MeterWarning(UserWarning):
+    """Something that a meter was asked for comes to nothing."""
+
+
+def unused_sequences(task: Task, n_sequences: int) -> str:
+    """Why it comes to nothing how many sequences are to be decoded; empty where it does not, or is the default.
+
+    Example:
+        >>> from plateau_interp.tasks import MovingWindowSum, Text
+        >>> unused_sequences(MovingWindowSum(), 200), unused_sequences(Text(), 200)
+        ('', 'n_sequences=200 comes to nothing: Text has measures of its own')
+    """
+    if n_sequences == MeasuringSettings.n_sequences:
+        return ""
+    measures = getattr(type(task), "measures", None)
+    why = ""
+    if isinstance(task, Task) and Task in type(task).__mro__ and measures is not Task.measures:
+        why = "has measures of its own"
+    elif is_finite(task):
+        why = "is measured on its whole sets"
+    elif not task.lookahead:
+        why = "is measured on the training batch"
+    return f"n_sequences={n_sequences} comes to nothing: {type(task).__name__} {why}" if why else ""
 
 
 class Meter:
@@ -71,7 +97,8 @@ class Meter:
     Args:
         task: knows the answers, the target positions and the pairs.
         every: measure at steps divisible by this, by default the task's (`Task.defaults`).
-        n_sequences: how many answers to decode at a measured step; a finite task's sets are taken whole.
+        n_sequences: how many answers to decode at a measured step. A finite task's sets are taken whole, and a task
+            with measures of its own has its own number: a warning then names it if it is not the default.
         cosine_at: hook points of shape ``[batch pos width]`` at which to measure collapse, too, such as
             ``blocks.0.hook_attn_out`` (figures 41 and 42).
 
@@ -101,6 +128,8 @@ class Meter:
         check_task(task)
         self.task = task
         self.settings: MeasuringSettings = MeasuringOptions(every, n_sequences, cosine_at).resolved(task)
+        if unused := unused_sequences(task, n_sequences):
+            warnings.warn(unused, MeterWarning, stacklevel=2)
         self._seen: dict[str, Tensor] = {}
         self._placed: dict[tuple[str, torch.device], Tensor] = {}
         self._checked = False
