@@ -174,7 +174,9 @@ def test_a_run_with_rows_and_no_checkpoints_keeps_its_rows_and_the_remedy_works(
 
 def test_a_finished_run_whose_last_weights_are_gone_says_so(parent: Run) -> None:
     (parent.path / "checkpoints" / "8" / "model.safetensors").unlink()
-    told = r"8/model.safetensors is damaged: No such file or directory; delete .*8 to go on from the checkpoint before"
+    told = (
+        r"8/model.safetensors is damaged: No such file or directory; move .*8 away to go on from the checkpoint before"
+    )
     for act in (lambda: list(parent.train()), parent.model):
         with pytest.raises(RunError, match=told):
             act()

@@ -174,7 +174,9 @@ def test_a_truncated_checkpoint_is_refused_with_the_remedy_and_the_remedy_works(
     steps.close()
     spoil(run.path / "checkpoints" / "20" / name)
     rows = (run.path / "metrics.jsonl").read_bytes()
-    with pytest.raises(RunError, match=rf"20/{name} is damaged: .*; delete .*20 to go on from the checkpoint before"):
+    with pytest.raises(
+        RunError, match=rf"20/{name} is damaged: .*; move .*20 away to go on from the checkpoint before"
+    ):
         next(run.train())
     assert (run.path / "metrics.jsonl").read_bytes() == rows
     shutil.rmtree(run.path / "checkpoints" / "20")

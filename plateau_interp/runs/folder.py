@@ -247,7 +247,7 @@ class RunFolder:
             return
         whole = max((step for step in steps[:-1] if self._has_rows_of(step)), default=None)
         remedy = (
-            "" if whole is None else f"; delete the checkpoints after step {whole} to make the rows from there again"
+            "" if whole is None else f"; move the checkpoints after step {whole} away to make the rows from there again"
         )
         raise DamagedFile(
             self.table.file, f"its rows are not those that were there when {self.place(steps[-1])} was written{remedy}"
@@ -265,7 +265,7 @@ class RunFolder:
         except DamagedFile as error:
             if step == min(self.checkpoints, default=step):
                 raise
-            raise RunError(f"{error}; delete {self.place(step)} to go on from the checkpoint before") from None
+            raise RunError(f"{error}; move {self.place(step)} away to go on from the checkpoint before") from None
 
 
 @contextmanager
