@@ -11,6 +11,7 @@ import pytest
 import torch
 from hook_cases import recheck
 from recorded_steps import PATTERN, TASK, recorded, tiny
+from safetensors.torch import save_file
 from typecheck import unchecked
 
 from plateau_interp.hooks import During
@@ -176,6 +177,22 @@ def test_a_label_that_is_not_there_is_refused(tmp_path: Path) -> None:
     for label in ("aftr", ""):
         with pytest.raises(ValueError, match=rf"after holds nothing labelled {label!r}; labels are \['after'\]"):
             Captured(tmp_path / "after", label=label)
+
+
+def test_a_file_of_somebody_else_is_no_hook_point_and_a_damaged_recording_is_one(tmp_path: Path) -> None:
+    recorded(tiny(), Capture((PATTERN, "hook_embed"), out=str(tmp_path)), 0)
+    for name in ("mine", "mine@after"):
+        save_file({"weight": torch.ones(2)}, tmp_path / "0" / f"{name}.safetensors")
+    captured = Captured(tmp_path)
+    assert captured.names(0) == [PATTERN, "hook_embed"]
+    assert captured.labels == []
+    assert len(dict(captured)) == len(captured) == 2
+    for length in (40, 5, 0):
+        damaged = tmp_path / "0" / "hook_embed.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:length])
+        assert captured.names(0) == [PATTERN, "hook_embed"]
+        with pytest.raises(ValueError, match="is damaged"):
+            captured[0, "hook_embed"]
 
 
 def test_a_folder_of_another_model_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:

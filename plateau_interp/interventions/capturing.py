@@ -29,7 +29,7 @@ from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.interventions.recordings import load_recording, recording
+from plateau_interp.interventions.recordings import is_recording, load_recording, recording
 from plateau_interp.interventions.session import Session, session
 from plateau_interp.types import PLACE, HookedModel
 
@@ -333,17 +333,15 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         return steps_in(self.path)
 
     def names(self, step: int) -> list[str]:
-        """Hook points recorded at a step, sorted."""
-        found = [
-            file.name.removesuffix(".safetensors").partition("@")
-            for file in (self.path / str(step)).glob("[!.]*.safetensors")
-        ]
+        """Hook points recorded at a step, sorted; safetensors files of other content are left out."""
+        files = (self.path / str(step)).glob("[!.]*.safetensors")
+        found = [file.name.removesuffix(".safetensors").partition("@") for file in files if is_recording(file)]
         return sorted(name for name, _, label in found if label == (self.label or ""))
 
     @property
     def labels(self) -> list[str]:
         """The labels of all captures in the folder that have one, sorted."""
-        stems = {file.stem for file in self.path.glob("*/[!.]*@*.safetensors")}
+        stems = {file.stem for file in self.path.glob("*/[!.]*@*.safetensors") if is_recording(file)}
         return sorted({stem.partition("@")[2] for stem in stems})
 
     def __getitem__(self, key: tuple[int, str]) -> Tensor:
