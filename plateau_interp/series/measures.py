@@ -160,7 +160,9 @@ def check_own_measures(measures: Mapping[Any, object]) -> None:
 
 def _copied(written: Continuation) -> Continuation:
     """The same in tensors of its own: a measure that works in place changes nothing for the next."""
-    tensors = {name: value.clone() for name, value in vars(written).items() if isinstance(value, Tensor)}
+    tensors: dict[str, Any] = {
+        name: value.clone() for name, value in vars(written).items() if isinstance(value, Tensor)
+    }
     return replace(written, **tensors)
 
 
