@@ -227,7 +227,7 @@ class AttachedCapture(CountedAttached):
         if self._step in steps:
             raise ValueError(
                 f"{self._capture.out} has step {self._step} of {name.removesuffix('.safetensors')} already: have the "
-                "steps count on from one epoch, or training, to the next, or give each a Capture of its own folder"
+                "steps count on from one epoch, or training, to the next, or give each a Capture with its own folder"
             )
         origin = self.recordings.origin(self._folder)
         if not (self._folder / f"origin-{origin}").exists():
