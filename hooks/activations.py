@@ -14,7 +14,7 @@ token. Padding itself is edited where no positions are given; a causal model rea
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -331,6 +331,13 @@ class AddDirection(_FormulaEdit):
             raise ValueError("direction must be [width] or [head, width]; got a single number")
         check_entries(self.direction, "direction")
         check_number(self, "scale")
+
+    def bind(
+        self, model: HookedModel, points: tuple[str, ...], running: RunningForward, stack: ExitStack
+    ) -> tuple[ActivationEdit, str | None]:
+        """The formula with the direction as it is now, whatever is written into it later."""
+        now = replace(self, direction=self.direction.detach().clone())
+        return (lambda act, *, hook: now.edit(act)), None
 
     def edit(self, act: Tensor) -> Tensor:
         """``act + scale * direction``."""

@@ -120,7 +120,7 @@ def reading_source(
         if not isinstance(tensor, Tensor):
             raise ValueError(f"the source's {point} must be a tensor; got {shown(tensor)}")
         check(tensor)
-    fixed = {point: tensor.detach() for point, tensor in given.items()}
+    fixed = {point: tensor.detach().clone() for point, tensor in given.items()}
 
     def read(name: str, batch: int, length: int) -> Tensor:
         return fixed[name]

@@ -130,7 +130,7 @@ class TargetedEdit(ABC):
             maps = self.targets
         elif self.targets is not None:
             check_map(self.targets, model, what="targets")
-            square = self.targets.detach()
+            square = self.targets.detach().clone()  # as it is now, whatever is written into it later
             # One tensor for all layers: `reading_maps` keeps what it makes of it once.
             maps = dict.fromkeys(range(model.cfg.n_layers), square[None] if square.ndim == 2 else square)
         else:

@@ -156,7 +156,7 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         name: by default the class's own ``name``.
 
     Raises:
-        ValueError: if the name is another plug-in's, or the class has none of its own.
+        ValueError: if the name is another plug-in's, the class has none of its own, or was made inside a function.
 
     Example:
         >>> from plateau_interp.training.optimizers import Adam
@@ -165,7 +165,10 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         True
     """
     called = plugin_name(kind, found) if name is None else name
-    point = EntryPoint(called, _place(found), f"plateau_interp.{kind}")
+    place = _place(found)
+    if not all(word.isidentifier() for word in place.replace(":", ".").split(".")):  # as of one made in a function
+        raise ValueError(f"{place} cannot be found again by that name: define the class at the top level of a module")
+    point = EntryPoint(called, place, f"plateau_interp.{kind}")
     known = plugins(kind)
     if called in known and known[called].attr != point.attr:
         raise ValueError(f"{called!r} is the name of {known[called].value}; {point.value} needs another")

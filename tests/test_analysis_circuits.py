@@ -1,5 +1,6 @@
 import copy
 import warnings
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
 
-from plateau_interp.analysis.circuits import Circuit, answer_difference, circuit, task_roles
+from plateau_interp.analysis.circuits import Circuit, answer_difference, circuit, label_difference, task_roles
 from plateau_interp.analysis.edges import cutting, graph_of
 from plateau_interp.analysis.pruning import agreement
 from plateau_interp.hooks import BiasAttention
@@ -461,3 +462,14 @@ def test_what_cannot_be_measured_is_refused(wrong: dict[str, Any], words: str) -
     asked |= wrong
     with pytest.raises(ValueError, match=words):
         unchecked(circuit)(asked.pop("model"), **asked)
+
+
+@pytest.mark.parametrize("made", [label_difference, partial(answer_difference, TASK)])
+def test_a_difference_is_of_the_labels_as_they_were(made: Any) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean = TASK.sample(4, generator=generator)
+    corrupted = TASK.corrupt(clean, generator=generator)
+    difference, logits = made(clean, corrupted), torch.randn(*clean.labels.shape, TASK.d_vocab, generator=generator)
+    before = difference(logits)
+    clean.labels.zero_(), corrupted.labels.fill_(1)
+    assert torch.equal(difference(logits), before)

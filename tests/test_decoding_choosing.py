@@ -62,6 +62,22 @@ def test_a_rule_may_be_a_function_of_the_new_tokens() -> None:
     assert any(counts < 20 for counts in map(len, written.lists()))
 
 
+def test_a_rule_that_writes_into_the_tokens_changes_none() -> None:
+    model, seen = llama(), []
+
+    def spoiling(new: Tensor) -> Tensor:
+        new.zero_()
+        return torch.zeros(len(new), dtype=torch.bool)
+
+    def watching(new: Tensor) -> Tensor:
+        seen.append(new.clone())
+        return torch.zeros(len(new), dtype=torch.bool)
+
+    free = continued(model, PROMPTS, N_NEW)
+    assert torch.equal(continued(model, PROMPTS, N_NEW, stop=[spoiling, watching]).tokens, free.tokens)
+    assert torch.equal(seen[-1], free.tokens)
+
+
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_sample_does_not_depend_on_what_else_is_in_the_batch(cached: bool) -> None:
     model = llama()

@@ -123,6 +123,15 @@ def test_a_tensor_with_a_mask_is_the_same_whatever_its_padding(kind: torch.dtype
         assert torch.equal(written.prompts, expected.prompts)  # columns of padding alone are left out
 
 
+def test_what_was_written_shares_no_memory_with_what_was_given() -> None:
+    prompts = torch.tensor([[3, 1, 4], [1, 5, 9]])
+    real = torch.ones_like(prompts, dtype=torch.bool)
+    written = continued(llama(), prompts, 2, mask=real)
+    prompts.zero_(), real.zero_()
+    assert written.prompts.tolist() == [[3, 1, 4], [1, 5, 9]]
+    assert written.prompt_mask.all()
+
+
 def test_tokens_may_be_tensors_of_any_whole_numbers() -> None:
     model = llama()
     expected = continued(model, PROMPTS, 3)

@@ -355,3 +355,22 @@ def test_a_tensor_that_cannot_be_an_activation_is_refused_where_it_is_given(shap
 def test_a_single_number_is_no_direction():
     with pytest.raises(ValueError, match=r"direction must be \[width\] or \[head, width\]; got a single number"):
         AddDirection("hook_embed", torch.tensor(1.0))
+
+
+def test_a_tensor_is_taken_as_it_is_when_the_context_begins() -> None:
+    model, given = toy(), noise(16)
+    tokens = tokens_for(model)
+    patch = noise(*activation(model, tokens, PRE).shape)
+    for tensor, edit in (
+        (given, AddDirection(PRE, given)),
+        (patch, PatchActivation(PRE, patch)),
+        (patch, PatchActivation(PRE, {PRE: patch})),
+    ):
+        with intervening(model, edit):
+            expected = model(tokens)
+            kept = tensor.clone()
+            tensor.mul_(-2)
+            assert torch.equal(model(tokens), expected)
+        with intervening(model, edit):  # another context takes it as it is then
+            assert not torch.allclose(model(tokens), expected)
+        tensor.copy_(kept)

@@ -172,3 +172,17 @@ def test_a_task_with_one_answer_row_needs_rows_for_a_bias() -> None:
     with intervening(model, BiasAttention(rows=[-1])) as (receipt,):
         model(tokens_for(model))
     assert receipt.rows == 1
+
+
+def test_a_map_is_taken_as_it_is_when_the_context_begins() -> None:
+    model = toy()
+    tokens = tokens_for(model)
+    targets = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).tril(-1).triu(-1)
+    edit = BiasAttention(5.0, targets=targets)
+    with intervening(model, edit):
+        expected = model(tokens)
+        targets.copy_(torch.eye(len(targets), dtype=torch.bool))
+        model(tokens[:, :3])  # a size between: the map is laid out anew
+        assert torch.equal(model(tokens), expected)
+    with intervening(model, edit):
+        assert not torch.allclose(model(tokens), expected)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hook_cases import recheck
 from recorded_steps import PATTERN, TASK, recorded, tiny
+from safetensors.torch import save_file
 from typecheck import unchecked
 
 from plateau_interp.hooks import During
@@ -178,6 +179,22 @@ def test_a_label_that_is_not_there_is_refused(tmp_path: Path) -> None:
             Captured(tmp_path / "after", label=label)
 
 
+def test_a_file_of_somebody_else_is_no_hook_point_and_a_damaged_recording_is_one(tmp_path: Path) -> None:
+    recorded(tiny(), Capture((PATTERN, "hook_embed"), out=str(tmp_path)), 0)
+    for name in ("mine", "mine@after"):
+        save_file({"weight": torch.ones(2)}, tmp_path / "0" / f"{name}.safetensors")
+    captured = Captured(tmp_path)
+    assert captured.names(0) == [PATTERN, "hook_embed"]
+    assert captured.labels == []
+    assert len(dict(captured)) == len(captured) == 2
+    for length in (40, 5, 0):
+        damaged = tmp_path / "0" / "hook_embed.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:length])
+        assert captured.names(0) == [PATTERN, "hook_embed"]
+        with pytest.raises(ValueError, match="is damaged"):
+            captured[0, "hook_embed"]
+
+
 def test_a_folder_of_another_model_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
     one, other = tiny(), tiny()
     capture = Capture((PATTERN,), out=str(tmp_path))
@@ -332,6 +349,56 @@ def test_of_a_step_that_is_told_before_each_of_its_forwards_the_first_is_recorde
     captured = Captured(tmp_path)
     assert torch.equal(captured[0, "hook_embed"], expected[1])
     assert torch.equal(captured[1, "hook_embed"], expected[3])
+
+
+def test_a_step_that_comes_again_in_one_context_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
+    model, capture = tiny(), Capture((PATTERN, "hook_embed"), out=str(tmp_path / "c"))
+    message = r"c has step 0 of hook_embed already: have the steps count on from one epoch, or training, to the next"
+
+    def begin_anew() -> None:
+        before = content(tmp_path)
+        advance(model, step=0)
+        with pytest.raises(ValueError, match=message):
+            model(training_batch(TASK, seed=1, step=0, batch_size=2).inputs)
+        assert content(tmp_path) == before
+
+    with intervening(model, capture):
+        for _ in train(model, TASK, steps=2, batch_size=8):
+            pass
+        begin_anew()
+        for _ in train(model, TASK, steps=3, start=2, batch_size=8):  # that counts on
+            pass
+    assert Captured(capture.out).steps == [0, 1, 2]
+    with intervening(model, capture):  # a context that counts on at first
+        advance(model, step=3)
+        model(training_batch(TASK, seed=0, step=3, batch_size=2).inputs)
+        begin_anew()
+
+
+def test_steps_in_any_order_are_recorded_once_each(tmp_path: Path) -> None:
+    model, capture = tiny(), Capture((PATTERN,), out=str(tmp_path))
+    recorded(model, capture, 9, 2, 5)
+    assert Captured(tmp_path).steps == [2, 5, 9]
+    with pytest.raises(ValueError, match="holds what another run, or another model, captured"):
+        recorded(model, capture, 9)
+    assert Captured(tmp_path).steps == [2, 5, 9]
+
+
+def test_steps_that_a_resumed_model_makes_again_are_recorded_again(tmp_path: Path) -> None:
+    model, capture = tiny(), Capture((PATTERN,), out=str(tmp_path))
+    recorded(model, capture, 0, 1, 2)
+    with attaching(model, capture) as attached:
+        load_attached_state(attached, attached_state(attached))
+        for step in (1, 2):
+            advance(model, step=step)
+            model(training_batch(TASK, seed=1, step=step, batch_size=2).inputs)
+        assert torch.equal(
+            Captured(tmp_path)[2, PATTERN],
+            model.run_with_cache(training_batch(TASK, seed=1, step=2, batch_size=2).inputs)[1][PATTERN],
+        )
+        advance(model, step=1)
+        with pytest.raises(ValueError, match=r"has step 1 of blocks\.0\.attn\.hook_pattern already"):
+            model(training_batch(TASK, seed=1, step=1, batch_size=2).inputs)
 
 
 def test_what_a_kill_left_of_a_recording_goes_when_it_goes_on(tmp_path: Path) -> None:

@@ -192,6 +192,33 @@ def test_damaged_rows_are_an_error_and_logs_are_closed(tmp_path: Path) -> None:
     assert logger.told[-1] == "closed"
 
 
+@dataclass(frozen=True)
+class InBits:
+    """A logger that changes the numbers it is given."""
+
+    @contextmanager
+    def open_log(self, run: Run) -> Iterator[Log]:
+        yield BitsLog()
+
+
+class BitsLog(Log):
+    last_step = -1
+
+    def row(self, step: int, numbers: Mapping[str, float]) -> None:
+        assert isinstance(numbers, dict)
+        numbers["loss"] = numbers.pop("loss") / math.log(2)
+        numbers.pop("cosine")
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_what_a_logger_does_with_its_numbers_changes_no_other_s(is_finished: bool, tmp_path: Path) -> None:
+    run, logger = Run.create(tmp_path / "run", RECIPE), Remembering()
+    if is_finished:
+        logged(run)
+    logged(run, InBits(), logger)
+    assert_has_all(logger, run)
+
+
 def test_pictures_are_handed_on(whole: Run, tmp_path: Path) -> None:
     logger = Remembering()
     with logging_to(whole, logger, Simplest()) as log:

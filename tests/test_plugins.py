@@ -21,6 +21,10 @@ class Walk(MovingWindowSum):
     name = "walk"
 
 
+class Stroll(Walk):
+    """Has no name of its own."""
+
+
 def test_plugins_are_found_by_name():
     assert "moving-window-sum" in plugins("tasks")
     assert plugin("tasks", "moving-window-sum") is MovingWindowSum
@@ -172,9 +176,6 @@ def test_a_task_without_a_default_is_told_as_a_recipe_would_tell_it(capsys):
 
 @pytest.mark.usefixtures("_registry")
 def test_a_class_is_called_by_its_own_name_or_that_of_its_entry_point():
-    class Stroll(Walk):
-        """Has no name of its own."""
-
     assert plugin_name("tasks", Walk) == "walk"
     with pytest.raises(
         PluginError, match=r"Stroll has no name of its own: give the class one, as in `name = \"\.\.\.\"`$"
@@ -209,6 +210,21 @@ def test_a_class_without_a_name_is_not_registered():
 
     with pytest.raises(PluginError, match=r"Nameless has no name of its own: give the class one"):
         register("tasks", Nameless)
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_class_that_cannot_be_found_again_is_not_registered():
+    class Local(Walk):
+        name = "local"
+
+    message = (
+        f"{__name__}:test_a_class_that_cannot_be_found_again_is_not_registered.<locals>.Local cannot be found again by "
+        "that name: define the class at the top level of a module"
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            register("tasks", Local)
+    assert "local" not in plugins("tasks")
 
 
 def test_a_task_that_is_no_dataclass_is_in_no_recipe():

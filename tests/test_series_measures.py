@@ -61,6 +61,24 @@ def test_a_measure_of_ones_own_may_be_of_each_prompt(model, given):
     assert means["mine"] == 2.5
 
 
+def test_a_measure_that_works_in_place_changes_no_other_s_number(model):
+    def length(seen, written):
+        return written.states.norm(dim=-1).mean(dim=-1)
+
+    def sums(seen, written):
+        return sum(float(tensor.double().sum()) for tensor in (written.prompts, written.tokens, written.mask))
+
+    def spoiling(seen, written):
+        for tensor in (written.states, written.tokens, written.prompts, written.mask, written.prompt_mask):
+            tensor.zero_()
+        return 0.0
+
+    alone, _ = free_running(model, PROMPTS, own={"length": length, "sums": sums})
+    means, _ = free_running(model, PROMPTS, own={"spoiling": spoiling, "length": length, "sums": sums})
+    assert (means["length"], means["sums"]) == (alone["length"], alone["sums"])
+    assert means["sums"] > 0
+
+
 def test_a_measure_of_all_prompts_together_is_no_column(model):
     for one_number in (3, 3.0, True, torch.tensor(3.0), torch.tensor([3.0]), np.float32(3), [3.0]):
         means, table = free_running(model, PROMPTS, own={"mine": lambda model, written, one=one_number: one})

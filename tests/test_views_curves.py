@@ -561,3 +561,11 @@ def test_effects_without_a_unit_are_refused():
         effect_figure(np.ones((1, 1)), rows=["layer 0"], columns=["head 0"])
     bar = effect_figure(np.ones((1, 1)), rows=["layer 0"], columns=["head 0"], label="share restored").axes[1]
     assert bar.get_ylabel() == "share restored"
+
+
+def test_a_title_is_whole_however_long_a_column_s_name_is():
+    column = "a_measure_of_mine_whose_name_is_longer_than_a_panel_is_wide"
+    figure = curves_figure(metrics().assign(**{column: 1.0}), ["loss", column])
+    figure.draw_without_rendering()
+    assert figure.axes[1]._left_title.get_window_extent().x1 <= figure.bbox.width
+    assert figure.axes[0].get_window_extent().width == pytest.approx(figure.axes[1].get_window_extent().width, rel=0.2)

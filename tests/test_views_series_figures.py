@@ -54,6 +54,40 @@ def test_no_curve_lies_under_the_legend():
     assert named.get_window_extent().y1 < axes.get_window_extent().y0
 
 
+NUMBERS = (0.1, 0.2, 0.3)
+OWN = "a_measure_of_mine_whose_name_is_longer_than_a_panel_is_wide"
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        ["cosine_across_prompts", "teacher_forced_cosine"],
+        ["cosine", "repetition", "held_out_loss"],
+        [*MEASURES],
+        OWN,
+        ["cosine", OWN.replace("_", "")],
+    ],
+    ids=len,
+)
+def test_a_title_is_whole_whatever_is_drawn(measures):
+    names = [measures] if isinstance(measures, str) else measures
+    figure = series_figure(table(**dict.fromkeys([*MEASURES, *names], NUMBERS)), measures)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    title = axes.title if axes.get_title() else axes._left_title
+    extent, width = title.get_window_extent(), figure.bbox.width
+    assert 0 <= extent.x0 < extent.x1 <= width
+    assert extent.y1 <= figure.bbox.height
+    assert axes.get_window_extent().width > 0.8 * width
+    assert axes.get_window_extent().height > 1.5 * figure.dpi
+
+
+def test_a_title_names_measures_one_after_the_other():
+    figure = series_figure(table(held_out_loss=NUMBERS), ["cosine", "repetition", "held_out_loss"])
+    title = figure.axes[0].get_title(loc="left").replace("\n", " ")
+    assert title == "Collapse of hidden states, repetition and held-out loss"
+
+
 @pytest.mark.parametrize("cosines", [(0.1, 0.95, 0.4), (-0.6, 0.95, 0.4)])
 def test_shares_and_cosines_have_an_axis_of_their_own_kind(cosines):
     low, high = series_figure(table(cosines), "cosine").axes[0].get_ylim()
@@ -77,6 +111,13 @@ def test_several_series_have_a_colour_each():
     told = ["14m: Collapse of hidden states", "14m: Repetition", "_70m: Collapse of hidden states", "_70m: Repetition"]
     assert [text.strip("\N{ZERO WIDTH SPACE}") for text in legend(figure)] == told
     assert legend(series_figure({"14m": table(), "70m": table()}, "cosine")) == ["14m", "70m"]
+
+
+def test_all_measures_of_several_series_look_different():
+    whole = table(**dict.fromkeys(MEASURES, NUMBERS))
+    lines = series_figure({"a": whole, "b": whole}, [*MEASURES]).axes[0].lines
+    looks = {(to_hex(line.get_color()), line.get_linestyle(), line.get_marker()) for line in lines}
+    assert len(looks) == len(lines) == 2 * len(MEASURES)
 
 
 def test_one_measure_of_one_series_needs_no_legend():

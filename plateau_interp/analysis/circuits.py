@@ -268,10 +268,10 @@ def label_difference(clean: Batch, corrupted: Batch) -> Metric:
     if not differ.any():
         raise ValueError("no answer of the corrupted sequences differs from the clean ones")
     sequence, row = differ.nonzero(as_tuple=True)
+    these, those = right[sequence, row], wrong[sequence, row]
 
     def difference(logits: Float[Tensor, "batch pos d_vocab"]) -> Float[Tensor, ""]:
         chosen = logits[sequence, row]
-        these, those = clean.labels[sequence, row], corrupted.labels[sequence, row]
         return (chosen.gather(1, these[:, None]) - chosen.gather(1, those[:, None])).mean()
 
     return difference

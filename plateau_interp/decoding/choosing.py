@@ -145,7 +145,7 @@ def _token_id(model: HookedModel, token: Any, what: str) -> int:
 
 
 def _verdict(rule: Callable[[Tensor], Any], new: Int[Tensor, "batch new"]) -> Bool[Tensor, " batch"]:
-    verdict = rule(new)
+    verdict = rule(new.clone())  # its own: a rule that writes into it changes nothing
     if not isinstance(verdict, Tensor) or verdict.dtype != torch.bool or verdict.shape != (len(new),):
         raise ValueError(f"a rule to stop must give a truth value a sequence, bool [{len(new)}]; got {shown(verdict)}")
     return verdict.to(new.device)

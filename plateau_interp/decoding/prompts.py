@@ -78,7 +78,7 @@ def _checked_mask(mask: Any, shape: tuple[int, ...]) -> Bool[Tensor, "batch pos"
         raise ValueError(
             f"mask must be True, or 1, where a token is real, and False, or 0, elsewhere; got {shown(mask)}"
         )
-    real = mask.bool()
+    real = mask != 0  # a tensor of its own, also of a Bool mask
     _refuse_prompt(~real.any(dim=1), "has no token that the mask calls real")
     _refuse_prompt(~real[:, -1], "ends in padding: padding must be on the left")
     _refuse_prompt(

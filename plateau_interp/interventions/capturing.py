@@ -13,7 +13,7 @@ two are in memory at once.
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.clock import UNTOLD, listening
 from plateau_interp.interventions.hook_points import resolve_hook_points
-from plateau_interp.interventions.recordings import load_recording, recording
+from plateau_interp.interventions.recordings import is_recording, load_recording, recording
 from plateau_interp.interventions.session import Session, session
 from plateau_interp.types import PLACE, HookedModel
 
@@ -60,7 +60,8 @@ class Capture:
 
     A folder belongs to the model whose activations it holds first, and to the run that trains it: resumed, or forked
     with the same interventions, it goes on there, and a step that is made again is recorded again. Anything else is
-    refused before it has written a byte; so is a second training of the same model, whose steps begin anew.
+    refused before it has written a byte; so is a second training of the same model, whose steps begin anew. In one
+    context, too, steps count on, over epochs and trainings: one that was recorded is refused when it comes again.
 
     Args:
         names: hook points; a ``*`` stands for anything, as in ``blocks.*.attn.hook_pattern``.
@@ -73,7 +74,8 @@ class Capture:
         ValueError: on construction, for a number that is not whole or below 1, no name, or a label that is no word; on
             attaching, for a hook point that is not there, or one that another `Capture` of this model writes to the
             same folder without another label, for a file in the place of the folder, and for a folder within that of
-            a run, or another of ours, that does not name it; at the first recording, for a folder that is another's.
+            a run, or another of ours, that does not name it; at the first recording, for a folder that is another's; at
+            any, for a step that was recorded.
 
     Example:
         >>> capture = Capture(("blocks.0.attn.hook_pattern",), out="runs/patterns", every=10, sequences=4)
@@ -130,7 +132,7 @@ class _Recordings:
     def __init__(self) -> None:
         self.places: set[tuple[Path, str]] = set()
         self.origins: dict[Path, str] = {}
-        self.latest: dict[tuple[Path, str], int] = {}
+        self.steps: dict[tuple[Path, str], set[int]] = {}
 
     def origin(self, folder: Path) -> str:
         """32 hexadecimal digits that say whose the recordings in a folder are."""
@@ -139,15 +141,15 @@ class _Recordings:
     def own(self, folder: Path, origin: str) -> None:
         """From now on the recordings in a folder are those of an origin."""
         if self.origins.get(folder) != origin:
-            self.latest = {place: step for place, step in self.latest.items() if place[0] != folder}
+            self.steps = {place: steps for place, steps in self.steps.items() if place[0] != folder}
         self.origins[folder] = origin
 
     def is_behind(self, folder: Path, name: str, step: int) -> bool:
         """Whether a folder has a later step than this one, or of this one a recording of this name."""
         return any(
-            step < latest or (step == latest and other == name)
-            for (place, other), latest in self.latest.items()
-            if place == folder
+            step < max(steps) or (step == max(steps) and other == name)
+            for (place, other), steps in self.steps.items()
+            if place == folder and steps
         )
 
     @contextmanager
@@ -203,6 +205,8 @@ class AttachedCapture(CountedAttached):
         is_due = step % self._capture.every == 0
         # A step that is told before each of its forwards has one first; what came before any was told is none of it.
         if step != self._step or self._n_told < 1:
+            if self._n_told == 0 and self.receipt.fired:
+                self._forget({self._step})
             self._step, self._missing = step, set(self.sites if is_due else ())
         # Whether the step before the first `advance` was due counts only if that never comes.
         self._was_due = is_due or (self._was_due and self._n_told > 0)
@@ -219,12 +223,18 @@ class AttachedCapture(CountedAttached):
         name = _file_name(hook.name, self._capture.label)
         if not self._is_owner:
             self._own_folder(name)
+        steps = self.recordings.steps.setdefault((self._folder, name), set())
+        if self._step in steps:
+            raise ValueError(
+                f"{self._capture.out} has step {self._step} of {name.removesuffix('.safetensors')} already: have the "
+                "steps count on from one epoch, or training, to the next, or give each a Capture with its own folder"
+            )
         origin = self.recordings.origin(self._folder)
         if not (self._folder / f"origin-{origin}").exists():
             raise ValueError(f"{self._folder} is gone: it was moved or removed while this Capture wrote to it")
         content = recording(act[: self._capture.sequences], step=self._step, name=name, origin=origin)
         write_atomically(self._folder / str(self._step) / name, content)
-        self.recordings.latest[self._folder, name] = self._step
+        steps.add(self._step)
         self.receipt.fired += 1
         self.receipt.n_bytes += len(content)
 
@@ -238,6 +248,7 @@ class AttachedCapture(CountedAttached):
         """Go on in the folder of the run that this goes on with."""
         self._was_told_origin = True
         self._had_recorded = bool(state.get("recorded", False))
+        self._forget()  # a step that is made again is recorded again
         self._takes_unsigned = "origin" not in state  # a run from before folders knew whose they are
         if not self._takes_unsigned:
             self.recordings.own(self._folder, bytes(state["origin"].tolist()).hex())
@@ -251,6 +262,11 @@ class AttachedCapture(CountedAttached):
             if step is not None
         ]
         return [*super().complaints(), *untold, *elsewhere]
+
+    def _forget(self, steps: Set[int] | None = None) -> None:
+        """Let steps be recorded again; None for all."""
+        for place in self.places & self.recordings.steps.keys():
+            self.recordings.steps[place] -= self.recordings.steps[place] if steps is None else steps
 
     def _own_folder(self, name: str) -> None:
         """Sign the folder, unless it is signed, before a file of this name is written.
@@ -317,17 +333,15 @@ class Captured(Mapping[tuple[int, str], Tensor]):
         return steps_in(self.path)
 
     def names(self, step: int) -> list[str]:
-        """Hook points recorded at a step, sorted."""
-        found = [
-            file.name.removesuffix(".safetensors").partition("@")
-            for file in (self.path / str(step)).glob("[!.]*.safetensors")
-        ]
+        """Hook points recorded at a step, sorted; safetensors files of other content are left out."""
+        files = (self.path / str(step)).glob("[!.]*.safetensors")
+        found = [file.name.removesuffix(".safetensors").partition("@") for file in files if is_recording(file)]
         return sorted(name for name, _, label in found if label == (self.label or ""))
 
     @property
     def labels(self) -> list[str]:
         """The labels of all captures in the folder that have one, sorted."""
-        stems = {file.stem for file in self.path.glob("*/[!.]*@*.safetensors")}
+        stems = {file.stem for file in self.path.glob("*/[!.]*@*.safetensors") if is_recording(file)}
         return sorted({stem.partition("@")[2] for stem in stems})
 
     def __getitem__(self, key: tuple[int, str]) -> Tensor:

@@ -16,9 +16,11 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-__all__ = ["load_recording", "recording"]
+__all__ = ["is_recording", "load_recording", "recording"]
 
 TENSOR, KEY = "activation", "capture"
+LONGEST = 1 << 20
+"""Bytes of a header that is read to see whose a file is: ours have some hundred."""
 
 
 def recording(activation: Tensor, *, step: int, name: str, origin: str) -> bytes:
@@ -65,6 +67,17 @@ def load_recording(file: Path, *, origins: Collection[str]) -> Tensor:
     if fault:
         raise ValueError(f"{file} is damaged: {fault}")
     return activation
+
+
+def is_recording(file: Path) -> bool:
+    """Whether a safetensors file is one of ours, by its header; a damaged one may be: loading refuses it."""
+    try:
+        with file.open("rb") as content:
+            size = int.from_bytes(content.read(8), "little")
+            header = json.loads(content.read(min(size, LONGEST)))
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not isinstance(header, dict) or TENSOR in header
 
 
 def _fault(header: dict[str, Any], data: memoryview, *, step: str, name: str, origins: Collection[str]) -> str:

@@ -80,7 +80,7 @@ class RunLog:
         def hand_on(opened: _Opened) -> None:
             last = opened.log.last_step
             if (only is None or opened in only) and (last is None or step > last):
-                opened.log.row(step, numbers)
+                opened.log.row(step, {**numbers})  # its own, to change as it likes
 
         self._each(hand_on)
 

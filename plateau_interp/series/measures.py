@@ -6,6 +6,7 @@ Free-running measures are of what the model writes itself; teacher-forced ones o
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -84,7 +85,7 @@ def free_running(
         table[name] = values.numpy()
     means = {name: float(values.mean()) for name, values in rows.items()}
     for name, measure in (own or {}).items():
-        numbers = _as_numbers(name, measure(model, written), len(lists))
+        numbers = _as_numbers(name, measure(model, _copied(written)), len(lists))
         if numbers.ndim:
             table[name] = numbers.numpy()
         means[name] = float(numbers.mean())
@@ -160,6 +161,14 @@ def check_own_measures(measures: Mapping[Any, object]) -> None:
             raise ValueError(f"a measure of your own cannot be called {name!r}: the series has a column of that name")
         if not callable(measure):
             raise ValueError(f"the measure {name!r} must be a function of model and continuation; got {shown(measure)}")
+
+
+def _copied(written: Continuation) -> Continuation:
+    """The same in tensors of its own: a measure that works in place changes nothing for the next."""
+    tensors: dict[str, Any] = {
+        name: value.clone() for name, value in vars(written).items() if isinstance(value, Tensor)
+    }
+    return replace(written, **tensors)
 
 
 def _as_numbers(name: str, measured: Any, n_prompts: int) -> Float[Tensor, "*batch"]:

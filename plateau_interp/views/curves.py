@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from plateau_interp.checks import shown
 from plateau_interp.types import Levels
-from plateau_interp.views.labels import Words, draw_legends, kept
+from plateau_interp.views.labels import Words, draw_legends, kept, title_lines
 from plateau_interp.views.panels import NO_MORE, Panels, limits, panel, parts
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
@@ -310,7 +310,7 @@ def _draw_curves(axes: "Axes", drawn: Sequence[Line], column: str, panels: Panel
         if values.n_runs > 1:
             low, high = values.mean - values.deviation, values.mean + values.deviation
             axes.fill_between(values.step, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set(title=title(column, drawn, panels), xlabel="training step", ylabel=look.unit)
+    axes.set(title=title_lines(title(column, drawn, panels)), xlabel="training step", ylabel=look.unit)
     axes.margins(x=0.01)
     if look.limits:
         axes.set_ylim(limits(look, [float(line.values.mean.min()) for line in drawn]))

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["Words", "draw_legends", "kept", "legend_below"]
+__all__ = ["Words", "draw_legends", "kept", "legend_below", "title_lines"]
 
 WORD = 0.019
 """Width of a letter beside a line, as a share of the panel."""
 LETTER = 0.08
 """Width of a letter in a legend, in inches."""
+TITLE = 44
+"""Letters of a title for which a panel of the usual size has room beside its numbers."""
 CLEAR = 0.06
 """Distance from a line at which a text is clear of it, as a share of the panel's height."""
 
@@ -107,6 +109,17 @@ class Words:
 def kept(label: str) -> str | None:
     """A label that stays in the legend: matplotlib leaves out those that begin with an underscore."""
     return f"\N{ZERO WIDTH SPACE}{label}" if label.startswith("_") else label or None
+
+
+def title_lines(title: str) -> str:
+    """A panel's title in as many lines as it needs: matplotlib cuts it at the figure's edge.
+
+    Example:
+        >>> print(title_lines("Likeness of different prompts and cosine while reading a text"))
+        Likeness of different prompts and cosine
+        while reading a text
+    """
+    return textwrap.fill(title, TITLE, break_on_hyphens=False)
 
 
 def draw_legends(figure: "Figure") -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from plateau_interp.checks import nearest, shown
 from plateau_interp.views.curves import PANEL_SIZE, check_columns
-from plateau_interp.views.labels import kept, legend_below
+from plateau_interp.views.labels import kept, legend_below, title_lines
 from plateau_interp.views.panels import COSINE, SHARE, Panel, Panels, limits
 from plateau_interp.views.theme import LIGHT, Theme, figure_style
 
@@ -35,6 +35,8 @@ MEASURES: Panels = MappingProxyType(
 )
 """Panels of what `plateau_interp.series.measures` measures, in the order of a report."""
 DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
+"""Of the first four measures, the next four and so on, whose dashes are the same."""
 
 
 def drawn_rows(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def series_figure(
                     rows[name],
                     linestyle=DASHES[number % len(DASHES)],
                     color=theme.nth(index if len(tables) > 1 else number),
-                    marker="o",
+                    marker=MARKERS[number // len(DASHES) % len(MARKERS)],
                     markersize=3.5,
                     clip_on=False,  # whole points, also on the axis
                     label=kept(": ".join(filter(None, words))),
@@ -107,6 +109,8 @@ def series_figure(
         axes.set_xlim(left=-0.1)
         axes.set_xlabel("step of pretraining")
         _name(axes, names)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + 0.2 * axes.get_title(loc="left").count("\n"))
         if len(names) > 1 or len(tables) > 1:
             legend_below(figure, *axes.get_legend_handles_labels())
         return figure
@@ -135,7 +139,8 @@ def _panel(name: str) -> Panel:
 def _name(axes: "Axes", names: Sequence[str]) -> None:
     """Title, unit and limits of a panel, as far as its measures have them in common."""
     looks = [_panel(name) for name in names]
-    axes.set_title(" and ".join([looks[0].title, *(look.title.lower() for look in looks[1:])]))
+    *first, last = [looks[0].title, *(look.title.lower() for look in looks[1:])]
+    axes.set_title(title_lines(" and ".join(filter(None, (", ".join(first), last)))))
     if len({look.unit for look in looks}) == 1:
         axes.set_ylabel(looks[0].unit)
     if all(look.limits for look in looks):
