@@ -151,8 +151,8 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
 
     Args:
         kind: of the plug-in.
-        found: the class, at the top level of its module; it may replace an earlier one with its own class name. A run knows it
-            by name and fields: what is trained with changed code belongs into another folder.
+        found: the class, at the top level of its module; it may replace an earlier one with its own class name.
+            A run knows it by name and fields: what is trained with changed code belongs into another folder.
         name: by default the class's own ``name``.
 
     Raises:
