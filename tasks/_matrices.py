@@ -6,6 +6,7 @@ Private to this folder. It holds no dataclass fields, so that each task shows al
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -149,8 +150,14 @@ class Matrices(Task):
             batch: sequences of the task.
             value: rounded to the grid.
 
+        Raises:
+            ValueError: for a number beyond the grid's ends.
+
         Source: arXiv 2410.22244, table 1: before the drop a model returns whatever number stands there.
         """
+        end = self.half * self.grid_step
+        if not (isinstance(value, Real) and math.isfinite(value) and round(abs(value) / self.grid_step) <= self.half):
+            raise ValueError(f"value must be on the task's grid, from {-end:g} to {end:g}; got {shown(value)}")
         number = self.ids(torch.tensor(float(value)))
         return Batch(batch.tokens.masked_fill(batch.tokens == MASK, int(number)), batch.labels)
 
