@@ -86,6 +86,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def clone(self) -> "Batch":
+        """The same in memory of its own, to be written into."""
+        return Batch(self.tokens.clone(), self.labels.clone())
+
     def take(self, rows: Int[Tensor, " row"]) -> "Batch":
         """Some of the sequences, in the order asked for."""
         return Batch(self.tokens[rows], self.labels[rows])
@@ -267,6 +271,8 @@ class FiniteTask(Task, Protocol):
 
     `plateau_interp.train` then goes through the training set in epochs. `sample` draws from the training set too, with
     replacement: it is what anything that knows nothing of finite data sees, such as a picture's example.
+
+    Where the sets are kept, hand out clones (`Batch.clone`): who writes into one would change what is trained on.
     """
 
     @property

@@ -125,6 +125,21 @@ def test_every_text_can_be_written(task):
         assert task.tokenizer.decode(task.tokenizer.encode(text)) == text
 
 
+def test_what_is_written_into_handed_out_text_changes_nothing(task):
+    kept = [tokens.clone() for tokens in (task.train_tokens, task.held_out_tokens, task.held_out(3).tokens)]
+    for tokens in (
+        task.train_tokens,
+        task.held_out_tokens,
+        task.held_out(3).tokens,
+        task.sample(3, generator=generator()).tokens,
+    ):
+        tokens.zero_()
+    task.tokenizer.add_tokens(["a token of mine"])
+    found = (task.train_tokens, task.held_out_tokens, task.held_out(3).tokens)
+    assert all(torch.equal(one, other) for one, other in zip(kept, found, strict=True))
+    assert len(task.tokenizer) == task.d_vocab
+
+
 def test_samples_are_windows_of_the_training_text(task):
     batch = task.sample(50, generator=generator())
     assert batch.tokens.shape == (50, 17)
