@@ -271,19 +271,15 @@ class FiniteTask(Task, Protocol):
 
     `plateau_interp.train` then goes through the training set in epochs. `sample` draws from the training set too, with
     replacement: it is what anything that knows nothing of finite data sees, such as a picture's example.
-
-    Where the sets are kept, hand out clones (`Batch.clone`): who writes into one would change what is trained on.
     """
 
     @property
     def train_set(self) -> Batch:
         """Every sequence that may be trained on, always in the same order, on the CPU."""
-        ...
 
     @property
     def validation_set(self) -> Batch:
         """Every sequence that must not, likewise."""
-        ...
 
 
 def is_finite(task: Task) -> TypeGuard[FiniteTask]:
@@ -303,9 +299,7 @@ def is_finite(task: Task) -> TypeGuard[FiniteTask]:
 
 
 def answer_rows(task: Task) -> slice:
-    """The query positions whose outputs are the answer: one before each answer position where sequences go on.
-
-    Where they are filled in, the answer positions themselves.
+    """The query positions whose outputs are the answer: one before each answer position, itself where it is filled in.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -332,7 +326,6 @@ class OfText(Protocol):
     @property
     def tokenizer(self) -> Any:
         """As transformers has them: from texts to token ids and back."""
-        ...
 
 
 class HookedModel(Protocol):

@@ -25,7 +25,7 @@ MASK = 0
 """The token of a missing entry."""
 TAIL = 10
 """Standard deviations of an entry at which a grid ends whose law has no end."""
-N_DRAWN = 2**21
+N_ENTRIES = 2**21
 """Entries that are drawn to know what clipping leaves of their variance; of ranks above 16 a sixteenth of that."""
 ROUNDING = 1e-12
 """A grid ends at the largest value of a law also where ``half * grid_step`` falls short of it by so small a share."""
@@ -80,7 +80,7 @@ class Matrices(Task):
         """Of an entry clipped to the grid's ends, before it is rounded: the squared error of always saying 0.
 
         `variance` where nothing is clipped. Else exact for entries of full rank, and of a product of factors to half a
-        per cent, from `N_DRAWN` entries of a fixed seed.
+        per cent, from `N_ENTRIES` entries of a fixed seed.
         """
         end = self.half * self.grid_step
         bounded = {"uniform": self.rank * self.scale**2, "full rank": self.scale}
@@ -245,7 +245,7 @@ def _share_within(entries: Entries, rank: int, deviations: float) -> float:
     ``E x²`` is known, and takes what the draw's own tail has too much or too little out of the mean.
     """
     generator = stream_generator(0, "variance of clipped entries", 0)
-    size = (N_DRAWN // min(rank, 16),)
+    size = (N_ENTRIES // min(rank, 16),)
     entry = sum(LAWS[entries](size, generator).double() * LAWS[entries](size, generator) for _ in range(rank))
     whole = torch.as_tensor(entry).square() / (rank * _of_factor(entries, 1.0) ** 2)
     clipped = whole.clamp(max=deviations**2)
