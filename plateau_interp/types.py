@@ -86,6 +86,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def clone(self) -> "Batch":
+        """The same in memory of its own, to be written into."""
+        return Batch(self.tokens.clone(), self.labels.clone())
+
     def take(self, rows: Int[Tensor, " row"]) -> "Batch":
         """Some of the sequences, in the order asked for."""
         return Batch(self.tokens[rows], self.labels[rows])
@@ -272,12 +276,10 @@ class FiniteTask(Task, Protocol):
     @property
     def train_set(self) -> Batch:
         """Every sequence that may be trained on, always in the same order, on the CPU."""
-        ...
 
     @property
     def validation_set(self) -> Batch:
         """Every sequence that must not, likewise."""
-        ...
 
 
 def is_finite(task: Task) -> TypeGuard[FiniteTask]:
@@ -297,9 +299,7 @@ def is_finite(task: Task) -> TypeGuard[FiniteTask]:
 
 
 def answer_rows(task: Task) -> slice:
-    """The query positions whose outputs are the answer: one before each answer position where sequences go on.
-
-    Where they are filled in, the answer positions themselves.
+    """The query positions whose outputs are the answer: one before each answer position, itself where it is filled in.
 
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
@@ -326,7 +326,6 @@ class OfText(Protocol):
     @property
     def tokenizer(self) -> Any:
         """As transformers has them: from texts to token ids and back."""
-        ...
 
 
 class HookedModel(Protocol):

@@ -5,6 +5,8 @@ Private to this folder. It holds no dataclass fields, so that each task shows al
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from plateau_interp.checks import LARGEST_BITS, check_number, check_positive, one_of, shown
 from plateau_interp.tasks._layouts import at_least
+from plateau_interp.training.batches import stream_generator
 from plateau_interp.types import Batch, Task
 
 __all__ = ["MASK", "Entries", "Masking", "Matrices", "Shape", "checked_shapes"]
@@ -22,6 +25,10 @@ MASK = 0
 """The token of a missing entry."""
 TAIL = 10
 """Standard deviations of an entry at which a grid ends whose law has no end."""
+N_ENTRIES = 2**21
+"""Entries that are drawn to know what clipping leaves of their variance; of ranks above 16 a sixteenth of that."""
+ROUNDING = 1e-12
+"""A grid ends at the largest value of a law also where ``half * grid_step`` falls short of it by so small a share."""
 Entries = Literal["uniform", "normal", "laplace", "full rank"]
 """The law of a factor's entries, each of mean 0; or of the matrix's own entries, uniform and independent."""
 Masking = Literal["independent", "count"]
@@ -63,10 +70,25 @@ class Matrices(Task):
 
     @property
     def variance(self) -> float:
-        """Of an entry, before it is rounded to the grid: the squared error of a model that always says 0."""
-        spread = self.scale**2
-        factor = {"uniform": spread / 3, "normal": spread, "laplace": 2 * spread}
-        return spread / 3 if self.entries == "full rank" else self.rank * factor[self.entries] ** 2
+        """Of an entry, before it is rounded to the grid or clipped to its ends."""
+        if self.entries == "full rank":
+            return self.scale**2 / 3
+        return self.rank * _of_factor(self.entries, self.scale) ** 2
+
+    @property
+    def clipped_variance(self) -> float:
+        """Of an entry clipped to the grid's ends, before it is rounded: the squared error of always saying 0.
+
+        `variance` where nothing is clipped. Else exact for entries of full rank, and of a product of factors to half a
+        per cent, from `N_ENTRIES` entries of a fixed seed.
+        """
+        end = self.half * self.grid_step
+        bounded = {"uniform": self.rank * self.scale**2, "full rank": self.scale}
+        if end >= (1 - ROUNDING) * bounded.get(self.entries, math.inf):
+            return self.variance
+        if self.entries == "full rank":
+            return end**2 - 2 * end**3 / (3 * self.scale)
+        return self.variance * _share_within(self.entries, self.rank, end / math.sqrt(self.variance))
 
     @property
     def bound(self) -> float:
@@ -128,8 +150,14 @@ class Matrices(Task):
             batch: sequences of the task.
             value: rounded to the grid.
 
+        Raises:
+            ValueError: for a number beyond the grid's ends.
+
         Source: arXiv 2410.22244, table 1: before the drop a model returns whatever number stands there.
         """
+        end = self.half * self.grid_step
+        if not (isinstance(value, Real) and math.isfinite(value) and round(abs(value) / self.grid_step) <= self.half):
+            raise ValueError(f"value must be on the task's grid, from {-end:g} to {end:g}; got {shown(value)}")
         number = self.ids(torch.tensor(float(value)))
         return Batch(batch.tokens.masked_fill(batch.tokens == MASK, int(number)), batch.labels)
 
@@ -202,6 +230,27 @@ LAWS: dict[str, Callable[[tuple[int, ...], torch.Generator], Tensor]] = {
     "normal": _normal,
     "laplace": _laplace,
 }
+
+
+def _of_factor(entries: Entries, scale: float) -> float:
+    """The variance of a factor's entry."""
+    spread = scale**2
+    return {"uniform": spread / 3, "normal": spread, "laplace": 2 * spread}[entries]
+
+
+@lru_cache(maxsize=64)
+def _share_within(entries: Entries, rank: int, deviations: float) -> float:
+    """``E min(|x|, end)² / E x²`` of a sum of products of factors, its end in standard deviations.
+
+    ``E x²`` is known, and takes what the draw's own tail has too much or too little out of the mean.
+    """
+    generator = stream_generator(0, "variance of clipped entries", 0)
+    size = (N_ENTRIES // min(rank, 16),)
+    entry = sum(LAWS[entries](size, generator).double() * LAWS[entries](size, generator) for _ in range(rank))
+    whole = torch.as_tensor(entry).square() / (rank * _of_factor(entries, 1.0) ** 2)
+    clipped = whole.clamp(max=deviations**2)
+    (_, both), (_, of_whole) = torch.stack([clipped, whole]).cov()
+    return float(clipped.mean() - both / of_whole * (whole.mean() - 1))
 
 
 def checked_shapes(given: Any) -> tuple[Shape, ...]:

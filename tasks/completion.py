@@ -158,11 +158,12 @@ class MatrixCompletion(Matrices):
     def closed_forms(self) -> dict[str, "ClosedForm"]:
         """Squared errors by entry of a model that says 0 everywhere ("zero"), and of one that copies ("copy").
 
-        Of matrices as they are drawn; rounding adds up to ``grid_step²/12`` to the variance.
+        Of entries as they are drawn, clipped to the grid's ends; rounding adds up to ``grid_step²/12`` to the variance.
+        Where something is clipped that is a product of factors, they are good to half a per cent: `clipped_variance`.
 
         Source: with entries u, v uniform in [-1, 1], E (uv)² = 1/9, so Var X = rank/9.
         """
-        variance = self.variance
+        variance = self.clipped_variance
         return {
             "zero": ClosedForm(all=variance, observed=variance, missing=variance),
             "copy": ClosedForm(all=self.mean_missing * variance, observed=0.0, missing=variance),

@@ -118,7 +118,7 @@ class DepthTwoNet(FiniteTask):
     @property
     def points(self) -> Float[Tensor, "d_vocab width"]:
         """The points, those that are trained on first."""
-        return self._data[0]
+        return self._data[0].clone()
 
     @property
     def train_set(self) -> Batch:
@@ -237,7 +237,7 @@ class DepthTwoNet(FiniteTask):
 
     def _batch(self, rows: slice) -> Batch:
         tokens = torch.arange(self.d_vocab)[rows]
-        return Batch(rearrange(tokens, "point -> point 1"), rearrange(self._data[1][rows], "point -> point 1"))
+        return Batch(rearrange(tokens, "point -> point 1"), rearrange(self._data[1][rows].clone(), "point -> point 1"))
 
 
 def alternating(n_gates: int) -> Float[Tensor, "{n_gates}"]:

@@ -150,8 +150,9 @@ class ModularArithmetic(FiniteTask):
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
         """Draw ``n`` sequences of the training set, with replacement."""
         check_draw(n, generator)
-        rows = torch.randint(len(self.train_set), (n,), generator=generator, device=generator.device)
-        return self.train_set.to(generator.device).take(rows)
+        train_set, _ = self._sets
+        rows = torch.randint(len(train_set), (n,), generator=generator, device=generator.device)
+        return train_set.to(generator.device).take(rows)
 
     def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
         """The same equations with another a or b, seen in training or not, such that the result is another.
@@ -162,7 +163,7 @@ class ModularArithmetic(FiniteTask):
             ValueError: if there is none.
         """
         check_draw(len(batch), generator)
-        both = [part.to(batch.tokens.device) for part in (self.train_set, self.validation_set)]
+        both = [part.to(batch.tokens.device) for part in self._sets]
         tokens, labels = (
             torch.cat(parts) for parts in zip(*((part.tokens, part.labels) for part in both), strict=True)
         )
@@ -178,12 +179,12 @@ class ModularArithmetic(FiniteTask):
     @property
     def train_set(self) -> Batch:
         """The equations to train on, operation after operation."""
-        return self._sets[0]
+        return self._sets[0].clone()
 
     @property
     def validation_set(self) -> Batch:
         """The equations that are held out, operation after operation."""
-        return self._sets[1]
+        return self._sets[1].clone()
 
     def operation_index(self, tokens: Int[Tensor, "batch pos"]) -> Int[Tensor, " batch"]:
         """Which of the operations each sequence is of, read off its operator."""

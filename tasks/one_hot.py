@@ -67,7 +67,7 @@ class OneHotArithmetic(FiniteTask):
         """The source's: the whole training set in a batch."""
         return Defaults(
             steps=3500,
-            batch_size=len(self.train_set),
+            batch_size=len(self._sets[0]),
             optimizer=AdamW(learning_rate=1e-3, weight_decay=1.0),
             attention="softmax",
             d_model=self.n_features,
@@ -103,12 +103,12 @@ class OneHotArithmetic(FiniteTask):
     @property
     def train_set(self) -> Batch:
         """The equations to train on, operation after operation."""
-        return self._sets[0]
+        return self._sets[0].clone()
 
     @property
     def validation_set(self) -> Batch:
         """The equations that are held out, operation after operation."""
-        return self._sets[1]
+        return self._sets[1].clone()
 
     @property
     def levels(self) -> Levels:
@@ -118,8 +118,9 @@ class OneHotArithmetic(FiniteTask):
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
         """Draw ``n`` of the training set, with replacement."""
         check_draw(n, generator)
-        rows = torch.randint(len(self.train_set), (n,), generator=generator, device=generator.device)
-        return self.train_set.to(generator.device).take(rows)
+        train_set, _ = self._sets
+        rows = torch.randint(len(train_set), (n,), generator=generator, device=generator.device)
+        return train_set.to(generator.device).take(rows)
 
     def groups(self, batch: Batch) -> dict[str, Bool[Tensor, " batch"]]:
         """The sequences of each operation, if there are several."""

@@ -20,7 +20,7 @@ from plateau_interp.hooks import AblateActivation, AblateHeads, During, FixAtten
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import ToyTransformer, toy_model
-from plateau_interp.tasks import Copy, MovingWindowSum
+from plateau_interp.tasks import Copy, MatrixCompletion, MovingWindowSum, OneHotArithmetic
 from plateau_interp.types import answer_rows
 
 TASK = Copy(n=6, high=7)
@@ -215,6 +215,13 @@ def test_values_of_another_kind_are_refused(changes: dict[str, Any], message: st
     given = {"model": toy_model(TASK, d_model=16), "task": TASK, **SIZES, **changes}
     with pytest.raises(ValueError, match=message):
         unchecked(probe)(given.pop("model"), given.pop("task"), **given)
+
+
+@pytest.mark.parametrize("task", [OneHotArithmetic(p=5), MatrixCompletion()], ids=["classes", "numbers"])
+def test_answers_that_are_no_tokens_are_refused(task: Any) -> None:
+    model = toy_model(task)
+    with pytest.raises(ValueError, match=f"^a probe reads off tokens, but the answers of {task.name} are no tokens$"):
+        probe(model, task, hook_point="*", **SIZES)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,13 @@ def test_the_paper_s_draw_comes_back_bit_for_bit(task):
     assert not torch.equal(mixed["embed.W_E"], plain["embed.W_E"])
 
 
+def test_a_deviation_of_which_something_is_left_stays():
+    for init in ([], [PaperDraw()], [PyTorchDefault(where="mlp layers")], [Scaled(0.5)]):
+        model = toy_model(TASK, d_model=16, init_std=0.5, init=init)
+        assert not torch.equal(model.W_Q, toy_model(TASK, d_model=16, init=init).W_Q)
+    assert toy_model(TASK, d_model=16, init_std=0.02, init=[PyTorchDefault()]).init_std == 0.02
+
+
 def test_drawing_leaves_the_global_random_state_alone():
     before = torch.random.get_rng_state()
     parameters(*ALL, d_model=16)
@@ -112,6 +119,14 @@ def test_an_embedding_that_is_never_trained_stays_0():
     [
         (lambda: Scaled(-1.0), r"factor must be at least 0; got -1\.0"),
         (lambda: parameters(Scaled(1.0, where="unembed.b_U"), d_model=16), "'unembed.b_U' means no parameter that is "),
+        (
+            lambda: toy_model(TASK, d_model=16, init_std=0.5, init=[PyTorchDefault()]),
+            r"init_std=0\.5 comes to nothing: init replaces what is drawn with it; leave it out$",
+        ),
+        (
+            lambda: toy_model(TASK, d_model=16, init_std=0.5, init=[Scaled(3.0), Dense(), PyTorchDefault()], n_ctx=40),
+            r"init_std=0\.5 comes to nothing: init replaces what is drawn with it; leave it out$",
+        ),
         (
             lambda: unchecked(toy_model)(TASK, init=Dense()),
             r"init must be a list of initializers, such as \[Sparse\(0\.9\)\]; g",

@@ -23,6 +23,19 @@ def test_a_model_that_copies_says_what_stands_in_the_gaps() -> None:
         assert table.loc[case, "loss"] == pytest.approx(float(wrong), rel=1e-4)
 
 
+def test_a_number_is_held_against_what_the_grid_makes_of_it() -> None:
+    table = copy_check(Checkpoints({7: copier()}), values=(0.44, -0.16, 1.04, 0.41), n=64).set_index("case")
+    assert list(table.index) == ["MASK", "0.4", "-0.2", "1", "MASK, full rank"]
+    assert table["to_value"].max() < 1e-10
+    assert table.loc[["0.4", "-0.2"]].equals(copy_check(Checkpoints({7: copier()}), n=64).set_index("case").iloc[1:3])
+
+
+@pytest.mark.parametrize("value", [3.0, -1.1, float("nan"), float("inf")])
+def test_a_number_beyond_the_grid_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match=r"^value must be on the task's grid, from -1 to 1; got -?(3|1\.1|nan|inf)"):
+        copy_check(Checkpoints({7: copier()}), values=(0.4, value), n=2)
+
+
 def test_the_closed_forms_are_those_of_the_sheet() -> None:
     assert [round(level, 4) for level in LOSS_OF_COPYING.values()] == [0.0333, 0.0813, 0.0453]
 

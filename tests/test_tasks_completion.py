@@ -2,10 +2,13 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
+from scipy import integrate, special
 from typecheck import unchecked
 
+from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.hooks import BiasAttention
 from plateau_interp.models import toy_model
 from plateau_interp.models.settings import ModelOptions
@@ -57,8 +60,76 @@ def test_the_variance_is_known_for_every_law(entries, scale, variance):
     assert task.variance == pytest.approx(variance)
     matrices, _ = task.draw_matrices(40_000, (5, 5), generator=generator())
     assert matrices.var().item() == pytest.approx(variance, rel=0.04)
-    assert task.levels.plateau == pytest.approx(0.3 * variance)
+    # Of Laplace entries a hundredth of the variance lies beyond ten deviations, and is clipped.
+    assert task.levels.plateau == pytest.approx(0.3 * variance, rel=0.02 if entries == "laplace" else 1e-3)
     assert (matrices.abs() <= task.bound + task.grid_step / 2).float().mean() > 0.999
+
+
+def clipped_mean(density, end):
+    """``E min(|x|, end)²`` of ``|x|`` with a density, by quadrature."""
+    within, _ = integrate.quad(lambda x: x * x * density(x), 0, end)
+    beyond, _ = integrate.quad(density, end, math.inf)
+    return within + end**2 * beyond
+
+
+OF_PRODUCTS = {
+    "uniform": lambda x: -math.log(x) if x < 1 else 0.0,
+    "normal": lambda x: 2 / math.pi * special.k0(x),
+    "laplace": lambda x: 2 * special.k0(2 * math.sqrt(x)),
+}
+"""Density of ``|u v|``, u and v independent of one law of scale 1."""
+
+
+@pytest.mark.parametrize("end", [0.1, 0.3, 1.0, 3.0, 10.0, 20.0])
+@pytest.mark.parametrize("entries", OF_PRODUCTS)
+def test_the_level_on_the_plateau_is_that_of_clipped_entries(entries, end):
+    expected = clipped_mean(OF_PRODUCTS[entries], end)
+    task = MatrixCompletion(entries=entries, largest=end, grid_step=0.01)
+    assert task.levels.plateau == pytest.approx(0.3 * expected, rel=0.005)
+    assert task.closed_forms["zero"].all == pytest.approx(expected, rel=0.005)
+    wider = MatrixCompletion(entries=entries, scale=2.0, largest=4 * end, grid_step=0.01)
+    assert wider.levels.plateau == pytest.approx(16 * 0.3 * expected, rel=0.005)
+
+
+@pytest.mark.parametrize("rank", [2, 40])
+@pytest.mark.parametrize("entries", [*OF_PRODUCTS, "full rank"])
+def test_a_copier_of_clipped_entries_pays_the_level(entries, rank):
+    free = MatrixCompletion(entries=entries, rank=rank, grid_step=0.001)
+    task = MatrixCompletion(entries=entries, rank=rank, grid_step=0.001, largest=round(free.variance**0.5, 3))
+    labels = task.sample(40_000, generator=generator(5)).labels
+    assert task.levels.plateau == pytest.approx(0.3 * labels.square().mean().item(), rel=0.01)
+    assert task.levels.plateau < 0.7 * free.levels.plateau
+    assert task.variance == free.variance
+
+
+@pytest.mark.parametrize(("end", "expected"), [(0.5, 0.25 - 2 * 0.125 / 3), (0.2, 0.04 - 2 * 0.008 / 3)])
+def test_of_full_rank_the_clipped_level_is_exact(end, expected):
+    task = MatrixCompletion(entries="full rank", largest=end)
+    assert task.closed_forms["zero"].missing == pytest.approx(expected, rel=1e-12)
+
+
+def test_laws_without_end_are_clipped_at_ten_deviations():
+    expected = clipped_mean(OF_PRODUCTS["laplace"], 20.0)
+    assert expected == pytest.approx(3.9, abs=0.05)
+    assert MatrixCompletion(entries="laplace").levels.plateau == pytest.approx(0.3 * expected, rel=0.005)
+
+
+@pytest.mark.parametrize("task", [TASK, PAPER, MIXTURE, MatrixCompletion(scale=0.7, grid_step=0.07)])
+def test_levels_are_the_closed_ones_to_the_bit_where_nothing_is_clipped(task):
+    assert task.clipped_variance == task.variance == task.rank * (task.scale**2 / 3) ** 2
+    assert task.levels.plateau == task.mean_missing * task.variance
+
+
+def test_a_run_on_the_clipped_plateau_has_not_dropped():
+    task = MatrixCompletion(entries="normal", largest=1.0)
+    paid = 0.3 * task.sample(20_000, generator=generator()).labels.square().mean().item()
+    loss = paid * (1 + 0.02 * torch.randn(200, generator=generator(), dtype=torch.float64))
+    loss[:3] = torch.tensor([0.5, 0.35, 0.2])
+    table = pd.DataFrame({"step": range(0, 1000, 5), "loss": loss.tolist()})
+    summary = summarise(table, task=task, batch_size=64)
+    assert summary.level == pytest.approx(paid, rel=0.01)
+    assert summary.level_expected == pytest.approx(paid, rel=0.02)
+    assert (summary.has_plateau, summary.drop_step) == (True, None)
 
 
 def test_a_batch_is_the_rounded_matrix_row_by_row():

@@ -178,3 +178,10 @@ def test_the_command_line_trains_and_reports_it(tmp_path, capsys):
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     for words in ("Train loss", "Weight norm", "of the best constant", "Share of the points held out"):
         assert words in page
+
+
+def test_points_that_are_handed_out_are_copies() -> None:
+    task = DepthTwoNet(d=3, n=10)
+    kept = task.points.clone()
+    task.points.zero_()
+    assert torch.equal(task.points, kept)

@@ -64,6 +64,44 @@ def test_nothing_of_the_corpus_is_lost_or_changed(task, corpus):
     assert len(parts[1]) == pytest.approx(len(text) / 10, abs=60)
 
 
+def words(n):
+    return " ".join(random.Random(n).choices(WORDS, k=n))
+
+
+@pytest.mark.parametrize(
+    ("text", "follows"),
+    [
+        pytest.param(f"{words(5)}\n{words(4000)}", " ", id="a title and one line"),
+        pytest.param(words(4000), " ", id="one line"),
+        pytest.param(f"{words(2000)}\n{words(2000)}\n", " ", id="two lines"),
+        pytest.param("漢字かな" * 3000, "漢", id="no space"),
+        pytest.param("ab cd\n" + "漢字かな" * 3000, "", id="no space near"),
+    ],
+)
+def test_the_last_tenth_is_held_out_however_long_the_lines(tmp_path, text, follows):
+    path = tmp_path / "long.txt"
+    path.write_text(text, encoding="utf-8")
+    task = Text(str(path), n=8, vocabulary=256)
+    parts = [task.tokenizer.decode(tokens) for tokens in (task.train_tokens, task.held_out_tokens)]
+    assert "".join(parts) == text
+    assert 0.85 <= len(parts[0]) / len(text) <= 0.9 + 1 / len(text)
+    assert parts[1].startswith(follows)
+
+
+@pytest.mark.parametrize("name", [QUESTIONS, TINY_SHAKESPEARE])
+def test_the_named_corpora_are_cut_where_they_always_were(name):
+    task = Text(name, n=8)
+    try:
+        held_out = task.tokenizer.decode(task.held_out_tokens)
+    except ValueError:
+        pytest.skip("make corpus has not been run")
+    trained = task.tokenizer.decode(task.train_tokens)
+    text = trained + held_out
+    assert len(trained) == text.rfind("\n", 0, len(text) - len(text) // 10) + 1
+    if name == QUESTIONS:
+        assert (len(trained), len(text)) == (4385, 4922)
+
+
 def test_the_vocabulary_is_trained_on_the_training_text_alone(tmp_path, corpus):
     other = tmp_path / "other.txt"
     text = corpus.read_text()
@@ -85,6 +123,21 @@ def test_how_many_tokens_a_named_corpus_has_is_known_without_it(vocabulary, monk
 def test_every_text_can_be_written(task):
     for text in ("tab\there", "a space , before a comma .", "Zoë — naïve 漢字 🙂", "  two  spaces ", ""):
         assert task.tokenizer.decode(task.tokenizer.encode(text)) == text
+
+
+def test_what_is_written_into_handed_out_text_changes_nothing(task):
+    kept = [tokens.clone() for tokens in (task.train_tokens, task.held_out_tokens, task.held_out(3).tokens)]
+    for tokens in (
+        task.train_tokens,
+        task.held_out_tokens,
+        task.held_out(3).tokens,
+        task.sample(3, generator=generator()).tokens,
+    ):
+        tokens.zero_()
+    task.tokenizer.add_tokens(["a token of mine"])
+    found = (task.train_tokens, task.held_out_tokens, task.held_out(3).tokens)
+    assert all(torch.equal(one, other) for one, other in zip(kept, found, strict=True))
+    assert len(task.tokenizer) == task.d_vocab
 
 
 def test_samples_are_windows_of_the_training_text(task):

@@ -11,7 +11,7 @@ from typecheck import unchecked
 from plateau_interp.models import toy_model
 from plateau_interp.models.one_hot import OfFeatures
 from plateau_interp.plugins import plugin, plugins
-from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
+from plateau_interp.tasks import DepthTwoNet, ModularArithmetic, MovingWindowSum, OneHotArithmetic
 from plateau_interp.training.batches import samples_before, stream_generator, training_batch
 from plateau_interp.training.loop import train
 
@@ -42,6 +42,43 @@ def test_a_batch_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
     (name,) = arguments
     with pytest.raises(ValueError, match=f"^{name} must be "):
         unchecked(training_batch)(TASK, **{"seed": 0, "step": 0, **arguments})
+
+
+@pytest.mark.parametrize("task", [ModularArithmetic(p=7), OneHotArithmetic(p=7), DepthTwoNet(d=3, n=20)], ids=str)
+@pytest.mark.parametrize("batch_size", [8, 1000])
+def test_what_is_written_into_a_handed_out_set_changes_no_training(task: Any, batch_size: int) -> None:
+    def losses(*, writing: bool) -> list[float]:
+        model = toy_model(task, d_model=task.n_features if isinstance(task, OfFeatures) else 12, n_heads=1)
+        found = []
+        for step in train(model, task, steps=4, batch_size=batch_size):
+            found.append(step.loss)
+            for batch in (task.train_set, training_batch(task, seed=0, step=1, batch_size=batch_size)) * writing:
+                batch.tokens.zero_()
+                batch.labels.numpy()[:] = 0
+        return found
+
+    before = task.train_set, task.validation_set
+    clean = losses(writing=False)
+    for batch in (task.train_set, task.validation_set):
+        batch.tokens.zero_()
+        batch.labels.numpy()[:] = 0
+    assert losses(writing=True) == clean
+    for batch, again in zip(before, (task.train_set, task.validation_set), strict=True):
+        assert torch.equal(batch.tokens, again.tokens)
+        assert torch.equal(batch.labels, again.labels)
+
+
+def test_a_hook_that_writes_into_what_the_model_reads_changes_that_step_alone() -> None:
+    task, seen = ModularArithmetic(p=5), []
+    model = toy_model(task, d_model=12, n_heads=1)
+
+    def zeroed(module: Any, args: Any) -> None:
+        seen.append(args[0].clone())
+        args[0].zero_()
+
+    model.register_forward_pre_hook(zeroed)
+    list(train(model, task, steps=3, batch_size=1000))
+    assert all(torch.equal(tokens, task.train_set.inputs) for tokens in seen)
 
 
 FINITE = ModularArithmetic(p=7, operations=("add", "divide"), train_fraction=0.5)  # 24 + 21 equations to train on

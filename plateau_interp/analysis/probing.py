@@ -80,7 +80,7 @@ def probe(
     Raises:
         ValueError: for what is no model or task; for a hook point that does not exist, is several, does not fire or has
             no query axis; for a split that leaves a set without sequences; for ``max_iterations`` below 1; for a model
-            too small for the task, and a task whose answers are numbers.
+            too small for the task, and a task whose answers are no tokens.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
 
@@ -105,7 +105,7 @@ def probe(
         raise ValueError(f"max_iterations must be at least 1; got {max_iterations}")
     check_fits(model, task)
     if task.d_output != task.d_vocab:
-        raise ValueError(f"a probe reads off tokens, but the answers of {task.name} are numbers")
+        raise ValueError(f"a probe reads off tokens, but the answers of {task.name} are no tokens")
     # Imported here because it takes seconds and nothing else needs it; that import draws from Python's generator.
     everybodys = random.getstate()
     from sklearn.exceptions import ConvergenceWarning

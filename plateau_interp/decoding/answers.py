@@ -33,7 +33,7 @@ def greedy_answers(
 
     Raises:
         ValueError: for what are no model, task or tokens, for fewer tokens than a prompt has, for a task whose answers
-            are numbers, and as `continued`.
+            are no tokens, and as `continued`.
 
     Source: arXiv 2506.13688, authors' code: free-running argmax, not restricted to the task's output alphabet.
 

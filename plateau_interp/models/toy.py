@@ -5,7 +5,8 @@ Everything a TransformerLens user does with a `HookedTransformer` works on it. `
 `plateau_interp.models.one_hot` say what the five are. For pretrained models see `plateau_interp.models.pretrained`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from transformer_lens import HookedTransformerConfig
@@ -24,7 +25,7 @@ from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.positions import input_length
 from plateau_interp.types import AttentionKind, MaskEmbedding, OfText, Task, ToyArchitecture
 
-__all__ = ["model_of", "toy_model"]
+__all__ = ["check_init_std", "model_of", "toy_model"]
 
 GATES_AND_EPS: dict[ToyArchitecture, tuple[str, float]] = {
     "decoder": ("gelu_pytorch_tanh", 1e-5),  # minGPT's
@@ -79,7 +80,7 @@ def toy_model(
         architecture: "decoder", "encoder", "post-norm", "depth-2" or "one-hot"; this and the next two are by default
             the task's.
         init_std: of the weights, in the place of 0.02. A narrow encoder needs more: with 0.02 at width 64 its attention
-            is uniform. Refused where the weights begin as PyTorch's.
+            is uniform. Refused where the weights begin as PyTorch's, and where ``init`` leaves nothing of it.
         mask_embedding: "zero" keeps the embedding of the task's mask token at 0, so that a masked position enters as
             its position alone; "trained" learns it as any other. Refused where there is no mask.
         init: what else becomes of the initial weights, in order; see `plateau_interp.models.initializers`.
@@ -123,7 +124,37 @@ def toy_model(
     n_ctx = task.n_pos if n_ctx is None else whole_number("n_ctx", n_ctx)
     if n_ctx < input_length(task):
         raise ValueError(f"n_ctx must be at least {input_length(task)}, the task's input length; got {n_ctx}")
-    return model_of(task, settings, n_ctx=n_ctx, seed=seed, dtype=dtype, device=device)
+
+    def begun(settings: ModelSettings) -> ToyTransformer:
+        return model_of(task, settings, n_ctx=n_ctx, seed=seed, dtype=dtype, device=device)
+
+    if settings.init:
+        check_init_std(task, settings, begun)
+    return begun(settings)
+
+
+def check_init_std(
+    task: Task, settings: ModelSettings, begun: Callable[[ModelSettings], ToyTransformer], *, replaced_by: str = "init"
+) -> None:
+    """Refuse a deviation of the initial weights that was asked for, and that no weight has to do with.
+
+    Args:
+        task: whose own deviation was not asked for.
+        settings: of the model.
+        begun: the model of some settings, as it begins.
+        replaced_by: what leaves nothing of the draw, in the user's words.
+
+    Raises:
+        ValueError: telling the deviation and what replaces it.
+    """
+    if settings.init_std == task.defaults.init_std:
+        return
+    models = begun(settings), begun(replace(settings, init_std=2 * settings.init_std))
+    pairs = zip(*(model.parameters() for model in models), strict=True)
+    if all(torch.equal(one, another) for one, another in pairs):
+        raise ValueError(
+            f"init_std={settings.init_std} comes to nothing: {replaced_by} replaces what is drawn with it; leave it out"
+        )
 
 
 def model_of(

@@ -12,7 +12,8 @@ from plateau_interp.checks import nearest
 from plateau_interp.interventions.plan import brief
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.parameters import trained_where
-from plateau_interp.models.settings import check_used
+from plateau_interp.models.settings import ModelSettings, check_used
+from plateau_interp.models.toy import check_init_std
 from plateau_interp.runs.checkpoints import load_optimizer
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.errors import RunError
@@ -66,10 +67,17 @@ def check_begun(recipe: Recipe) -> None:
         ValueError: for options of the model that its architecture, or its initializers, take no notice of.
     """
     check_used(recipe.model, recipe.task)
-    init, std, donor = recipe.model.init, recipe.model.init_std, recipe.init_from
-    if std != recipe.task.defaults.init_std and _begin_alike(recipe, _with(recipe, init_std=2 * std)):
-        replaced = "init" if donor is None else f"init_from={donor.source}"
-        raise RunError(f"init_std={std} comes to nothing: {replaced} replaces what is drawn with it; leave it out")
+    init, donor = recipe.model.init, recipe.init_from
+
+    def begun(settings: ModelSettings) -> ToyTransformer:
+        return _begun(replace(recipe, model=settings))
+
+    try:
+        check_init_std(
+            recipe.task, recipe.model, begun, replaced_by="init" if donor is None else f"init_from={donor.source}"
+        )
+    except ValueError as error:
+        raise RunError(str(error)) from None
     if donor is None:
         return
     drawn = replace(recipe, init_from=None)
@@ -86,12 +94,15 @@ def _with(recipe: Recipe, **options: Any) -> Recipe:
     return replace(recipe, model=replace(recipe.model, **options))
 
 
+def _begun(recipe: Recipe) -> ToyTransformer:
+    model = recipe.build_model()
+    begin_(recipe, model)
+    return model
+
+
 def _begin_alike(recipe: Recipe, other: Recipe) -> bool:
     """Whether runs of two recipes, whose models are of the same sizes, begin with the same weights."""
-    models = recipe.build_model(), other.build_model()
-    for each, model in zip((recipe, other), models, strict=True):
-        begin_(each, model)
-    pairs = zip(*(model.parameters() for model in models), strict=True)
+    pairs = zip(*(_begun(each).parameters() for each in (recipe, other)), strict=True)
     return all(torch.equal(one, another) for one, another in pairs)
 
 

@@ -16,7 +16,7 @@ from plateau_interp.checks import seed_number, whole_number
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import Batch, Task, is_finite
 
-__all__ = ["place_in_epoch", "samples_before", "stream_generator", "training_batch"]
+__all__ = ["TrainingBatches", "place_in_epoch", "samples_before", "stream_generator", "training_batch"]
 
 
 def training_batch(
@@ -37,13 +37,41 @@ def training_batch(
     """
     seed, step = seed_number(seed), whole_number("step", step, least=0)
     batch_size = TrainingOptions(batch_size=batch_size).resolved(task).batch_size
-    if not is_finite(task):
-        return task.sample(batch_size, generator=stream_generator(seed, "training", step, device))
-    everything = task.train_set
-    if batch_size >= len(everything):
-        return everything.to(device)
-    epoch, rows = place_in_epoch(len(everything), step, batch_size)
-    return everything.take(_order(seed, epoch, len(everything))[rows]).to(device)
+    return TrainingBatches(task, seed, batch_size, device).at(step)
+
+
+class TrainingBatches:
+    """`training_batch` for step after step: a finite task's training set is asked for once.
+
+    Args:
+        task: endless or finite.
+        seed: of the batches.
+        batch_size: sequences a step.
+        device: of the batches.
+    """
+
+    def __init__(self, task: Task, seed: int, batch_size: int, device: str | torch.device) -> None:
+        self._task, self._seed, self._size, self._device = task, seed, batch_size, device
+        self._everything = task.train_set if is_finite(task) else None
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step, in memory of its own."""
+        everything = self._everything
+        if everything is None:
+            generator = stream_generator(self._seed, "training", step, self._device)
+            return self._task.sample(self._size, generator=generator)
+        if self._size >= len(everything):
+            return everything.clone().to(self._device)
+        epoch, rows = place_in_epoch(len(everything), step, self._size)
+        return everything.take(_order(self._seed, epoch, len(everything))[rows]).to(self._device)
+
+    def epoch(self, step: int) -> int | None:
+        """How often the whole training set was seen before; None where every batch is fresh."""
+        return None if self._everything is None else place_in_epoch(len(self._everything), step, self._size)[0]
+
+    def samples_before(self, step: int) -> int:
+        """As the function, for these batches."""
+        return _samples_before(self._everything, step, self._size)
 
 
 def samples_before(task: Task, *, step: int, batch_size: int) -> int:
@@ -55,11 +83,14 @@ def samples_before(task: Task, *, step: int, batch_size: int) -> int:
         >>> [samples_before(task, step=step, batch_size=512) for step in (9, 10, 11)]
         [4608, 4656, 5168]
     """
-    if not is_finite(task):
+    return _samples_before(task.train_set if is_finite(task) else None, step, batch_size)
+
+
+def _samples_before(everything: Batch | None, step: int, batch_size: int) -> int:
+    if everything is None:
         return step * batch_size
-    n = len(task.train_set)
-    epoch, rows = place_in_epoch(n, step, batch_size)
-    return epoch * n + int(rows.start)
+    epoch, rows = place_in_epoch(len(everything), step, batch_size)
+    return epoch * len(everything) + int(rows.start)
 
 
 def place_in_epoch(n: int, step: int, batch_size: int) -> tuple[int, slice]:

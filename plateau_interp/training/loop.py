@@ -28,13 +28,13 @@ from plateau_interp.interventions.measuring import attached_measures, numbered
 from plateau_interp.interventions.plan import brief
 from plateau_interp.interventions.timing import never_acting
 from plateau_interp.models.fitting import check_batch_size, check_fits, check_sequences, check_task
-from plateau_interp.training.batches import place_in_epoch, samples_before, stream_generator, training_batch
+from plateau_interp.training.batches import TrainingBatches, stream_generator
 from plateau_interp.training.graphs import GradientGraphs, with_gradients
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import LearningRateSchedule
 from plateau_interp.training.precision import Precision, check_precision, multiplying, output_of
 from plateau_interp.training.settings import TrainingOptions
-from plateau_interp.types import Batch, HookedModel, OptimizerSpec, Task, check_model, is_finite
+from plateau_interp.types import Batch, HookedModel, OptimizerSpec, Task, check_model
 
 __all__ = ["ROW_COLUMNS", "LatestMetrics", "Step", "train"]
 
@@ -179,13 +179,14 @@ def train(
         if (never := never_acting(intervention, range(steps))) is not None:
             message = f"{brief(never)} never acts: training makes steps 0 to {steps - 1}"
             warnings.warn(message, InterventionWarning, stacklevel=2)
+    batches = TrainingBatches(task, seed, batch_size, device)
     with ExitStack() as stack:
         if interventions:
             stack.enter_context(intervening(model, *interventions))
         for step in range(start, steps):
             whole = meter is None or meter.is_due(step - 1)
             advance(model, step=step, metrics=latest if whole else PartialMetrics(latest))
-            batch = training_batch(task, seed=seed, step=step, batch_size=batch_size, device=device)
+            batch = batches.at(step)
             if step == start:
                 check_sequences(task, batch)
             measuring = meter is not None and meter.is_due(step)
@@ -205,9 +206,7 @@ def train(
                         rate = float(optimizer.param_groups[0]["lr"])
                         metrics = {**metrics, RATE: torch.full((), rate, dtype=torch.float64, device=device)}
                     optimizer.step()
-            samples = samples_before(task, step=step + 1, batch_size=batch_size)
-            epoch = place_in_epoch(len(task.train_set), step, batch_size)[0] if is_finite(task) else None
-            record = Step(step, samples, loss, metrics, epoch)
+            record = Step(step, batches.samples_before(step + 1), loss, metrics, batches.epoch(step))
             latest = LatestMetrics(record)
             yield record
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 import pandas as pd
+import torch
 
 from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.reproductions.claims import Claim, Within, only_reported
@@ -39,18 +40,18 @@ def copy_check(
     Args:
         run: of matrix completion.
         steps: checkpoints; by default all.
-        values: the numbers, rounded to the task's grid.
+        values: the numbers, rounded to the task's grid; of several that come to the same there is one case.
         n: matrices.
 
     Returns:
-        A row a checkpoint and ``case``: ``MASK``, the gaps as they are; each of the values; and gaps in matrices of
-        full rank, which nobody can complete. ``to_value`` is the mean squared difference between what the model says
-        in the gaps and the number there (0 for a gap as it is); ``loss``, ``loss_observed`` and ``loss_missing`` are
-        held against the true matrix. A model that copies has 0, 0 and ``share missing · (E x² + value²)`` in
-        ``to_value``, ``loss_observed`` and ``loss``.
+        A row a checkpoint and ``case``: ``MASK``, the gaps as they are; each of the values, as the grid has it; and
+        gaps in matrices of full rank, which nobody can complete. ``to_value`` is the mean squared difference between
+        what the model says in the gaps and the number there (0 for a gap as it is); ``loss``, ``loss_observed`` and
+        ``loss_missing`` are held against the true matrix. A model that copies has 0, 0 and ``share missing · (E x² +
+        value²)`` in ``to_value``, ``loss_observed`` and ``loss``.
 
     Raises:
-        ValueError: for a run of another task, and steps that are not there.
+        ValueError: for a run of another task, steps that are not there, and values beyond the grid's ends.
 
     Source: arXiv 2410.22244, table 1.
 
@@ -62,7 +63,10 @@ def copy_check(
     gaps = fresh_matrices(task, n)
     unrelated = replace(task, entries="full rank", scale=1.0, largest=task.bound)
     asked = {"MASK": (task, gaps, gaps, 0.0)}
-    asked |= {f"{value:g}": (task, task.with_number(gaps, value), gaps, value) for value in values}
+    for value in values:
+        filled = task.with_number(gaps, value)
+        number = float(task.rounded(torch.tensor(float(value))))
+        asked[f"{number:.7g}"] = (task, filled, gaps, number)
     loose = fresh_matrices(unrelated, n, number=1)
     asked[FULL_RANK] = (unrelated, loose, loose, 0.0)
     rows = []
