@@ -183,7 +183,8 @@ class PatchActivation(_PlacedEdit):
                 raise ValueError(f"at {hook.name} the source is {tuple(patch.shape)}, the forward {tuple(act.shape)}")
             if layout is not None and alone is not None:
                 return layout.placed(alone.to(act), act, start=start)
-            return patch[:, start:stop].to(act).expand_as(act)
+            # A copy: whoever writes into what a forward gives out changes neither the source nor other sequences.
+            return patch[:, start:stop].to(act).expand_as(act).clone()
 
         return edit, source.origin
 
@@ -240,7 +241,9 @@ class AblateActivation(_PlacedEdit):
         return (lambda act, *, hook: left(act, running.layout_for_mean(act.device))), None
 
     def _mean(self, act: Tensor, layout: Layout | None) -> Tensor:
-        return act.mean(dim=0, keepdim=True).expand_as(act) if layout is None else layout.placed(layout.mean(act), act)
+        if layout is None:
+            return act.mean(dim=0, keepdim=True).expand_as(act).clone()  # each sequence in memory of its own
+        return layout.placed(layout.mean(act), act)
 
     def _without_mean(self, act: Tensor, layout: Layout | None) -> Tensor:
         if layout is None:

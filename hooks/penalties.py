@@ -2,6 +2,7 @@
 
 The loss that is recorded stays the task's: the term is a column of its own. What is added acts in the backward pass,
 before `train` clips the whole gradient; so it is part of what is clipped, which an optimiser's own weight decay is not.
+It is added at each backward pass: where a step has k of them, as in gradient accumulation, it is added k times.
 """
 
 from abc import abstractmethod

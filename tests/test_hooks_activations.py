@@ -20,8 +20,14 @@ from torch import Tensor
 
 from plateau_interp.hooks import (
     AblateActivation,
+    AblateHeads,
     AddDirection,
+    BiasAttention,
+    FixAttention,
+    MaskAttention,
+    MixAttention,
     PatchActivation,
+    PatchAttention,
     ScaleActivation,
 )
 from plateau_interp.interventions.attached import Intervention
@@ -374,3 +380,42 @@ def test_a_tensor_is_taken_as_it_is_when_the_context_begins() -> None:
         with intervening(model, edit):  # another context takes it as it is then
             assert not torch.allclose(model(tokens), expected)
         tensor.copy_(kept)
+
+
+HIDDEN = "blocks.0.mlp.hook_post"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(lambda by=by: AblateActivation([PRE, HIDDEN], by) for by in ("zero", "mean", "common", "resample")),
+        lambda: PatchActivation(PRE, noise(5, 8, 16)),
+        lambda: PatchActivation(PRE, noise(8, 16)),
+        lambda: PatchActivation(PRE, noise(5, 8, 16), positions=[1, 2]),
+        lambda: PatchActivation(PRE, toy(seed=3)),
+        lambda: PatchActivation(HIDDEN, toy(seed=3).run_with_cache(tokens_for(toy())[:1])[1]),
+        lambda: AddDirection(PRE, noise(16)),
+        lambda: ScaleActivation(PRE, 1.0),
+        FixAttention,
+        lambda: FixAttention(targets=torch.eye(8)),
+        lambda: BiasAttention(targets=torch.eye(8, dtype=torch.bool)),
+        lambda: MaskAttention(targets=torch.ones(8, 8, dtype=torch.bool).tril()),
+        lambda: MixAttention(1.0),
+        lambda: MixAttention(0.5),
+        lambda: PatchAttention(toy(seed=3)),
+        lambda: AblateHeads([0]),
+    ],
+)
+def test_who_writes_into_what_a_forward_gives_out_changes_nothing_else(make: Any) -> None:
+    model, intervention = toy(attention="softmax"), make()
+    tokens = tokens_for(model)
+    with torch.no_grad(), intervening(model, intervention):
+        before = model(tokens)
+        _, cache = model.run_with_cache(tokens)
+        whole = {name: cache[name].clone() for name in cache}
+        for name in cache:
+            if name.startswith("blocks.0") and cache[name].shape[:1] == (5,):
+                cache[name][0] = 7.0
+                assert torch.equal(cache[name][1:], whole[name][1:]), name
+        assert torch.equal(model(tokens), before)
+    assert_untouched(model)

@@ -159,6 +159,7 @@ def test_labels_tell_two_places_of_one_hook_point_apart(tmp_path: Path) -> None:
     with intervening(model, before, Halve(), after):
         model(training_batch(TASK, seed=0, step=0, batch_size=2).inputs)
     assert Captured(tmp_path).labels == ["after", "before"]
+    assert Captured(tmp_path).steps == []  # of what has no label
     old, new = (Captured(tmp_path, label=label) for label in ("before", "after"))
     assert list(old) == list(new) == [(0, PATTERN)]
     assert torch.equal(new[0, PATTERN], old[0, PATTERN] / 2)

@@ -37,6 +37,7 @@ from plateau_interp.series import series as series_module
 from plateau_interp.series import sources
 from plateau_interp.series.attention import attention_on
 from plateau_interp.series.folder import SeriesError, SeriesFolder, check_series
+from plateau_interp.series.measures import teacher_forced, windows_of
 from plateau_interp.series.series import CheckpointSeries
 from plateau_interp.tasks import Text
 from plateau_interp.training.settings import TrainingOptions
@@ -185,6 +186,18 @@ def test_a_held_out_text_is_read(saved, tmp_path):
     records = measured(saved, tmp_path / "series", held_out=text, chosen={"revisions": [0]})
     assert records[0].measures["held_out_loss"] == pytest.approx(math.log(Text().d_vocab), abs=0.3)
     assert -1 <= records[0].measures["teacher_forced_cosine"] <= 1
+
+
+def test_a_held_out_text_keeps_its_line_ends_as_a_corpus_does(saved, tmp_path):
+    text = "Once upon a time\r\nthere was a sea,\rand in the sea\n" * 40
+    file = tmp_path / "text.txt"
+    file.write_bytes(text.encode())
+    (record,) = measured(saved, tmp_path / "series", held_out=file, chosen={"revisions": [0]})
+    model = pretrained_model(saved / "step0")
+    expected = teacher_forced(model, windows_of(model, text))
+    assert {name: record.measures[name] for name in expected} == pytest.approx(expected)
+    other = teacher_forced(model, windows_of(model, text.replace("\r\n", "\n").replace("\r", "\n")))
+    assert other["held_out_loss"] != pytest.approx(expected["held_out_loss"], rel=1e-4)
 
 
 def test_downloads_are_deleted_and_the_users_own_are_not(hub, saved, tmp_path):
@@ -381,7 +394,11 @@ def test_a_folder_with_files_that_are_no_series_is_refused(saved, tmp_path, name
     [
         ({"n_new": 0}, "n_new must be at least 1; got 0"),
         ({"dtype": "float8"}, "dtype must be one of float32, bfloat16, float16, float64; got 'float8'"),
-        ({"held_out": "nowhere.txt"}, "the held-out text nowhere.txt cannot be read"),
+        ({"held_out": "nowhere.txt"}, "^the held-out text nowhere.txt cannot be read: No such file or directory$"),
+        (
+            {"held_out": "a text itself, no path " * 40},
+            "^the held-out text .{,110} cannot be read: File name too long$",
+        ),
         ({"interventions": AblateHeads([0])}, "interventions must be a list"),
         ({"measures": {"cosine": len}}, "a measure of your own cannot be called 'cosine': the series has a column"),
         ({"measures": {"step": len}}, "a measure of your own cannot be called 'step'"),

@@ -278,7 +278,7 @@ class AttachedCapture(CountedAttached):
         is_new = not self._was_told_origin and self.recordings.is_behind(self._folder, name, self._step)
         origin = secrets.token_hex(16) if is_new else self.recordings.origin(self._folder)
         there, own = _signatures(self._folder), self._folder / f"origin-{origin}"
-        unsigned = not (there or self._takes_unsigned) and self._folder.is_dir() and Captured(self._folder).steps
+        unsigned = not (there or self._takes_unsigned) and self._folder.is_dir() and steps_in(self._folder)
         if unsigned or there - {origin}:
             raise ValueError(
                 f"{self._capture.out} holds what another run, or another model, captured; nothing was written: "
@@ -329,14 +329,19 @@ class Captured(Mapping[tuple[int, str], Tensor]):
 
     @property
     def steps(self) -> list[int]:
-        """Recorded steps, in order."""
-        return steps_in(self.path)
+        """Steps with a recording of this label, in order."""
+        return [step for step in steps_in(self.path) if any(self._found(step))]
 
     def names(self, step: int) -> list[str]:
         """Hook points recorded at a step, sorted; safetensors files of other content are left out."""
-        files = (self.path / str(step)).glob("[!.]*.safetensors")
-        found = [file.name.removesuffix(".safetensors").partition("@") for file in files if is_recording(file)]
-        return sorted(name for name, _, label in found if label == (self.label or ""))
+        return sorted(self._found(step))
+
+    def _found(self, step: int) -> Iterator[str]:
+        """Hook points recorded at a step, in any order."""
+        for file in (self.path / str(step)).glob("[!.]*.safetensors"):
+            name, _, label = file.name.removesuffix(".safetensors").partition("@")
+            if label == (self.label or "") and is_recording(file):
+                yield name
 
     @property
     def labels(self) -> list[str]:

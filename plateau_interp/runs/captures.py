@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from plateau_interp.files import steps_in
 from plateau_interp.folders import OF_A_RUN
 from plateau_interp.interventions.attached import Attached, Intervention
-from plateau_interp.interventions.capturing import Capture, Captured
+from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.timing import contents, wrapped_by
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.recipe import Recipe
@@ -87,7 +88,7 @@ def check_unused(found: Sequence[Capture]) -> None:
         RunError: naming the folder.
     """
     for capture in found:
-        if Path(capture.out).is_dir() and Captured(capture.out).steps:
+        if Path(capture.out).is_dir() and steps_in(Path(capture.out)):
             raise RunError(f"{capture.out} holds what another run captured; give this run's Capture another folder")
 
 

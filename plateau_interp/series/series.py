@@ -52,6 +52,8 @@ __all__ = ["CheckpointSeries", "check_measuring"]
 
 _log = logging.getLogger(__name__)
 
+LONG_NAME = 400
+"""Characters of a path that messages do not cut."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
 
@@ -361,10 +363,14 @@ def _fetched(source: CheckpointSource, revisions: Sequence[Revision]) -> Iterato
 
 
 def _read(path: Path) -> str:
+    """A text with the line ends that it has, as a task of text reads its corpus."""
+    name = str(path) if len(str(path)) < LONG_NAME else shown(str(path))  # somebody may give the text itself
     try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the held-out text {path} cannot be read: {error}") from None
+        return path.expanduser().read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"the held-out text {name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the held-out text {name} is no text in UTF-8") from None
 
 
 def _versions() -> dict[str, str]:
