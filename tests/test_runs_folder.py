@@ -26,7 +26,7 @@ def test_rows_that_were_changed_are_noticed_and_made_again(
     file.write_text("".join(changed))
     (run.path / "metrics.parquet").unlink()
     before = contents(run.path)
-    words = rf"jsonl is damaged: its rows are not those .*25 was written; delete the check.*step {whole_step} to"
+    words = rf"jsonl is damaged: its rows are not those .*25 was written; move the check.*step {whole_step} away to"
     for act in (lambda: list(run.train()), lambda: run.metrics, lambda: run.summary, lambda: run.fork(at=20)):
         with pytest.raises(RunError, match=words):
             act()
