@@ -187,7 +187,10 @@ def _encode_value(annotation: Any, value: Any, *, path: str) -> Any:
     if isinstance(value, tuple | list):
         return [_encode_value(annotation, item, path=f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {str(key): _encode_value(annotation, item, path=_join(path, key)) for key, item in value.items()}
+        for key in value:
+            if not isinstance(key, str):  # it would come back as text
+                raise RecipeError(f"{path}: the keys of a mapping must be text in a recipe; got {shown(key)}")
+        return {key: _encode_value(annotation, item, path=_join(path, key)) for key, item in value.items()}
     if _is_instance_of_dataclass(value):
         parts = _parts(annotation)
         kinds = [kind for part in parts if (kind := plugin_kind(part))]

@@ -66,6 +66,8 @@ class Mixture(Task):
                 from plateau_interp.models.fitting import check_task
 
                 check_task(task)
+            if type(task).loss is not Task.loss:
+                raise ValueError(f"tasks must have the usual loss, cross-entropy; {type(task).__name__} has its own")
         if self.shares is not None and not _are_numbers(self.shares):
             raise ValueError(f"shares must be numbers, one a task, such as (1, 1, 2); got {shown(self.shares)}")
         first = self.tasks[0]

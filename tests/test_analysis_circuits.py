@@ -473,3 +473,14 @@ def test_a_difference_is_of_the_labels_as_they_were(made: Any) -> None:
     before = difference(logits)
     clean.labels.zero_(), corrupted.labels.fill_(1)
     assert torch.equal(difference(logits), before)
+
+
+@pytest.mark.parametrize("scoring", ["attributed", "integrated"])
+def test_a_metric_without_a_gradient_is_refused_and_gives_no_empty_circuit(scoring: Any) -> None:
+    clean, corrupted = (TASK.sample(4, generator=torch.Generator().manual_seed(seed)).inputs for seed in (0, 1))
+
+    def distance(logits: Tensor) -> Tensor:
+        return (logits - logits.detach()).square().mean().sqrt()
+
+    with pytest.raises(ValueError, match=r"^scores are no finite numbers: the metric .* has no finite gradient there$"):
+        circuit(toy_model(TASK, d_model=16), clean=clean, corrupted=corrupted, metric=distance, scoring=scoring)

@@ -57,6 +57,11 @@ FULL = Whole(
 )  # fmt: skip
 
 
+def test_keys_that_would_come_back_as_text_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^table: the keys of a mapping must be text in a recipe; got 1$"):
+        encode_fields(Whole(1, table={1: 2}), path="")  # type: ignore[dict-item]
+
+
 def test_every_kind_of_field_is_written_and_read() -> None:
     data = json.loads(json.dumps(encode_fields(FULL), allow_nan=False))
     assert data["numbers"] == [1.0, "inf"]

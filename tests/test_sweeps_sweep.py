@@ -116,6 +116,15 @@ def test_a_new_seed_runs_alone(out, told):
     assert len(swept.table) == 4
 
 
+def test_a_column_of_words_some_of_which_are_left_open_is_of_words(tmp_path):
+    changes = {"grid": {"model.attention": [None, "softmax"]}}
+    swept = sweep(BASE, changes, out=tmp_path / "words", engine=HERE)
+    assert swept.table["model.attention"].isna().tolist() == [True, False]
+    assert swept.table["model.attention"].iloc[1] == "softmax"
+    stored = pd.read_parquet(tmp_path / "words" / "summaries.parquet")["model.attention"]
+    assert (stored.isna().tolist(), stored.iloc[1]) == ([True, False], "softmax")
+
+
 def test_a_part_of_a_sweep_may_be_run_again(out):
     sweep(BASE, {**WINDOWS, "seeds": 2}, out=out, engine=HERE)
     swept = sweep(BASE, WINDOWS, out=out, engine=HERE)

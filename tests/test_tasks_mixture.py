@@ -237,6 +237,14 @@ def sorted_like(rows: Tensor, order: Tensor) -> list[list[int]]:
     return order.tolist()
 
 
+@dataclass(frozen=True)
+class Smoothed(Copy):
+    name = "smoothed"
+
+    def loss(self, output, batch):
+        return super().loss(output, batch) / 2
+
+
 @pytest.mark.parametrize(
     ("tasks", "shares", "text"),
     [
@@ -257,6 +265,7 @@ def sorted_like(rows: Tensor, order: Tensor) -> list[list[int]]:
         ((Copy(), Reverse()), (1.0, -1.0), "shares must be at least 0 and not all 0; got (1.0, -1.0)"),
         ((Copy(), Reverse()), (0.0, 0.0), "shares must be at least 0 and not all 0; got (0.0, 0.0)"),
         ((Copy(), Reverse()), (1.0, math.nan), "shares must be at least 0 and not all 0; got (1.0, nan)"),
+        ((Copy(), Smoothed()), None, "tasks must have the usual loss, cross-entropy; Smoothed has its own"),
         ((Copy(), Unseparated()), None, "tasks must end their prompts with a separator; in unseparated it varies"),
     ],
 )

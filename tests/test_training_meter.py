@@ -394,6 +394,15 @@ def test_groups_of_numbers_have_a_loss_each():
     assert found["loss_first_is_low"].item() == pytest.approx(expected.item())
 
 
+def test_groups_of_one_column_are_refused():
+    class Signs(ModularArithmetic):
+        def groups(self, batch):
+            return {"+": batch.tokens[:, 0] >= 0, "-": batch.tokens[:, 0] < 0}
+
+    with pytest.raises(ValueError, match=r"^groups must have columns of their own: '\+' and '-' are both called '_'$"):
+        Meter(Signs(p=5))
+
+
 @pytest.mark.parametrize("kind", [FilledNumbers, FilledTokens])
 def test_a_finite_task_that_is_filled_in_is_validated_in_one_forward(kind, monkeypatch):
     sets = [kind().sample(8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]

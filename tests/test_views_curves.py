@@ -140,6 +140,11 @@ def test_validation_is_dashed_in_interactive_curves_too():
     assert "Loss" in {note.text for note in figure.layout.annotations}
 
 
+def test_a_single_step_is_a_point_in_interactive_curves_too():
+    assert [trace.mode for trace in interactive_curves(metrics().iloc[:1], ["loss"]).data] == ["markers"]
+    assert [trace.mode for trace in interactive_curves(metrics(), ["loss"]).data] == ["lines"]
+
+
 def test_a_column_without_a_number_is_no_line():
     table = metrics().assign(loss_seen=2.0, loss_never=np.nan, validation_loss=np.nan, repetition_truth=np.nan)
     loss, repetition = curves_figure(table, ["loss", "repetition"], levels=LEVELS, drops=[20]).axes

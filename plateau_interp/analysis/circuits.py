@@ -192,10 +192,11 @@ def circuit(
             scores = _exact(cut, members)
         else:
             scores = _attributed(cut, members, n_steps=n_steps if scoring == "integrated" else None)
-    graph = cut.graph
-    scores = scores.masked_fill(~graph.edges[:, :, None], float("nan"))
     norms: Literal["frozen", "live"] = "frozen" if freeze_norms else "live"
-    found = (graph.writers, graph.readers, names, scores, scoring, ablation, norms)
+    if not scores[cut.graph.edges].isfinite().all():
+        raise ValueError(f"scores are no finite numbers: the metric {metric!r} has no finite gradient there")
+    scores = scores.masked_fill(~cut.graph.edges[:, :, None], float("nan"))
+    found = (cut.graph.writers, cut.graph.readers, names, scores, scoring, ablation, norms)
     return Circuit(*found, cut.clean, cut.ablated, len(clean), members.cpu())
 
 
@@ -311,8 +312,8 @@ def _members(roles: Any, n_pos: int, device: torch.device) -> tuple[tuple[str, .
             f'roles must be positions by name, such as {{"prompt": range(4)}}, or "positions"; got {roles!r}'
         )
     members = torch.zeros(len(roles), n_pos, dtype=torch.bool, device=device)
-    for row, (name, positions) in enumerate(roles.items()):
-        members[row, _positions(name, positions, n_pos)] = True
+    for name, row in zip(roles, members, strict=True):
+        row[_positions(name, roles[name], n_pos)] = True
     return tuple(roles), members
 
 

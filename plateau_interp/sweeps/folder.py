@@ -152,7 +152,7 @@ def summaries(plan: SweepPlan[Any], out: Path, failed: Mapping[str, str]) -> pd.
     table = pd.DataFrame([_row(plan.kind, run, out, failed.get(run.name, ""), paths) for run in plan.runs])
     for path in paths:
         if not _of_one_kind(table[path]):  # a column of a file has one type
-            table[path] = [json.dumps(value) for value in table[path]]
+            table[path] = [json.dumps(None if pd.isna(value) else value) for value in table[path]]
     return table
 
 
@@ -174,5 +174,5 @@ def _value(kind: Kind[Recipes], run: PlannedRun[Recipes], path: str) -> Any:
 
 
 def _of_one_kind(column: "pd.Series[Any]") -> bool:
-    kinds = {float if type(value) is int else type(value) for value in column if value is not None}
+    kinds = {float if type(value) is int else type(value) for value in column if not pd.isna(value)}
     return len(kinds) < 2

@@ -7,7 +7,7 @@ unmeasured one.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from plateau_interp.interventions.measuring import numbered
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
-from plateau_interp.training.shares import column_word
+from plateau_interp.training.shares import column_word, group_names
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
 __all__ = ["Meter", "MeterWarning", "unused_sequences"]
@@ -130,6 +130,7 @@ class Meter:
         self.settings: MeasuringSettings = MeasuringOptions(every, n_sequences, cosine_at).resolved(task)
         if unused := unused_sequences(task, n_sequences):
             warnings.warn(unused, MeterWarning, stacklevel=2)
+        _check_words(group_names(task))
         self._seen: dict[str, Tensor] = {}
         self._placed: dict[tuple[str, torch.device], Tensor] = {}
         self._checked = False
@@ -361,3 +362,13 @@ def _mean_length(states: Float[Tensor, "batch row width"]) -> Float[Tensor, " ba
     precise = torch.promote_types(states.dtype, torch.float32)
     lengths: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=precise)
     return lengths.mean(dim=-1)
+
+
+def _check_words(groups: Sequence[str]) -> None:
+    """Refuse groups of which two would have one column."""
+    words: dict[str, str] = {}
+    for group in groups:
+        if (other := words.setdefault(column_word(group), group)) != group:
+            raise ValueError(
+                f"groups must have columns of their own: {other!r} and {group!r} are both called {column_word(group)!r}"
+            )

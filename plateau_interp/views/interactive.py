@@ -67,7 +67,8 @@ def interactive_curves(
                     trace = go.Scatter(x=values.step, y=bound, fill=fill, fillcolor=faint, legendgroup=name, **band)
                     figure.add_trace(trace, row=row, col=1)
             style = {"color": colour, "width": 1.3 if line.thin else 2, "dash": "dash" if line.dashed else "solid"}
-            trace = go.Scatter(x=values.step, y=values.mean, mode="lines", line=style, **shown)
+            mode = "lines" if len(values.step) > 1 else "markers"  # one measured step has no line
+            trace = go.Scatter(x=values.step, y=values.mean, mode=mode, line=style, marker={"color": colour}, **shown)
             figure.add_trace(trace, row=row, col=1)
         if column == "loss":
             for name, level in level_lines(levels):
