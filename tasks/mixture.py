@@ -39,7 +39,7 @@ class Mixture(Task):
             keeps its id: the source's runs of one or two tasks, such as ``shares=(1, 0, 0)``, have all 20 ids.
 
     Raises:
-        ValueError: if the tasks do not fit together; the message names the one.
+        ValueError: if the tasks do not fit together, or one has a loss of its own; the message names the one.
 
     Source: "Shortening the Loss Plateau", multi-task batches; defaults of its three-task run.
 

@@ -158,7 +158,7 @@ def circuit(
     Raises:
         ValueError: for what are no model, tokens, metric or roles, for roles of sequences that are padded on the left,
             for tokens of two shapes, without corrupted tokens where they are needed, and for a model whose residual
-            stream is not the sum of its parts.
+            stream is not the sum of its parts, and for a metric without a finite gradient.
 
     Example:
         >>> from plateau_interp import toy_model

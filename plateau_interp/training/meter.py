@@ -103,8 +103,8 @@ class Meter:
             ``blocks.0.hook_attn_out`` (figures 41 and 42).
 
     Raises:
-        ValueError: if ``every`` or ``n_sequences`` is below 1; when it watches, for a hook point that is not there, or
-            in the forward has another shape.
+        ValueError: if ``every`` or ``n_sequences`` is below 1, or two groups of the task would have one column; when it
+            watches, for a hook point that is not there, or in the forward has another shape.
 
     Source: arXiv 2506.13688, figure 2; definitions in `plateau_interp.metrics`.
 
