@@ -149,7 +149,7 @@ CAPTIONS = {
     "cosine": "Mean cosine between the states that predicted the new tokens of a prompt, all pairs. Near 1 the states "
     "have collapsed.",
     "repetition": "How often a new token equals the one before it.",
-    "held_out_loss": "Loss on a text that is read, not written: on all of it, or on 32 evenly spaced pieces of a long one.",
+    "held_out_loss": "Loss on a text that is read, not written: on all of it, or on 32 even pieces of a long one.",
     "cosine_across_prompts": "Mean cosine between the states of different prompts at the same new token: near 1 the "
     "model says the same whatever it is asked.",
     "distinct_tokens": "Share of the new tokens that were not there before.",
