@@ -7,7 +7,7 @@ from filled import FilledNumbers
 
 from plateau_interp.analysis.plateaus import summarise
 from plateau_interp.analysis.shelves import Shelf, known_shelf, lies_low, shelf, smoothed
-from plateau_interp.tasks import MatrixCompletion
+from plateau_interp.tasks import MatrixCompletion, MovingWindowSum
 
 LEVEL = 1 / 30
 
@@ -100,3 +100,43 @@ def test_the_drop_is_half_way_down(levels, drop):
     found = shelf(loss, loss, lowest=0.0)
     assert found.level == pytest.approx(level, abs=0.01)
     assert loss[found.drop] == drop
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.003])
+def test_a_short_shoulder_hides_no_long_plateau_above_it(noise):
+    """As of a moving-window sum of six numbers: a plateau, a slope, and a bend on the way down."""
+    slope = np.linspace(2.6, 2.26, 35)
+    loss = np.concatenate([[2.9], np.full(150, 2.629), slope, np.full(25, 2.25), np.full(300, 1.3)])
+    raw = loss * (1 + noise * np.random.default_rng(0).standard_normal(len(loss)))
+    found = shelf(raw, smoothed(raw, half=2.1), lowest=1.3)
+    assert found.level == pytest.approx(2.629, abs=0.01)
+    assert found.start <= 2
+    assert found.end == pytest.approx(152, abs=4)
+    assert found.drop == 211  # where half of the way from the plateau is done
+
+
+def test_of_two_long_shelves_the_lower_is_meant():
+    loss = losses((3.0, 1), (2.5, 100), (1.5, 100), (0.0, 100))
+    assert shelf(loss, smoothed(loss, half=1.5), lowest=0.0).level == pytest.approx(1.5, abs=0.01)
+
+
+@pytest.mark.parametrize("n_before", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("noise", [0.0, 0.005])
+def test_a_plateau_starts_where_the_loss_has_come_down_to_it(n_before, noise):
+    """The medians of the first rows are those of the rows after them."""
+    loss = losses((2.9, n_before), (2.45, 40), noise=noise)
+    found = summarise(pd.DataFrame({"step": range(len(loss)), "loss": loss}), task=MovingWindowSum(), batch_size=8)
+    assert found.start == n_before
+    assert found.has_plateau
+
+
+def test_a_known_level_starts_where_the_loss_has_come_down_to_it():
+    raw = losses((0.3, 2), (LEVEL, 60), (0.01, 40))
+    found = known_shelf(raw, smoothed(raw, half=0.02), LEVEL)
+    assert (found.start, found.level) == (2, pytest.approx(LEVEL))
+
+
+def test_a_first_loss_within_the_noise_is_on_the_plateau():
+    loss = losses((2.6, 80), (1.3, 80), noise=0.02)
+    loss[0] = 2.6 * 1.04  # two deviations above it, and more than 2 % of the fall
+    assert shelf(loss, smoothed(loss, half=1.9), lowest=1.3).start == 0

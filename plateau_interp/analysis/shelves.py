@@ -41,6 +41,10 @@ TOLERANCE = 0.02
 """How far from its level the loss may be on the plateau, as a share of the whole fall from first loss to floor."""
 LEAST_KNOWN = 0.3
 """The same share for a level that is known: an exponential decay is as near it for 20 % of the steps before."""
+MAD_TO_DEVIATION = 1.4826
+"""Standard deviations in a median absolute deviation, of normal noise."""
+OUTLYING = 3
+"""Standard deviations of the noise from which on a loss among the first rows is above the shelf that it comes to."""
 FELL = 0.8
 """A loss has left a level that is known once it has come, smoothed, to this share of it."""
 
@@ -92,6 +96,7 @@ def known_shelf(raw: np.ndarray, loss: np.ndarray, level: float) -> Shelf:
     if start is None or not len(on_it) or on_it[-1] - start < max(1, LEAST_KNOWN * len(loss[:drop])):
         return Shelf(None, None, None, drop)
     end = int(on_it[-1])
+    start = _come_to(raw[: end + 1], level, start=start, margin=margin)
     return Shelf(float(raw[start : end + 1].mean()), start, end, drop)
 
 
@@ -115,6 +120,8 @@ def smoothed(loss: np.ndarray, *, half: float) -> np.ndarray:
 def shelf(raw: np.ndarray, loss: np.ndarray, *, lowest: float) -> Shelf:
     """The lowest level at which a loss lingers above the last quarter of its fall; see `plateaus.Summary.level`.
 
+    A shelf that is too short for a plateau hides no longer one above it.
+
     Args:
         raw: losses as they were measured, a row a measured step.
         loss: the same, smoothed.
@@ -134,15 +141,16 @@ def shelf(raw: np.ndarray, loss: np.ndarray, *, lowest: float) -> Shelf:
     before = before[before <= first + HIGHEST * fall]
     if len(before) < LEAST_ROWS:
         return Shelf(None, None, None, half)
-    level = _lowest_shelf(before, bandwidth=BANDWIDTH * fall)
-    # Below the middle, since the level may be above the first loss, and once half of the fall is done.
-    drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
-    start = _first_below(loss, level + TOLERANCE * fall)
-    on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
     least = _least_rows(np.diff(raw) / (BANDWIDTH * fall), before=len(before) - 1)
-    if start is None or not len(on_it) or on_it[-1] - start < least:
-        return Shelf(None, None, None, half)
-    return Shelf(level, start, int(on_it[-1]), drop)
+    for level in _shelves(before, bandwidth=BANDWIDTH * fall):
+        # Below the middle, since the level may be above the first loss, and once half of the fall is done.
+        drop = _first_below(loss, min((level + lowest) / 2, first - fall / 2))
+        start = _first_below(loss, level + TOLERANCE * fall)
+        on_it = np.flatnonzero(np.abs(loss[:drop] - level) <= TOLERANCE * fall)
+        if start is not None and len(on_it) and on_it[-1] - start >= least:
+            end = int(on_it[-1])
+            return Shelf(level, _come_to(raw[: end + 1], level, start=start, margin=TOLERANCE * fall), end, drop)
+    return Shelf(None, None, None, half)
 
 
 def _least_rows(rises: np.ndarray, *, before: int) -> float:
@@ -156,9 +164,26 @@ def _first_below(loss: np.ndarray, bound: float) -> int | None:
     return int(rows[0]) if len(rows) else None
 
 
-def _lowest_shelf(loss: np.ndarray, *, bandwidth: float) -> float:
+def _come_to(raw: np.ndarray, level: float, *, start: int, margin: float) -> int:
+    """The first row that is on a shelf, where the smoothed loss of the first rows is that of the rows after them.
+
+    Args:
+        raw: losses as they were measured, to the end of the shelf.
+        level: of the shelf.
+        start: the first row by the smoothed loss.
+        margin: how far above the level a loss without noise is on it.
+    """
+    noise = MAD_TO_DEVIATION * float(np.median(np.abs(raw[start:] - level)))
+    bound = level + max(margin, OUTLYING * noise)
+    while start < SMOOTHING // 2 and raw[start] > bound:
+        start += 1
+    return start
+
+
+def _shelves(loss: np.ndarray, *, bandwidth: float) -> list[float]:
+    """The levels that a loss lingers at, the lowest first."""
     grid = np.linspace(loss.min(), loss.max(), 1 + max(100, int(POINTS * np.ptp(loss) / bandwidth)))
     density = np.exp(-(((grid[:, None] - loss) / bandwidth) ** 2) / 2).sum(axis=1)
     padded = np.pad(density, 1)
     is_peak = (density >= padded[:-2]) & (density > padded[2:]) & (density >= SHELF_DENSITY * density.max())
-    return float(grid[np.flatnonzero(is_peak)[0]])
+    return [float(level) for level in grid[is_peak]]
