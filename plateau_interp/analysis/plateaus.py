@@ -42,9 +42,10 @@ class Summary:
     never comes there). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that
     are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
     A peak where it stays for less than 15 % of the steps before the last quarter of the fall, or for one measured step
-    alone, is passed over for the next above it. None, as `start` and `end`, if none is left, or if fewer than 3 steps are
-    measured before that quarter: such a loss falls without a plateau that could be seen. In noise it has to stay for longer: if the loss rises by more than 1 % of the fall at one measured
-    step in ten, the 15 % grow in proportion, up to 40 %; if it does so at any, it stays for 6 measured steps at least.
+    alone, is passed over for the next above it. None, as `start` and `end`, if none is left, or if fewer than 3 steps
+    are measured before that quarter: such a loss falls without a plateau that could be seen. In noise it has to stay
+    for longer: if the loss rises by more than 1 % of the fall at one measured step in ten, the 15 % grow in proportion,
+    up to 40 %; if it does so at any, it stays for 6 measured steps at least.
     Where the closed form lies in the last quarter of the fall, as after the first steps of a squared error, it is the
     mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
     level_expected: float | None
