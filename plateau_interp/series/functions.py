@@ -1,8 +1,9 @@
-"""What tells a function of the user's from another of the same name: its code, and the constants that it reads.
+"""What tells a function of the user's from another of the same name: its code, and the data that it reads.
 
-What cannot be told: what it calls of other modules, and what it reads that is no number or text, such as a tensor.
+What cannot be told: what it calls of other modules, and what it reads of objects of other kinds.
 """
 
+import dataclasses
 import dis
 import functools
 import inspect
@@ -10,19 +11,43 @@ import json
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+
 from plateau_interp.files import digest
 
 __all__ = ["function_digest"]
 
 GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")
 """Instructions that read what a module calls by a name."""
+CHANGING = frozenset(
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "insert",
+        "pop",
+        "popitem",
+        "remove",
+        "setdefault",
+        "update",
+    ],
+)
+"""Methods that change a container: a function with one of them keeps something there, and that is no part of it."""
 
 
 def function_digest(function: Any) -> str:
     """SHA-256 of what a function does, the same in every process of one minor version of Python.
 
-    It is of the code, without comments, docstring and places; of defaults, and of the numbers and texts that it reads
-    from around it; and of the functions of its own module that it calls. Of what has no such code, the name.
+    It is of the code, without comments, docstring and places; of defaults, and of the data that it reads from around
+    it: numbers, texts, lists, dicts and sets of them, dataclasses, tensors and arrays, the weights of models; and of
+    the functions of its own module that it calls. Of what has no such code, the name; so, too, of the containers, tensors
+    and models that a function reads which puts something into one.
 
     Args:
         function: whatever can be called.
@@ -43,13 +68,23 @@ def _parts(value: Any, above: list[Any]) -> Any:
         return ["tuple", *(_parts(each, above) for each in value)]
     if isinstance(value, slice):
         return ["slice", _parts((value.start, value.stop, value.step), above)]
-    if isinstance(value, frozenset):  # in any order, which hangs on the process
-        return ["frozenset", *sorted(json.dumps(_parts(each, above)) for each in value)]
+    if isinstance(value, frozenset | set):  # in any order, which hangs on the process
+        return [type(value).__name__, *sorted(json.dumps(_parts(each, above)) for each in value)]
+    if isinstance(value, Tensor | np.ndarray):
+        return _parts_of_numbers(value)
     if isinstance(value, CodeType):
         return [value.co_code.hex(), value.co_exceptiontable.hex(), value.co_names, _parts(value.co_consts, above)]
     if any(value is each for each in above):
         return "itself"
     inner = [*above, value]
+    if isinstance(value, list):
+        return ["list", *(_parts(each, inner) for each in value)]
+    if isinstance(value, dict):
+        return ["dict", *([_parts(key, inner), _parts(each, inner)] for key, each in value.items())]
+    if isinstance(value, Module):
+        return [type(value).__qualname__, _parts(dict(value.state_dict()), inner)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__qualname__, _parts(vars(value), inner)]
     if isinstance(value, FunctionType):
         return _parts_of_function(value, inner)
     if isinstance(value, MethodType):
@@ -70,6 +105,9 @@ def _parts_of_function(function: FunctionType, above: list[Any]) -> list[Any]:
     around = [_content(cell) for cell in function.__closure__ or ()]
     there = function.__globals__
     read = {name: there[name] for name in sorted(_global_names(code)) if name in there and not name.startswith("__")}
+    if _changes(code):
+        around = [_named(each) for each in around]
+        read = {name: _named(each) for name, each in read.items()}
     # A function of another module is known by its name: what a library changes is told by its version.
     foreign = [name for name, each in read.items() if isinstance(each, FunctionType) and each.__globals__ is not there]
     return [
@@ -85,6 +123,36 @@ def _global_names(code: CodeType) -> set[str]:
     """What a function and those within it read of their module."""
     names = {each.argval for each in dis.get_instructions(code) if each.opname in GLOBALS}
     return names.union(*(_global_names(each) for each in code.co_consts if isinstance(each, CodeType)))
+
+
+def _changes(code: CodeType) -> bool:
+    """Whether a function, or one within it, changes what it reads: puts an item, or calls a method that does."""
+    for each in dis.get_instructions(code):
+        if each.opname in ("STORE_SUBSCR", "STORE_SLICE", "DELETE_SUBSCR", "STORE_ATTR"):
+            return True
+        name = each.argval if each.opname in ("LOAD_ATTR", "LOAD_METHOD") else ""
+        if name in CHANGING or (name.endswith("_") and not name.endswith("__")):  # as of a tensor
+            return True
+    return any(_changes(each) for each in code.co_consts if isinstance(each, CodeType))
+
+
+def _named(value: Any) -> Any:
+    """The name of a kind in the place of what can be changed; all else as it is."""
+    can_be_changed = isinstance(value, list | dict | set | Tensor | np.ndarray | Module) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    )
+    return type(value).__qualname__ if can_be_changed else value
+
+
+def _parts_of_numbers(value: Tensor | np.ndarray) -> list[Any]:
+    """What a tensor or an array is made of: its kind, shape and the digest of its bytes."""
+    kind = [type(value).__name__, str(value.dtype), list(value.shape)]
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        if plain.is_sparse or plain.is_quantized:
+            return kind
+        return [*kind, digest(plain.view(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b"")]
+    return kind if value.dtype.hasobject else [*kind, digest(np.ascontiguousarray(value).tobytes())]
 
 
 def _content(cell: Any) -> Any:
