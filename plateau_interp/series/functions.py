@@ -23,21 +23,8 @@ __all__ = ["function_digest"]
 GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")
 """Instructions that read what a module calls by a name."""
 CHANGING = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "discard",
-        "extend",
-        "insert",
-        "pop",
-        "popitem",
-        "remove",
-        "setdefault",
-        "update",
-    ],
-)
+    ("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "remove", "setdefault")
+) | {"update"}
 """Methods that change a container: a function with one of them keeps something there, and that is no part of it."""
 
 
@@ -46,8 +33,8 @@ def function_digest(function: Any) -> str:
 
     It is of the code, without comments, docstring and places; of defaults, and of the data that it reads from around
     it: numbers, texts, lists, dicts and sets of them, dataclasses, tensors and arrays, the weights of models; and of
-    the functions of its own module that it calls. Of what has no such code, the name; so, too, of the containers, tensors
-    and models that a function reads which puts something into one.
+    the functions of its own module that it calls. Of what has no such code, the name; so, too, of the containers,
+    tensors and models that a function reads which puts something into one.
 
     Args:
         function: whatever can be called.
