@@ -24,22 +24,27 @@ def measured_series(
     interventions: tuple[str, ...] = (),
     own: dict[str, float] | None = None,
     attention: dict[int, KeptAttention] | None = None,
+    held_out: tuple[str, str] | None = None,
+    trained_under: tuple[str, ...] = (),
 ) -> SeriesFolder:
     """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had.
 
-    Attention is kept of the steps for which there is one. Without ``tokens`` each piece is a token.
+    Attention is kept of the steps for which there is one. Without ``tokens`` each piece is a token. ``held_out`` is the
+    name of a text and its digest.
     """
     settings = {
         "source": source,
         "prompts": list(prompts),
         "prompts_origin": "by hand",
         "prompts_sha256": Prompts(prompts, "by hand").digest,
-        "held_out": None,
+        "held_out": held_out and held_out[0],
+        "held_out_sha256": held_out and held_out[1],
         "n_new": len(pieces),
         "interventions": [{"name": name} for name in interventions],
         "measures": sorted(own or {}),
         "dtype": "float32",
         "versions": {},
+        "trained_under": [{"name": name} for name in trained_under],
     }
     folder = SeriesFolder.opened(path, settings)
     tokens = tokens or tuple(pieces.index(piece) for piece in pieces)

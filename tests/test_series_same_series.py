@@ -26,6 +26,7 @@ THERE: dict[str, Any] = {
         ({"n_new": 3}, ["n_new"]),
         ({"dtype": "float16"}, ["dtype"]),
         ({"versions": {"python": platform.python_version(), "torch": "another"}}, []),
+        ({"trained_under": [{"name": "ablate-heads"}]}, []),  # the recipe's digest is of it, too
         ({"source": "../runs/a"}, []),  # the same run in other words
         ({"source": "runs/b", "source_path": "/runs/b"}, ["source"]),
         ({"recipe_sha256": "another"}, ["recipe_sha256"]),

@@ -656,6 +656,19 @@ def run_on_text(path, *, seed, **options):
     return run
 
 
+def test_that_a_run_is_measured_without_what_it_was_trained_under_is_said(tmp_path, caplog):
+    run = run_on_text(tmp_path / "run", seed=0, interventions=[AblateHeads(heads=(0,))])
+    told = "was trained under ablate-heads, and is measured without"
+    (bare,) = CheckpointSeries(run, [4]).measure(PROMPTS, out=tmp_path / "bare", n_new=1)
+    assert told in caplog.text
+    assert SeriesFolder(tmp_path / "bare").settings["trained_under"][0]["name"] == "ablate-heads"
+    caplog.clear()
+    given = {"n_new": 1, "interventions": run.recipe.interventions}
+    (record,) = CheckpointSeries(run, [4]).measure(PROMPTS, out=tmp_path / "given", **given)
+    assert told not in caplog.text
+    assert record.measures["cosine"] != bare.measures["cosine"]
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_interventions_that_take_from_something_else_than_before_are_refused(tmp_path, monkeypatch, wrapped):
     monkeypatch.chdir(tmp_path)

@@ -166,6 +166,38 @@ def test_series_of_one_model_are_called_by_their_folders(tmp_path):
     assert "Under ablate-heads, bias-attention, in ablated." in text or "Under ablate-heads and bias-attention" in text
 
 
+def test_prompts_are_the_same_by_what_they_are_and_not_by_their_name(tmp_path):
+    """Both are "by hand", and as many."""
+    one = measured_series(tmp_path / "one", COLLAPSE)
+    text, _ = page(one, measured_series(tmp_path / "other", COLLAPSE, prompts=("King of", "A man")), out=tmp_path / "a")
+    assert "from the prompts of its series, which differ, with 4 greedy tokens" in text
+    text, _ = page(one, measured_series(tmp_path / "longer", COLLAPSE, pieces=(" a",) * 6), out=tmp_path / "b")
+    assert "from 2 prompts (by hand) with greedy tokens (one: 4, longer: 6)" in text
+
+
+def test_different_texts_that_are_read_are_told(tmp_path):
+    one = measured_series(tmp_path / "one", COLLAPSE, held_out=("h.txt", "1"))
+    same = measured_series(tmp_path / "same", COLLAPSE, held_out=("copy.txt", "1"))
+    other = measured_series(tmp_path / "other", COLLAPSE, held_out=("h.txt", "2"))
+    without = measured_series(tmp_path / "without", COLLAPSE)
+    told = "The texts that are read differ"
+    text, _ = page(one, other, without, out=tmp_path / "a")
+    assert f"{told}, and with them what a loss is of: one: h.txt, other: h.txt." in text
+    assert told not in page(one, same, out=tmp_path / "b")[0]
+    assert told not in page(one, without, out=tmp_path / "c")[0]
+
+
+def test_what_a_run_was_trained_under_and_is_measured_without_is_told(tmp_path):
+    text, _ = page(measured_series(tmp_path / "bare", COLLAPSE, trained_under=("fix-attention", "cosine-penalty")))
+    assert "Trained under fix-attention, cosine-penalty and measured without." in text
+    given = measured_series(
+        tmp_path / "given", COLLAPSE, trained_under=("fix-attention",), interventions=("fix-attention",)
+    )
+    text, _ = page(given)
+    assert "Under fix-attention." in text
+    assert "measured without" not in text
+
+
 def test_what_cannot_be_reported_is_refused(tmp_path):
     one, other = (measured_series(tmp_path / name, COLLAPSE) for name in ("one", "other"))
     nothing = measured_series(tmp_path / "nothing", {})

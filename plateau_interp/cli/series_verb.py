@@ -31,7 +31,7 @@ class SeriesVerb:
     For example:
       plateau series EleutherAI/pythia-14m --revisions paper --out series/14m
       plateau series EleutherAI/pythia-14m --prompts allenai/ai2_arc:ARC-Easy:test --first 100 --out series/arc
-      plateau series runs/text --held-out corpus.txt --out series/text
+      plateau series runs/text --held-out unseen.txt --out series/text
       plateau series checkpoints/ --revisions log:16 --hook ablate-heads:heads=[0] --out series/ablated
     """
 

@@ -25,7 +25,7 @@ from plateau_interp.runs.checking import Checked
 from plateau_interp.runs.formats import SERIES_FORMAT
 from plateau_interp.series.attention import KeptAttention
 from plateau_interp.series.prompts import Prompts
-from plateau_interp.series.same_series import differing_settings, differing_told
+from plateau_interp.series.same_series import differing_settings, differing_told, trained_under_alone
 
 __all__ = ["RECORD_COLUMNS", "BusySeries", "Record", "SeriesError", "SeriesFolder", "check_series"]
 
@@ -118,7 +118,7 @@ class SeriesFolder:
                 raise SeriesError(f"{file} has other prompts than were written")
             # What a report tells.
             _ = int(self.settings["n_new"]), [each["name"] for each in self.settings["interventions"]]
-            _ = self.settings["source"]
+            _ = self.settings["source"], trained_under_alone(self.settings)
         except SeriesError:
             raise
         except (ValueError, KeyError, TypeError, RecursionError, UnicodeDecodeError) as error:

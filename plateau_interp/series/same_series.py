@@ -8,10 +8,20 @@ from typing import Any
 
 from plateau_interp.checks import listed
 
-__all__ = ["FUNCTIONS", "SOURCE_PATH", "differing_settings", "differing_told", "functions_unknown"]
+__all__ = [
+    "FUNCTIONS",
+    "SOURCE_PATH",
+    "TRAINED_UNDER",
+    "differing_settings",
+    "differing_told",
+    "functions_unknown",
+    "trained_under_alone",
+]
 
 FUNCTIONS = "measures_sha256"
 """The setting that tells the user's functions, by name, from others; it holds within one minor version of Python."""
+TRAINED_UNDER = "trained_under"
+"""The setting that holds the interventions of a run's training, which a series has in the recipe's digest, too."""
 SOURCE, SOURCE_PATH, RECIPE, VERSIONS = "source", "source_path", "recipe_sha256", "versions"
 
 
@@ -46,12 +56,26 @@ def differing_settings(there: Mapping[str, Any], asked: Mapping[str, Any]) -> li
         ['n_new']
     """
     asked = json.loads(json.dumps(asked))
-    unsaid = {VERSIONS, SOURCE_PATH} | ({RECIPE} - there.keys())
+    unsaid = {VERSIONS, SOURCE_PATH, TRAINED_UNDER} | ({RECIPE} - there.keys())
     if functions_unknown(there) or asked.get("measures") != there.get("measures"):
         unsaid.add(FUNCTIONS)
     if asked.get(SOURCE_PATH, "") == there.get(SOURCE_PATH):
         unsaid.add(SOURCE)
     return sorted(name for name in {**asked, **there} if name not in unsaid and asked.get(name) != there.get(name))
+
+
+def trained_under_alone(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the interventions that a run was trained under and its series is measured without, each once.
+
+    Args:
+        settings: of a series.
+
+    Example:
+        >>> trained_under_alone({"interventions": [], "trained_under": [{"name": "ablate-heads", "heads": [0]}]})
+        ['ablate-heads']
+    """
+    given = settings["interventions"]
+    return list({str(each["name"]): None for each in settings.get(TRAINED_UNDER, ()) if each not in given})
 
 
 def differing_told(differing: Sequence[str], there: Mapping[str, Any], asked: Mapping[str, Any]) -> str:

@@ -45,7 +45,13 @@ from plateau_interp.series.measures import (
 )
 from plateau_interp.series.prompts import GENERAL_QUESTIONS, Prompts, read_prompts
 from plateau_interp.series.revisions import Revision
-from plateau_interp.series.same_series import FUNCTIONS, SOURCE_PATH, functions_unknown
+from plateau_interp.series.same_series import (
+    FUNCTIONS,
+    SOURCE_PATH,
+    TRAINED_UNDER,
+    functions_unknown,
+    trained_under_alone,
+)
 from plateau_interp.series.sources import CheckpointSource, RunSource, source_of
 
 __all__ = ["CheckpointSeries", "check_measuring"]
@@ -126,7 +132,8 @@ class CheckpointSeries:
             out: the folder of the series.
             n_new: tokens that each prompt is continued with.
             interventions: attached while a checkpoint is measured; plain data, such as a recipe can hold. Schedules
-                hear the step of the checkpoint.
+                hear the step of the checkpoint. Those that a run was trained under act here only if they are given, as
+                ``run.recipe.interventions``: that they are left out is logged, and told in the report.
             held_out: a text file that is read, too, for its loss and its teacher-forced cosine: 32 pieces of 128 tokens
                 each, evenly spaced, or all of a shorter one (`plateau_interp.series.measures.windows_of`).
             measures: your own, by names that are none of ours: functions of the model and the `Continuation` that give
@@ -149,13 +156,20 @@ class CheckpointSeries:
         """
         asked = _asked(prompts, n_new, interventions, held_out, measures, dtype)
         check_device(device)
-        folder = SeriesFolder.opened(out, self._settings(asked))
+        settings = self._settings(asked)
+        folder = SeriesFolder.opened(out, settings)
         if measures and (why := functions_unknown(folder.settings)):
             _log.warning(
                 "%s was begun by %s: whether the functions of its measures (%s) are the same cannot be told",
                 folder.path,
                 why,
                 listed(sorted(measures)),
+            )
+        if left_out := trained_under_alone(settings):
+            _log.warning(
+                "%s was trained under %s, and is measured without: give its interventions to measure what was trained",
+                self.name,
+                listed(left_out),
             )
         names = {revision.name: revision.commit for revision in self.revisions}  # a hub is not asked twice
         source = source_of(self._given, [*names], notes=None if keep else folder.path, listing=names)
@@ -196,11 +210,17 @@ class CheckpointSeries:
 
     def _settings(self, asked: "_Asked") -> dict[str, Any]:
         """What the folder of a series says of it, by which another call knows its own."""
-        of_run = {}
+        of_run: dict[str, Any] = {}
         if isinstance(self._source, RunSource):
             run = self._source.run
             of_run = {SOURCE_PATH: os.path.realpath(run.path), "recipe_sha256": recipe_digest(run.recipe)}
+            if run.recipe.interventions:
+                of_run[TRAINED_UNDER] = _encoded(run.recipe.interventions)
         return {"source": self.name, **asked.plain(), "versions": _versions(), **of_run}
+
+
+def _encoded(interventions: Sequence[Intervention]) -> list[Any]:
+    return [encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(interventions)]
 
 
 def check_measuring(*, n_new: Any, interventions: Any, dtype: Any) -> None:
@@ -256,9 +276,7 @@ class _Asked:
             "held_out": None if self.held_out is None else self.held_out.name,
             "held_out_sha256": None if self.text is None else digest(self.text.encode()),
             "n_new": self.n_new,
-            "interventions": [
-                encode("hooks", each, path=f"interventions[{index}]") for index, each in enumerate(self.interventions)
-            ],
+            "interventions": _encoded(self.interventions),
             "measures": sorted(self.measures),
             **({FUNCTIONS: functions} if functions else {}),
             "dtype": self.dtype,

@@ -18,6 +18,7 @@ from plateau_interp.checks import listed, shown
 from plateau_interp.files import check_folder, readable
 from plateau_interp.folders import REPORT, check_place
 from plateau_interp.series.folder import SeriesFolder
+from plateau_interp.series.same_series import trained_under_alone
 from plateau_interp.views.page import ASSETS, check_report_folder, report_document, write_report_page
 from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
@@ -128,7 +129,7 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         headline=_headline(tables),
         lede=_lede(dict(zip(tables, folders, strict=True))),
         facts=_facts(_only(tables)) if len(tables) == 1 else _facts_of_several(tables),
-        warnings=list(_warnings(tables)),
+        warnings=list(_warnings(tables, dict(zip(tables, folders, strict=True)))),
         figures=drawings,
         curve=lambda name: drawn[name][0],
         answers=list(_answers(folders[0], _only(tables))) if len(tables) == 1 else [],
@@ -205,23 +206,33 @@ def _row(rows: pd.DataFrame, index: int) -> dict[str, Any]:
 
 
 def _lede(folders: Mapping[str, SeriesFolder]) -> str:
-    asked = {(len(each.prompts), each.prompts.origin, int(each.settings["n_new"])) for each in folders.values()}
-    if len(asked) == 1:
-        ((n_prompts, origin, n_new),) = asked
-        prompts = f"{n_prompts} prompts" if n_prompts > 1 else "one prompt"
-        written = f"Each checkpoint goes on from {prompts} ({origin}) with {n_new} greedy tokens"
+    """What was measured, and in what the series differ beside their models."""
+    texts = {folder.prompts.digest: folder.prompts for folder in folders.values()}
+    counts = sorted({int(folder.settings["n_new"]) for folder in folders.values()})
+    if len(texts) == 1:
+        (prompts,) = texts.values()
+        said = f"{f'{len(prompts)} prompts' if len(prompts) > 1 else 'one prompt'} ({prompts.origin})"
     else:
-        written = "Each checkpoint goes on from the prompts of its series, which differ, with greedy tokens"
+        said = "the prompts of its series, which differ,"
+    tokens = f"{counts[0]} greedy tokens" if len(counts) == 1 else f"greedy tokens ({_of_each(folders, 'n_new')})"
+    written = f"Each checkpoint goes on from {said} with {tokens}"
     return f"{written}; compared are the states that predicted them, after the final norm.{_edits(folders)}"
 
 
+def _of_each(folders: Mapping[str, SeriesFolder], setting: str) -> str:
+    each = {name: folder.settings[setting] for name, folder in folders.items()}
+    return ", ".join(f"{name}: {value}" for name, value in each.items() if value is not None)
+
+
 def _edits(folders: Mapping[str, SeriesFolder]) -> str:
-    """A sentence for each series that was measured under interventions."""
+    """A sentence for each series that was measured under interventions, or without those of the run's training."""
     told = ""
     for name, folder in folders.items():
+        which = "" if len(folders) == 1 else f", in {name}"
         if acting := [str(each["name"]) for each in folder.settings["interventions"]]:
-            which = "" if len(folders) == 1 else f", in {name}"
             told += f" Under {listed(acting)}{which}."
+        if left_out := trained_under_alone(folder.settings):
+            told += f" Trained under {listed(left_out)} and measured without{which}."
     return told
 
 
@@ -247,7 +258,9 @@ def _facts_of_several(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str, s
     return facts
 
 
-def _warnings(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+def _warnings(tables: dict[str, pd.DataFrame], folders: Mapping[str, SeriesFolder]) -> Iterator[str]:
+    if len({folder.settings.get("held_out_sha256") for folder in folders.values()} - {None}) > 1:
+        yield f"The texts that are read differ, and with them what a loss is of: {_of_each(folders, 'held_out')}."
     for name, table in tables.items():
         of = f"{name}: " if len(tables) > 1 else ""
         yield from (of + told for told in (*duplicates_told(table), *failures_told(table)))
