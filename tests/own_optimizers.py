@@ -32,13 +32,20 @@ class Drifting(torch.optim.Optimizer):
             group["k"] += 1
             group["d"] *= 1.1 if group["phase"] == "rise" else 0.9
             group["phase"] = "fall" if group["k"] % 3 == 0 else "rise"
-            group["warm"] = group["warm"] and group["k"] < 4
+            group["warm"] = not group["warm"]
             group["betas"] = (group["betas"][0] * 0.99, group["betas"][1])
             group["lr"] *= group["decay"]
             group["lr_max"] = max(group["lr_max"], group["lr"])
             group["numerator"] = group.get("numerator", torch.zeros(2)) + group["d"]
             group.pop("only_at_first", None)
-            scale = group["lr"] * group["d"] * (1 + group["lr_max"]) * len(group["history"]) * group["betas"][0]
+            scale = (
+                group["lr"]
+                * group["d"]
+                * (1 + group["lr_max"])
+                * (1 + group["k"])
+                * len(group["history"])
+                * group["betas"][0]
+            )
             scale = scale * float(group["numerator"].sum() + group["weight_sum"]) * (2 if group["warm"] else 1)
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -69,7 +76,10 @@ class Drifting(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class Drift:
-    """The plain data of `Drifting`; ``decay`` is what it multiplies its own rate by at each step."""
+    """The plain data of `Drifting`; ``decay`` is what it multiplies its own rate by at each step.
+
+    The run in tests/data/run-format-4 was trained with it.
+    """
 
     learning_rate: float = 0.5
     decay: float = 1.0
@@ -113,7 +123,7 @@ class Spoilt(torch.optim.SGD):
             case "nested":
                 self.state[parameter] = {"odd": [torch.zeros(1), {1}]}
             case "groups":
-                self.add_param_group({"params": [Parameter(torch.zeros(1))]})
+                self.add_param_group({"params": [("odd", Parameter(torch.zeros(1)))]})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from plateau_interp.checks import shown
 
-__all__ = ["GONE", "ValueDecoder", "ValueEncoder", "bits_cloned", "check_name", "identical", "rebuilt"]
+__all__ = ["GONE", "ValueDecoder", "ValueEncoder", "bits_cloned", "check_is_text", "identical", "rebuilt"]
 
 
 class _Gone:
@@ -157,7 +157,7 @@ def rebuilt(value: Any, memo: dict[int, Any], put: Callable[[Tensor], Tensor], t
         new += [rebuilt(each, memo, put, told) for each in value]
     elif type(value) is dict:
         memo[id(value)] = new = {}
-        new |= {check_name(name, told): rebuilt(each, memo, put, told) for name, each in value.items()}
+        new |= {check_is_text(name, told): rebuilt(each, memo, put, told) for name, each in value.items()}
     else:
         raise ValueError(
             f"{told} is a {type(value).__name__}, which no checkpoint keeps: have numbers, text, tensors, and lists, "
@@ -179,7 +179,7 @@ def _check_tensor(tensor: Tensor, told: str) -> None:
         raise ValueError(f"{told} is a tensor that no checkpoint keeps: it is {what}")
 
 
-def check_name(name: Any, told: str) -> str:
+def check_is_text(name: Any, told: str) -> str:
     """A name, which must be text.
 
     Raises:

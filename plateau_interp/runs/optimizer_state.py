@@ -21,7 +21,7 @@ from plateau_interp.runs.kept_values import (
     ValueDecoder,
     ValueEncoder,
     bits_cloned,
-    check_name,
+    check_is_text,
     identical,
     rebuilt,
 )
@@ -143,7 +143,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: HookedModel, built:
         if not isinstance(values, Mapping):
             raise ValueError(f"{kind} has state of {names[id(parameter)]} that is no dict, which no checkpoint keeps")
         for name, value in values.items():
-            whole = f"{names[id(parameter)]}/{check_name(name, kind)}"
+            whole = f"{names[id(parameter)]}/{check_is_text(name, kind)}"
             # What a parameter's state asks of autograd is nothing that loading ever gave back.
             is_asking = isinstance(value, Tensor) and (value.requires_grad or isinstance(value, Parameter))
             live[whole] = value.detach() if is_asking else value

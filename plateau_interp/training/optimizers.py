@@ -293,7 +293,7 @@ def check_takes_no_closure(optimizer: torch.optim.Optimizer) -> None:
         ValueError: naming what its ``step()`` asks for.
 
     Example:
-        >>> check_takes_no_closure(torch.optim.LBFGS([Parameter(torch.ones(2))]))
+        >>> check_takes_no_closure(torch.optim.LBFGS([Parameter(torch.ones(2))]))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ValueError: LBFGS asks for closure at each step(): training makes one loss and gradient an update, and gives ...
     """
