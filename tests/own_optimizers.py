@@ -15,13 +15,13 @@ from plateau_interp.plugins import plugins, register
 class Drifting(torch.optim.Optimizer):
     """Every number that it keeps is in the next update, so that losing one is another run."""
 
-    def __init__(self, parameters: Iterable[tuple[str, Parameter]], lr: float, decay: float) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, Parameter]], lr: float, decay: float, swapped: bool) -> None:
         named = list(parameters)
         half = len(named) // 2
         entries = {"d": 1e-3, "k": 0, "lr_max": -math.inf, "betas": (0.9, 0.99), "warm": True, "phase": "rise"}
         shared = {"weight_sum": torch.zeros((), dtype=torch.float64), "history": list[float]()}
         groups = [{"params": named[:half], **shared}, {"params": named[half:], **shared, "lr": 2 * lr}]
-        super().__init__(groups, {"lr": lr, "decay": decay, "only_at_first": 3, **entries})
+        super().__init__(groups[::-1] if swapped else groups, {"lr": lr, "decay": decay, "only_at_first": 3, **entries})
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # without a closure
@@ -76,18 +76,20 @@ class Drifting(torch.optim.Optimizer):
 
 @dataclass(frozen=True)
 class Drift:
-    """The plain data of `Drifting`; ``decay`` is what it multiplies its own rate by at each step.
+    """The plain data of `Drifting`; ``decay`` is what it multiplies its own rate by at each step, ``swapped`` another
+    order of its two groups.
 
     The run in tests/data/run-format-4 was trained with it.
     """
 
     learning_rate: float = 0.5
     decay: float = 1.0
+    swapped: bool = False
 
     name = "drift"
 
     def build(self, parameters: Iterable[tuple[str, Parameter]]) -> torch.optim.Optimizer:
-        return Drifting(parameters, self.learning_rate, self.decay)
+        return Drifting(parameters, self.learning_rate, self.decay, self.swapped)
 
 
 class Spoilt(torch.optim.SGD):
@@ -95,7 +97,7 @@ class Spoilt(torch.optim.SGD):
 
     def __init__(self, parameters: Iterable[tuple[str, Parameter]], what: str) -> None:
         super().__init__(parameters, lr=0.1)
-        self.what = what
+        self.what, self.what_else, self.itself = what, torch.zeros(2), [self.param_groups, object()]
         if what == "state_dict":
             self.register_state_dict_post_hook(lambda _, state: {**state, "k": 3})
         if what == "at first":
@@ -122,6 +124,9 @@ class Spoilt(torch.optim.SGD):
                 self.state[parameter] = [1]
             case "nested":
                 self.state[parameter] = {"odd": [torch.zeros(1), {1}]}
+            case "attribute":
+                self.calls = getattr(self, "calls", 0) + 1
+                self.what_else = self.what_else + 1
             case "groups":
                 self.add_param_group({"params": [("odd", Parameter(torch.zeros(1)))]})
 

@@ -131,6 +131,15 @@ def test_of_a_group_all_is_taken_or_nothing(tmp_path: Path) -> None:
     assert {place for place in theirs if place.startswith("/1/")} == {place for place in state if place[0] == "/"}
 
 
+def test_a_group_is_known_by_its_parameters(tmp_path: Path) -> None:
+    donor = trained(Run.create(tmp_path / "donor", recipe_of(Drift(decay=0.9))))
+    init = InitFrom(str(donor.path), optimizer="taken")
+    run = stopped(Run.create(tmp_path / "run", recipe_of(Drift(swapped=True), init_from=init)), after=0)
+    theirs, state = RunFolder(donor.path).load(8).optimizer, RunFolder(run.path).load(0).optimizer
+    assert theirs["/0/lr"] != theirs["/1/lr"]
+    assert (state["/0/lr"], state["/1/lr"]) == (theirs["/1/lr"], theirs["/0/lr"])
+
+
 def test_a_donor_whose_numbers_have_changed_is_refused(tmp_path: Path) -> None:
     one, other = (trained(Run.create(tmp_path / str(seed), recipe_of(Drift(), seed=seed))) for seed in (0, 1))
     init = InitFrom(str(one.path), optimizer="taken")
@@ -159,10 +168,12 @@ def test_only_what_an_older_version_would_misread_is_of_format_4_and_is_let_go_w
     assert RunFolder(run.path).load(4).optimizer is None
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", [Adam(), AdamW(), SGD(0.1, momentum=0.5), SGD(), Muon()])
-def test_checkpoints_of_the_suites_own_optimisers_are_as_they_were(optimizer: Any, tmp_path: Path) -> None:
+def test_checkpoints_of_the_suites_own_optimisers_are_as_they_were(optimizer: Any, dtype: Any, tmp_path: Path) -> None:
     training = TrainingOptions(steps=4, batch_size=4, optimizer=optimizer, schedule=LearningRateSchedule(warm_up=3))
-    run = Run.create(tmp_path / "run", replace(recipe_of(optimizer), training=training))
+    recipe = replace(recipe_of(optimizer), training=training, model=ModelOptions(d_model=8, dtype=dtype))
+    run = Run.create(tmp_path / "run", recipe)
     trained(stopped(run, after=2))
     for step in run.checkpoints:
         state = json.loads((run.path / f"checkpoints/{step}/state.json").read_text())
@@ -211,6 +222,17 @@ def test_what_can_be_seen_of_a_new_one_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=told):
         Run.create(tmp_path / "run", recipe_of(optimizer))
     assert not (tmp_path / "run").exists()
+
+
+def test_what_it_changes_of_itself_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained(Run.create(tmp_path / "run", recipe_of(Spoil("attribute"))))
+    told = (
+        "Spoilt changes its own what_else, calls, which no checkpoint keeps: where updates depend on it, have it in pa"
+    )
+    assert [message[: len(told)] for message in caplog.messages] == [told]
+    caplog.clear()
+    trained(Run.create(tmp_path / "other", recipe_of(Drift())))
+    assert caplog.messages == []
 
 
 def drifted(steps: int = 4) -> tuple[Any, torch.optim.Optimizer, BuiltGroups]:
@@ -288,6 +310,35 @@ def test_float32_state_of_bfloat16_weights_keeps_its_bits() -> None:
     put_optimizer_state(optimizer, state, model, weights=weights)
     assert torch.equal(optimizer.state[weight]["fine"], fine)
     assert optimizer.state[weight]["step"].dtype == torch.float32
+
+
+def test_a_step_counter_is_no_weight() -> None:
+    """Torch keeps ``step`` float32 whatever the weights are."""
+    one, other = toy_model(TASK, d_model=8), toy_model(TASK, d_model=8).to(torch.bfloat16)
+    trained_one, fresh = (Adam().build(model.named_parameters()) for model in (one, other))
+    list(train(one, TASK, steps=3, batch_size=4, optimizer=trained_one))
+    state = optimizer_state(trained_one, one, BuiltGroups.of(trained_one))
+    put_optimizer_state(fresh, state, other, weights=dict(one.named_parameters()))
+    (kinds,) = {tuple((name, value.dtype) for name, value in values.items()) for values in fresh.state.values()}
+    assert dict(kinds) == {"step": torch.float32, "exp_avg": torch.bfloat16, "exp_avg_sq": torch.bfloat16}
+
+
+def test_what_parameters_share_they_share_again() -> None:
+    model = toy_model(TASK, d_model=8)
+    weights = dict(model.named_parameters())
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    built = BuiltGroups.of(optimizer)
+    counter, seen = torch.zeros(()), [0]
+    for parameter in weights.values():
+        optimizer.state[parameter] = {"counter": counter, "seen": seen}
+    optimizer.param_groups[0]["all"] = counter
+    stored = StoredState.of(optimizer_state(optimizer, model, built))
+    assert len(stored.tensors) == 1
+    fresh = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    put_optimizer_state(fresh, stored.joined(), model, weights=weights)
+    values = [fresh.state[parameter] for parameter in weights.values()]
+    assert len({id(value["counter"]) for value in values} | {id(fresh.param_groups[0]["all"])}) == 1
+    assert len({id(value["seen"]) for value in values}) == 1
 
 
 def test_what_is_changed_is_told_by_bits_and_type() -> None:

@@ -8,6 +8,7 @@ the recipe's, which builds them again. What could not come back bit for bit and 
 import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,6 +46,7 @@ class BuiltGroups:
     Args:
         members: by group, the identities of its parameters.
         entries: by group, copies of all else.
+        attributes: copies of what it holds itself, as far as it is numbers, text and tensors.
 
     Example:
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5)
@@ -56,6 +58,7 @@ class BuiltGroups:
 
     members: tuple[tuple[int, ...], ...]
     entries: tuple[Mapping[str, Any], ...]
+    attributes: Mapping[str, Any]
 
     @staticmethod
     def of(optimizer: torch.optim.Optimizer) -> "BuiltGroups":
@@ -73,7 +76,7 @@ class BuiltGroups:
             entries = tuple(copy.deepcopy(_entries(group)) for group in optimizer.param_groups)
         except Exception as error:  # whatever somebody's object says
             raise ValueError(f"{kind} has something in its param_groups that cannot be copied: {error}") from None
-        return BuiltGroups(_members(optimizer), entries)
+        return BuiltGroups(_members(optimizer), entries, _attributes(optimizer))
 
     def changed(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """The optimiser's own entries, by place; `GONE` is what it has removed.
@@ -96,6 +99,11 @@ class BuiltGroups:
                 elif name not in before or not identical(now[name], before[name]):
                     found[place] = now[name]
         return found
+
+    def forgotten(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """The optimiser's own attributes that are new or have changed, which no checkpoint keeps."""
+        before, now = self.attributes, _attributes(optimizer)
+        return [name for name in now if name not in before or not identical(now[name], before[name])]
 
 
 def place_of_entry(group: int, name: str) -> str:
@@ -255,6 +263,17 @@ class StoredState:
 
 def _members(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(map(id, group["params"])) for group in optimizer.param_groups)
+
+
+def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Copies of what an optimiser has beside what every one has, as far as a checkpoint could keep it."""
+    found = dict[str, Any]()
+    common = vars(torch.optim.SGD([torch.zeros(())]))
+    for name, value in vars(optimizer).items():
+        if name not in common:
+            with suppress(ValueError):  # an object of somebody's own, or the model
+                found[name] = rebuilt(value, {}, bits_cloned, name)
+    return found
 
 
 def _entries(group: Mapping[str, Any]) -> dict[str, Any]:

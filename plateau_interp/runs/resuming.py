@@ -86,8 +86,13 @@ class LiveRun:
         )
 
     def check_kept(self) -> None:
-        """Refuse an optimiser whose state cannot be kept; raises as `checkpoint`."""
+        """Refuse an optimiser whose state cannot be kept, and tell what else it changes; raises as `checkpoint`."""
         optimizer_state(self.optimizer, self.model, self.built)
+        if forgotten := self.built.forgotten(self.optimizer):
+            log.warning(
+                "%s changes its own %s, which no checkpoint keeps: where updates depend on it, have it in param_groups",
+                *(type(self.optimizer).__name__, ", ".join(forgotten)),
+            )
 
 
 @contextmanager
