@@ -170,11 +170,14 @@ def test_only_what_an_older_version_would_misread_is_of_format_4_and_is_let_go_w
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", [Adam(), AdamW(), SGD(0.1, momentum=0.5), SGD(), Muon()])
-def test_checkpoints_of_the_suites_own_optimisers_are_as_they_were(optimizer: Any, dtype: Any, tmp_path: Path) -> None:
+def test_checkpoints_of_the_suites_own_optimisers_are_as_they_were(
+    optimizer: Any, dtype: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     training = TrainingOptions(steps=4, batch_size=4, optimizer=optimizer, schedule=LearningRateSchedule(warm_up=3))
     recipe = replace(recipe_of(optimizer), training=training, model=ModelOptions(d_model=8, dtype=dtype))
     run = Run.create(tmp_path / "run", recipe)
     trained(stopped(run, after=2))
+    assert caplog.messages == []
     for step in run.checkpoints:
         state = json.loads((run.path / f"checkpoints/{step}/state.json").read_text())
         assert state.keys() == {"format", "step", "recipe", "rows", "files", "latest", "optimizer", "digest"}

@@ -268,7 +268,7 @@ def _members(optimizer: torch.optim.Optimizer) -> tuple[tuple[int, ...], ...]:
 def _attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Copies of what an optimiser has beside what every one has, as far as a checkpoint could keep it."""
     found = dict[str, Any]()
-    common = vars(torch.optim.SGD([torch.zeros(())]))
+    common = vars(torch.optim.SGD([torch.zeros(())], fused=True))  # with torch's flags of fused updates
     for name, value in vars(optimizer).items():
         if name not in common:
             with suppress(ValueError):  # an object of somebody's own, or the model
