@@ -21,6 +21,7 @@ from plateau_interp.runs.checkpoints import (
     weights_of,
 )
 from plateau_interp.runs.errors import DamagedFile, RunError
+from plateau_interp.runs.optimizer_state import BuiltGroups
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run
 from plateau_interp.tasks import MovingWindowSum
@@ -48,7 +49,9 @@ def checkpoint() -> Checkpoint:
     with attaching(model, *RECIPE.interventions) as attached:
         *_, last = train(model, RECIPE.task, steps=3, batch_size=8, optimizer=optimizer)
         latest = {"loss": last.loss, "cosine": float("nan")}
-        return Checkpoint.take(3, model=model, optimizer=optimizer, attached=attached, latest=latest)
+        return Checkpoint.take(
+            3, model=model, optimizer=optimizer, built=BuiltGroups.of(optimizer), attached=attached, latest=latest
+        )
 
 
 def flat(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -72,7 +75,9 @@ def test_what_is_saved_is_loaded_and_what_is_taken_is_applied(checkpoint: Checkp
     model, optimizer = live()
     with attaching(model, *RECIPE.interventions) as attached:
         loaded.apply(model=model, optimizer=optimizer, attached=attached)
-        again = Checkpoint.take(3, model=model, optimizer=optimizer, attached=attached, latest={})
+        again = Checkpoint.take(
+            3, model=model, optimizer=optimizer, built=BuiltGroups.of(optimizer), attached=attached, latest={}
+        )
         assert same(again, checkpoint)
         list(train(model, RECIPE.task, steps=4, start=3, batch_size=8, optimizer=optimizer))
     assert same(again, checkpoint), "training went on in the tensors of a checkpoint"
@@ -134,7 +139,7 @@ def swap(name: str) -> Callable[[Path], None]:
         ),
         (lambda folder: rewrite(folder / "state.json", files={}), r"3/state.json .* not what a checkpoint holds"),
         (lambda folder: rewrite(folder / "state.json", files=None), r"3/state.json .* not what a checkpoint holds"),
-        (lambda folder: rewrite(folder / "state.json", format=99), r"newer version .format 99, this one reads 3 and"),
+        (lambda folder: rewrite(folder / "state.json", format=99), r"newer version .format 99, this one reads 4 and"),
     ],
 )
 def test_what_was_changed_is_refused_by_name(
@@ -143,7 +148,9 @@ def test_what_was_changed_is_refused_by_name(
     model, optimizer = live()
     with attaching(model, *RECIPE.interventions) as attached:
         list(train(model, RECIPE.task, steps=2, batch_size=8, optimizer=optimizer))
-        earlier = Checkpoint.take(2, model=model, optimizer=optimizer, attached=attached, latest={})
+        earlier = Checkpoint.take(
+            2, model=model, optimizer=optimizer, built=BuiltGroups.of(optimizer), attached=attached, latest={}
+        )
     for state in (earlier, checkpoint):
         state.save(tmp_path / str(state.step), recipe="r", rows="x")
     spoil(tmp_path / "3")

@@ -188,7 +188,7 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     next(run.train())
     state = run.path / "checkpoints" / "0" / "state.json"
     state.write_text(json.dumps({**json.loads(state.read_text()), "format": 99}))
-    with pytest.raises(RunError, match=r"written by a newer version \(format 99, this one reads 3 and older\)"):
+    with pytest.raises(RunError, match=r"written by a newer version \(format 99, this one reads 4 and older\)"):
         next(run.train())
     recipe = run.path / "recipe.json"
     recipe.write_text(recipe.read_text().replace('"format": 1', '"format": 99'))

@@ -367,3 +367,57 @@ def test_a_momentum_can_be_taken_of_some_weights_alone(tmp_path: Path) -> None:
     for _ in taken.train():
         pass
     assert taken.finished
+
+
+class Decaying(torch.optim.SGD):
+    """Changes its own rate, as some do."""
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        super().step()
+        for group in self.param_groups:
+            group["lr"] *= 0.5
+
+
+def test_a_constant_schedule_leaves_the_rates_to_the_optimiser() -> None:
+    model = tiny()
+    optimizer = Decaying(model.parameters(), lr=1.0)
+    train_tiny(model, optimizer=optimizer, steps=3)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.125]
+    other = tiny()
+    by_hand = torch.optim.SGD(other.parameters(), lr=1.0)
+    for step in range(3):
+        by_hand.param_groups[0]["lr"] = 0.5**step
+        train_tiny(other, optimizer=by_hand, start=step, steps=step + 1)
+    assert same(model, other)
+
+
+def test_an_optimiser_without_a_rate_is_trained_with_under_a_constant_schedule_alone() -> None:
+    class Rateless(torch.optim.Optimizer):
+        def step(self) -> None:  # type: ignore[override]
+            for group in self.param_groups:
+                for each in group["params"]:
+                    each.data -= 0.1 * (0 if each.grad is None else each.grad)
+
+    model = tiny()
+    optimizer = Rateless(model.parameters(), {})
+    train_tiny(model, optimizer=optimizer, steps=1)
+    with pytest.raises(
+        ValueError, match=r"^Rateless has a parameter group without a learning rate \(lr\), which a sch"
+    ):
+        train_tiny(model, optimizer=optimizer, schedule=LearningRateSchedule(warm_up=2))
+
+
+@pytest.mark.parametrize("rate", [1.0, torch.tensor(1.0)])
+def test_a_rate_that_the_optimiser_changes_is_refused_under_a_schedule(rate: Any) -> None:
+    model = tiny()
+    optimizer = Decaying(model.parameters(), lr=rate)
+    told = (
+        r"^Decaying changes its learning rate \(lr\) itself, and the schedule scales it, too: keep the schedule const"
+    )
+    with pytest.raises(ValueError, match=told) as caught:
+        train_tiny(model, optimizer=optimizer, schedule=LearningRateSchedule(cosine_until=8))
+    assert "\n" not in str(caught.value)
+    assert float(optimizer.param_groups[0]["lr"]) == 1.0
+    steady = torch.optim.SGD(model.parameters(), lr=rate)
+    train_tiny(model, optimizer=steady, schedule=LearningRateSchedule(cosine_until=8))
+    assert steady.param_groups[0]["lr"] is rate

@@ -7,8 +7,8 @@ swap the interventions and save. A folder holds
 model.safetensors          the parameters
 optimizer.safetensors      the optimiser's tensors, as PARAMETER/NAME; only some checkpoints keep it
 interventions.safetensors  what interventions remember
-state.json                 step, latest metrics, the optimiser's numbers; digests of the files, of the recipe, of the
-                           run's rows before this step, and of itself
+state.json                 step, latest metrics, the optimiser's numbers and what it has changed in its groups; digests
+                           of the files, of the recipe, of the run's rows before this step, and of itself
 ```
 
 and is written whole or not at all. What was changed, swapped or renamed since is refused by name. `let_go` takes the
@@ -33,10 +33,12 @@ from plateau_interp.folders import CHECKPOINTS
 from plateau_interp.interventions.attached import Attached, attached_state, load_attached_state
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.runs.errors import DamagedFile, RunError
-from plateau_interp.runs.formats import CHECKPOINT_FORMAT
+from plateau_interp.runs.formats import CHECKPOINT_FORMAT, PLAIN_CHECKPOINT_FORMAT
+from plateau_interp.runs.optimizer_state import BuiltGroups, StoredState, optimizer_state, put_optimizer_state
 from plateau_interp.runs.table import nan_for_null, null_for_nan
 
 __all__ = [
+    "ENCODED",
     "FILES",
     "OPTIMIZER",
     "STATE",
@@ -45,7 +47,6 @@ __all__ = [
     "checkpoints_of",
     "copy_weights",
     "let_go",
-    "load_optimizer",
     "load_weights",
     "place_of",
     "read_label",
@@ -62,6 +63,8 @@ MODEL, OPTIMIZER, INTERVENTIONS, STATE = FILES = (
 TENSORS = (MODEL, OPTIMIZER, INTERVENTIONS)
 INFINITE = "infinite"
 """Which of the latest metrics are infinite, as ``"inf"`` or ``"-inf"``; earlier versions wrote and read them as NaN."""
+ENCODED = "encoded"
+"""What an optimiser remembers beside tensors and finite numbers of its parameters; from format 4 on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ class Checkpoint:
     Args:
         step: updates made.
         weights: by parameter name.
-        optimizer: the optimiser's tensors and numbers, by ``PARAMETER/NAME``; None if they were let go.
+        optimizer: what the optimiser remembers, by place as of `plateau_interp.runs.optimizer_state`; None if that was
+            let go.
         memory: what interventions remember, by ``PLACE.NAME``.
         latest: the numbers of the step before, for conditions that read them.
 
@@ -81,7 +85,8 @@ class Checkpoint:
         >>> recipe = Recipe(MovingWindowSum(n=4))
         >>> model = recipe.build_model()
         >>> optimizer = recipe.optimizer.build(model.named_parameters())
-        >>> checkpoint = Checkpoint.take(0, model=model, optimizer=optimizer, attached=(), latest={})
+        >>> built = BuiltGroups.of(optimizer)
+        >>> checkpoint = Checkpoint.take(0, model=model, optimizer=optimizer, built=built, attached=(), latest={})
         >>> checkpoint.apply(model=model, optimizer=optimizer, attached=())
         >>> checkpoint
         Checkpoint(step=0, latest={})
@@ -99,6 +104,7 @@ class Checkpoint:
         *,
         model: ToyTransformer,
         optimizer: torch.optim.Optimizer,
+        built: BuiltGroups,
         attached: Sequence[Attached],
         latest: Mapping[str, float],
     ) -> "Checkpoint":
@@ -108,20 +114,21 @@ class Checkpoint:
             step: updates made.
             model: in training.
             optimizer: of its parameters.
+            built: the optimiser's groups as its recipe built them.
             attached: what the interventions attached to it gave.
             latest: the numbers of the step before.
+
+        Raises:
+            ValueError: naming what of the optimiser's state cannot be kept.
         """
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        state = {
-            f"{names[id(parameter)]}/{key}": value.detach().clone() if isinstance(value, Tensor) else value
-            for parameter, values in optimizer.state.items()
-            for key, value in values.items()
-        }
+        state = optimizer_state(optimizer, model, built)
         memory = {name: value.detach().clone() for name, value in attached_state(attached).items()}
         return Checkpoint(step, weights_of(model), state, memory, dict(latest))
 
     def apply(self, *, model: ToyTransformer, optimizer: torch.optim.Optimizer, attached: Sequence[Attached]) -> None:
-        """Bring live objects to this state. Attach before: some interventions act on entry.
+        """Bring live objects to this state: an optimiser that was just built, and what is attached.
+
+        Attach before: some interventions act on entry.
 
         Raises:
             ValueError: if this is the state of another model, optimiser or other interventions, or has none of the
@@ -130,7 +137,7 @@ class Checkpoint:
         if self.optimizer is None:
             raise ValueError(f"the optimiser's state of step {self.step} was let go")
         copy_weights(model, self.weights)
-        load_optimizer(optimizer, self.optimizer, model)
+        put_optimizer_state(optimizer, self.optimizer, model, weights=self.weights)
         load_attached_state(attached, self.memory)
 
     def save(self, folder: Path, *, recipe: str, rows: str) -> None:
@@ -145,20 +152,21 @@ class Checkpoint:
             OSError: naming the file; nothing is left then.
         """
         assert self.optimizer is not None, "what is written first is whole"
-        tensors = {name: value for name, value in self.optimizer.items() if isinstance(value, Tensor)}
+        stored = StoredState.of(self.optimizer)
         contents = {
             MODEL: safetensors.torch.save(_contiguous(self.weights)),
-            OPTIMIZER: safetensors.torch.save(_contiguous(tensors)),
+            OPTIMIZER: safetensors.torch.save(_contiguous(stored.tensors)),
             INTERVENTIONS: safetensors.torch.save(_contiguous(self.memory)),
         }
         state = {
-            "format": CHECKPOINT_FORMAT,
+            "format": CHECKPOINT_FORMAT if stored.would_be_misread(self.weights) else PLAIN_CHECKPOINT_FORMAT,
             "step": self.step,
             "recipe": recipe,
             "rows": rows,
             "files": {name: digest(content) for name, content in contents.items()},
             **_plain(self.latest),
-            "optimizer": {name: value for name, value in self.optimizer.items() if name not in tensors},
+            "optimizer": stored.numbers,
+            **({ENCODED: stored.encoded} if stored.encoded else {}),
         }
         temporary = folder.with_name(f".{folder.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -194,7 +202,12 @@ class Checkpoint:
             if OPTIMIZER not in state["files"] or read_label(folder, recipe=recipe).has_state:
                 raise
             return Checkpoint.load(folder, recipe=recipe)  # who trains the run has let it go in the meantime
-        optimizer = {**tensors[OPTIMIZER], **state["optimizer"]} if OPTIMIZER in tensors else None
+        optimizer = None
+        if OPTIMIZER in tensors:
+            try:
+                optimizer = StoredState(tensors[OPTIMIZER], state["optimizer"], state.get(ENCODED, ())).joined()
+            except ValueError as error:
+                raise DamagedFile(folder / STATE, error) from None
         return Checkpoint(state["step"], tensors[MODEL], optimizer, tensors[INTERVENTIONS], _latest(state))
 
 
@@ -258,7 +271,7 @@ def let_go(folder: Path, *, recipe: str) -> None:
     if OPTIMIZER in state["files"]:
         files = {name: known or digest(_content(folder / name)) for name, known in state["files"].items()}
         del files[OPTIMIZER]
-        own = {"format": CHECKPOINT_FORMAT, "step": state["step"], "recipe": recipe, "rows": state.get("rows")}
+        own = {"format": PLAIN_CHECKPOINT_FORMAT, "step": state["step"], "recipe": recipe, "rows": state.get("rows")}
         slim = {**own, "files": files, **_plain(_latest(state)), "optimizer": {}}
         write_atomically(folder / STATE, _sealed(slim))
         sync_folder(folder)  # before the file goes: the state must not ask for it after a power cut
@@ -286,24 +299,6 @@ def copy_weights(model: ToyTransformer, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"another model's weights: {name} is {_shape(weights[name])}, not {_shape(parameter)}")
     for name, parameter in parameters.items():
         parameter.copy_(weights[name])
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], model: ToyTransformer) -> None:
-    """Give an optimiser a state, by ``PARAMETER/NAME``, as `Checkpoint` has it.
-
-    Raises:
-        ValueError: for the state of a parameter that it does not train.
-    """
-    # Through the optimiser's own ``load_state_dict``: that knows what belongs on which device.
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    order = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-    by_index: dict[int, dict[str, Any]] = {}
-    for place, value in state.items():
-        name, _, key = place.rpartition("/")
-        if name not in order:
-            raise ValueError(f"another optimiser's state: {place} belongs to no parameter that it trains")
-        by_index.setdefault(order.index(name), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": by_index})
 
 
 def _read_state(folder: Path, *, recipe: str) -> dict[str, Any]:
@@ -343,7 +338,7 @@ def _is_whole(state: Mapping[str, Any]) -> bool:
         return False
     optional = {OPTIMIZER} if state["format"] > 2 else set()
     files = {*state.get("files", TENSORS)}
-    there = {*TENSORS} - optional <= files <= {*TENSORS}
+    there = {*TENSORS} - optional <= files <= {*TENSORS} and isinstance(state.get(ENCODED, []), list)
     infinite = state.get(INFINITE, {})
     signed = isinstance(infinite, dict) and all(sign in ("inf", "-inf") for sign in infinite.values())
     numbers = all(value is None or isinstance(value, int | float) for value in state["latest"].values())

@@ -14,7 +14,7 @@ from plateau_interp.checks import nearest, one_of, shown
 from plateau_interp.files import digest
 from plateau_interp.folders import named_run
 from plateau_interp.models.parameters import check_where
-from plateau_interp.runs.checkpoints import FILES, OPTIMIZER, STATE, place_of, saved_steps
+from plateau_interp.runs.checkpoints import ENCODED, FILES, OPTIMIZER, STATE, place_of, saved_steps
 from plateau_interp.runs.errors import DamagedFile
 from plateau_interp.types import PLACE
 
@@ -100,7 +100,8 @@ def donor_digest(init: InitFrom) -> str:
     place = _place(init.path, init.step)
     try:
         state = json.loads((place / STATE).read_text(encoding="utf-8"))
-        files, numbers = state.get("files", dict.fromkeys(FILES[:-1])), state["optimizer"]
+        files, numbers = state.get("files", dict.fromkeys(FILES[:-1])), [state["optimizer"]]
+        numbers += [state[ENCODED]] if ENCODED in state else []
         has_state = OPTIMIZER in files
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFile(place / STATE, error) from None
@@ -112,7 +113,7 @@ def donor_digest(init: InitFrom) -> str:
             f"{init.source} keeps no optimiser state: take it fresh, or from a checkpoint that has it, such as the "
             "run's last"
         )
-    return digest(json.dumps([weights, _file_digest(place / OPTIMIZER), numbers], sort_keys=True).encode())
+    return digest(json.dumps([weights, _file_digest(place / OPTIMIZER), *numbers], sort_keys=True).encode())
 
 
 def _file_digest(file: Path) -> str:

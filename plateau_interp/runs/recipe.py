@@ -29,8 +29,10 @@ from plateau_interp.models.toy import model_of
 from plateau_interp.positions import layer_targets
 from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.formats import RECIPE_FORMAT
+from plateau_interp.runs.optimizer_state import BuiltGroups, optimizer_state
 from plateau_interp.training.batches import training_batch
 from plateau_interp.training.meter import Meter, MeterWarning
+from plateau_interp.training.optimizers import check_takes_no_closure
 from plateau_interp.training.precision import check_precision
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings, TrainingOptions, TrainingSettings
 from plateau_interp.types import OptimizerSpec, Task
@@ -198,7 +200,8 @@ class Recipe:
 
         Raises:
             ValueError: for sizes, hook points, heads and the like that cannot be, for what needs more memory than
-                there is, and where nothing would be trained at the first step.
+                there is, where nothing would be trained at the first step, and for an optimiser that training cannot
+                use, or no checkpoint keep.
         """
         batch = training_batch(self.task, seed=self.seed, step=0, batch_size=1)  # lists a finite task's sequences
         check_sequences(self.task, batch)
@@ -213,6 +216,9 @@ class Recipe:
             raise ValueError("nothing is trained at step 0: the interventions freeze every parameter")
         with self.build_meter().watching(model), torch.no_grad():
             model(batch.inputs)
+        optimizer = self.optimizer.build(model.named_parameters())
+        check_takes_no_closure(optimizer)
+        optimizer_state(optimizer, model, BuiltGroups.of(optimizer))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: strings, numbers, lists, dicts and None."""

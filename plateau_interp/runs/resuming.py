@@ -17,6 +17,7 @@ from plateau_interp.runs.checkpoints import Checkpoint
 from plateau_interp.runs.environment import write_environment
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import TABLE, RunFolder, only_writer
+from plateau_interp.runs.optimizer_state import BuiltGroups, optimizer_state
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.seconds import Stopwatch, read_seconds, up_to, write_seconds
 from plateau_interp.runs.starting import begin_
@@ -43,6 +44,8 @@ class LiveRun:
     recipe: Recipe
     model: ToyTransformer
     optimizer: torch.optim.Optimizer
+    built: BuiltGroups
+    """The optimiser's groups as the recipe builds them."""
     attached: Sequence[Attached]
     start: int
     """The step it is at before `steps` are made."""
@@ -68,8 +71,28 @@ class LiveRun:
         )
 
     def checkpoint(self, step: int, *, latest: Mapping[str, float]) -> Checkpoint:
-        """Its state now."""
-        return Checkpoint.take(step, model=self.model, optimizer=self.optimizer, attached=self.attached, latest=latest)
+        """Its state now.
+
+        Raises:
+            ValueError: naming what of the optimiser's state cannot be kept.
+        """
+        return Checkpoint.take(
+            step,
+            model=self.model,
+            optimizer=self.optimizer,
+            built=self.built,
+            attached=self.attached,
+            latest=latest,
+        )
+
+    def check_kept(self) -> None:
+        """Refuse an optimiser whose state cannot be kept, and tell what else it changes; raises as `checkpoint`."""
+        optimizer_state(self.optimizer, self.model, self.built)
+        if forgotten := self.built.forgotten(self.optimizer):
+            log.warning(
+                "%s changes its own %s, which no checkpoint keeps: where updates depend on it, have it in param_groups",
+                *(type(self.optimizer).__name__, ", ".join(forgotten)),
+            )
 
 
 @contextmanager
@@ -88,6 +111,7 @@ def live_run(
     recipe = folder.recipe
     model = recipe.build_model(device=device)
     optimizer = recipe.optimizer.build(model.named_parameters())
+    built = BuiltGroups.of(optimizer)
     if start is None:
         begin_(recipe, model, optimizer)
     # Attached before the state is applied, because some interventions change weights on entry.
@@ -98,7 +122,7 @@ def live_run(
             except ValueError as error:
                 raise RunError(f"{folder.place(start.step)} does not fit {folder.path}: {error}") from None
         step, latest = (0, {}) if start is None else (start.step, start.latest)
-        yield LiveRun(recipe, model, optimizer, attached, step, latest)
+        yield LiveRun(recipe, model, optimizer, built, attached, step, latest)
 
 
 def state_at(folder: RunFolder, step: int, *, device: str | torch.device) -> Checkpoint:
@@ -194,6 +218,8 @@ def _train(
         ):
             for step in run.steps(stop=recipe.steps):
                 reached = step.step + 1
+                if step.step == run.start:
+                    run.check_kept()  # now, and not after all the steps up to the next checkpoint
                 unread.append(step)
                 if step.metric_tensors or recipe.keeps(reached) or len(unread) >= unread_at_most:
                     _check_losses(folder, unread)

@@ -1,6 +1,6 @@
 """Begin a run with the weights of another, as `plateau_interp.runs.donors.InitFrom` of its recipe says."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,10 @@ from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.parameters import trained_where
 from plateau_interp.models.settings import ModelSettings, check_used
 from plateau_interp.models.toy import check_init_std
-from plateau_interp.runs.checkpoints import load_optimizer
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder
+from plateau_interp.runs.optimizer_state import entry_of, owner_of, place_of_entry, put_optimizer_state
 from plateau_interp.runs.recipe import Recipe
 
 __all__ = ["begin_", "check_begun"]
@@ -35,7 +35,8 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
 
     Raises:
         RunError: if the donor is not there, damaged, or not what it was; if it lacks a parameter that is taken or has
-            it in another shape; if its optimiser is of another kind.
+            it in another shape; if its optimiser is of another kind, or has changed the entries of a parameter group
+            that is not, with the same parameters, one of this run's.
     """
     init = recipe.init_from
     if init is None:
@@ -48,11 +49,11 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
         model.clear_untrained_()
         if init.optimizer == "taken":
             _check_kind(recipe, donor.recipe)
-            state = donor.load(init.step).optimizer
-            assert state is not None, "its digest says that it is there"
-            own = {place: value for place, value in state.items() if place.rpartition("/")[0] in taken}
-            if optimizer is not None:
-                load_optimizer(optimizer, own, model)
+            there = donor.load(init.step)
+            assert there.optimizer is not None, "its digest says that it is there"
+            optimizer = recipe.optimizer.build(model.named_parameters()) if optimizer is None else optimizer
+            state = _state_taken(there.optimizer, taken, donor.recipe, model, optimizer)
+            put_optimizer_state(optimizer, state, model, weights=there.weights)
     except ValueError as error:
         raise RunError(f"init_from: {error}") from None
 
@@ -112,6 +113,45 @@ def _check_same(init: InitFrom) -> None:
             f"what {init.source} holds has changed since the recipe was made, or its digest is of another choice: put "
             "it back, or leave the digest out"
         )
+
+
+def _state_taken(
+    state: Mapping[str, Any],
+    taken: Collection[str],
+    donor: Recipe,
+    model: ToyTransformer,
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any]:
+    """The donor's state of the parameters that are taken, and what it changed in the groups that they make up.
+
+    Raises:
+        ValueError: for an entry of a group of which only a part is taken, or that is none here.
+    """
+    own = {place: value for place, value in state.items() if owner_of(place) in taken}
+    entries = {place: value for place, value in state.items() if not owner_of(place)}
+    if not entries:
+        return own
+    drawn = donor.build_model()
+    theirs = _groups(drawn, donor.optimizer.build(drawn.named_parameters()))
+    trained = trained_where(model, "*").keys()
+    ours = [group & trained for group in _groups(model, optimizer)]
+    for place, value in entries.items():
+        number, name = entry_of(place)
+        members = theirs[number] & set(taken)
+        if members and members not in ours:
+            raise ValueError(
+                f"the donor's {type(donor.optimizer).__name__} keeps {name!r} for all of its parameter group {number}, "
+                "whose taken parameters are not one group here: take all of them with where, or the state fresh"
+            )
+        if members:
+            own[place_of_entry(ours.index(members), name)] = value
+    return own
+
+
+def _groups(model: ToyTransformer, optimizer: torch.optim.Optimizer) -> list[set[str]]:
+    """By parameter group, the names of its parameters."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [{names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups]
 
 
 def _check_kind(recipe: Recipe, donor: Recipe) -> None:

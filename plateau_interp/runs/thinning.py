@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from plateau_interp.runs.folder import RunFolder
-from plateau_interp.runs.formats import CHECKPOINT_FORMAT
+from plateau_interp.runs.formats import PLAIN_CHECKPOINT_FORMAT
 
 __all__ = ["Thinning", "dispensable"]
 
@@ -35,7 +35,7 @@ class Thinning:
     def thin(self) -> None:
         """Let go what a kill did not leave the time for; of a folder that is as it should be, nothing."""
         for step in dispensable(self._resumable[-3:], every=self._folder.recipe.state_every):
-            if self._folder.label(step).format == CHECKPOINT_FORMAT:
+            if self._folder.label(step).format >= PLAIN_CHECKPOINT_FORMAT:
                 self._folder.let_go(step)
                 self._resumable.remove(step)
 

@@ -31,7 +31,7 @@ from plateau_interp.models.fitting import check_batch_size, check_fits, check_se
 from plateau_interp.training.batches import TrainingBatches, stream_generator
 from plateau_interp.training.graphs import GradientGraphs, with_gradients
 from plateau_interp.training.meter import Meter
-from plateau_interp.training.optimizers import LearningRateSchedule
+from plateau_interp.training.optimizers import LearningRateSchedule, check_takes_no_closure
 from plateau_interp.training.precision import Precision, check_precision, multiplying, output_of
 from plateau_interp.training.settings import TrainingOptions
 from plateau_interp.types import Batch, HookedModel, OptimizerSpec, Task, check_model
@@ -130,9 +130,10 @@ def train(
 
     Raises:
         ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
-            for it, an optimiser with parameters that are none of its own, sizes that need more memory than there is, a
-            precision that weights or device do not have, or sequences that are not as the task says; at a step where
-            every parameter is frozen.
+            for it, an optimiser with parameters that are none of its own or that asks for a closure, sizes that need
+            more memory than there is, a precision that weights or device do not have, or sequences that are not as the
+            task says; at a step where every parameter is frozen, or where the optimiser itself changes a rate that the
+            schedule scales.
 
     Example:
         >>> from plateau_interp.models import toy_model
@@ -169,6 +170,7 @@ def train(
     else:
         _check_of_model(live, model)
         optimizer = live
+    check_takes_no_closure(optimizer)
     device = next(model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()

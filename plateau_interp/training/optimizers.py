@@ -3,6 +3,7 @@
 A third party adds an optimiser under the entry-point group ``plateau_interp.optimizers``.
 """
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from torch.nn import Parameter
 from plateau_interp.checks import check_fraction, check_not_negative, check_positive, check_whole, one_of
 from plateau_interp.training.muon import MuonWithAdam, NewtonSchulzDType
 
-__all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon"]
+__all__ = ["SGD", "Adam", "AdamW", "LearningRateSchedule", "Muon", "check_takes_no_closure"]
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,33 @@ class LearningRateSchedule:
 
     @contextmanager
     def applied(self, optimizer: torch.optim.Optimizer, *, step: int) -> Iterator[None]:
-        """Give each parameter group the rate of a step; on exit it has its own again."""
-        # Put back after each update, so that no rate that was scaled is ever taken for a base rate.
-        rates = [group["lr"] for group in optimizer.param_groups]
-        try:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * self.factor(step)
+        """Give each parameter group the rate of a step; on exit it has its own again. A constant schedule does nothing.
+
+        Raises:
+            ValueError: for an optimiser without rates, or that has changed them itself while the context was open: what
+                it made of a scaled rate is nothing that could be put back.
+        """
+        if self.constant:
             yield
+            return
+        kind, groups = type(optimizer).__name__, list(optimizer.param_groups)
+        if any("lr" not in group for group in groups):
+            raise ValueError(f"{kind} has a parameter group without a learning rate (lr), which a schedule would scale")
+        # Put back after each update, so that no rate that was scaled is ever taken for a base rate.
+        rates = [group["lr"] for group in groups]
+        given = [rate * self.factor(step) for rate in rates]
+        try:
+            for group, rate in zip(groups, given, strict=True):
+                group["lr"] = rate.clone() if isinstance(rate, torch.Tensor) else rate  # that may be changed in place
+            yield
+            now = [group.get("lr") for group in optimizer.param_groups]
+            if now != given:
+                raise ValueError(
+                    f"{kind} changes its learning rate (lr) itself, and the schedule scales it, too: keep the schedule "
+                    "constant, or take an optimiser that leaves lr alone"
+                )
         finally:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate
 
 
@@ -265,6 +284,27 @@ class Muon:
             # Rate 0 rather than no group: its gradients are cleared like all others.
             groups.append({"params": sorted_["untrained"], "lr": 0.0, **adam})
         return MuonWithAdam(groups)
+
+
+def check_takes_no_closure(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser that would evaluate the loss itself, as LBFGS does.
+
+    Raises:
+        ValueError: naming what its ``step()`` asks for.
+
+    Example:
+        >>> check_takes_no_closure(torch.optim.LBFGS([Parameter(torch.ones(2))]))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: LBFGS asks for closure at each step(): training makes one loss and gradient an update, and gives ...
+    """
+    parameters = inspect.signature(optimizer.step).parameters.values()
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    asked = [each.name for each in parameters if each.default is each.empty and each.kind not in variadic]
+    if asked:
+        raise ValueError(
+            f"{type(optimizer).__name__} asks for {', '.join(asked)} at each step(): training makes one loss and "
+            "gradient an update, and gives the optimiser nothing more; take one whose step() asks for nothing"
+        )
 
 
 def _complete_momenta(optimizer: torch.optim.Optimizer, *_: Any) -> None:
