@@ -1,7 +1,8 @@
 """Pure measures of tensors: attention progress, repetition, collapse, accuracy.
 
 Each function reduces only the axes it names and leaves the batch axis alone, so a caller chooses the spread: take
-``.mean()`` for the paper's number. For measuring a model while it trains use `plateau_interp.training.meter.Meter`.
+``.mean()`` for the paper's number (``.nanmean()`` where a sequence may have nothing to count). Answer positions that
+hold `plateau_interp.types.IGNORE` are left out. For measuring a model while it trains use `plateau_interp.training.meter.Meter`.
 """
 
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import shown
+from plateau_interp.types import IGNORE
 
 __all__ = [
     "ENTROPY_EPS",
@@ -99,7 +101,7 @@ def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, "
     """How often a token equals the one before it.
 
     ``1/(m-1) * sum over i of 1[y_i = y_{i+1}]``: 0 where neighbours always differ, 1 for a constant sequence, NaN for a
-    single token.
+    single token. Of neighbours one of which is ``IGNORE`` nothing is counted.
 
     Raises:
         ValueError: for tensors of other shapes.
@@ -111,7 +113,8 @@ def repetition_frequency(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, "
         tensor([0.7500])
     """
     _check_axes("tokens", tokens, "batch answer")
-    return (tokens[:, 1:] == tokens[:, :-1]).float().mean(dim=1)
+    counted = (tokens[:, 1:] != IGNORE) & (tokens[:, :-1] != IGNORE)
+    return _share((tokens[:, 1:] == tokens[:, :-1]) & counted, counted, dim=1)
 
 
 def pairwise_cosine(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, "batch row row"]:
@@ -172,6 +175,8 @@ def mean_pairwise_cosine(
 def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
     """Share of the answer's tokens that are right, in [0, 1] (not: whether the whole answer is).
 
+    Where the truth is ``IGNORE`` nothing is counted; NaN for a sequence of which nothing is.
+
     Raises:
         ValueError: for tensors of other shapes.
 
@@ -180,13 +185,16 @@ def token_accuracy(answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "bat
         tensor([0.7500])
     """
     _check_pair(answers, truth)
-    return (answers == truth).float().mean(dim=1)
+    counted = truth != IGNORE
+    return _share((answers == truth) & counted, counted, dim=1)
 
 
 def position_accuracy(
     answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"]
 ) -> Float[Tensor, " answer"]:
     """Share of sequences that are right at each answer position, in [0, 1]; reduces the batch.
+
+    Where the truth is ``IGNORE`` nothing is counted; NaN for a position of which nothing is.
 
     Raises:
         ValueError: for tensors of other shapes.
@@ -196,14 +204,16 @@ def position_accuracy(
         tensor([1.0000, 0.5000])
     """
     _check_pair(answers, truth)
-    return (answers == truth).float().mean(dim=0)
+    counted = truth != IGNORE
+    return _share((answers == truth) & counted, counted, dim=0)
 
 
 def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Float[Tensor, " batch"]:
     """Entropy in nats of the tokens within one sequence: low when few distinct tokens are used.
 
     ``sum over ids of p ln(1 / (p + 1e-6))`` with ``p`` the id's share of the sequence: about 0 (just below) for a
-    constant sequence, about ``ln m`` for m distinct tokens. Ids from ``d_vocab`` on are left out.
+    constant sequence, about ``ln m`` for m distinct tokens. Ids from ``d_vocab`` on are left out,
+    what is ``IGNORE`` counts nowhere; NaN for a sequence of which nothing is counted.
 
     Raises:
         ValueError: for tensors of other shapes.
@@ -217,12 +227,14 @@ def sequence_entropy(tokens: Int[Tensor, "batch answer"], *, d_vocab: int) -> Fl
     _check_axes("tokens", tokens, "batch answer")
     # Not `one_hot`, which looks for the smallest token: a step on a GPU would wait for the answer.
     ids = torch.arange(d_vocab, device=tokens.device)
-    share = (tokens[:, :, None] == ids).float().mean(dim=1)
+    share = _share(tokens[:, :, None] == ids, (tokens != IGNORE)[:, :, None], dim=1)
     return (share * torch.log(1 / (share + ENTROPY_EPS))).sum(dim=1)
 
 
 def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batch"]:
     """Share of a sequence's tokens that equal its first, which counts itself: 1/m to 1.
+
+    What is ``IGNORE`` counts nowhere, also as the first; NaN for a sequence of which nothing is counted.
 
     Raises:
         ValueError: for tensors of other shapes.
@@ -234,7 +246,9 @@ def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batc
         tensor([0.7500])
     """
     _check_axes("tokens", tokens, "batch answer")
-    return (tokens == tokens[:, :1]).float().mean(dim=1)
+    counted = tokens != IGNORE
+    first = tokens.gather(1, counted.int().argmax(dim=1, keepdim=True))
+    return _share((tokens == first) & counted, counted, dim=1)
 
 
 def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, " batch"]:
@@ -270,6 +284,11 @@ def as_float32(numbers: Any) -> np.ndarray:
     """
     with np.errstate(over="ignore", under="ignore"):  # what is beyond float32 is infinite, or 0
         return np.asarray(numbers, dtype=np.float32)
+
+
+def _share(those: Bool[Tensor, "..."], counted: Bool[Tensor, "..."], *, dim: int) -> Float[Tensor, "..."]:
+    """How many of what is counted are of those, along an axis; NaN where nothing is."""
+    return those.float().sum(dim=dim) / counted.float().sum(dim=dim)
 
 
 def _precise(tensor: Tensor) -> Tensor:

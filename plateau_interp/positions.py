@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import shown
-from plateau_interp.types import Batch, Task, answer_rows
+from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
 __all__ = ["answers_in", "input_length", "layer_targets", "true_answers"]
 
@@ -18,13 +18,19 @@ __all__ = ["answers_in", "input_length", "layer_targets", "true_answers"]
 def true_answers(task: Task, batch: Batch) -> Int[Tensor, "batch answer"] | Float[Tensor, "batch answer"]:
     """What is right at the answer positions: the tokens that stand there or, where they are filled in, the labels.
 
+    `IGNORE` where the label is, as after the end of an answer shorter than others: there is nothing to be right about.
+
     Example:
         >>> from plateau_interp.tasks import MovingWindowSum
         >>> task = MovingWindowSum()
         >>> true_answers(task, task.sample(2, generator=torch.Generator())).shape
         torch.Size([2, 16])
     """
-    return batch.tokens[:, task.answer] if task.lookahead else batch.labels[:, task.answer]
+    labels = batch.labels[:, answer_rows(task)]
+    if not task.lookahead:
+        return labels
+    unscored = labels.isnan() if labels.is_floating_point() else labels == IGNORE
+    return batch.tokens[:, task.answer].masked_fill(unscored, IGNORE)
 
 
 def answers_in(task: Task, output: Float[Tensor, "batch query d_output"]) -> Int[Tensor, "batch answer"]:

@@ -53,6 +53,12 @@ def test_plateau_and_drop_are_found(drop: int, noise: float) -> None:
     assert summary.final_loss == pytest.approx(1.30, abs=0.01)
 
 
+def test_the_first_answer_is_the_first_that_is_ever_labelled() -> None:
+    table = history(150)
+    summary = summary_of(table.assign(accuracy_0=np.nan, accuracy_1=table["accuracy_0"]))
+    assert (summary.first_answer_step, summary.partial_solution) == (80, (1,))
+
+
 def test_what_is_set_beside_other_runs_is_the_plateau_if_there_is_one() -> None:
     summary = summary_of(history(150))
     told = comparable(summary)

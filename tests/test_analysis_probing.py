@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ragged import Ragged
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from typecheck import unchecked
@@ -21,7 +22,8 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import ToyTransformer, toy_model
 from plateau_interp.tasks import Copy, MatrixCompletion, MovingWindowSum, OneHotArithmetic
-from plateau_interp.types import answer_rows
+from plateau_interp.training.batches import stream_generator
+from plateau_interp.types import IGNORE, Batch, answer_rows
 
 TASK = Copy(n=6, high=7)
 POINT = "blocks.0.hook_attn_out"
@@ -125,6 +127,25 @@ def test_whole_sequences_go_to_one_set(n_train_sequences: int, fitted: dict[str,
     assert places[0] == {(sequence, row) for sequence in range(n_train_sequences) for row in rows}
     assert places[1] == {(sequence, row) for sequence in range(n_train_sequences, 100) for row in rows}
     assert len(fitted["labels"]) == 16 * n_train_sequences
+
+
+def test_what_is_not_labelled_is_not_learnt(fitted: dict[str, Any]) -> None:
+    task = Ragged()
+    batch = task.sample(20, generator=stream_generator(3, "probing", 0))
+    probe(toy_model(task, d_model=16), task, n_sequences=20, n_train_sequences=12, max_iterations=1, seed=3)
+    for (features, labels), some in zip(fitted["scored"], (batch.labels[:12], batch.labels[12:]), strict=True):
+        assert labels.tolist() == some[some != IGNORE].tolist()
+        assert len(features) == len(labels)
+
+
+def test_a_probe_without_a_labelled_answer_is_refused() -> None:
+    class Silent(Ragged):
+        def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+            batch = super().sample(n, generator=generator)
+            return Batch(batch.tokens, torch.full_like(batch.labels, IGNORE))
+
+    with pytest.raises(ValueError, match="no answer of the sequences to train on is labelled"):
+        probe(toy_model(Silent(), d_model=16), Silent(), n_sequences=20, n_train_sequences=12)
 
 
 @pytest.mark.parametrize(

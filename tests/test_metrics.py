@@ -23,7 +23,7 @@ from plateau_interp.metrics import (
     token_accuracy,
 )
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.types import answer_rows
+from plateau_interp.types import IGNORE, answer_rows
 
 seeds = st.integers(0, 2**32)
 sizes = st.integers(1, 5)
@@ -226,6 +226,27 @@ def test_accuracies_have_one_mean_and_ignore_order():
     close(token_accuracy(answers.flip(1), truth.flip(1)), token_accuracy(answers, truth))
     close(position_accuracy(answers.flip(0), truth.flip(0)), position_accuracy(answers, truth))
     close(token_accuracy(truth, answers), token_accuracy(answers, truth))
+
+
+def test_what_is_not_labelled_counts_nowhere():
+    answers = torch.tensor([[1, 2, 3, 3], [1, 2, 4, 4], [5, 5, 5, 5]])
+    truth = torch.tensor([[1, 0, 3, IGNORE], [1, 2, IGNORE, IGNORE], [IGNORE] * 4])
+    torch.testing.assert_close(
+        token_accuracy(answers, truth), torch.tensor([2 / 3, 1.0, math.nan]), rtol=0, atol=1e-7, equal_nan=True
+    )
+    torch.testing.assert_close(
+        position_accuracy(answers, truth), torch.tensor([1.0, 0.5, 1.0, math.nan]), rtol=0, atol=1e-7, equal_nan=True
+    )
+    written = torch.tensor([[IGNORE, 3, 3, 4], [3, IGNORE, 3, 3], [3, IGNORE, IGNORE, 3]])
+    nothing = torch.full((1, 4), IGNORE)
+    close(repetition_frequency(written[:2]), [0.5, 1.0])
+    assert repetition_frequency(torch.cat([written[2:], nothing])).isnan().all()
+    close(copies_of_first(written), [2 / 3, 1.0, 1.0])
+    close(sequence_entropy(written, d_vocab=5), [slow.sequence_entropy([3, 3, 4]), 0.0, 0.0])
+    for measure in (token_accuracy, position_accuracy):
+        assert measure(nothing, nothing).isnan().all()
+    assert copies_of_first(nothing).isnan().all()
+    assert sequence_entropy(nothing, d_vocab=5).isnan().all()
 
 
 def test_sequence_entropy_by_hand():

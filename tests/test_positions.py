@@ -6,7 +6,7 @@ from filled import FilledNumbers, FilledTokens
 
 from plateau_interp.positions import answers_in, input_length, layer_targets, true_answers
 from plateau_interp.tasks import MovingWindowSum
-from plateau_interp.types import Batch, answer_rows
+from plateau_interp.types import IGNORE, Batch, answer_rows
 
 GOES_ON = MovingWindowSum(n=4)
 
@@ -33,6 +33,17 @@ def test_what_is_right_follows_in_the_tokens_or_stands_in_the_labels():
     assert torch.equal(true_answers(GOES_ON, batch), batch.tokens[:, 5:])
     batch = batch_of(FilledTokens())
     assert torch.equal(true_answers(FilledTokens(), batch), batch.labels)
+
+
+def test_nothing_is_right_where_there_is_no_label():
+    batch = batch_of(GOES_ON)
+    labels = batch.labels.clone()
+    labels[:, 6:] = IGNORE
+    found = true_answers(GOES_ON, Batch(batch.tokens, labels))
+    assert torch.equal(found[:, :2], batch.tokens[:, 5:7])
+    assert (found[:, 2:] == IGNORE).all()
+    numbers = labels.double().masked_fill(labels == IGNORE, torch.nan)
+    assert torch.equal(true_answers(GOES_ON, Batch(batch.tokens, numbers)), found)
 
 
 def test_a_batch_scores_some_of_its_sequences():

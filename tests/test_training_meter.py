@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from filled import FilledNumbers, FilledTokens
+from ragged import Ragged
 from reference import metrics as slow
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
@@ -481,3 +482,80 @@ def test_a_number_of_sequences_that_comes_to_nothing_is_told(task: Any, why: str
         made = Run.create(tmp_path / "run", recipe)
     list(made.train())  # and not again
     Meter(task)
+
+
+def plain_measures(answers: list[list[int]], truth: list[list[int]]) -> dict[str, float]:
+    """What is measured of answers of several lengths, from lists that hold those labelled alone."""
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    pairs = [(a, t) for a, t in zip(answers, truth, strict=True) if t]
+    return {
+        "accuracy": mean([slow.token_accuracy(a, t) for a, t in pairs]),
+        "repetition": mean([slow.repetition_frequency(a) for a, _ in pairs if len(a) > 1]),
+        "repetition_truth": mean([slow.repetition_frequency(t) for _, t in pairs if len(t) > 1]),
+        "entropy": mean([slow.sequence_entropy(a) for a, _ in pairs]),
+        "entropy_truth": mean([slow.sequence_entropy(t) for _, t in pairs]),
+        "copies_of_first": mean([a.count(a[0]) / len(a) for a, _ in pairs]),
+    }
+
+
+def test_answers_of_several_lengths_count_as_far_as_they_are_labelled() -> None:
+    task = Ragged()
+    model, twin = toy_model(task, d_model=16), toy_model(task, d_model=16)
+    measured = next(train(model, task, steps=1, batch_size=8, meter=Meter(task, n_sequences=40))).metrics
+    drawn = task.sample(40, generator=stream_generator(0, "measuring", 0))
+    labelled = drawn.labels[:, answer_rows(task)] != IGNORE
+    answers, truth = greedy_answers(twin, task, drawn.tokens), drawn.tokens[:, task.answer]
+    lists = [
+        [
+            [token for token, is_one in zip(row, mask, strict=True) if is_one]
+            for row, mask in zip(tokens.tolist(), labelled.tolist(), strict=True)
+        ]
+        for tokens in (answers, truth)
+    ]
+    assert {len(row) for row in lists[1]} == {0, 1, 2, 3, 4}
+    for name, expected in plain_measures(*lists).items():
+        assert measured[name] == pytest.approx(expected, abs=1e-5), name
+    for j in range(4):
+        right = (answers == truth)[:, j][labelled[:, j]]
+        assert measured[f"accuracy_{j}"] == pytest.approx(right.float().mean().item())
+    assert math.isnan(measured["accuracy_4"])  # never labelled
+    odd = labelled & (truth % 2 == 1)
+    assert measured["accuracy_odd"] == pytest.approx((answers == truth)[odd].float().mean().item())
+    ones = drawn.tokens[:, 0] == 1
+    of_ones = [[row for row, chosen in zip(rows, ones.tolist(), strict=True) if chosen] for rows in lists]
+    assert measured["accuracy_begins_with_1"] == pytest.approx(plain_measures(*of_ones)["accuracy"])
+
+
+def test_who_is_right_wherever_there_is_a_label_is_all_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Ragged()
+
+    def right_where_labelled(model: Any, task: Any, tokens: Any) -> Any:
+        ended = (tokens[:, :5] == 0).cumsum(dim=1) > 0
+        ended[:, -1] = True
+        return tokens[:, task.answer].masked_fill(ended, 3)
+
+    monkeypatch.setattr("plateau_interp.training.meter.known_answers", right_where_labelled)
+    steps = train(toy_model(task, d_model=16), task, steps=1, batch_size=8, meter=Meter(task, n_sequences=40))
+    measured = next(steps).metrics
+    names = ("accuracy", "accuracy_odd", "accuracy_even", "accuracy_others", *(f"accuracy_{j}" for j in range(4)))
+    wrong = {name: measured[name] for name in names if measured[name] != 1}
+    assert wrong.keys() <= {"accuracy_even"}
+    assert measured["accuracy_even"] == 1
+
+
+def test_a_validation_set_with_answers_of_several_lengths_counts_them_likewise() -> None:
+    class Finite(Ragged):
+        train_set = Ragged().sample(30, generator=torch.Generator().manual_seed(1))
+        validation_set = Ragged().sample(20, generator=torch.Generator().manual_seed(2))
+
+    task = Finite()
+    model, twin = toy_model(task, d_model=16), toy_model(task, d_model=16)
+    measured = next(train(model, task, steps=1, batch_size=8, meter=Meter(task))).metrics
+    batch = task.validation_set
+    labelled = batch.labels[:, answer_rows(task)] != IGNORE
+    right = (greedy_answers(twin, task, batch.tokens) == batch.tokens[:, task.answer]) & labelled
+    shares = (right.sum(dim=1) / labelled.sum(dim=1))[labelled.any(dim=1)]
+    assert measured["validation_accuracy"] == pytest.approx(shares.mean().item())

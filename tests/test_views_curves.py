@@ -356,6 +356,15 @@ def test_accuracies_stand_at_their_steps_however_these_lie():
     assert [*image.get_extent()] == [6.5, 7.5, 1.5, 0.5]
 
 
+def test_an_answer_that_is_not_labelled_at_a_step_or_ever_is_blank_there():
+    nan = float("nan")
+    table = pd.DataFrame({"step": [0, 1, 2], "accuracy_0": nan, "accuracy_1": [nan, 0.0, 1.0], "accuracy_2": 0.5})
+    for runs in (table, [table, table.assign(accuracy_1=nan)]):
+        (image,) = position_figure(runs).axes[0].get_images()
+        shown = np.ma.filled(image.get_array(), nan)
+        np.testing.assert_array_equal(shown, [[nan] * 3, [nan, 0.0, 1.0], [0.5] * 3])
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_runs_with_different_numbers_of_answers_have_no_mean(turned):
     runs = [metrics(), metrics().assign(accuracy_2=0.5)]

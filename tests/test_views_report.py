@@ -165,6 +165,8 @@ def test_the_headline_says_what_was_measured(run):
     length = len(range(summary.start, summary.end + 1))
     assert headline == f"The loss sat at 2.63 nats for {length} steps, then dropped at step 200 and ended at 1.31."
     assert "1 of 16 answers was right" in report_words.lede([dropped], [summary])
+    dropped.metrics = dropped.metrics.assign(accuracy_14=float("nan"), accuracy_15=float("nan"))  # never labelled
+    assert "1 of 14 answers was right" in report_words.lede([dropped], [summary])
 
 
 def test_the_headline_without_a_drop(run):

@@ -197,7 +197,7 @@ def summarise(metrics: pd.DataFrame, *, task: Task, batch_size: int, prices: Pri
         drop_step=_at(steps, lingering.drop),
         left_initial_level=lingering.left,
         partial_solution=_solved_between(metrics, lingering.start, lingering.end),
-        first_answer_step=_first(steps, _column(metrics, "accuracy_0"), SOLVED),
+        first_answer_step=_first(steps, _first_position(metrics), SOLVED),
         steps_to=steps_to,
         samples_to={
             percent: None if step is None else samples_before(task, step=step, batch_size=batch_size)
@@ -344,6 +344,13 @@ def _solved_between(metrics: pd.DataFrame, start: int | None, end: int | None) -
     measured = [column.removeprefix("accuracy_") for column in metrics.columns if column.startswith("accuracy_")]
     indices = sorted(int(index) for index in measured if index.isdigit())
     return tuple(index for index in indices if as_float32(shelf[f"accuracy_{index}"].mean()) >= as_float32(SOLVED))
+
+
+def _first_position(metrics: pd.DataFrame) -> np.ndarray | None:
+    """The accuracy of the first answer that is ever labelled."""
+    measured = [column for index in range(len(metrics.columns)) if (column := f"accuracy_{index}") in metrics]
+    labelled = (column for column in measured if metrics[column].notna().any())
+    return _column(metrics, next(labelled, "accuracy_0"))
 
 
 def _column(metrics: pd.DataFrame, name: str) -> np.ndarray | None:

@@ -19,7 +19,7 @@ from plateau_interp.interventions.hook_points import has_hooks, resolve_hook_poi
 from plateau_interp.models.fitting import check_fits, check_task
 from plateau_interp.positions import true_answers
 from plateau_interp.training.batches import stream_generator
-from plateau_interp.types import HookedModel, Task, answer_rows, check_model
+from plateau_interp.types import IGNORE, HookedModel, Task, answer_rows, check_model
 
 __all__ = ["ProbeResult", "probe"]
 
@@ -54,7 +54,8 @@ def probe(
     """Fit a small MLP that names each answer token from the activation at its row, and score it on other sequences.
 
     The classifier is scikit-learn's `MLPClassifier` as in the paper: one hidden ReLU layer of 256, Adam at 1e-3, L2
-    1e-4, activations as they are (not standardised). One classifier serves all rows, and rows count alike. The model
+    1e-4, activations as they are (not standardised). One classifier serves all rows, and rows count alike (those
+    whose label is `IGNORE` not at all). The model
     reads the true sequences, and interventions that are attached to it act; as these may look at the whole batch, all
     sequences then go through the model in one forward.
 
@@ -79,7 +80,7 @@ def probe(
 
     Raises:
         ValueError: for what is no model or task; for a hook point that does not exist, is several, does not fire or has
-            no query axis; for a split that leaves a set without sequences; for ``max_iterations`` below 1; for a model
+            no query axis; for a split that leaves a set without sequences, or without labelled answers; for ``max_iterations`` below 1; for a model
             too small for the task, and a task whose answers are no tokens.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
@@ -120,9 +121,14 @@ def probe(
 
     def flat(sequences: slice) -> tuple[Any, Any]:
         features = rearrange(activations[sequences], "sequence row feature -> (sequence row) feature")
-        return features.float().cpu().numpy(), answers[sequences].flatten().cpu().numpy()
+        tokens = answers[sequences].flatten()
+        is_one = tokens != IGNORE
+        return features[is_one].float().cpu().numpy(), tokens[is_one].cpu().numpy()
 
     seen, unseen = flat(slice(n_train_sequences)), flat(slice(n_train_sequences, None))
+    for (_, tokens), which in ((seen, "to train on"), (unseen, "to test on")):
+        if not len(tokens):
+            raise ValueError(f"no answer of the sequences {which} is labelled: there is nothing to read off")
     classifier = MLPClassifier(hidden_layer_sizes=(256,), max_iter=max_iterations, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it

@@ -6,6 +6,7 @@ from sequences of their own random stream. Measuring never changes a run: the we
 unmeasured one.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ class Meter:
     | name | what | range |
     |---|---|---|
     | ``accuracy`` | token accuracy of greedy answers (`metrics.token_accuracy`) | 0 to 1 |
-    | ``accuracy_j`` | the same at answer position j | 0 to 1 |
+    | ``accuracy_j`` | the same at answer position j; NaN where it is never labelled | 0 to 1 |
     | ``accuracy_<kind>`` | the same over the answers of one of the task's `answer_kinds`; NaN where there is none | as
       above |
     | ``repetition``, ``repetition_truth`` | neighbours that are equal, in answers and in the truth | 0 to 1 |
@@ -88,6 +89,10 @@ class Meter:
     Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
     moment. A task whose answer is one token has none of the measures that compare answers or their states: no
     repetition, entropy or ``accuracy_j``, and no cosine; of ``cosine_at`` it has ``norm@POINT`` alone.
+
+    Answers may be of several lengths: where the label is `IGNORE` nothing is right or wrong, repeats or is counted as a
+    token, and measures are the means over the sequences with something to measure. Attention and states are those of
+    all answer rows; which of their cells and pairs are measured, the task's maps and pairs say.
 
     Attention and cosine are those of the training batch, as in the paper; so is the time: the model after t updates on
     the batch of step t (the authors measure the same quantities after update t, which they log under index t).
@@ -259,18 +264,19 @@ class Meter:
         decoded = {"accuracy": metrics.token_accuracy(answers, truth)}
         by_position = {}
         if self._several_answers:
-            decoded["repetition"] = metrics.repetition_frequency(answers)
+            written = answers.masked_fill(truth == IGNORE, IGNORE)
+            decoded["repetition"] = metrics.repetition_frequency(written)
             decoded["repetition_truth"] = metrics.repetition_frequency(truth)
             by_position = {f"accuracy_{j}": right for j, right in enumerate(metrics.position_accuracy(answers, truth))}
-            decoded["entropy"] = metrics.sequence_entropy(answers, d_vocab=max(task.d_vocab, model.cfg.d_vocab_out))
+            decoded["entropy"] = metrics.sequence_entropy(written, d_vocab=max(task.d_vocab, model.cfg.d_vocab_out))
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
-            decoded["copies_of_first"] = metrics.copies_of_first(answers)
-        means = {name: values.mean() for name, values in decoded.items()}
+            decoded["copies_of_first"] = metrics.copies_of_first(written)
+        means = {name: values.nanmean() for name, values in decoded.items()}
         by_kind = {
-            f"accuracy_{column_word(kind)}": ((answers == truth) & those).sum() / those.sum()
+            f"accuracy_{column_word(kind)}": ((answers == truth) & those).sum() / (those & (truth != IGNORE)).sum()
             for kind, those in task.answer_kinds(drawn).items()
         }
-        return {**means, **by_position, **by_kind}, _group_means(decoded, task.groups(drawn))
+        return {**means, **by_position, **by_kind}, _answered_means(decoded, task.groups(drawn))
 
     @property
     def _several_answers(self) -> bool:
@@ -295,8 +301,8 @@ class Meter:
             filled_in = {f"validation_{name}": value for name, value in self._filled_in(output, batch).items()}
             return losses | filled_in | of_groups
         accuracy = metrics.token_accuracy(self._answers(model, batch, output), true_answers(self.task, batch))
-        by_group = _group_means({"validation_accuracy": accuracy}, groups)
-        return losses | {"validation_accuracy": accuracy.mean()} | of_groups | by_group
+        by_group = _answered_means({"validation_accuracy": accuracy}, groups)
+        return losses | {"validation_accuracy": accuracy.nanmean()} | of_groups | by_group
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
         rows = answer_rows(self.task)
@@ -352,6 +358,17 @@ def _group_means(
     """The mean of each measure over each group; NaN for a group without a sequence."""
     return {
         f"{name}_{column_word(group)}": values.where(mask, 0).sum() / mask.sum()
+        for group, mask in groups.items()
+        for name, values in measures.items()
+    }
+
+
+def _answered_means(
+    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
+) -> dict[str, Float[Tensor, ""]]:
+    """As `_group_means`, over the sequences that have answers to measure; of the others the measures are NaN."""
+    return {
+        f"{name}_{column_word(group)}": values.where(mask, math.nan).nanmean()
         for group, mask in groups.items()
         for name, values in measures.items()
     }

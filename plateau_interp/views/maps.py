@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -57,13 +58,15 @@ def position_figure(curves: Curves, *, drops: Sequence[int | None] = (), theme: 
             f"the runs measured {' and '.join(map(str, numbers))} answer positions, which have no mean: draw those of "
             "one number by themselves"
         )
-    rows = [spread(runs, f"accuracy_{position}")[""] for position in range(numbers[0])]
-    steps = rows[0].step
+    spreads = [spread(runs, f"accuracy_{position}")[""] for position in range(numbers[0])]
+    # Of answers of several lengths, a position may be labelled at some steps alone, or never.
+    steps = np.unique(np.concatenate([row.step for row in spreads]))
+    rows = [pd.Series(row.mean, index=row.step).reindex(steps).to_numpy() for row in spreads]
     style = {**figure_style(theme), "axes.grid": False}  # open above and to the right: time goes on
     with matplotlib.rc_context(style):
         figure = Figure(figsize=PANEL_SIZE, layout="constrained")
         axes = figure.subplots()
-        image = _columns_at(axes, steps, np.stack([row.mean for row in rows]), theme)
+        image = _columns_at(axes, steps, np.stack(rows), theme)
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.set(title="Accuracy of each answer", xlabel="training step", ylabel="answer position")
         draw_drops(axes, drops, colour=theme.other)  # without words, which would lie on the map

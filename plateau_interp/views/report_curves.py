@@ -97,7 +97,7 @@ def _position_drawings(runs: "list[Run]", names: list[str], summaries: list[Summ
     shown = []
     for number, (name, members) in enumerate(groups.items(), start=1):
         group = [runs[index] for index in members]
-        if "accuracy_0" not in _measured_everywhere(group):
+        if not any(re.fullmatch(r"accuracy_\d+", column) for column in _measured_everywhere(group)):
             continue
         drops = [summaries[index].drop_step for index in members]
         of = f" Of {name}." if len(groups) > 1 else ""

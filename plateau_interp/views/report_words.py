@@ -139,10 +139,11 @@ def lede(runs: "list[Run]", summaries: list[Summary]) -> str:
         told = _closed_form(summaries[0]) if agree(summary.level_expected for summary in summaries) else ""
         return f"{seen} {told}".strip()
     summary, run = summaries[0], runs[0]
-    n_answers = run.task.answer.stop - run.task.answer.start
+    positions = run.metrics.filter(regex=r"^accuracy_\d+$").dropna(axis="columns", how="all")
     sentences = [origin(run), _closed_form(summary)]
-    if summary.drop_step is not None and summary.level is not None and "accuracy_0" in run.metrics:
+    if summary.drop_step is not None and summary.level is not None and len(positions.columns):
         n_right = len(summary.partial_solution)
+        n_answers = len(positions.columns)
         sentences.append(f"On the plateau {n_right} of {n_answers} answers {'was' if n_right == 1 else 'were'} right.")
     if summary.peak_cosine is not None:
         sentences.append(f"The hidden states of different answers came as close as cosine {summary.peak_cosine:.2f}.")
