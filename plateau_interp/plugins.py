@@ -174,3 +174,6 @@ def register(kind: PluginKind, found: type[Any], *, name: str | None = None) -> 
         raise ValueError(f"{called!r} is the name of {known[called].value}; {point.value} needs another")
     if called not in known or known[called].value != point.value:
         known[called] = point
+        in_order = sorted(known.items())
+        known.clear()
+        known.update(in_order)

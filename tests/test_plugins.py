@@ -33,6 +33,13 @@ def test_plugins_are_found_by_name():
 
 def test_names_come_sorted():
     assert list(plugins("optimizers")) == sorted(plugins("optimizers"))
+    before = dict(plugins("optimizers"))
+    register("optimizers", Adam, name="a-first")
+    try:
+        assert list(plugins("optimizers")) == sorted({*before, "a-first"})
+    finally:
+        plugins("optimizers").clear()
+        plugins("optimizers").update(before)
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,18 @@ class Summary:
     level: float | None
     """Loss on the plateau: the lowest loss at which the run lingers above the last quarter of the fall (at all, if it
     never comes there). It lingers at the peaks of the density of its losses (Gaussian kernel of 1 % of the fall) that
-    are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant.
-    A peak where it stays for less than 15 % of the steps before the last quarter of the fall, or for one measured step
-    alone, is passed over for the next above it. None, as `start` and `end`, if none is left, or if fewer than 3 steps
-    are measured before that quarter: such a loss falls without a plateau that could be seen. In noise it has to stay
-    for longer: if the loss rises by more than 1 % of the fall at one measured step in ten, the 15 % grow in proportion,
-    up to 40 %; if it does so at any, it stays for 6 measured steps at least.
-    Where the closed form lies in the last quarter of the fall, as after the first steps of a squared error, it is the
-    mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
+    are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant. A peak
+    where it stays for less than 15 % of the steps before the last quarter of the fall, or for one measured step alone,
+    is passed over for the next above it. None, as `start` and `end`, if none is left, or if fewer than 3 steps are
+    measured before that quarter: such a loss only falls. In noise it stays longer: if the loss rises by more than 1 % of
+    the fall at one measured step in ten, the 15 % grow in proportion, up to 40 %; if at any, for 6 measured steps. Where
+    the closed form is in the last quarter of the fall, as after the first steps of a squared error, it is the mean loss
+    while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
-    """First step at which the loss is within 2 % of the fall above `level`; of the first four measured, as they were
-    measured and no smoother, if they are above it by three standard deviations of the noise, too."""
+    """First step at which the loss is within 2 % of the fall above `level`; none of the first four as long as the loss
+    itself, unsmoothed, is higher than that and three standard deviations of the noise."""
     end: int | None
     """Last step before the drop at which the loss is within 2 % of the fall of `level`."""
     drop_step: int | None
