@@ -24,8 +24,7 @@ __all__ = ["Summary", "comparable", "compare", "summarise"]
 SOLVED = 0.95
 """An answer position counts as right from this accuracy on."""
 ACCURACIES = (50, 95, 99)
-# Of runs with a validation set alone.
-GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")
+GROKKING = ("train_95_step", "validation_95_step", "grokking_delay")  # of runs with a validation set alone
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Summary:
     are at least a quarter as high as the highest; an earlier shelf, with less known, is higher up and not meant. A peak
     where it stays for less than 15 % of the steps before the last quarter of the fall, or for one measured step alone,
     is passed over for the next above it. None, as `start` and `end`, if none is left, or if fewer than 3 steps are
-    measured before that quarter: such a loss only falls. In noise it stays longer: if the loss rises by more than 1 % of
-    the fall at one measured step in ten, the 15 % grow in proportion, up to 40 %; if at any, for 6 measured steps. Where
-    the closed form is in the last quarter of the fall, as after the first steps of a squared error, it is the mean loss
-    while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
+    measured before that quarter: such a loss only falls. In noise it stays longer: if the loss rises by more than 1 %
+    of the fall at one measured step in ten, the 15 % grow in proportion, up to 40 %; if at any, it is 6 measured steps.
+    Where the closed form is in the last quarter of the fall, as after the first steps of a squared error, it is the
+    mean loss while the run is there: see `plateau_interp.analysis.shelves.known_shelf`."""
     level_expected: float | None
     """The task's closed-form plateau."""
     start: int | None
