@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.checks import check_not_negative
+from plateau_interp.hooks.backward import edited_in_backward
 from plateau_interp.hooks.gradients import AttachedGradientEdit
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, resolve_hook_points
@@ -82,10 +83,9 @@ class CosinePenalty:
                 return None
             if act.ndim != 3:
                 raise ValueError(f"at: {hook.name} holds {tuple(act.shape)}; expected [batch, pos, width]")
-            states, seen = act.detach(), act.view_as(act)
+            states = act.detach()
             edit = attached.wrap(lambda gradient, name: gradient + self.coefficient * cosine_slope(states, rows, pairs))
-            seen.register_hook(lambda gradient: edit(gradient, hook.name))  # type: ignore[no-untyped-call]
-            return seen
+            return edited_in_backward(act, hook.name, edit)
 
         with hooking(model, dict.fromkeys(attached.sites, push)) as attached.lost:
             yield attached

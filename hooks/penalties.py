@@ -17,7 +17,8 @@ from torch import Tensor
 
 from plateau_interp.analysis.capacity import CapacitySlopes, capacity_slopes, embedding_norms
 from plateau_interp.checks import check_not_negative, listed, one_of, shown
-from plateau_interp.hooks.gradients import AttachedGradientEdit, editing_parameters
+from plateau_interp.hooks.backward import editing_parameters
+from plateau_interp.hooks.gradients import AttachedGradientEdit
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
