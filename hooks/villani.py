@@ -34,9 +34,9 @@ class VillaniDiagnostic:
     is no larger than ``n_sequences``, else as many drawn sequences. At its first measurement it tells the log what one
     costs. The formula, and what is proved of it and what not: `plateau_interp.analysis.villani`.
 
-    Edits of activations that act then are part of F. So are, in its derivatives alone, edits of the gradient at hook
-    points: beside `CosinePenalty`, or `ScaleGradient` and `ClipGradient` with ``at=``, what is measured is no gradient
-    of F, and no Laplacian. Those of parameters pass by it.
+    Edits of activations that act are part of F. Edits of the gradient at hook points are not, and yet act on what is
+    differentiated: beside `CosinePenalty`, or `ScaleGradient` and `ClipGradient` with ``at=``, the numbers are those of
+    no function. Edits of parameters' gradients do not act on them.
 
     Args:
         step_size: s, the learning rate of the SGD that is asked about; it is not read from the optimiser.
