@@ -122,6 +122,29 @@ def test_entries_are_counted_each_time_rows_and_heads_ever_more_seldom() -> None
     assert receipt.change == 2.0
 
 
+class Asked(TorchDispatchMode):
+    """Notes whether a number was read from a tensor, for which a GPU is waited for."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.numbers += "_local_scalar_dense" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_counting_reads_no_number() -> None:
+    model = toy(n_heads=2)
+    tokens, plan = tokens_for(model), [hooks.PatchAttention(toy(seed=5, n_heads=2)), hooks.AblateActivation(RESID)]
+    with intervening(model, *plan) as receipts:
+        model(tokens)
+        with Asked() as asked:
+            model(tokens)
+        assert asked.numbers == 0
+        with asked:
+            assert all(receipt.entries for receipt in receipts)
+        assert asked.numbers > 0
+
+
 def test_masked_scores_are_entries_and_no_size() -> None:
     name = "blocks.0.attn.hook_attn_scores"
     receipt, before = EditReceipt("any", (name,)), torch.zeros(1, 1, 2, 2)
