@@ -12,7 +12,8 @@ say at which training steps they act. To write one of your own, see `plateau_int
   added to it: `penalties` of weights, `cosine_penalty` of states. Of gradients: `gradients`. Of parameters: `weights`,
   and `updates` acts after each update; `plateau_interp.models.parameters` says which are meant. `villani` and
   `capacity` change nothing and measure.
-* `sources` is where patches and transplants come from; `schedule` says at which training steps something acts.
+* `backward` edits gradients as they come; `sources` is where patches and transplants come from; `schedule` says at
+  which training steps something acts.
 """
 
 from plateau_interp.analysis.patching import patch_by_head, patch_by_position

@@ -298,6 +298,8 @@ class ScaleActivation(_FormulaEdit):
 class AddDirection(_FormulaEdit):
     """Add a vector: ``act + scale * direction``. The gradient passes unchanged.
 
+    A direction is a tensor, which no recipe and no command line can hold: attach this in a loop of your own.
+
     Args:
         at: hook point or points; a ``*`` stands for anything.
         direction: of the activation's last axis, or its last two (a direction for each head); used as it is, not

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from plateau_interp import metrics
 from plateau_interp.checks import check_not_negative
+from plateau_interp.hooks.backward import edited_in_backward, reaching
 from plateau_interp.hooks.gradients import AttachedGradientEdit
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, resolve_hook_points
@@ -30,7 +31,8 @@ class CosinePenalty:
     C is `plateau_interp.metrics.mean_pairwise_cosine` of the answer rows of the model's task, in the pairs that it
     takes (`Task.cosine_pairs`), mean over the batch: what a meter tells as ``cosine``. Of a model without a task it is
     that of all positions. The states' gradient becomes ``g + coefficient dC/dh``; nothing changes in a forward. A
-    schedule's strength multiplies the coefficient. The loss of a run stays the task's.
+    schedule's strength multiplies the coefficient. The loss of a run stays the task's. States are pushed apart as they
+    are where this stands, also where an edit behind it puts something else in their place.
 
     Args:
         coefficient: in nats for a cosine of 1; 0 changes nothing.
@@ -76,18 +78,24 @@ class CosinePenalty:
             if n_rows < 2 or (pairs is not None and not pairs.any()):
                 raise ValueError(f"{self.name} pushes states apart, and an answer of {task.name} has no two to compare")
         attached = AttachedGradientEdit(self, self.sites(model))
+        latest: dict[str, Tensor] = {}
 
         def push(act: Tensor, *, hook: Any) -> Tensor | None:
             if not act.requires_grad:
                 return None
             if act.ndim != 3:
                 raise ValueError(f"at: {hook.name} holds {tuple(act.shape)}; expected [batch, pos, width]")
-            states, seen = act.detach(), act.view_as(act)
+            states = act.detach()
             edit = attached.wrap(lambda gradient, name: gradient + self.coefficient * cosine_slope(states, rows, pairs))
-            seen.register_hook(lambda gradient: edit(gradient, hook.name))  # type: ignore[no-untyped-call]
-            return seen
+            latest[hook.name] = edited_in_backward(act, hook.name, edit)
+            return latest[hook.name]
 
-        with hooking(model, dict.fromkeys(attached.sites, push)) as attached.lost:
+        def pushed() -> list[Tensor]:
+            states = [*latest.values()] if attached.active else []
+            latest.clear()  # the graph of a forward is nobody's business after it
+            return states
+
+        with reaching(model, pushed), hooking(model, dict.fromkeys(attached.sites, push)) as attached.lost:
             yield attached
 
 

@@ -4,12 +4,16 @@ They act in the backward pass, on the gradient of parameters (``where``, as in `
 activations (``at``, hook points), each time one is computed: one backward pass a step is assumed where that matters.
 They act before `train` clips the whole gradient. An activation's gradient belongs to its forward: what was run inside
 the context is edited also if the backward pass comes after it.
+
+Those that meet at one parameter or hook point act in the order given. At a hook point each has the gradient with regard
+to the activation at its place: as edited by what stands before it, not by what stands after it. So where an edit of
+the activation acts between two of them they do not meet, and the gradient comes to the one behind it first.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor
 
 from plateau_interp.checks import check_fraction, check_number, check_positive, freeze_names
+from plateau_interp.hooks.backward import edited_in_backward, editing_parameters
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.attaching import hooking
@@ -30,7 +35,6 @@ __all__ = [
     "ClipGradient",
     "OrthogonalGradient",
     "ScaleGradient",
-    "editing_parameters",
     "orthogonal_part",
 ]
 
@@ -72,7 +76,11 @@ class _GradientEdit(ABC):
             with editing_parameters(_parameters(model, self.where), edit):
                 yield attached
         else:
-            with hooking(model, dict.fromkeys(attached.sites, _backward_edit(edit))) as attached.lost:
+
+            def watch(act: Tensor, *, hook: Any) -> Tensor | None:
+                return edited_in_backward(act, hook.name, edit) if act.requires_grad else None
+
+            with hooking(model, dict.fromkeys(attached.sites, watch)) as attached.lost:
                 yield attached
 
 
@@ -357,43 +365,3 @@ class AttachedSlowGradient(AttachedGradientEdit):
 def _parameters(model: HookedModel, where: Where | None) -> dict[str, torch.nn.Parameter]:
     """What ``where`` means; for None every parameter that is trained."""
     return trained_parameters(model) if where is None else parameters_where(model, where)
-
-
-@contextmanager
-def editing_parameters(
-    parameters: Mapping[str, torch.nn.Parameter], edit: Callable[[Tensor, str], Tensor | None]
-) -> Iterator[None]:
-    """Edit each parameter's gradient as it is computed, while the context is open.
-
-    Args:
-        parameters: by name.
-        edit: from a gradient and its parameter's name to the new gradient; None leaves it as it is.
-    """
-    with ExitStack() as stack:
-        for name, parameter in parameters.items():
-            requires_grad = parameter.requires_grad
-            parameter.requires_grad_(True)  # torch takes no hook otherwise; it stays through a freeze and its release
-            handle = parameter.register_hook(_named(edit, name))  # type: ignore[no-untyped-call]
-            parameter.requires_grad_(requires_grad)
-            stack.callback(handle.remove)
-        yield
-
-
-def _named(edit: Callable[[Tensor, str], Tensor | None], name: str) -> Callable[[Tensor], Tensor | None]:
-    return lambda gradient: edit(gradient, name)
-
-
-def _backward_edit(edit: Callable[[Tensor, str], Tensor | None]) -> Callable[..., Tensor | None]:
-    """A forward hook that leaves values alone and edits their gradient when it comes.
-
-    A TransformerLens backward hook would be slower, and would have to be there when the forward is made all the same.
-    """
-
-    def hook_function(act: Tensor, *, hook: Any) -> Tensor | None:
-        if not act.requires_grad:
-            return None
-        seen = act.view_as(act)
-        seen.register_hook(_named(edit, hook.name))  # type: ignore[no-untyped-call]
-        return seen
-
-    return hook_function

@@ -3,6 +3,7 @@
 The loss that is recorded stays the task's: the term is a column of its own. What is added acts in the backward pass,
 before `train` clips the whole gradient; so it is part of what is clipped, which an optimiser's own weight decay is not.
 It is added at each backward pass: where a step has k of them, as in gradient accumulation, it is added k times.
+Where another intervention cuts the graph, so that the loss does not reach a weight, the term does all the same.
 """
 
 from abc import abstractmethod
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from plateau_interp.analysis.capacity import CapacitySlopes, capacity_slopes, embedding_norms
 from plateau_interp.checks import check_not_negative, listed, one_of, shown
-from plateau_interp.hooks.gradients import AttachedGradientEdit, editing_parameters
+from plateau_interp.hooks.backward import editing_parameters, reaching
+from plateau_interp.hooks.gradients import AttachedGradientEdit
 from plateau_interp.hooks.weights import trained_parameters
 from plateau_interp.models.parameters import Where, check_where, parameters_where
 from plateau_interp.types import HookedModel
@@ -84,7 +86,7 @@ class FrobeniusPenalty:
     def attach(self, model: HookedModel) -> Iterator["AttachedPenalty"]:
         """Add to the gradients while the context is open."""
         attached = AttachedFrobenius(self, _trained(model, self.where))
-        with editing_parameters(attached.parameters, attached.wrap(attached.shrunk)):
+        with attached.adding(model):
             yield attached
 
 
@@ -142,7 +144,7 @@ class CapacityRegulariser:
     def attach(self, model: HookedModel) -> Iterator["AttachedPenalty"]:
         """Add to the gradients while the context is open."""
         attached = AttachedCapacity(self, model, _of_products(model))
-        with editing_parameters(attached.parameters, attached.wrap(attached.shrunk)):
+        with attached.adding(model):
             yield attached
 
 
@@ -157,6 +159,15 @@ class AttachedPenalty(AttachedGradientEdit):
         super().__init__(intervention, tuple(parameters))
         self.parameters = parameters
         self._reached: set[str] = set()
+
+    @contextmanager
+    def adding(self, model: HookedModel) -> Iterator[None]:
+        """Add to the parameters' gradients while the context is open, whether or not a loss reaches them."""
+        with (
+            editing_parameters(self.parameters, self.wrap(self.shrunk)),
+            reaching(model, lambda: [*self.parameters.values()] if self.active else []),
+        ):
+            yield
 
     @abstractmethod
     def slope(self, name: str) -> Tensor:

@@ -3,6 +3,8 @@
 A row of a bidirectional model may read every key.
 """
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -13,9 +15,18 @@ from torch import Tensor
 
 from plateau_interp.interventions.hook_points import positions_within
 from plateau_interp.interventions.padding import Layout
+from plateau_interp.interventions.running import RunningForward
 from plateau_interp.types import HookedModel
 
-__all__ = ["MasksPadding", "check_keys_left", "check_rows_left", "masks_padding", "readable_keys", "window_of"]
+__all__ = [
+    "MasksPadding",
+    "TakenKeys",
+    "check_keys_left",
+    "check_rows_left",
+    "masks_padding",
+    "readable_keys",
+    "window_of",
+]
 
 
 @runtime_checkable
@@ -69,7 +80,12 @@ def readable_keys(
 
 
 def check_keys_left(
-    forbidden: Bool[Tensor, "*batch query key"], model: HookedModel, layer: int, *, layout: Layout | None = None
+    forbidden: Bool[Tensor, "*batch query key"],
+    model: HookedModel,
+    layer: int,
+    *,
+    layout: Layout | None = None,
+    together: bool = False,
 ) -> None:
     """Refuse a map that takes all keys from a row: its softmax gradient would be NaN.
 
@@ -79,6 +95,7 @@ def check_keys_left(
         layer: of them.
         layout: where tokens lie among padding, which is no key and whose rows do not matter; then the map is
             ``[batch, head, query, key]``.
+        together: whether the map is that of several edits, which the error says.
 
     Raises:
         ValueError: naming the row.
@@ -93,7 +110,7 @@ def check_keys_left(
     if left.all():
         return
     batch, row = (int(index) for index in (~left).nonzero()[0, [0, -1]])
-    _refuse(row + key - query if layout is None else int(layout.place[batch, row + key - query]))
+    _refuse(row + key - query if layout is None else int(layout.place[batch, row + key - query]), together=together)
 
 
 def check_rows_left(
@@ -121,5 +138,53 @@ def check_rows_left(
             _refuse(row)
 
 
-def _refuse(row: int) -> None:
-    raise ValueError(f"row {row} would have no key left at the scores; leave it out of rows, or use at='pattern'")
+class TakenKeys:
+    """What edits at the scores have taken from rows in the running forward; those of one model share it.
+
+    Each alone leaves every row a key. Two may not, and TransformerLens turns the row that its softmax makes of none
+    into zeros.
+    """
+
+    def __init__(self) -> None:
+        # By hook point: the forward, the maps of those that acted in it, and those that were found to leave a key.
+        self._maps: dict[str, tuple[int, list[Tensor]]] = {}
+        self._allowed: dict[str, list[Tensor]] = {}
+
+    def take(
+        self,
+        forbidden: Bool[Tensor, "#batch #head #query key"],
+        scores: Tensor,
+        name: str,
+        *,
+        model: HookedModel,
+        layer: int,
+        running: RunningForward,
+    ) -> None:
+        """Take a map's keys at a hook point in the running forward.
+
+        Where the very maps were looked at before nobody waits for the device.
+
+        Raises:
+            ValueError: if a row has none left, naming it.
+        """
+        forward, maps = self._maps.get(name, (running.forwards, []))
+        maps = [*maps, forbidden] if forward == running.forwards else [forbidden]
+        self._maps[name] = running.forwards, maps
+        allowed = self._allowed.get(name, [])
+        if len(maps) == 1 or (len(maps) <= len(allowed) and all(map(operator.is_, maps, allowed))):
+            return
+        whole = functools.reduce(operator.or_, maps).expand(-1, -1, scores.shape[-2], scores.shape[-1])
+        check_keys_left(whole, model, layer, layout=running.layout(scores.device), together=True)
+        self._allowed[name] = maps
+
+    def forget(self) -> None:
+        """Keep no map."""
+        self._maps.clear()
+        self._allowed.clear()
+
+
+def _refuse(row: int, *, together: bool = False) -> None:
+    beside = ", together with what stands before" if together else ""
+    raise ValueError(
+        f"row {row} would have no key left at the scores{beside}; leave it out of rows, or use at='pattern'"
+    )

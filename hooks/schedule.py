@@ -26,7 +26,10 @@ __all__ = ["Condition", "During", "When"]
 Condition = str | Callable[[Mapping[str, float]], bool]
 """``"METRIC < NUMBER"`` (or ``<=``, ``>``, ``>=``), in float32, or a function of the latest metrics."""
 
-COMPARISON = re.compile(r"\s*([A-Za-z_][\w.@#]*)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+# Behind an @ a column says of what it is, such as "blocks.*.mlp.W_in" or "all but mlp layers".
+COMPARISON = re.compile(
+    r"\s*([A-Za-z_][\w.#]*(?:@[^<>=]*[^<>=\s])?)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+)
 
 COMPARE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "<": lambda value, bound: value < bound,

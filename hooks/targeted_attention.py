@@ -138,7 +138,7 @@ class MaskAttention(TargetedEdit):
 
     At the pattern, ``where(forbidden, 0, pattern)``, and nothing is renormalised. At the scores of a softmax model,
     ``where(forbidden, -inf, scores)``: the other keys take over the weight. Gradients stay finite in both cases; a row
-    that would have no key left is refused at the scores.
+    that would have no key left is refused at the scores, also where several masks take its keys together.
 
     Args:
         keys: key positions that no row may read, negative ones from the end.

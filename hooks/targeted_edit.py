@@ -15,12 +15,13 @@ from torch import Tensor
 from plateau_interp.checks import freeze_indices, listed, one_of
 from plateau_interp.hooks.attention_maps import MapFunction, check_map, check_targets
 from plateau_interp.hooks.named_maps import NAMED_MAPS, MapName
-from plateau_interp.hooks.readable import check_keys_left, check_rows_left
+from plateau_interp.hooks.readable import TakenKeys, check_keys_left, check_rows_left
 from plateau_interp.hooks.targets import Targets, TaskMaps, reading_maps, select
 from plateau_interp.interventions.attached import Attached
 from plateau_interp.interventions.attaching import editing
 from plateau_interp.interventions.hook_points import AttentionSite, attention_points, check_positions, resolve_indices
 from plateau_interp.interventions.running import following
+from plateau_interp.interventions.session import session
 from plateau_interp.positions import layer_targets
 from plateau_interp.types import BuiltForTask, HookedModel, Task, answer_rows
 
@@ -100,17 +101,25 @@ class TargetedEdit(ABC):
         """Act on the model while the context is open."""
         targets = self.resolve(model)
         with following(model) as running, reading_maps(targets, model) as read:
+            taken = session(model).slot(TakenKeys)
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
-                return self.edit(act, read(act, targets.layer_of[hook.name]))
+                layer = targets.layer_of[hook.name]
+                target = read(act, layer)
+                if targets.leaves_a_key:
+                    taken.take(target, act, hook.name, model=model, layer=layer, running=running)
+                return self.edit(act, target)
 
             def varies() -> bool:
                 return targets.depends_on_tokens or running.may_be_padded()
 
             places = {"rows": self.rows, "keys": self.keys}
             edits = dict.fromkeys(targets.layer_of, edit)
-            with editing(model, self, edits, places=places, varies=varies) as attached:
-                yield attached
+            try:
+                with editing(model, self, edits, places=places, varies=varies) as attached:
+                    yield attached
+            finally:
+                taken.forget()
 
     def resolve(self, model: HookedModel) -> Targets:
         """What it means in a model; of the model's task, if that has the targets, one sample is drawn.

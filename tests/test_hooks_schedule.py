@@ -16,6 +16,7 @@ from plateau_interp.hooks import (
     During,
     FixAttention,
     FreezeWeights,
+    FrobeniusPenalty,
     MixAttention,
     ScaleGradient,
     When,
@@ -475,3 +476,23 @@ def test_an_accuracy_of_exactly_the_bound_is_the_bound(sign: str, holds: bool) -
 
 def test_a_condition_may_be_on_a_column_whose_name_was_taken() -> None:
     assert strengths(When(BiasAttention(), "loss#2 > 7"), range(1), {0: {"loss": 2.0, "loss#2": 7.5}}) == [1]
+
+
+@pytest.mark.parametrize("where", ["blocks.*.mlp.W_in", "attention map", "all but mlp layers", "blocks.0.*"])
+def test_a_condition_can_name_the_column_of_any_choice_of_weights(where: str) -> None:
+    model = toy()
+    column = f"frobenius_penalty@{where}"
+    late = When(BiasAttention(), since=f"{column} > 0")
+    meter = Meter(TASK, every=1)
+    plan = [FrobeniusPenalty(0.1, where=where), late]
+    with intervening(model, *plan) as (_, receipt):
+        for step in train(model, TASK, steps=3, batch_size=4, meter=meter):
+            assert step.metrics[column] > 0
+    assert receipt.active_steps == 2
+
+
+def test_what_stands_behind_a_condition_s_name_is_still_read() -> None:
+    for condition in ("a@b <", "a@ < 1", "a@b < c < 1", "a b < 1", "*@b < 1", "a@b == 1"):
+        with pytest.raises(ValueError, match="expected a condition"):
+            When(BiasAttention(), condition)
+    assert When(BiasAttention(), " accuracy@copy#2 <= -1e-3 ").condition

@@ -92,6 +92,70 @@ def test_the_change_of_a_bias_by_hand() -> None:
     assert (receipt.rows, receipt.heads) == (3, 4)
 
 
+def test_an_edit_that_at_first_changes_nothing_is_counted_when_it_does() -> None:
+    """The patterns of a model's own initial weights: the size of the change is over the entries that have one."""
+    model, initial = toy(n_heads=2), toy(n_heads=2)
+    tokens = tokens_for(model)
+    with intervening(model, hooks.PatchAttention(initial)) as (receipt,), torch.no_grad():
+        model(tokens)
+        assert (receipt.rows, receipt.heads, receipt.entries, receipt.change) == (0, 0, 0, 0.0)
+        model.blocks[0].attn.W_Q[0] += 0.1
+        for _ in range(9):
+            model(tokens)
+    with intervening(model, hooks.PatchAttention(initial)) as (alone,), torch.no_grad():
+        model(tokens)
+    assert (receipt.rows, receipt.heads) == (alone.rows, alone.heads)
+    assert alone.heads == 1
+    assert receipt.entries == 9 * alone.entries > 0
+    assert receipt.change == pytest.approx(alone.change, rel=1e-6)
+
+
+def test_entries_are_counted_each_time_rows_and_heads_ever_more_seldom() -> None:
+    receipt, act = EditReceipt("any", (RESID,)), torch.zeros(1, 4, 3)
+    expected = [1, 2, 2, 4, 4]
+    for n_changed, rows in enumerate(expected, start=1):  # at the first, second and fourth firing
+        after = act.clone()
+        after[0, : min(n_changed, 4), 0] = 2.0
+        receipt.note(RESID, act, after)
+        assert receipt.rows == rows
+    assert receipt.entries == 1 + 2 + 3 + 4 + 4
+    assert receipt.change == 2.0
+
+
+class Asked(TorchDispatchMode):
+    """Notes whether a number was read from a tensor, for which a GPU is waited for."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.numbers += "_local_scalar_dense" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+def test_counting_reads_no_number() -> None:
+    model = toy(n_heads=2)
+    tokens, plan = tokens_for(model), [hooks.PatchAttention(toy(seed=5, n_heads=2)), hooks.AblateActivation(RESID)]
+    with intervening(model, *plan) as receipts:
+        model(tokens)
+        with Asked() as asked:
+            model(tokens)
+        assert asked.numbers == 0
+        with asked:
+            assert all(receipt.entries for receipt in receipts)
+        assert asked.numbers > 0
+
+
+def test_masked_scores_are_entries_and_no_size() -> None:
+    name = "blocks.0.attn.hook_attn_scores"
+    receipt, before = EditReceipt("any", (name,)), torch.zeros(1, 1, 2, 2)
+    before[..., 0, 1] = -torch.inf
+    after = before.clone()
+    after[..., 1, 0] = -torch.inf
+    for _ in range(2):
+        receipt.note(name, before, after)
+    assert (receipt.entries, receipt.change, receipt.rows, receipt.is_idle) == (2, 0.0, 1, False)
+
+
 def test_a_receipt_in_half_precision_does_not_overflow() -> None:
     attached = EditAttached(Plus(300.0), (RESID,))
     attached.dial(1.0)

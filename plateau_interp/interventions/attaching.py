@@ -288,8 +288,8 @@ def editing(
             that is resumed or forked refuses another.
         places: positions at which alone it acts, by what they are called; None for all. A forward may be too short to
             have them: if none had, so that nothing was changed, that is reported as the context is left.
-        varies: asked at each firing: whether it may change other entries than one of the same shape before, as where
-            places depend on tokens or padding. Then its receipt counts them anew, which otherwise it does once.
+        varies: asked at each firing: whether it may change other rows and heads than one of the same shape before, as
+            where places depend on tokens or padding. Then its receipt looks at each, which otherwise it does seldom.
 
     Yields:
         The edit's live side, turned off.
