@@ -30,6 +30,7 @@ from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.interventions.origins import origins_digest
 from plateau_interp.models.fitting import check_device
 from plateau_interp.models.weights import weights_digest
+from plateau_interp.positions import input_length
 from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
@@ -37,6 +38,7 @@ from plateau_interp.series.downloads import Downloads, tell_left_behind
 from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder
 from plateau_interp.series.functions import function_digest
 from plateau_interp.series.measures import (
+    WINDOW,
     OwnMeasure,
     check_own_measures,
     free_running,
@@ -196,10 +198,13 @@ class CheckpointSeries:
 
     def _settings(self, asked: "_Asked") -> dict[str, Any]:
         """What the folder of a series says of it, by which another call knows its own."""
-        of_run = {}
+        of_run: dict[str, Any] = {}
         if isinstance(self._source, RunSource):
             run = self._source.run
             of_run = {SOURCE_PATH: os.path.realpath(run.path), "recipe_sha256": recipe_digest(run.recipe)}
+            # Earlier versions read a token more, at a position that is never trained, and did not say so.
+            if asked.text is not None and (length := input_length(run.task)) < WINDOW:
+                of_run["held_out_window"] = length
         return {"source": self.name, **asked.plain(), "versions": _versions(), **of_run}
 
 
