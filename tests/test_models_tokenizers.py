@@ -108,4 +108,5 @@ def test_one_vocabulary_is_no_other(tmp_path: Path) -> None:
     assert differing_vocabulary(sea.tokenizer, None) == differing_vocabulary(None, sea.tokenizer) == ""
     tuned = words()
     tuned.add_tokens(["<turn>"])
-    assert differing_vocabulary(words(), tuned) == ""  # what was added counts as little as other special tokens
+    assert differing_vocabulary(words(), tuned) == ""
+    assert differing_vocabulary(words(eos_token="</s>"), words()) == ""  # a piece of both, special to one

@@ -56,7 +56,7 @@ def keep_tokenizer_(model: HookedModel, tokenizer: Any) -> None:
 def differing_vocabulary(one: Any, other: Any) -> str:
     """How the vocabularies of two tokenizers differ, in words; empty if they do not, or one of the two is none.
 
-    What was added to a vocabulary, as words of a chat are, counts for nothing.
+    What was added to a vocabulary, as words of a chat are, counts for nothing, and special tokens neither.
 
     Example:
         >>> from plateau_interp.tasks import Text
@@ -69,7 +69,10 @@ def differing_vocabulary(one: Any, other: Any) -> str:
 
     if not isinstance(one, PreTrainedTokenizerBase) or not isinstance(other, PreTrainedTokenizerBase):
         return ""
-    mine, theirs = _pieces(one), _pieces(other)
+    added = one.get_added_vocab().keys() | other.get_added_vocab().keys()
+    mine, theirs = (
+        {token: piece for piece, token in each.get_vocab().items() if piece not in added} for each in (one, other)
+    )
     for token in sorted(mine.keys() & theirs.keys()):
         if mine[token] != theirs[token]:
             return f"token {token} is {one.decode([token])!r} and {other.decode([token])!r}"
@@ -92,8 +95,3 @@ def check_same_vocabulary(model: HookedModel, source: Any, *, name: str = "the s
     mine, its = (each.tokenizer if isinstance(each, Reader) else None for each in (model, source))
     if words := differing_vocabulary(mine, its):
         raise ValueError(f"the vocabularies of the model and of {name} differ: {words}")
-
-
-def _pieces(tokenizer: Any) -> dict[int, str]:
-    added = tokenizer.get_added_vocab()
-    return {token: piece for piece, token in tokenizer.get_vocab().items() if piece not in added}
