@@ -11,6 +11,7 @@ from torch import Tensor
 from plateau_interp.checks import nearest, shown
 from plateau_interp.folders import named_run
 from plateau_interp.interventions.running import following
+from plateau_interp.models.tokenizers import check_same_vocabulary
 from plateau_interp.models.weights import weights_digest
 from plateau_interp.types import HookedModel
 
@@ -102,12 +103,14 @@ def reading_source(
     first real token; what is of a batch lies as that batch does.
 
     Raises:
-        ValueError: if the source lacks a hook point, is a model with other heads or another vocabulary, or a
-            bidirectional one whose patterns a causal one would get; in a forward, if it is too long for the source, or
+        ValueError: if the source lacks a hook point, is a model with other heads or another vocabulary (by
+            its size, or what a tokenizer says that a token is), or a bidirectional one whose patterns a causal one
+            would get; in a forward, if it is too long for the source, or
             the source in its turn takes from this model.
     """
     opened = open_source(source)
     if callable(opened):
+        check_same_vocabulary(model, opened, name=source if isinstance(source, str) else "the source")
         with _running_along(opened, model, points) as reader:
             yield replace(reader, origin=weights_digest(opened)) if isinstance(source, str) else reader
         return

@@ -20,6 +20,7 @@ from plateau_interp.interventions.attached import CountedAttached, Receipt
 from plateau_interp.interventions.origins import Origin
 from plateau_interp.interventions.session import session
 from plateau_interp.models.parameters import Where, check_where, parameters_where
+from plateau_interp.models.tokenizers import OF_TOKENS, check_same_vocabulary
 from plateau_interp.models.weights import tensors_digest
 from plateau_interp.types import PLACE, HookedModel
 
@@ -186,7 +187,8 @@ class TransplantWeights:
         where: see `plateau_interp.models.parameters`.
 
     Raises:
-        ValueError: on entry, if ``where`` means no parameter, or the source lacks one or has it in another shape.
+        ValueError: on entry, if ``where`` means no parameter, or the source lacks one or has it in another shape; for
+            an embedding or unembedding, if the tokenizers of both say that the tokens are others.
 
     Source: arXiv 2506.13688, figure 5.
 
@@ -216,7 +218,7 @@ class TransplantWeights:
     def attach(self, model: HookedModel) -> Iterator["AttachedTransplant"]:
         """Let the dial replace while the context is open."""
         parameters = parameters_where(model, self.where)
-        values = _source_values(self.source, parameters)
+        values = _source_values(self.source, parameters, model)
         origin = Origin(tensors_digest(values) if isinstance(self.source, str) else None)
         attached = AttachedTransplant(self, parameters, values, session(model).slot(_Transplants), origin=origin)
         try:
@@ -344,12 +346,12 @@ def transplant_weights_(model: HookedModel, source: Source, *, where: Where) -> 
         ('embed.W_E',)
     """
     parameters = parameters_where(model, where)
-    _copy_(parameters, _source_values(source, parameters))
+    _copy_(parameters, _source_values(source, parameters, model))
     return tuple(parameters)
 
 
-def _source_values(source: Source, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The source's tensors for some parameters, as they are now."""
+def _source_values(source: Source, parameters: Mapping[str, Tensor], model: HookedModel) -> dict[str, Tensor]:
+    """The source's tensors for some of a model's parameters, as they are now."""
     opened = open_source(source)
     if isinstance(opened, Tensor):
         raise ValueError("expected a model, a run or tensors by parameter name; got a tensor")
@@ -362,6 +364,11 @@ def _source_values(source: Source, parameters: Mapping[str, Tensor]) -> dict[str
         if tensors[name].shape != parameter.shape:
             mine, its = tuple(parameter.shape), tuple(tensors[name].shape)
             raise ValueError(f"{name} has shape {mine} in the model, but {its} in the source")
+    if of_tokens := [name for name in parameters if name.startswith(OF_TOKENS)]:
+        try:
+            check_same_vocabulary(model, opened, name=source if isinstance(source, str) else "the source")
+        except ValueError as error:
+            raise ValueError(f"{of_tokens[0]}: {error}") from None
     return {name: tensors[name].detach().to(parameter, copy=True) for name, parameter in parameters.items()}
 
 

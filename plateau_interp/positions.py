@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from plateau_interp.checks import shown
-from plateau_interp.types import IGNORE, Batch, Task, answer_rows
+from plateau_interp.types import IGNORE, Batch, BuiltForTask, HookedModel, Task, answer_rows
 
-__all__ = ["answers_in", "input_length", "layer_targets", "true_answers"]
+__all__ = ["answers_in", "input_length", "layer_targets", "read_length", "true_answers"]
 
 
 def true_answers(task: Task, batch: Batch) -> Int[Tensor, "batch answer"] | Float[Tensor, "batch answer"]:
@@ -54,6 +54,26 @@ def input_length(task: Task) -> int:
         (33, 32)
     """
     return task.n_pos - task.lookahead
+
+
+def read_length(model: HookedModel) -> int:
+    """How many tokens a model may be given: its context, without a last position that training never reads.
+
+    A toy model has a position for each token of its task's sequences, also for the one that is only ever predicted: its
+    embedding stays as it was drawn. Whoever asks for another ``n_ctx`` means it.
+
+    Example:
+        >>> from plateau_interp import toy_model
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> model = toy_model(MovingWindowSum(), d_model=32)
+        >>> model.cfg.n_ctx, read_length(model)
+        (33, 32)
+    """
+    n_ctx: int = model.cfg.n_ctx
+    task = model.task if isinstance(model, BuiltForTask) else None
+    if task is None or n_ctx != task.n_pos or model.cfg.positional_embedding_type != "standard":
+        return n_ctx
+    return input_length(task)
 
 
 def layer_targets(task: Task, batch: Batch, *, n_layers: int) -> list[Bool[Tensor, "#batch query key"] | None]:

@@ -27,6 +27,8 @@ def test_a_file_has_a_pair_a_line(tmp_path: Path) -> None:
     assert read_text_pairs(file) == (("a b", "a c"), ("é x", "é y"))
     file.write_bytes("a\u2028b\ta\u2028c\r\n".encode())
     assert read_text_pairs(file) == (("a\u2028b", "a\u2028c"),)
+    file.write_bytes("\ufeffa b\ta c\n".encode())  # as some editors begin a file
+    assert read_text_pairs(file) == (("a b", "a c"),)
 
 
 def test_the_example_has_pairs_whatever_the_vocabulary_is() -> None:

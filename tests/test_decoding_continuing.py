@@ -286,6 +286,15 @@ def test_the_longest_prompt_may_fill_the_context() -> None:
         continued(model, padded, N_NEW + 1, mask=torch.tensor([[0] * 20 + [1] * 5, [1] * 25]))
 
 
+def test_a_position_that_is_never_trained_is_beyond_the_context() -> None:
+    task = Text(n=8)
+    model = toy_model(task, d_model=8, n_heads=1, n_layers=1)
+    assert continued(model, [[3] * 6], 3).tokens.shape == (1, 3)
+    told = "has 6 tokens and with 4 new ones needs n_ctx >= 9; got 9, whose last position is never trained"
+    with pytest.raises(ValueError, match=f"^prompt 0 {told}$"):
+        continued(model, [[3] * 6], 4)
+
+
 def test_a_text_among_prompts_is_told_by_its_number_and_how_it_begins() -> None:
     task = Text(n=40)
     model = toy_model(task, d_model=8, n_heads=1, n_layers=1, n_ctx=40)

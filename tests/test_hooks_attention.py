@@ -7,6 +7,8 @@ plateau_interp.hooks.ablated_heads.
 
 import math
 from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +30,21 @@ from hook_cases import (
     toy,
 )
 from torch import Tensor
+from two_texts import two_texts
 
 from plateau_interp.decoding import continued
-from plateau_interp.hooks import AblateHeads, BiasAttention, FixAttention, MaskAttention, MixAttention, PatchAttention
+from plateau_interp.hooks import (
+    AblateHeads,
+    BiasAttention,
+    FixAttention,
+    MaskAttention,
+    MixAttention,
+    PatchActivation,
+    PatchAttention,
+)
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.interventions.attaching import InterventionWarning, intervening
+from plateau_interp.models import toy_model
 
 EVERYWHERE: dict[str, Any] = {
     "bias": lambda model: BiasAttention(factor=10.0),
@@ -246,6 +258,25 @@ def test_what_does_not_fit_the_model_is_refused_on_entry(edit: Intervention, mes
     with pytest.raises(ValueError, match=message), intervening(model, edit):
         pytest.fail("entered")
     assert_untouched(model)
+
+
+def test_a_source_that_reads_other_tokens_is_refused_on_entry(tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    sizes = {"d_model": 8, "n_heads": 1, "n_layers": 1}
+    model, source = toy_model(sea, **sizes), toy_model(sky, **sizes)
+    other = "^the vocabularies of the model and of the source differ: token 256 is '.*' and '.*'$"
+    for edit in (
+        PatchAttention(source),
+        MixAttention(0.5, PatchAttention(source)),
+        PatchActivation("*resid_pre", source),
+    ):
+        with pytest.raises(ValueError, match=other), intervening(model, edit):
+            pytest.fail("entered")
+        assert_untouched(model)
+    tokens = sea.held_out(2).inputs[:, :4]
+    same = toy_model(replace(sea, n=4), **sizes, seed=1)
+    with intervening(model, PatchAttention(same)):
+        model(tokens)
 
 
 def test_one_that_never_fires_is_reported() -> None:

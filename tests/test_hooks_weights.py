@@ -3,6 +3,7 @@ import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from filled import FilledNumbers
 from hook_cases import TASK, assert_untouched, gpt_neox, tokens_for, toy
 from torch import Tensor
 from transformer_lens import HookedTransformer, HookedTransformerConfig
+from two_texts import two_texts
 
 from plateau_interp.hooks import BiasAttention, During, FreezeWeights, TransplantWeights, When, transplant_weights_
 from plateau_interp.interventions.attached import attached_state, load_attached_state
@@ -18,7 +20,7 @@ from plateau_interp.interventions.attaching import InterventionWarning, attachin
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models import toy_model
 from plateau_interp.models.parameters import parameters_where
-from plateau_interp.tasks import MatrixCompletion
+from plateau_interp.tasks import MatrixCompletion, MovingWindowSum
 from plateau_interp.training.loop import train
 
 SHEET = {
@@ -499,3 +501,31 @@ def test_weights_and_activations_compose() -> None:
         expected = other(tokens_for(model))
     with intervening(model, TransplantWeights(other, "*"), BiasAttention()):
         assert torch.equal(model(tokens_for(model)), expected)
+
+
+@pytest.mark.parametrize("where", ["token embedding", "read-out", "*", "embeddings"])
+def test_embeddings_of_other_tokens_are_refused(where: str, tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    model, source = (toy_model(task, d_model=8, n_heads=1, n_layers=1) for task in (sea, sky))
+    before = weights(model)
+    told = r"^(un)?embed\.\w+: the vocabularies of the model and of the source differ: token 256 is '.*' and '.*'$"
+    with pytest.raises(ValueError, match=told), intervening(model, TransplantWeights(source, where)):
+        pytest.fail("entered")
+    with pytest.raises(ValueError, match=told):
+        transplant_weights_(model, source, where=where)
+    assert not moved(before, weights(model))
+
+
+def test_what_hangs_on_no_vocabulary_is_taken_all_the_same(tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    model, source = (
+        toy_model(task, d_model=8, n_heads=1, n_layers=1, seed=seed) for seed, task in enumerate((sea, sky))
+    )
+    for where in ("attention layers", "mlp layers", "position embedding", "norms"):
+        assert transplant_weights_(model, source, where=where)
+    same = toy_model(sea, d_model=8, n_heads=1, n_layers=1, seed=2)
+    assert transplant_weights_(model, same, where="*")
+    # Nobody says what a toy task's tokens mean: sums modulo 260 and 260 pieces of text are for the user to compare.
+    numbers = toy_model(MovingWindowSum(p=259), d_model=8, n_heads=1, n_layers=1)
+    assert numbers.cfg.d_vocab == 260
+    assert transplant_weights_(model, numbers, where="token embedding")

@@ -1,16 +1,19 @@
 """What a task gives must be what it says that it gives: told when training begins, not by torch in a forward."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from filled import FilledNumbers, FilledTokens
+from two_texts import two_texts
 from typecheck import unchecked
 
 from plateau_interp.models.fitting import check_fits, check_sequences, check_task, check_tokens
 from plateau_interp.models.settings import ModelOptions
+from plateau_interp.models.tokenizers import keep_tokenizer_
 from plateau_interp.models.toy import toy_model
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.tasks import Copy, ModularArithmetic, MovingWindowSum
@@ -199,3 +202,23 @@ def test_a_lookahead_is_a_number_of_positions():
 
     with pytest.raises(ValueError, match="lookahead of the task Behind must be"):
         check_task(Behind())
+
+
+def test_a_model_that_reads_with_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    model = toy_model(sea, d_model=8, n_heads=1, n_layers=1)
+    told = (
+        r"^the vocabularies of the model and of Text\(.* differ: token 256 is '.*' and '.*'; keep_tokenizer_\(model, "
+    )
+    with pytest.raises(ValueError, match=told):
+        next(train(model, sky, steps=1, batch_size=2))
+    with pytest.raises(ValueError, match="they have 262 and 260 tokens"):  # the last two would never be trained
+        next(train(toy_model(replace(sea, vocabulary=262), d_model=8), sea, steps=1, batch_size=2))
+    next(train(model, replace(sea, n=4), steps=1, batch_size=2))
+    keep_tokenizer_(model, sky.tokenizer)
+    next(train(model, sky, steps=1, batch_size=2))
+
+
+def test_a_task_without_text_may_be_any_model_s(tmp_path: Path) -> None:
+    model = toy_model(two_texts(tmp_path)[0], d_model=8)
+    next(train(model, MovingWindowSum(n=2), steps=1, batch_size=2))

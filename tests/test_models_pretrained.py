@@ -80,6 +80,7 @@ CASES = {
     "OLMo": ("Olmo", {**SIZES, "num_key_value_heads": 4, "clip_qkv": 0.5}),
     "OLMo, grouped, tied": ("Olmo", {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "OLMo-2": ("Olmo2", {**SIZES, "num_key_value_heads": 4}),
+    "OLMo-2, a clip that it does not know": ("Olmo2", {**SIZES, "num_key_value_heads": 4, "clip_qkv": 0.5}),
     "OLMo-2, grouped": ("Olmo2", {**SIZES, "num_key_value_heads": 2}),
     "OLMo-2, grouped, tied": ("Olmo2", {**SIZES, "num_key_value_heads": 2, "tie_word_embeddings": True}),
     "Qwen2, grouped": ("Qwen2", {**SIZES, "num_key_value_heads": 2}),
@@ -121,6 +122,10 @@ CASES = {
             "query_pre_attn_scalar": 32,
             "rope_parameters": GEMMA3_ROPE,
         },
+    ),
+    "Gemma 3, a soft cap of scores that it does not apply": (
+        "Gemma3",
+        {**GROUPED, "sliding_window": 5, "attn_logit_softcapping": 1.0, "final_logit_softcapping": 1.0},
     ),
 }
 
@@ -533,6 +538,10 @@ def test_what_is_not_mapped_says_what_is(folder):
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
 UNHOLDABLE = {
     "kind 'yarn'; held are default, linear and llama3": ("Llama", {"rope_parameters": YARN}),
+    "kind 'dynamic'; held are": (
+        "GPTNeoX",
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}},
+    ),
     "does not scale rotary positions in layers with a sliding": (
         "Mistral",
         {"rope_parameters": LINEAR, "sliding_window": 5},

@@ -1,5 +1,8 @@
 """A tokenizer kept with a model: of a run on text, of a model in memory; and attention on texts then."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -7,10 +10,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
+from two_texts import two_texts
 from typecheck import unchecked
 
 from plateau_interp import ModelOptions, Recipe, Run, TrainingOptions, continued, toy_model
 from plateau_interp.models import keep_tokenizer_
+from plateau_interp.models.tokenizers import differing_vocabulary
 from plateau_interp.tasks import MovingWindowSum, Text
 from plateau_interp.views import attention_view
 
@@ -85,3 +90,23 @@ def test_what_is_no_tokenizer_is_refused() -> None:
         unchecked(keep_tokenizer_)(model, "gpt2")
     with pytest.raises(ValueError, match="expected a model; got 'gpt2'"):
         unchecked(keep_tokenizer_)("gpt2", words())
+
+
+def test_vocabularies_differ_by_the_first_piece_that_is_another(tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    told = differing_vocabulary(sea.tokenizer, sky.tokenizer)
+    one, other = (task.tokenizer.decode([256]) for task in (sea, sky))
+    assert one != other
+    assert told == f"token 256 is {one!r} and {other!r}"
+    longer = replace(sea, vocabulary=262)
+    assert differing_vocabulary(sea.tokenizer, longer.tokenizer) == "they have 260 and 262 tokens"
+
+
+def test_one_vocabulary_is_no_other(tmp_path: Path) -> None:
+    sea, _ = two_texts(tmp_path)
+    assert differing_vocabulary(sea.tokenizer, replace(sea, n=4).tokenizer) == ""
+    assert differing_vocabulary(sea.tokenizer, None) == differing_vocabulary(None, sea.tokenizer) == ""
+    tuned = words()
+    tuned.add_tokens(["<turn>"])
+    assert differing_vocabulary(words(), tuned) == ""
+    assert differing_vocabulary(words(eos_token="</s>"), words()) == ""  # a piece of both, special to one

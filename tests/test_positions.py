@@ -4,8 +4,10 @@ import pytest
 import torch
 from filled import FilledNumbers, FilledTokens
 
-from plateau_interp.positions import answers_in, input_length, layer_targets, true_answers
-from plateau_interp.tasks import MovingWindowSum
+from plateau_interp.models import toy_model
+from plateau_interp.positions import answers_in, input_length, layer_targets, read_length, true_answers
+from plateau_interp.tasks import MovingWindowSum, Text
+from plateau_interp.training.loop import train
 from plateau_interp.types import IGNORE, Batch, answer_rows
 
 GOES_ON = MovingWindowSum(n=4)
@@ -18,6 +20,29 @@ def batch_of(task, n: int = 5) -> Batch:
 def test_what_goes_on_is_read_without_its_last_token_and_what_is_filled_in_whole():
     assert (input_length(GOES_ON), batch_of(GOES_ON).inputs.shape[1]) == (8, 8)
     assert (input_length(FilledNumbers()), batch_of(FilledNumbers()).inputs.shape[1]) == (6, 6)
+
+
+@pytest.mark.parametrize("task", [GOES_ON, Text(n=6)])
+def test_the_position_that_is_only_predicted_is_never_trained(task):
+    model = toy_model(task, d_model=8, n_heads=1, n_layers=1)
+    before = model.pos_embed.W_pos.detach().clone()
+    for _ in train(model, task, steps=2, batch_size=4):
+        pass
+    is_trained = (model.pos_embed.W_pos != before).any(dim=1)
+    assert is_trained.tolist() == [True] * read_length(model) + [False]
+    assert read_length(model) == input_length(task) == model.cfg.n_ctx - 1
+
+
+def test_all_of_a_context_that_somebody_asked_for_may_be_read():
+    assert read_length(toy_model(Text(n=6), d_model=8, n_ctx=6)) == 6
+    assert read_length(toy_model(Text(n=6), d_model=8, n_ctx=32)) == 32
+    assert read_length(toy_model(FilledTokens(n=6), d_model=8)) == 6
+    turned = toy_model(Text(n=6), d_model=8)
+    turned.cfg.positional_embedding_type = "rotary"
+    assert read_length(turned) == 7
+    others = toy_model(Text(n=6), d_model=8)
+    others.task = None
+    assert read_length(others) == 7
 
 
 def test_answers_stand_where_they_are_predicted():

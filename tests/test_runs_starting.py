@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from trained_runs import contents, finished, trained
+from two_texts import two_texts
 
 from plateau_interp import MeasuringOptions, ModelOptions, Recipe, Run, RunError, TrainingOptions
 from plateau_interp.hooks import FreezeWeights, ScaleGradient, TransplantWeights
 from plateau_interp.models.initializers import PaperDraw, PyTorchDefault, Scaled
 from plateau_interp.models.matrix_draws import Sparse
 from plateau_interp.runs.donors import InitFrom
+from plateau_interp.runs.folder import RunFolder
 from plateau_interp.tasks import DepthTwoNet, MatrixCompletion, MovingWindowSum, OneHotArithmetic, PrefixSum
 from plateau_interp.training.loop import train
 from plateau_interp.training.optimizers import SGD
@@ -250,3 +252,33 @@ def test_what_an_architecture_takes_no_notice_of_is_refused_of_a_new_run_alone(t
     run = trained(Run.create(older, recipe))
     assert Run(older).finished
     assert torch.equal(values(run, 0)["blocks.0.mlp.W_in"], Recipe(OneHotArithmetic(p=5)).build_model().W_in[0])
+
+
+def test_embeddings_of_another_vocabulary_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    sea, sky = two_texts(tmp_path)
+    options = {**OPTIONS, "model": ModelOptions(d_model=8, n_heads=1, n_layers=1), "measuring": MeasuringOptions()}
+    donor = finished(tmp_path / "donor", Recipe(sea, **options))
+    for where, first in (
+        ("*", "embed.W_E"),
+        ("read-out", "unembed.W_U"),
+        (("mlp layers", "token embedding"), "embed.W_E"),
+    ):
+        recipe = Recipe(sky, **options, init_from=InitFrom(f"{donor.path}@4", where=where))
+        told = f"{first}: the vocabularies of this run and of .*donor@4 differ: token 256 is '.*' and '.*'; take others"
+        with pytest.raises(RunError, match=f"^init_from: {told}"):
+            Run.create(tmp_path / "run", recipe)
+        assert not (tmp_path / "run").exists()
+    layers = InitFrom(f"{donor.path}@4", where=("attention layers", "mlp layers", "position embedding"))
+    run = trained(Run.create(tmp_path / "run", Recipe(sky, **options, init_from=layers)))
+    assert torch.equal(values(run, 0)["blocks.0.mlp.W_in"], values(donor, 4)["blocks.0.mlp.W_in"])
+
+
+def test_a_donor_of_the_same_text_may_have_lost_it(tmp_path: Path) -> None:
+    sea, _ = two_texts(tmp_path)
+    options = {**OPTIONS, "model": ModelOptions(d_model=8, n_heads=1, n_layers=1), "measuring": MeasuringOptions()}
+    donor = finished(tmp_path / "donor", Recipe(sea, **options))
+    (tmp_path / "moved").mkdir()
+    shutil.move(sea.corpus, tmp_path / "moved")
+    moved = replace(sea, corpus=str(tmp_path / "moved" / "sea.txt"))
+    run = trained(Run.create(tmp_path / "run", Recipe(moved, **options, init_from=InitFrom(f"{donor.path}@4"))))
+    assert torch.equal(values(run, 0)["embed.W_E"], RunFolder(donor.path).load_weights(4)["embed.W_E"])

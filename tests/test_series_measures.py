@@ -143,7 +143,7 @@ def test_windows_go_from_the_beginning_to_the_end(model):
     text = "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 30
     tokens = model.tokenizer(text)["input_ids"]
     windows = windows_of(model, text)
-    assert windows.shape[1] == model.cfg.n_ctx + 1
+    assert windows.shape[1] == Text().n + 1 == model.cfg.n_ctx  # the model's last position is never trained
     assert windows[0].tolist() == tokens[: windows.shape[1]]
     assert windows[-1].tolist() == tokens[-windows.shape[1] :]
     for n_words in (2, 30, 60, 61, 62, 90, 119, 150):  # a short text is read to its last token

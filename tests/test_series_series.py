@@ -669,6 +669,31 @@ def test_that_a_run_is_measured_without_what_it_was_trained_under_is_said(tmp_pa
     assert record.measures["cosine"] != bare.measures["cosine"]
 
 
+def test_a_held_out_text_of_a_run_is_read_in_windows_of_its_task(tmp_path, monkeypatch):
+    """And a series whose first checkpoints were read in longer ones does not go on."""
+    monkeypatch.chdir(tmp_path)
+    run = run_on_text("run", seed=0)
+    (tmp_path / "text.txt").write_text(
+        text := "Once upon a time there was a sea, and in the sea there was a fish. " * 30
+    )
+    (first,) = CheckpointSeries("run", [2]).measure(PROMPTS, out="out", n_new=1, held_out="text.txt")
+    model = run.model(2)
+    size = run.task.n
+    tokens = torch.tensor(run.task.tokenizer(text)["input_ids"])
+    n_windows = math.ceil((len(tokens) - 1) / size)
+    starts = [(place * (len(tokens) - size - 1)) // (n_windows - 1) for place in range(n_windows)]
+    expected = teacher_forced(model, torch.stack([tokens[start : start + size + 1] for start in starts]))
+    assert {name: first.measures[name] for name in expected} == pytest.approx(expected)
+    settings = json.loads((file := tmp_path / "out" / "series.json").read_text())
+    assert settings.pop("held_out_window") == size
+    file.write_text(json.dumps(settings))
+    with pytest.raises(SeriesError, match="other held_out_window"):
+        list(CheckpointSeries("run").measure(PROMPTS, out="out", n_new=1, held_out="text.txt"))
+    # Without such a text nothing is read in windows.
+    list(CheckpointSeries("run").measure(PROMPTS, out="without", n_new=1))
+    assert "held_out_window" not in json.loads((tmp_path / "without" / "series.json").read_text())
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_interventions_that_take_from_something_else_than_before_are_refused(tmp_path, monkeypatch, wrapped):
     monkeypatch.chdir(tmp_path)

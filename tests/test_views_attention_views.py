@@ -616,7 +616,7 @@ def test_a_model_is_shown_with_what_is_attached_to_it():
         ({"tokens": torch.ones(1, 2, 5, dtype=torch.long)}, r"got .*\(1, 2, 5\)"),
         ({"tokens": torch.ones(0, dtype=torch.long)}, "at least one token"),
         ({"tokens": torch.full((4,), 99)}, "between 0 and 17; got 99"),
-        ({"tokens": torch.ones(99, dtype=torch.long)}, "reads 1 to 33 tokens; got 99"),
+        ({"tokens": torch.ones(33, dtype=torch.long)}, "reads 1 to 32 tokens; got 33"),
         ({"tokens": "a text"}, "token ids"),
         ({"tokens": torch.ones(4, dtype=torch.long), "layer": 1}, "there is no layer 1"),
         ({"tokens": torch.ones(4, dtype=torch.long), "steps": [0]}, "steps needs a run"),

@@ -28,7 +28,7 @@ def read_text_pairs(path: Path) -> TextPairs:
         OSError: naming the file, if it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # U+2028 and the like may stand in a text
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and the like may stand in a text
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8: {error.reason}") from None
     pairs = []

@@ -18,6 +18,7 @@ from plateau_interp.decoding.choosing import Chooser, Finisher, StopRule, Token,
 from plateau_interp.decoding.prompts import PromptLike, as_tensors, prompt_name
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE, OUTPUT, resolve_hook_points
+from plateau_interp.positions import read_length
 from plateau_interp.types import HookedModel, check_model
 
 __all__ = ["Continuation", "continue_tokens", "continued"]
@@ -91,11 +92,11 @@ def continued(
         cached: keep keys and values between tokens. Without, every token costs a forward over its whole prefix.
 
     Raises:
-        ValueError: before any forward, for what is no model,
-            for prompts that are no prompts (none, an empty one, a token that the model does
-            not have, text without a tokenizer, a mask with padding elsewhere than on the left), for prompts and new
-            tokens that do not fit the model's context, and for other arguments that cannot be; in the first forward,
-            for a hook point that holds no states.
+        ValueError: before any forward, for what is no model, for prompts that are no prompts (none, an empty one, a
+            token that the model does not have, text without a tokenizer, a mask with padding elsewhere than on the
+            left), for prompts and new tokens that do not fit what the model reads
+            (`plateau_interp.positions.read_length`), and for other arguments that cannot be; in the first forward, for
+            a hook point that holds no states.
 
     Source: arXiv 2506.13688, authors' code for language models: 8 greedy tokens, none an end of text, and the states of
     ``hidden_states[-1]`` at the last position.
@@ -118,11 +119,12 @@ def continued(
         raise ValueError(f"cached must be True or False; got {shown(cached)}")
     tokens, real = as_tensors(model, prompts, mask)
     _check_goes_on(model, cached=cached)
-    if (needed := tokens.shape[1] + n_new - 1) > model.cfg.n_ctx:  # nobody reads the last one
+    if (needed := tokens.shape[1] + n_new - 1) > read_length(model):  # nobody reads the last one
+        untrained = "" if needed > model.cfg.n_ctx else ", whose last position is never trained"
         longest = prompt_name(prompts, int(real.sum(dim=1).argmax()))
         raise ValueError(
             f"{longest} has {tokens.shape[1]} tokens and with {n_new} new ones needs n_ctx >= {needed}; got "
-            f"{model.cfg.n_ctx}"
+            f"{model.cfg.n_ctx}{untrained}"
         )
     choose = chooser(model, temperature=temperature, seed=seed, never=never, batch=len(tokens), n_new=n_new)
     finished = finisher(model, stop)

@@ -68,7 +68,6 @@ def _decoder_sizes(config: Any) -> dict[str, Any]:
         "n_layers": config.num_hidden_layers,
         "n_ctx": config.max_position_embeddings,
         "d_vocab": config.vocab_size,
-        "clip_qkv": getattr(config, "clip_qkv", None),
         "gated_mlp": True,
         "rotary_dim": d_head,
         **_windows(config),
@@ -84,7 +83,9 @@ def llama_sizes(config: Any) -> dict[str, Any]:
 def olmo_sizes(config: Any) -> dict[str, Any]:
     """OLMo's: LayerNorm without weights, clipped queries, keys and values."""
     layer_norm = {"normalization_type": "LN", "eps": 1e-5}  # a constant in transformers
-    return {**_decoder_sizes(config), **_rotary_everywhere(config), **layer_norm, "act_fn": config.hidden_act}
+    # OLMo-2's configuration may have a clip, too, of which transformers takes no notice.
+    clipped = {"act_fn": config.hidden_act, "clip_qkv": config.clip_qkv}
+    return {**_decoder_sizes(config), **_rotary_everywhere(config), **layer_norm, **clipped}
 
 
 def qwen3_sizes(config: Any) -> dict[str, Any]:
@@ -94,7 +95,9 @@ def qwen3_sizes(config: Any) -> dict[str, Any]:
 
 def gemma2_sizes(config: Any) -> dict[str, Any]:
     """Gemma 2's: norms before and after, soft caps, windows in every other layer."""
-    return {**_gemma_sizes(config), **_rotary_everywhere(config)}
+    # Gemma 3's configuration may have a cap of scores, too, of which transformers takes no notice.
+    scores = {"attn_scores_soft_cap": config.attn_logit_softcapping or NO_CAP}
+    return {**_gemma_sizes(config), **_rotary_everywhere(config), **scores}
 
 
 def gemma3_sizes(config: Any) -> dict[str, Any]:
@@ -118,7 +121,6 @@ def _gemma_sizes(config: Any) -> dict[str, Any]:
         "eps": config.rms_norm_eps,
         "act_fn": config.hidden_activation,
         "attn_scale": math.sqrt(config.query_pre_attn_scalar),
-        "attn_scores_soft_cap": config.attn_logit_softcapping or NO_CAP,
         "output_logits_soft_cap": config.final_logit_softcapping or NO_CAP,
     }
 

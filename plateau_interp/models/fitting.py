@@ -10,8 +10,9 @@ from torch import Tensor
 
 from plateau_interp.checks import check_memory, shown, whole_number
 from plateau_interp.models.settings import ModelSettings
+from plateau_interp.models.tokenizers import differing_vocabulary
 from plateau_interp.positions import input_length
-from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, Task
+from plateau_interp.types import IGNORE, Batch, Defaults, HookedModel, Levels, OfText, Reader, Task
 
 __all__ = [
     "check_attention_mask",
@@ -160,14 +161,23 @@ def check_device(device: Any) -> None:
 def check_fits(model: HookedModel, task: Task) -> None:
     """Refuse a model that is too small for a task's sequences or its vocabulary, or is of the wrong kind for it.
 
+    A larger one is fine, as a pretrained one is on a toy task. One whose tokenizer has another vocabulary than a task
+    of text, also a larger one, would read texts otherwise than it is trained on them.
+
     Raises:
-        ValueError: naming both sizes.
+        ValueError: naming both sizes, or the first token that is another.
     """
     n_inputs = input_length(task)
     if model.cfg.n_ctx < n_inputs:
         raise ValueError(f"the model reads n_ctx={model.cfg.n_ctx} tokens; {task.name}'s inputs have {n_inputs}")
     if model.cfg.d_vocab < task.d_vocab:
         raise ValueError(f"the model knows d_vocab={model.cfg.d_vocab} tokens; {task.name} has {task.d_vocab}")
+    own = model.tokenizer if isinstance(model, Reader) else None
+    if own is not None and isinstance(task, OfText) and (words := differing_vocabulary(own, task.tokenizer)):
+        raise ValueError(
+            f"the vocabularies of the model and of {shown(task)} differ: {words}; keep_tokenizer_(model, "
+            "task.tokenizer) has it read texts as the task does"
+        )
     gives_logits = task.d_output == task.d_vocab
     if model.cfg.d_vocab_out < task.d_output or (not gives_logits and model.cfg.d_vocab_out != task.d_output):
         raise ValueError(

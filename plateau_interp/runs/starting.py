@@ -1,6 +1,6 @@
 """Begin a run with the weights of another, as `plateau_interp.runs.donors.InitFrom` of its recipe says."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,15 @@ from plateau_interp.interventions.plan import brief
 from plateau_interp.models.base import ToyTransformer
 from plateau_interp.models.parameters import trained_where
 from plateau_interp.models.settings import ModelSettings, check_used
+from plateau_interp.models.tokenizers import OF_TOKENS, differing_vocabulary
 from plateau_interp.models.toy import check_init_std
 from plateau_interp.runs.donors import InitFrom, donor_digest
 from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.folder import RunFolder
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.optimizer_state import entry_of, owner_of, place_of_entry, put_optimizer_state
 from plateau_interp.runs.recipe import Recipe
+from plateau_interp.types import OfText, Task
 
 __all__ = ["begin_", "check_begun"]
 
@@ -34,9 +37,9 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
         optimizer: of its parameters; None where nobody trains.
 
     Raises:
-        RunError: if the donor is not there, damaged, or not what it was; if it lacks a parameter that is taken or has
-            it in another shape; if its optimiser is of another kind, or has changed the entries of a parameter group
-            that is not, with the same parameters, one of this run's.
+        RunError: if the donor is not there, damaged, or not what it was; if it lacks a parameter that is taken, has it
+            in another shape, or one of tokens of another vocabulary; if its optimiser is of another kind, or has
+            changed the entries of a parameter group that is not, with the same parameters, one of this run's.
     """
     init = recipe.init_from
     if init is None:
@@ -45,6 +48,7 @@ def begin_(recipe: Recipe, model: ToyTransformer, optimizer: torch.optim.Optimiz
         _check_same(init)
         donor = RunFolder(init.path)
         taken = {name: found for where in init.groups for name, found in trained_where(model, where).items()}
+        _check_vocabulary([*taken], recipe.task, donor.recipe.task, init)
         _copy_(taken, donor.load_weights(init.step), init)
         model.clear_untrained_()
         if init.optimizer == "taken":
@@ -152,6 +156,19 @@ def _groups(model: ToyTransformer, optimizer: torch.optim.Optimizer) -> list[set
     """By parameter group, the names of its parameters."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [{names[id(parameter)] for parameter in group["params"]} for group in optimizer.param_groups]
+
+
+def _check_vocabulary(names: Sequence[str], task: Task, donor: Task, init: InitFrom) -> None:
+    """Refuse what has a part for each token where the donor's are other tokens, as far as tasks say what theirs are."""
+    of_tokens = [name for name in names if name.startswith(OF_TOKENS)]
+    # The donor's own text may have been moved: where the tasks are the same otherwise it is not asked for.
+    if not of_tokens or recipe_digest(Recipe(task)) == recipe_digest(Recipe(donor)):
+        return
+    mine, theirs = (each.tokenizer if isinstance(each, OfText) else None for each in (task, donor))
+    if words := differing_vocabulary(mine, theirs):
+        raise ValueError(
+            f"{of_tokens[0]}: the vocabularies of this run and of {init.source} differ: {words}; take others with where"
+        )
 
 
 def _check_kind(recipe: Recipe, donor: Recipe) -> None:

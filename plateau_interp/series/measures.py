@@ -21,10 +21,11 @@ from plateau_interp.checks import shown
 from plateau_interp.decoding import Continuation, continued
 from plateau_interp.interventions.attaching import hooking
 from plateau_interp.interventions.hook_points import FINAL_STATE
+from plateau_interp.positions import read_length
 from plateau_interp.series.folder import RECORD_COLUMNS
 from plateau_interp.types import HookedModel, Reader
 
-__all__ = ["OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "windows_of"]
+__all__ = ["WINDOW", "OwnMeasure", "check_own_measures", "free_running", "teacher_forced", "windows_of"]
 
 OwnMeasure = Callable[[HookedModel, Continuation], float | Sequence[float] | Tensor]
 """A user's: from the model and what it wrote to one number, or to one a prompt."""
@@ -124,9 +125,9 @@ def teacher_forced(model: HookedModel, windows: Int[Tensor, "batch pos"]) -> dic
 def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
     """Pieces of a text in a model's own tokens, evenly spaced from its beginning to its end, always the same.
 
-    Each predicts 128 tokens, or as many as the model's context holds; 32 pieces at most, and of a text that they can
-    cover so many that they do: where they overlap, tokens count twice. So models with other tokens or contexts read
-    other parts of a long text.
+    Each predicts 128 tokens, or as many as the model reads (`plateau_interp.positions.read_length`); 32 pieces at most,
+    and of a text that they can cover so many that they do: where they overlap, tokens count twice. So models with other
+    tokens or contexts read other parts of a long text.
 
     Raises:
         ValueError: if the model has no tokenizer, or the text is shorter than two tokens.
@@ -134,7 +135,7 @@ def windows_of(model: HookedModel, text: str) -> Int[Tensor, "batch pos"]:
     if not isinstance(model, Reader) or model.tokenizer is None:
         raise ValueError("the model has no tokenizer to read a held-out text with")
     tokens = torch.tensor(model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], dtype=torch.long)
-    size = min(WINDOW, model.cfg.n_ctx, len(tokens) - 1) + 1
+    size = min(WINDOW, read_length(model), len(tokens) - 1) + 1
     if size < 2:
         raise ValueError(f"a held-out text of {len(tokens)} tokens has nothing to predict")
     n_windows = min(N_WINDOWS, math.ceil((len(tokens) - 1) / (size - 1)))

@@ -30,6 +30,7 @@ from plateau_interp.interventions.measuring import attached_measures
 from plateau_interp.interventions.origins import origins_digest
 from plateau_interp.models.fitting import check_device
 from plateau_interp.models.weights import weights_digest
+from plateau_interp.positions import input_length
 from plateau_interp.runs.captures import captures_in
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.series.attention import KeptAttention, attention_on
@@ -37,6 +38,7 @@ from plateau_interp.series.downloads import Downloads, tell_left_behind
 from plateau_interp.series.folder import RECORD_COLUMNS, Record, SeriesError, SeriesFolder
 from plateau_interp.series.functions import function_digest
 from plateau_interp.series.measures import (
+    WINDOW,
     OwnMeasure,
     check_own_measures,
     free_running,
@@ -166,11 +168,10 @@ class CheckpointSeries:
                 listed(sorted(measures)),
             )
         if left_out := trained_under_alone(settings):
-            _log.warning(
-                "%s was trained under %s, and is measured without: give its interventions to measure what was trained",
-                self.name,
-                listed(left_out),
+            told = (
+                "%s was trained under %s, and is measured without: give its interventions to measure what was trained"
             )
+            _log.warning(told, self.name, listed(left_out))
         names = {revision.name: revision.commit for revision in self.revisions}  # a hub is not asked twice
         source = source_of(self._given, [*names], notes=None if keep else folder.path, listing=names)
         with folder.writing() as check_still_there:
@@ -216,6 +217,9 @@ class CheckpointSeries:
             of_run = {SOURCE_PATH: os.path.realpath(run.path), "recipe_sha256": recipe_digest(run.recipe)}
             if run.recipe.interventions:
                 of_run[TRAINED_UNDER] = _encoded(run.recipe.interventions)
+            # Earlier versions read a token more, at a position that is never trained, and did not say so.
+            if asked.text is not None and (length := input_length(run.task)) < WINDOW:
+                of_run["held_out_window"] = length
         return {"source": self.name, **asked.plain(), "versions": _versions(), **of_run}
 
 

@@ -26,7 +26,7 @@ from plateau_interp.checks import there_steps, whole_number, whole_numbers
 from plateau_interp.files import readable
 from plateau_interp.interventions.capturing import Captured
 from plateau_interp.interventions.hook_points import pattern_name, resolve_indices
-from plateau_interp.positions import layer_targets
+from plateau_interp.positions import layer_targets, read_length
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.types import Batch, HookedModel, OfText, Reader, Task
 from plateau_interp.views.panels import loss_curve
@@ -313,8 +313,8 @@ def _token_ids(model: HookedModel, tokens: Any) -> Int[Tensor, "batch query"]:
         raise ValueError(f"tokens of a model are whole numbers [query] or [batch, query]; got {got}")
     if not tokens.numel():
         raise ValueError("tokens must hold at least one token")
-    if tokens.shape[-1] > model.cfg.n_ctx:
-        raise ValueError(f"the model reads 1 to {model.cfg.n_ctx} tokens; got {tokens.shape[-1]}")
+    if tokens.shape[-1] > (most := read_length(model)):
+        raise ValueError(f"the model reads 1 to {most} tokens; got {tokens.shape[-1]}")
     for token in (int(tokens.min()), int(tokens.max())):
         if not 0 <= token < model.cfg.d_vocab:
             raise ValueError(f"token ids must be between 0 and {model.cfg.d_vocab - 1}; got {token}")
