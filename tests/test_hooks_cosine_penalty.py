@@ -11,7 +11,7 @@ from plateau_interp.hooks.cosine_penalty import cosine_slope
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.interventions.clock import advance
 from plateau_interp.models import toy_model
-from plateau_interp.tasks import ModularArithmetic, OneHotArithmetic
+from plateau_interp.tasks import ModularArithmetic, OneHotArithmetic, Repeat
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter
 from plateau_interp.training.optimizers import SGD
@@ -125,9 +125,11 @@ def test_what_a_penalty_on_the_cosine_cannot_be_is_told():
     assert_untouched(model)
 
 
-@pytest.mark.parametrize("task", [ModularArithmetic(p=7), OneHotArithmetic(p=5)], ids=lambda task: task.name)
+@pytest.mark.parametrize(
+    "task", [ModularArithmetic(p=7), OneHotArithmetic(p=5), Repeat(n=4, k=4)], ids=lambda task: task.name
+)
 def test_an_answer_of_one_row_has_no_two_states_to_push_apart(task):
-    """Its mean cosine is that of no pair, NaN, which the gradient carried into every weight."""
+    """Its mean cosine is that of no pair, NaN, which the gradient carried into every weight; so with a row a block."""
     model = toy_model(task, d_mlp=8)
     with pytest.raises(ValueError, match=f"an answer of {task.name} has no two to compare"):
         next(train(model, task, steps=1, batch_size=4, interventions=(CosinePenalty(0.0),)))

@@ -8,6 +8,7 @@ from plateau_interp.interventions.hook_points import (
     attention_points,
     check_positions,
     head_count,
+    output_cap,
     positions_within,
     resolve_heads,
     resolve_hook_points,
@@ -133,3 +134,10 @@ def test_words_for_messages() -> None:
     assert nearest("qqq", ["a", "b"]) == "there are a, b"
     assert listed(list("abcdef")) == "a, b, c, d and 2 more"
     assert listed(list("abcd")) == "a, b, c, d"
+
+
+@pytest.mark.parametrize(("said", "cap"), [(None, None), (-1.0, None), (0.0, None), (0.5, 0.5), (30, 30.0)])
+def test_a_cap_of_the_logits_is_a_positive_number_or_none(said: float | None, cap: float | None) -> None:
+    model = toy()
+    model.cfg.output_logits_soft_cap = said
+    assert output_cap(model) == cap

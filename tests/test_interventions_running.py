@@ -194,3 +194,17 @@ def test_a_forward_from_embeddings_says_nothing_of_the_next_forward() -> None:
         mask = torch.ones(5, 5, dtype=torch.long)
         model(torch.randn(5, 1, 16), start_at_layer=0, past_kv_cache=cache, attention_mask=mask)
         assert torch.equal(model.run_with_hooks(tokens), expected)
+
+
+def test_an_edit_before_the_first_block_needs_to_know_of_padding() -> None:
+    """`run_with_hooks` tells the mask to the blocks alone."""
+    model = toy(attention="softmax")
+    tokens = tokens_for(model)
+    mask = padded(tokens)
+    with intervening(model, AblateActivation("hook_embed", positions=[1])):
+        expected = model(tokens, attention_mask=mask)
+        with pytest.raises(ValueError, match="which tokens are padding, which it does not know: call the model itself"):
+            model.run_with_hooks(tokens, attention_mask=mask)
+        assert torch.equal(model(tokens, attention_mask=mask), expected)
+        assert torch.equal(model.run_with_hooks(tokens), model(tokens))
+    assert_untouched(model)

@@ -220,6 +220,20 @@ def test_the_optimisers_state_is_let_go_and_the_rest_stays(checkpoint: Checkpoin
         Checkpoint.load(tmp_path / "3", recipe="r")
 
 
+def test_what_has_no_digests_is_believed_and_gets_them(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """As format 1 has none, neither of its files nor of the recipe."""
+    checkpoint.save(tmp_path / "3", recipe="r", rows="x")
+    file = tmp_path / "3" / "state.json"
+    whole = json.loads(file.read_text())
+    without = {name: whole[name] for name in ("step", "latest", "optimizer")}
+    file.write_text(json.dumps({"format": 1, **without}))
+    let_go(tmp_path / "3", recipe="r")
+    assert read_label(tmp_path / "3", recipe="r") == Label(format=3, rows=None, has_state=False)
+    kept = {name: known for name, known in whole["files"].items() if name != "optimizer.safetensors"}
+    assert json.loads(file.read_text())["files"] == kept
+    assert same(replace(Checkpoint.load(tmp_path / "3", recipe="r"), optimizer={}), replace(checkpoint, optimizer={}))
+
+
 def test_what_is_let_go_while_it_is_read_is_not_called_damaged(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

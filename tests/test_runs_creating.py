@@ -35,6 +35,13 @@ def test_another_recipe_is_refused_and_nothing_is_written(tmp_path: Path) -> Non
     assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
 
 
+def test_the_run_of_the_same_recipe_is_found_and_nothing_is_written(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", RECIPE)
+    before = {file: file.stat().st_mtime_ns for file in run.path.rglob("*") if file.is_file() and file.suffix}
+    assert Run.create(run.path, RECIPE).finished
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
 def test_foreign_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("dear reader")
