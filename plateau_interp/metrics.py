@@ -2,7 +2,8 @@
 
 Each function reduces only the axes it names and leaves the batch axis alone, so a caller chooses the spread: take
 ``.mean()`` for the paper's number (``.nanmean()`` where a sequence may have nothing to count). Answer positions that
-hold `plateau_interp.types.IGNORE` are left out. For measuring a model while it trains use `plateau_interp.training.meter.Meter`.
+hold `plateau_interp.types.IGNORE` are left out. For measuring a model while it trains use
+`plateau_interp.training.meter.Meter`.
 """
 
 from typing import Any

@@ -80,8 +80,8 @@ def probe(
 
     Raises:
         ValueError: for what is no model or task; for a hook point that does not exist, is several, does not fire or has
-            no query axis; for a split that leaves a set without sequences, or without labelled answers; for ``max_iterations`` below 1; for a model
-            too small for the task, and a task whose answers are no tokens.
+            no query axis; for a split that leaves a set without sequences, or without labelled answers; for
+            ``max_iterations`` below 1; for a model too small for the task, and a task whose answers are no tokens.
 
     Source: arXiv 2506.13688, figure 20, authors' code.
 
