@@ -140,7 +140,11 @@ class Compare:
 
     runs: Positional[Runs]
     out: Annotated[
-        Path | None, arg(metavar="DIR", help="Where the page goes; by default into the first run's report folder.")
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Where the page goes; by default into the first run's report folder, over the last one there.",
+        ),
     ] = None
     json: Json = False
 
