@@ -56,9 +56,7 @@ def test_a_report_of_other_series_is_never_written_over(tmp_path):
     one, other = (measured_series(tmp_path / name, COLLAPSE, prompts=(name,)) for name in ("one", "other"))
     _, path = page(one, out=tmp_path / "reports")
     earlier = path.read_bytes()
-    with pytest.raises(
-        ValueError, match="reports holds a report of other series: take another folder, or remove that one$"
-    ):
+    with pytest.raises(ValueError, match="reports holds a report of other series: take another folder, or remove"):
         page(other, out=tmp_path / "reports")
     assert path.read_bytes() == earlier
     page(one, out=tmp_path / "reports")
