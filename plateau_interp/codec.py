@@ -5,6 +5,7 @@ protocol of plug-ins (`plateau_interp.plugins.plugin_kind`) means one of them un
 all else plain values. No value is walked further than its annotation asks: a few bytes of YAML can stand for gigabytes.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -160,7 +161,8 @@ def in_words(annotation: Any, *, several: bool = False) -> str:
     if get_origin(annotation) is Literal:
         return f"one of {', '.join(map(repr, members))}"
     if _is_union(annotation):
-        return " or ".join(in_words(member, several=several) for member in members if _is_plain(member))
+        words = (in_words(member, several=several) for member in members if _is_plain(member))
+        return " or ".join(dict.fromkeys(words))
     if _is_list(annotation):
         return f"a list of {in_words(members[0], several=True)}" if members else "a list"
     return "fields and values"
@@ -214,6 +216,12 @@ def _decode_value(annotation: Any, value: Any, *, path: str) -> Any:
             return decode(kind, value, path=path)
         if dataclasses.is_dataclass(member):
             return decode_fields(member, expect_fields(value, path=path), path=path)  # type: ignore[arg-type]
+    several = [member for member in members if _holds(member, value)]
+    if len(several) > 1:  # such as tuple[int, ...] | tuple[str, ...]: the first that fits
+        for member in several:
+            with contextlib.suppress(RecipeError):
+                return _decode_value(member, value, path=path)
+        raise RecipeError(f"{path}: expected {in_words(annotation)}; got {shown(value)}")
     for member in members:
         if _is_list(member) and isinstance(value, list | tuple):
             return _decode_items(member, value, path=path)
@@ -227,6 +235,13 @@ def _decode_value(annotation: Any, value: Any, *, path: str) -> Any:
     if not plain and not any(map(_is_list, members)):
         raise RecipeError(f"{path}: no plain data can be a {getattr(annotation, '__name__', annotation)}")
     raise RecipeError(f"{path}: expected {in_words(annotation)}; got {shown(value)}")
+
+
+def _holds(annotation: Any, value: Any) -> bool:
+    """Whether it is of lists or mappings, and the value is one, whatever is in it."""
+    if isinstance(value, list | tuple):
+        return _is_list(annotation)
+    return isinstance(value, Mapping) and get_origin(annotation) in (dict, Mapping)
 
 
 def _decode_items(annotation: Any, value: Sequence[Any], *, path: str) -> Any:

@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["CHECKPOINTS", "CIRCUITS", "OF_A_RUN", "REPORT", "Written", "check_place", "named_run", "staying"]
+__all__ = [
+    "CHECKPOINTS",
+    "CIRCUITS",
+    "OF_A_RUN",
+    "REPORT",
+    "Written",
+    "check_place",
+    "lies_in_ours",
+    "named_run",
+    "staying",
+]
 
 Written = Literal["run", "series", "sweep", "capture", "circuits", "report"]
 """What is written to a folder; all but the last have one of their own, by which they are known again."""
@@ -73,6 +83,16 @@ def check_place(out: Path, written: Written, *, of: Sequence[Path] = ()) -> None
                 "there; take another folder"
             )
         return  # what is farther out has placed this one itself
+
+
+def lies_in_ours(out: Path) -> bool:
+    """Whether a folder lies in one of ours: as the report's folder of a run does, or what is within that.
+
+    Example:
+        >>> lies_in_ours(Path("nowhere"))
+        False
+    """
+    return any(_kind(home) is not None for home in out.resolve().parents)
 
 
 def named_run(source: str) -> tuple[Path, int | None]:

@@ -255,7 +255,8 @@ def copies_of_first(tokens: Int[Tensor, "batch answer"]) -> Float[Tensor, " batc
 def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, " batch"]:
     """How many directions the states of a sequence use: ``exp`` of the entropy of their normalised singular values.
 
-    1 when all states are parallel, at most ``min(row, d_model)``; 1 for states that are all 0.
+    1 when all states are parallel, at most ``min(row, d_model)``; 1 for states that are all 0, NaN for states
+    that are not finite.
 
     Raises:
         ValueError: for tensors of other shapes.
@@ -267,7 +268,9 @@ def effective_rank(states: Float[Tensor, "batch row d_model"]) -> Float[Tensor, 
         tensor([3.])
     """
     _check_axes("states", states, "batch row d_model")
-    singular = torch.linalg.svdvals(_precise(states))
+    states = _precise(states)
+    is_finite = states.isfinite().all(dim=-1).all(dim=-1, keepdim=True)
+    singular = torch.linalg.svdvals(states.nan_to_num(0, 0, 0)).where(is_finite, torch.nan)
     share = singular / singular.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(singular.dtype).tiny)
     entropy: Tensor = torch.special.entr(share).sum(dim=-1)
     return entropy.exp()

@@ -310,13 +310,16 @@ def answer_rows(task: Task) -> slice:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no model, such as its name.
+    """Refuse what is no model, such as its name, and one that TransformerLens builds but cannot run.
 
     Raises:
         ValueError: saying what came.
     """
     if not isinstance(model, torch.nn.Module):
         raise ValueError(f"expected a model; got {shown(model)}")
+    positions = getattr(getattr(model, "cfg", None), "positional_embedding_type", None)
+    if positions == "relative_positional_bias" and hasattr(model, "blocks"):  # T5 itself has two stacks of them
+        raise ValueError(f"a model with positional_embedding_type={positions!r} has no forward in TransformerLens")
 
 
 @runtime_checkable
@@ -337,27 +340,21 @@ class HookedModel(Protocol):
     @property
     def hook_dict(self) -> Mapping[str, Any]:
         """Hook points by name."""
-        ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """A forward pass: tokens to logits."""
-        ...
 
     def hooks(self, fwd_hooks: Any = ..., bwd_hooks: Any = ...) -> AbstractContextManager[Any]:
         """Hooks, as lists of pairs of name and function, for the length of a context."""
-        ...
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
         """As of a torch module."""
-        ...
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         """As of a torch module."""
-        ...
 
     def modules(self) -> Iterator[torch.nn.Module]:
         """As of a torch module."""
-        ...
 
 
 @runtime_checkable
@@ -382,11 +379,9 @@ class Reader(Protocol):
 
     def to_tokens(self, text: str) -> Tensor:
         """Token ids ``[1, query]`` of a text."""
-        ...
 
     def to_str_tokens(self, tokens: Tensor) -> list[str]:
         """A text for each id."""
-        ...
 
 
 @protocol_of("optimizers")

@@ -1,13 +1,14 @@
 """Several tasks in one batch, each with a separator of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -156,6 +157,10 @@ class Mixture(Task):
         """What the tasks drew, one after the other, with the separators that tell them."""
         tokens = torch.cat([self._with_separator(batch.tokens, i) for i, batch in enumerate(batches)])
         labels = torch.cat([batch.labels for batch in batches])
+        return self._foretelling(tokens, labels)
+
+    def _foretelling(self, tokens: Int[Tensor, "batch pos"], labels: Int[Tensor, "batch query"]) -> Batch:
+        """With the separators that stand there as labels, where those are scored; writes into the labels."""
         before = self.separator_position - 1
         if before >= 0:
             labels[:, before] = torch.where(labels[:, before] == IGNORE, IGNORE, tokens[:, before + 1])
@@ -202,6 +207,31 @@ class Mixture(Task):
         """The sequences of each task that is ever drawn, for measures by task."""
         index = self.task_index(batch.tokens)
         return {name: index == i for i, name in enumerate(self.group_names) if self._shares[i]}
+
+    def answer_kinds(self, batch: Batch) -> dict[str, Bool[Tensor, "batch answer"]]:
+        """The kinds of each task that is ever drawn, in its own sequences; ``KIND-GROUP`` where tasks share a kind."""
+        index = self.task_index(batch.tokens)
+        by_task = {
+            name: self._own_kinds(batch, i, rearrange(index == i, "batch -> batch 1"))
+            for i, name in enumerate(self.group_names)
+            if self._shares[i]
+        }
+        names = [kind for kinds in by_task.values() for kind in kinds]
+        return {
+            kind if names.count(kind) == 1 else f"{kind}-{name}": those
+            for name, kinds in by_task.items()
+            for kind, those in kinds.items()
+        }
+
+    def _own_kinds(
+        self, batch: Batch, index: int, is_own: Bool[Tensor, "batch 1"]
+    ) -> Mapping[str, Bool[Tensor, "batch answer"]]:
+        # In the place of others' sequences it gets one of its own: theirs may have tokens that it does not know.
+        one = self._samples[index].to(batch.tokens.device)
+        tokens = self._own_tokens(batch.tokens, index).where(is_own, one.tokens[:1])
+        labels = batch.labels.where(is_own, one.labels[:1])
+        kinds = self.tasks[index].answer_kinds(self._foretelling(tokens, labels))
+        return {kind: those & is_own for kind, those in kinds.items()}
 
     @property
     def levels(self) -> Levels:

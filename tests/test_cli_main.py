@@ -365,6 +365,18 @@ def test_runs_of_different_tasks_are_compared_with_a_word(run, tmp_path, capsys)
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_tasks_that_differ_in_one_field_are_told_with_it(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert plateau(f"train moving-window-sum {TINY} --edge partial --steps 6 --out {other}") == 0
+    capsys.readouterr()
+    assert plateau(f"compare {run} {other} --out {tmp_path / 'page'}") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    tasks = {folder: str(Run(folder).recipe.task) for folder in (run, other)}
+    assert tasks[run] != tasks[other]
+    assert f"{run}: {tasks[run]}; {other}: {tasks[other]}" in told
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_reports_are_written_again_one_a_run_or_together(run, tmp_path, capsys):
     page = run / "report" / "index.html"
     page.unlink()

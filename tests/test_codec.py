@@ -70,6 +70,44 @@ def test_every_kind_of_field_is_written_and_read() -> None:
     assert decode_fields(Whole, data, path="") == FULL
 
 
+@dataclass(frozen=True)
+class Either:
+    """Fields that hold lists, or mappings, of several kinds."""
+
+    where: tuple[int, ...] | tuple[str, ...] = ()
+    pair: tuple[int, int] | tuple[str, str, str] | None = None
+    deep: tuple[tuple[int, ...], ...] | list[str] | str = ()
+    table: Mapping[str, int] | Mapping[str, str] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Either(),
+        Either((1, 2), (1, 2), ((1,), (2, 3)), {"a": 1}),
+        Either(("a", "b"), ("a", "b", "c"), ["a", "b"], {"a": "b"}),
+        Either(deep="x"),
+    ],
+)
+def test_a_list_of_one_kind_or_another_is_written_and_read(value: Either) -> None:
+    assert decode_fields(Either, json.loads(json.dumps(encode_fields(value))), path="") == value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"where": ["a", 1]}, "where: expected a list of whole numbers or a list of texts; got ['a', 1]"),
+        ({"where": [1.5]}, "where: expected a list of whole numbers or a list of texts; got [1.5]"),
+        ({"pair": [1, 2, 3]}, "pair: expected a list of whole numbers or a list of texts or null; got [1, 2, 3]"),
+        ({"table": {"a": 1.5}}, "table: expected fields and values; got {'a': 1.5}"),
+    ],
+)
+def test_a_list_of_neither_kind_is_a_line_with_its_path(data: Any, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        decode_fields(Either, data, path="")
+    assert str(caught.value) == message
+
+
 def test_interventions_are_written_under_their_names_also_within_others() -> None:
     during = During(BiasAttention(factor=2.0), start=3)
     data = encode_fields(Whole(acts=(during, FreezeWeights("mlp"))))["acts"]

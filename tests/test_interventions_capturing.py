@@ -352,6 +352,23 @@ def test_of_a_step_that_is_told_before_each_of_its_forwards_the_first_is_recorde
     assert torch.equal(captured[1, "hook_embed"], expected[3])
 
 
+def test_a_loop_whose_step_stays_the_same_is_reported(tmp_path: Path) -> None:
+    model = tiny()
+    batches = [training_batch(TASK, seed=seed, step=0, batch_size=2).inputs for seed in range(3)]
+    message = "recorded one forward alone: the step was 4 each time it was told; have it count on"
+
+    def epochs_of_one_batch() -> None:
+        with intervening(model, Capture(("hook_embed",), out=str(tmp_path))):
+            for batch in batches:
+                advance(model, step=4)
+                model(batch)
+
+    with pytest.warns(InterventionWarning, match=message) as warned:
+        epochs_of_one_batch()
+    assert len(warned) == 1
+    assert torch.equal(Captured(tmp_path)[4, "hook_embed"], model.embed(batches[0]))
+
+
 def test_a_step_that_comes_again_in_one_context_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
     model, capture = tiny(), Capture((PATTERN, "hook_embed"), out=str(tmp_path / "c"))
     message = r"c has step 0 of hook_embed already: have the steps count on from one epoch, or training, to the next"

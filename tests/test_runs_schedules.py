@@ -16,7 +16,7 @@ from plateau_interp.interventions.attaching import InterventionWarning
 from plateau_interp.interventions.capturing import Capture
 from plateau_interp.interventions.plan import brief
 from plateau_interp.runs.recipe import Fork
-from plateau_interp.runs.schedules import idle
+from plateau_interp.runs.schedules import CheckpointWarning, idle
 from plateau_interp.sweeps.jobs import Job, train_run
 from plateau_interp.tasks import MovingWindowSum
 
@@ -130,6 +130,26 @@ def test_the_command_line_and_sweeps_tell_it(tmp_path: Path, capsys: pytest.Capt
     recipe = Run(tmp_path / "run").recipe
     ending = train_run(Job(str(tmp_path / "swept"), recipe.to_json(), str(tmp_path)))
     assert (ending.how, ending.warned) == ("done", (never,))
+
+
+def test_checkpoints_after_the_last_step_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = replace(RECIPE, checkpoint_at=(3, 10, 11, 5000))
+    with pytest.warns(CheckpointWarning, match="^checkpoint_at 11, 5000 comes to nothing: the run ends at step 10$"):
+        Run.create(tmp_path / "run", recipe)
+    Run.create(tmp_path / "run", recipe)  # it was told
+    with pytest.warns(CheckpointWarning, match="^checkpoint_at 5000 comes to nothing: the run ends at step 11$"):
+        Run.create(tmp_path / "run", replace(recipe, training=replace(recipe.training, steps=11)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CheckpointWarning)
+        parent = finished(tmp_path / "parent", recipe)
+    parent.fork(at=4, out=tmp_path / "fork")  # what it has of its parent it was not asked for
+    sizes = ["--n", "4", "--d-model", "8", "--steps", "2", "--batch-size", "2", "--n-sequences", "2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", CheckpointWarning)
+        words = ["train", "moving-window-sum", *sizes, "--checkpoint-at", "2", "3", "--out", str(tmp_path / "cli")]
+        assert main(words) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert lines == ["plateau: warning: checkpoint_at 3 comes to nothing: the run ends at step 2"]
 
 
 def test_training_without_a_folder_tells_it(tmp_path: Path) -> None:

@@ -272,3 +272,37 @@ class Smoothed(Copy):
 def test_what_does_not_fit_together_is_refused(tasks, shares, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         Mixture(tasks, shares)
+
+
+@dataclass(frozen=True)
+class Kinds(Copy):
+    """Copies whose answers are of two kinds; an id that it does not have is refused."""
+
+    shared: bool = True
+
+    name = "kinds"
+
+    def answer_kinds(self, batch: Batch) -> dict[str, Tensor]:
+        assert int(batch.tokens.max()) < self.d_vocab
+        assert torch.equal(batch.labels, batch.tokens[:, 1:])
+        low = batch.tokens[:, self.answer] < 3
+        return {"low": low, "high": ~low} if self.shared else {"small": low}
+
+
+def test_answers_are_of_the_kinds_that_each_task_alone_has():
+    task = Mixture((Kinds(n=4, high=5), Copy(n=4, high=16), Kinds(n=4, high=9, shared=False)))
+    batch = task.sample(30, generator=generator())
+    kinds = task.answer_kinds(batch)
+    assert [*kinds] == ["low", "high", "small"]
+    index, low = task.task_index(batch.tokens), batch.tokens[:, task.answer] < 3
+    assert torch.equal(kinds["low"], low & (index == 0)[:, None])
+    assert torch.equal(kinds["high"], ~low & (index == 0)[:, None])
+    assert torch.equal(kinds["small"], low & (index == 2)[:, None])
+
+
+def test_kinds_of_one_name_are_told_apart_by_their_group_and_what_is_never_drawn_has_none():
+    tasks = (Kinds(n=4, high=5), Kinds(n=4, high=9), Kinds(n=4, high=9, shared=False))
+    task = Mixture(tasks, shares=(1, 1, 0))
+    kinds = task.answer_kinds(task.sample(30, generator=generator()))
+    assert [*kinds] == ["low-kinds-0", "high-kinds-0", "low-kinds-1", "high-kinds-1"]
+    assert Mixture().answer_kinds(Mixture().sample(3, generator=generator())) == {}

@@ -1,5 +1,6 @@
 import math
 import pickle
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from plateau_interp.tasks import (
     MovingWindowSum,
     PrefixSum,
     Text,
+    WrittenCompletion,
 )
 from plateau_interp.training.batches import stream_generator, training_batch
 from plateau_interp.training.loop import train
@@ -402,6 +404,53 @@ def test_groups_of_one_column_are_refused():
 
     with pytest.raises(ValueError, match=r"^groups must have columns of their own: '\+' and '-' are both called '_'$"):
         Meter(Signs(p=5))
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds", "text"),
+    [
+        ((), ("+", "-"), "answer kinds must have columns of their own: '+' and '-' are both called '_'"),
+        (("+", "-"), (), "groups must have columns of their own: '+' and '-' are both called '_'"),
+        (("a b",), ("a-b",), "groups and answer kinds must have columns of their own: 'a b' and 'a-b' are both called"),
+        (("a",), ("a",), "groups and answer kinds must have columns of their own: 'a' and 'a' are both called 'a'"),
+        ((), ("1",), "answer kinds must have columns of their own: accuracy_1 is that of an answer position"),
+    ],
+)
+def test_kinds_of_answers_and_groups_of_one_column_are_refused(
+    groups: tuple[str, ...], kinds: tuple[str, ...], text: str
+) -> None:
+    class Named(Ragged):
+        def groups(self, batch: Batch) -> dict[str, Tensor]:
+            return {name: batch.tokens[:, 0] > 0 for name in groups}
+
+        def answer_kinds(self, batch: Batch) -> dict[str, Tensor]:
+            return {name: batch.tokens[:, self.answer] > 0 for name in kinds}
+
+    task = Named()
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}"):
+        next(train(toy_model(task, d_model=16), task, steps=1, meter=Meter(task, n_sequences=4)))
+
+
+def test_kinds_of_answers_that_are_filled_in_are_measured() -> None:
+    class Kinds(FilledTokens):
+        def answer_kinds(self, batch: Batch) -> dict[str, Tensor]:
+            return {"low": batch.labels < 4}
+
+    task = Kinds()
+    model, meter = toy_model(task), Meter(task)
+    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
+    with meter.watching(model):
+        output = model(batch.inputs)
+    found = meter.measure(model, batch, generator=torch.Generator())
+    low = (batch.labels < 4) & (batch.labels != IGNORE)
+    assert found["accuracy_low"].item() == pytest.approx((output.argmax(-1) == batch.labels)[low].float().mean().item())
+
+
+def test_a_mixture_tells_the_accuracy_of_its_tasks_kinds_of_answers() -> None:
+    mixture = Mixture((WrittenCompletion(shape=(2, 2), rank=1), WrittenCompletion(shape=(2, 2), rank=1, missing=0.5)))
+    step = next(train(toy_model(mixture, d_model=16), mixture, steps=1, batch_size=8, meter=Meter(mixture)))
+    expected = {f"accuracy_{kind}_written_completion_{i}" for kind in ("observed", "missing") for i in (0, 1)}
+    assert expected <= step.metrics.keys()
 
 
 @pytest.mark.parametrize("kind", [FilledNumbers, FilledTokens])

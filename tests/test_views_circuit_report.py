@@ -1,5 +1,6 @@
 """What is written of circuits: names, numbers and pictures of one run or several, and their place in a report."""
 
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_a_picture_of_somebody_s_makes_no_folder_a_page_s(
         write_circuit_report([formed, replace(formed, name="two")], tmp_path)
     assert {file.read_text() for file in tmp_path.iterdir()} == {"mine"}
     assert saved == {}
+
+
+def test_circuits_of_other_runs_are_never_written_over(
+    formed: Formed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_circuit_report([formed, replace(formed, name="two")], tmp_path)
+    earlier = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    write_circuit_report([formed, replace(formed, name="two")], tmp_path)
+    monkeypatch.setattr(Run, "recipe", replace(formed.run.recipe, seed=9))
+    expected = f"^{re.escape(str(tmp_path))} holds circuits of other runs: take another folder, or remove that one$"
+    with pytest.raises(ValueError, match=expected):
+        write_circuit_report([formed, replace(formed, name="two")], tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == earlier
 
 
 def test_pictures_of_an_earlier_page_go_and_no_others(formed: Formed, tmp_path: Path) -> None:

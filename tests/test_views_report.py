@@ -630,6 +630,29 @@ def test_a_report_is_written_over_an_earlier_one_a_page_of_views_is_not(run, tmp
     assert "CircuitsVis" in view.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_of_other_runs_is_never_written_over(run, tmp_path):
+    """More runs may come to it, and each may move; in a run's own folder it is drawn anew."""
+    other, third = (train(tmp_path / f"seed-{seed}", steps=2, seed=seed) for seed in (1, 2))
+    out = tmp_path / "reports"
+    page = write_report([run, other], out)
+    for runs in ([other, third], run, [third]):
+        earlier = page.read_bytes()
+        with pytest.raises(
+            ValueError,
+            match=f"^{re.escape(str(out))} holds a report of other runs: take another folder, or remove that one$",
+        ):
+            write_report(runs, out)
+        assert page.read_bytes() == earlier
+    moved = Run(shutil.copytree(other.path, tmp_path / "moved"))
+    write_report([moved, run], out)
+    write_report([run, moved, third], out)
+    page.write_text(re.sub("<!-- of the recipes .*? -->", "", page.read_text(encoding="utf-8")), encoding="utf-8")
+    write_report(third, out)  # over one of an earlier version, which does not say
+    own = write_report([run, other], run.path / "report" / "compared")
+    assert write_report([run, third], own.parent) == own
+
+
 def test_a_report_that_was_killed_before_its_pictures_is_known_as_one(run, tmp_path, monkeypatch):
     def killed(path, content):
         write_atomically(path, content)

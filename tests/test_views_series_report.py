@@ -52,6 +52,17 @@ def test_the_headline_says_when_states_are_most_alike(tmp_path, cosines, headlin
     assert headline in text
 
 
+def test_a_report_of_other_series_is_never_written_over(tmp_path):
+    one, other = (measured_series(tmp_path / name, COLLAPSE, prompts=(name,)) for name in ("one", "other"))
+    _, path = page(one, out=tmp_path / "reports")
+    earlier = path.read_bytes()
+    with pytest.raises(ValueError, match="reports holds a report of other series: take another folder, or remove"):
+        page(other, out=tmp_path / "reports")
+    assert path.read_bytes() == earlier
+    page(one, out=tmp_path / "reports")
+    page(one, other, out=tmp_path / "reports")
+
+
 def test_what_is_measured_how_and_where(tmp_path):
     folder = measured_series(tmp_path / "series", COLLAPSE, interventions=("ablate-heads",))
     text, path = page(folder)

@@ -110,7 +110,8 @@ def query_key_capacity(model: HookedModel) -> HeadCapacities:
     of a singular value decomposition. So the least weight decay that gives one M is its nuclear norm. Not covered:
     biases of queries and keys, and rotary positions, which are in the scores and not in M.
 
-    Memory of ``d_model²`` numbers. Singular values come from products of d_head times d_head.
+    Memory of ``d_model²`` numbers. Singular values come from products of d_head times d_head; of weights that are not
+    finite they are NaN.
 
     Args:
         model: any HookedTransformer; of grouped keys each query head has its group's.
@@ -219,7 +220,9 @@ def _of_head(
     capacity = product_capacity([embeddings.T, queries.T], [embeddings.T, keys.T]) / scale
     # Of two thin matrices the product has the singular values of that of their triangular factors.
     triangles = [torch.linalg.qr(weights)[1] for weights in (queries, keys)]
-    singular = torch.linalg.svdvals(triangles[0] @ triangles[1].T)
+    product = triangles[0] @ triangles[1].T
+    # Of weights that are not finite any more the norms are NaN; torch's SVD would end the training that is measured.
+    singular = torch.linalg.svdvals(product.nan_to_num(0, 0, 0)).where(product.isfinite().all(), torch.nan)
     squares = singular.square().sum()
     weights = (queries.square().sum() + keys.square().sum()) / 2
     return [capacity, squares.sqrt(), singular.sum(), singular[0], squares / singular[0].square(), weights]

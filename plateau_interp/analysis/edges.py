@@ -319,6 +319,8 @@ def attention_biases(model: HookedModel) -> Float[Tensor, " d_model"]:
 
 
 def _check_sum(model: HookedModel, written: Tensor, end: Tensor) -> None:
+    if not end.isfinite().all():
+        raise ValueError("the model's hidden states are NaN or infinite: there are no edges to score")
     off = float((written.sum(dim=0) + attention_biases(model) - end).abs().max() / end.abs().max().clamp_min(1e-30))
     if not off <= SUM_TOLERANCE.get(end.dtype, 1e-3):
         raise ValueError(

@@ -19,6 +19,8 @@ def principal_components(vectors: Float[Tensor, "item feature"], n: int) -> Floa
     """
     if not 0 < n <= min(vectors.shape):
         raise ValueError(f"n must be from 1 to {min(vectors.shape)}; got {n}")
+    if not vectors.isfinite().all():
+        raise ValueError("vectors must be finite numbers; some are NaN or infinite")
     left, sizes, _ = torch.linalg.svd(vectors - vectors.mean(dim=0), full_matrices=False)
     coordinates: Tensor = left * sizes
     return coordinates[:, :n]

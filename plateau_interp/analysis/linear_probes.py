@@ -32,7 +32,7 @@ def fit_linear(
     """The matrix W with the least ``‖states W - targets‖²``, without bias; the shortest of several.
 
     Raises:
-        ValueError: for no samples, or another number of targets than of states.
+        ValueError: for no samples, another number of targets than of states, or numbers that are not finite.
 
     Source: arXiv 2410.22244, authors' code: plain least squares, without regularisation.
 
@@ -42,6 +42,9 @@ def fit_linear(
     """
     if len(states) != len(targets) or not len(states):
         raise ValueError(f"there must be a target a state, and one at least; got {len(targets)} and {len(states)}")
+    for name, given in (("states", states), ("targets", targets)):
+        if not given.isfinite().all():
+            raise ValueError(f"{name} must be finite numbers; some are NaN or infinite")
     # Double precision and singular values: states of a normalised stream are nearly dependent.
     fitted: Tensor = torch.linalg.lstsq(states.double().cpu(), targets.double().cpu(), driver="gelsd").solution
     return fitted.to(states)
@@ -57,7 +60,7 @@ def mean_absolute_cosine(one: Float[Tensor, "sample axis"], other: Float[Tensor,
         tensor(1.)
     """
     lengths = torch.linalg.vector_norm(one, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
-    there = lengths > SHORTEST
+    there = ~(lengths <= SHORTEST)  # what is NaN counts, and is seen
     cosines: Tensor = (one * other).sum(dim=-1).abs()[there] / lengths[there]
     return cosines.mean()
 

@@ -19,14 +19,14 @@ __all__ = ["complete_by_nuclear_norm", "nuclear_norms"]
 
 
 def nuclear_norms(matrices: Float[Tensor, "batch row column"]) -> Float[Tensor, " batch"]:
-    """The sum of each matrix's singular values.
+    """The sum of each matrix's singular values; NaN of one that is not finite.
 
     Example:
         >>> nuclear_norms(torch.tensor([[[3.0, 0.0], [0.0, -4.0]]]))
         tensor([7.])
     """
-    values: Tensor = torch.linalg.svdvals(matrices)
-    return values.sum(dim=-1)
+    values: Tensor = torch.linalg.svdvals(matrices.nan_to_num(0, 0, 0))
+    return values.sum(dim=-1).where(matrices.isfinite().all(dim=-1).all(dim=-1), torch.nan)
 
 
 def complete_by_nuclear_norm(

@@ -18,7 +18,7 @@ from torch import Tensor
 from plateau_interp import metrics
 from plateau_interp.interventions.hook_points import FINAL_STATE, pattern_name, resolve_indices
 from plateau_interp.positions import layer_targets
-from plateau_interp.types import Batch, HookedModel, Task, answer_rows
+from plateau_interp.types import Batch, HookedModel, Task, answer_rows, check_model
 
 __all__ = [
     "N_EXAMPLES",
@@ -174,6 +174,7 @@ def captured_at(model: HookedModel, tokens: Int[Tensor, "batch query"], name: st
         >>> captured_at(model, torch.ones(2, 5, dtype=torch.long), "blocks.0.hook_resid_post").shape
         torch.Size([2, 5, 16])
     """
+    check_model(model)
     seen: list[Tensor] = []
 
     def keep(act: Tensor, hook: object) -> None:

@@ -117,6 +117,8 @@ def probe(
     generator = stream_generator(seed, "probing", 0, next(model.parameters()).device)
     batch = task.sample(n_sequences, generator=generator)
     activations = _answer_activations(model, task, batch.inputs, hook_point=_one_hook_point(model, hook_point))
+    if not activations.isfinite().all():
+        raise ValueError(f"the activations at {hook_point} are NaN or infinite: there is nothing to read off")
     answers = true_answers(task, batch)
 
     def flat(sequences: slice) -> tuple[Any, Any]:

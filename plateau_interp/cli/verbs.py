@@ -140,7 +140,11 @@ class Compare:
 
     runs: Positional[Runs]
     out: Annotated[
-        Path | None, arg(metavar="DIR", help="Where the page goes; by default into the first run's report folder.")
+        Path | None,
+        arg(
+            metavar="DIR",
+            help="Where the page goes; by default into the first run's report folder, over the last one there.",
+        ),
     ] = None
     json: Json = False
 
@@ -148,7 +152,6 @@ class Compare:
         """Print one column a run, and the path of the page."""
         from plateau_interp.analysis.criteria import in_columns
         from plateau_interp.analysis.plateaus import compare
-        from plateau_interp.checks import shown
         from plateau_interp.cli.budget_rows import budget_rows
         from plateau_interp.folders import REPORT
         from plateau_interp.runs.run import Run
@@ -173,7 +176,8 @@ class Compare:
         ]
         print_table(["", *table["run"]], [*rows, *budget_rows([summary.reached for summary in summaries.values()])])
         if len({str(run.recipe.task) for run in runs}) > 1:
-            tasks = "; ".join(f"{run.path}: {shown(run.recipe.task, most=120)}" for run in runs)
+            # Whole: a cut would hide in what they differ.
+            tasks = "; ".join(f"{run.path}: {' '.join(str(run.recipe.task).split())}" for run in runs)
             print_text(f"The runs are of different tasks, so what losses and levels mean differs, too. {tasks}")
         print_text(f"Report: {page}")
 

@@ -56,7 +56,9 @@ class Capture:
     Attach it with `intervening`, or give it to `train`, among edits: one that comes before an edit of the same hook
     point records the tensor as it was, one that comes after it the edited one. Of each due step the first forward is
     recorded, in training the one on the training batch; the meter's decoding is not. In a training loop of your own
-    call ``advance(model, step=step)`` before each forward: the step is known by nothing else.
+    call ``advance(model, step=step)`` before each forward: the step is known by nothing else. Where that is one and the
+    same all the time, as in epochs of one batch that begin anew at 0, a warning on leaving says that one forward alone
+    was recorded.
 
     A folder belongs to the model whose activations it holds first, and to the run that trains it: resumed, or forked
     with the same interventions, it goes on there, and a step that is made again is recorded again. Anything else is
@@ -185,6 +187,7 @@ class AttachedCapture(CountedAttached):
         self._folder = Path(capture.out).resolve()
         self._step = 0
         self._n_told = -1  # the first `begin` is that of attaching
+        self._told_first, self._was_told_another = 0, False
         self._missing: set[str] = set()
         self._began_again: int | None = None
         self._was_due = self._was_missed = self._is_owner = False
@@ -211,6 +214,8 @@ class AttachedCapture(CountedAttached):
         # Whether the step before the first `advance` was due counts only if that never comes.
         self._was_due = is_due or (self._was_due and self._n_told > 0)
         self._n_told += 1
+        self._told_first = step if self._n_told == 1 else self._told_first
+        self._was_told_another |= self._n_told > 1 and step != self._told_first
 
     def record(self, act: Tensor, *, hook: Any) -> None:
         """Write an activation, if this forward's is the one to be recorded."""
@@ -254,8 +259,12 @@ class AttachedCapture(CountedAttached):
             self.recordings.own(self._folder, bytes(state["origin"].tolist()).hex())
 
     def complaints(self) -> list[str]:
-        """A recording that was due and never came, a loop that tells no step, a folder that is not where it was."""
+        """A recording that was due and never came, a loop that tells no step or one alone, a folder that is gone."""
         untold = [f"recorded one forward alone: {UNTOLD}"] if self._was_missed and not self._session.was_told else []
+        if self._was_missed and self.receipt.fired and self._n_told > 1 and not self._was_told_another:
+            untold.append(
+                f"recorded one forward alone: the step was {self._step} each time it was told; have it count on"
+            )
         elsewhere = [
             f"recorded into {self._folder} from step {step} on; what this run recorded before is not there"
             for step in [self._began_again]

@@ -15,7 +15,7 @@ from plateau_interp.runs.folder import LOCK, RECIPE, RunFolder, not_there, only_
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.resuming import going_on
-from plateau_interp.runs.schedules import warn_of_idle
+from plateau_interp.runs.schedules import warn_of_idle, warn_of_late_checkpoints
 from plateau_interp.runs.starting import begin_, check_begun
 from plateau_interp.training.meter import MeterWarning, unused_sequences
 
@@ -39,6 +39,7 @@ def create(path: Path, recipe: Recipe) -> RunFolder:
     if takes(path, recipe):
         recipe.rehearse()
         warn_of_idle(recipe)
+        warn_of_late_checkpoints(recipe)
         if recipe.fork_of is None and not saved_steps(path):
             begin_(recipe, recipe.build_model())
         if recipe.fork_of is None and not (path / RECIPE).exists():

@@ -62,7 +62,8 @@ class Recipe:
         interventions: attached for the whole run, in this order; wrap them in `During` or `When` to schedule them.
         measuring: what the `Meter` does.
         checkpoint_every: steps between checkpoints.
-        checkpoint_at: further steps that are kept, such as the first powers of two, between which much happens.
+        checkpoint_at: further steps that are kept, such as the first powers of two, between which much happens. A run
+            that is made, and ends before one of them, warns.
         seed: of the initial weights, the batches and the measuring, which use streams of their own.
         fork_of: for a run that goes on from another's step; `plateau_interp.runs.run.Run.fork` fills it in.
         state_every: the most steps that a fork has to make again, wherever it leaves. All checkpoints have the weights,

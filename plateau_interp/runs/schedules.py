@@ -1,7 +1,7 @@
 """Schedules in a recipe whose time never comes: said when the run is made, since nothing would be seen of them later.
 
 A warning and no error, because a run may be lengthened. What waits for metrics, as `plateau_interp.hooks.When` does,
-has its time when it comes, and is not meant.
+has its time when it comes, and is not meant. So are checkpoints asked for beyond the last step.
 """
 
 import warnings
@@ -13,10 +13,14 @@ from plateau_interp.interventions.plan import brief
 from plateau_interp.interventions.timing import never_acting
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["idle", "warn_of_idle"]
+__all__ = ["CheckpointWarning", "idle", "warn_of_idle", "warn_of_late_checkpoints"]
 
 TO_WHO_MAKES_IT = 4
 """From a warning to who makes a run: `warn_of_idle`, `create`, `Run.create`."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that was asked for is never made."""
 
 
 def warn_of_idle(recipe: Recipe) -> None:
@@ -26,6 +30,17 @@ def warn_of_idle(recipe: Recipe) -> None:
         warnings.warn(
             f"{brief(schedule)} never acts: {whose} makes steps {steps.start} to {steps.stop - 1}",
             InterventionWarning,
+            stacklevel=TO_WHO_MAKES_IT,
+        )
+
+
+def warn_of_late_checkpoints(recipe: Recipe) -> None:
+    """A warning if a run ends before some of the steps whose checkpoints it is asked to keep; a fork inherits them."""
+    late = [step for step in recipe.checkpoint_at if step > recipe.steps]
+    if late and recipe.fork_of is None:
+        warnings.warn(
+            f"checkpoint_at {', '.join(map(str, late))} comes to nothing: the run ends at step {recipe.steps}",
+            CheckpointWarning,
             stacklevel=TO_WHO_MAKES_IT,
         )
 

@@ -8,7 +8,7 @@ unmeasured one.
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from plateau_interp.interventions.measuring import numbered
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
-from plateau_interp.training.shares import column_word, group_names
+from plateau_interp.training.shares import check_own_columns, column_word, group_names
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
 __all__ = ["Meter", "MeterWarning", "unused_sequences"]
@@ -109,7 +109,8 @@ class Meter:
 
     Raises:
         ValueError: if ``every`` or ``n_sequences`` is below 1, or two groups of the task would have one column; when it
-            watches, for a hook point that is not there, or in the forward has another shape.
+            measures, if two groups or answer kinds would, or one that of an answer position; when it watches, for a
+            hook point that is not there, or in the forward has another shape.
 
     Source: arXiv 2506.13688, figure 2; definitions in `plateau_interp.metrics`.
 
@@ -135,7 +136,7 @@ class Meter:
         self.settings: MeasuringSettings = MeasuringOptions(every, n_sequences, cosine_at).resolved(task)
         if unused := unused_sequences(task, n_sequences):
             warnings.warn(unused, MeterWarning, stacklevel=2)
-        _check_words(group_names(task))
+        check_own_columns(group_names(task))
         self._seen: dict[str, Tensor] = {}
         self._placed: dict[tuple[str, torch.device], Tensor] = {}
         self._checked = False
@@ -224,6 +225,7 @@ class Meter:
             watched |= {f"cosine@{point}": self._cosine(point) for point in self.cosine_at}
         watched |= {f"norm@{point}": _mean_length(self._seen[point]) for point in self.cosine_at}
         groups = self.task.groups(batch)
+        check_own_columns([*groups])
         others = {
             **{name: values.mean() for name, values in watched.items()},
             **by_group,
@@ -240,7 +242,22 @@ class Meter:
         """What is measured of answers: over all sequences, and over each of the task's groups."""
         if self.task.lookahead:
             return self._answered(model, batch, generator)
-        return self._filled_in(self._seen[OUTPUT], batch), {}
+        found = self._filled_in(self._seen[OUTPUT], batch)
+        truth = true_answers(self.task, batch)
+        by_kind = self._by_kind(answers_in(self.task, self._seen[OUTPUT]), truth, batch) if found else {}
+        return {**found, **by_kind}, {}
+
+    def _by_kind(
+        self, answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"], batch: Batch
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The accuracy of each of the task's kinds of answers."""
+        kinds = self.task.answer_kinds(batch)
+        check_own_columns([*self.task.groups(batch)], [*kinds])
+        labelled, right = truth != IGNORE, answers == truth
+        return {
+            f"accuracy_{column_word(kind)}": (right & those & labelled).sum() / (those & labelled).sum()
+            for kind, those in kinds.items()
+        }
 
     def _filled_in(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Of tokens that are filled in, how many of a batch's are right; of numbers nothing."""
@@ -272,10 +289,7 @@ class Meter:
             decoded["entropy_truth"] = metrics.sequence_entropy(truth, d_vocab=task.d_vocab)
             decoded["copies_of_first"] = metrics.copies_of_first(written)
         means = {name: values.nanmean() for name, values in decoded.items()}
-        by_kind = {
-            f"accuracy_{column_word(kind)}": ((answers == truth) & those).sum() / (those & (truth != IGNORE)).sum()
-            for kind, those in task.answer_kinds(drawn).items()
-        }
+        by_kind = self._by_kind(answers, truth, drawn)
         return {**means, **by_position, **by_kind}, _answered_means(decoded, task.groups(drawn))
 
     @property
@@ -379,13 +393,3 @@ def _mean_length(states: Float[Tensor, "batch row width"]) -> Float[Tensor, " ba
     precise = torch.promote_types(states.dtype, torch.float32)
     lengths: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=precise)
     return lengths.mean(dim=-1)
-
-
-def _check_words(groups: Sequence[str]) -> None:
-    """Refuse groups of which two would have one column."""
-    words: dict[str, str] = {}
-    for group in groups:
-        if (other := words.setdefault(column_word(group), group)) != group:
-            raise ValueError(
-                f"groups must have columns of their own: {other!r} and {group!r} are both called {column_word(group)!r}"
-            )

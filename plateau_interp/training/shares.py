@@ -1,13 +1,13 @@
 """Which sequences of a training are of which of its task's groups, and what is known of each group alone."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Levels, Task, is_finite
 
-__all__ = ["OfGroups", "column_word", "group_names", "group_samples_before"]
+__all__ = ["OfGroups", "check_own_columns", "column_word", "group_names", "group_samples_before"]
 
 
 @runtime_checkable
@@ -32,6 +32,28 @@ def column_word(group: str) -> str:
         'moving_window_sum'
     """
     return re.sub(r"\W", "_", group)
+
+
+def check_own_columns(groups: Sequence[str], kinds: Sequence[str] = ()) -> None:
+    """Refuse groups of sequences and kinds of answers of which two would have one column, or one a position's.
+
+    Raises:
+        ValueError: naming the two.
+
+    Example:
+        >>> check_own_columns(["add", "divide"], ["low"])
+    """
+    words: dict[str, tuple[str, str]] = {}
+    for what, name in [*(("groups", group) for group in groups), *(("answer kinds", kind) for kind in kinds)]:
+        word = column_word(name)
+        if word.isdigit():
+            raise ValueError(f"{what} must have columns of their own: accuracy_{word} is that of an answer position")
+        if word in words:
+            before, other = words[word]
+            whose = what if before == what else f"{before} and {what}"
+            called = f"both called {word!r}"
+            raise ValueError(f"{whose} must have columns of their own: {other!r} and {name!r} are {called}")
+        words[word] = (what, name)
 
 
 def group_names(task: Task) -> tuple[str, ...]:

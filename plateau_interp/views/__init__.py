@@ -12,7 +12,7 @@ picture is made. Nothing here needs the network. What is measured, and not drawn
   holds, `page` puts views on a page.
 * Answers: `grid_views` shows those that are grids of numbers beside what is right.
 * Reports: `report` writes that of runs, from `report_words`, `report_curves` and `report_maps`; `series_report` that of
-  checkpoints.
+  checkpoints. By `whose` a page is known again as that of the same runs.
 """
 
 from plateau_interp.analysis.collapse import cosine_matrices

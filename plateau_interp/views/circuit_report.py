@@ -19,8 +19,9 @@ import pandas as pd
 from plateau_interp.analysis.circuits import Circuit
 from plateau_interp.analysis.forming import Forming
 from plateau_interp.checks import listed
-from plateau_interp.files import check_folder, names_in, write_table
+from plateau_interp.files import check_file, check_folder, names_in, write_atomically, write_table
 from plateau_interp.folders import check_place
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.kept_circuits import kept_circuits
 from plateau_interp.views.circuit_figures import N_DRAWN, circuit_figure
 from plateau_interp.views.circuit_views import circuit_page, circuit_view
@@ -31,6 +32,7 @@ from plateau_interp.views.report_curves import OVERLAID, Drawing
 from plateau_interp.views.report_maps import Section
 from plateau_interp.views.saving import Draw, save_figure
 from plateau_interp.views.theme import LIGHT, Theme
+from plateau_interp.views.whose import check_same_owners, owners_mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,16 +122,22 @@ def write_circuit_report(formed: Sequence[Formed], out: Path, *, n: int = N_DRAW
 
     Raises:
         ValueError: if there is no run; if the folder is a file, or lies in another of ours, which has no such place; of
-            several runs as `check_shared_folder`.
+            several runs as `check_shared_folder`, and if the folder holds the circuits of others.
     """
     if not formed:
         raise ValueError("there is no circuit to draw")
     check_folder(out)
     check_place(out, "circuits", of=[one.run.path for one in formed])
+    digests = [recipe_digest(one.run.recipe) for one in formed]
+    html = _page(formed).html
     if len(formed) > 1:
         check_shared_folder(out)
+        check_same_owners(out, digests, written="circuits of other runs")
+        html = html.replace("<head>", f"<head>{owners_mark(digests)}", 1)
     # The page comes first: by it the folder is known, also where a kill left no time for the rest.
-    page = _page(formed).save(out / "index.html")
+    page = out / "index.html"
+    check_file(page)
+    write_atomically(page, html)
     stems = set[str]()
     for number, one in enumerate(formed, start=1):
         name = f"circuit-{number}" if len(formed) > 1 else "circuit"

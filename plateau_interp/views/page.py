@@ -27,6 +27,7 @@ from plateau_interp.checks import as_path, listed, shown
 from plateau_interp.files import check_file, write_atomically
 from plateau_interp.views.saving import report_mark
 from plateau_interp.views.theme import LIGHT, MASKED, page_variables, view_variables
+from plateau_interp.views.whose import owners_mark
 
 __all__ = [
     "ASSETS",
@@ -196,18 +197,19 @@ def side_by_side(*views: View, title: str = "Attention") -> Page:
     return Page(views, title=title)
 
 
-def report_document(body: str, *, title: str, styles: Sequence[str], viewed: bool) -> str:
+def report_document(body: str, *, title: str, owners: Sequence[str], styles: Sequence[str], viewed: bool) -> str:
     """The whole page of a report.
 
     Args:
         body: HTML.
         title: text.
+        owners: digests of the recipes of what it tells of.
         styles: names of its style sheets among the assets.
         viewed: whether there is a view in it, so that it needs the `bundle`.
     """
     style = _FIGURE_STYLE + "".join((ASSETS / name).read_text(encoding="utf-8") for name in styles)
     whole = (bundle() if viewed else "") + body
-    return document(whole, title=title, style=style, head=PICTURES_ARE_MARKED)
+    return document(whole, title=title, style=style, head=PICTURES_ARE_MARKED + owners_mark(owners))
 
 
 def document(body: str, *, title: str, style: str = "", head: str = "") -> str:

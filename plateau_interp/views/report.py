@@ -13,6 +13,7 @@ from plateau_interp.analysis.observing import Checkpointed
 from plateau_interp.checks import as_path, shown
 from plateau_interp.files import check_folder
 from plateau_interp.folders import REPORT, check_place
+from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.views.circuit_report import beside_progress, circuit_sections, circuits_of, overlap_drawings
 from plateau_interp.views.page import ASSETS, check_report_folder, report_document, write_report_page
 from plateau_interp.views.report_curves import curve_drawings, not_drawn
@@ -29,6 +30,7 @@ from plateau_interp.views.report_words import (
 )
 from plateau_interp.views.saving import page_picture, report_picture, themed_svg
 from plateau_interp.views.theme import LIGHT
+from plateau_interp.views.whose import check_same_owners
 
 if TYPE_CHECKING:
     from plateau_interp.runs.run import Run
@@ -49,7 +51,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     Raises:
         ValueError: for what is no run; if a run has no measured step yet, there is no run, or ``out`` is missing for
             several runs; if the folder is a file, or a link in the place of a run's own, holds a file of these names
-            that no report wrote, or lies in another folder of ours, which has no such place.
+            that no report wrote or a report of other runs, or lies in another folder of ours, which has no such place.
 
     Example:
         >>> from plateau_interp import Run
@@ -70,6 +72,7 @@ def write_report(runs: "Run | Sequence[Run]", out: str | Path | None = None) -> 
     folder = listed[0].path / REPORT if out is None else as_path(out)
     check_folder(folder)
     check_place(folder, "report", of=[run.path for run in listed])
+    check_same_owners(folder, [recipe_digest(run.recipe) for run in listed], written="a report of other runs")
     page, pictures = _compose(listed, folder)
     check_report_folder(folder, pictures)
     return write_report_page(folder, page, pictures)
@@ -108,6 +111,7 @@ def _compose(runs: "list[Run]", folder: Path) -> tuple[str, dict[str, bytes]]:
     page = report_document(
         body,
         title=f"{task}: {', '.join(names)}",
+        owners=[recipe_digest(run.recipe) for run in runs],
         styles=["report.css"],
         viewed=any(section.view for section in sections),
     )

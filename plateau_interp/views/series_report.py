@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from plateau_interp.checks import listed, shown
-from plateau_interp.files import check_folder, readable
+from plateau_interp.files import check_folder, digest, readable
 from plateau_interp.folders import REPORT, check_place
 from plateau_interp.series.folder import SeriesFolder
 from plateau_interp.series.same_series import trained_under_alone
@@ -24,6 +24,7 @@ from plateau_interp.views.report_curves import Drawing
 from plateau_interp.views.saving import page_picture
 from plateau_interp.views.series_attention import attention_section
 from plateau_interp.views.series_figures import MEASURES, drawn_rows, series_figure
+from plateau_interp.views.whose import check_same_owners
 
 __all__ = ["NO_MEASURES", "duplicates_told", "failures_told", "write_series_report"]
 
@@ -67,6 +68,7 @@ def write_series_report(series: "SeriesFolder | Sequence[SeriesFolder]", out: st
     place = folders[0].path / REPORT if out is None else Path(out)
     check_folder(place)
     check_place(place, "report", of=paths)
+    check_same_owners(place, [_settings_digest(folder) for folder in folders], written="a report of other series")
     page, pictures = _composed(folders, tables)
     check_report_folder(place, pictures)
     return write_report_page(place, page, pictures)
@@ -142,8 +144,14 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
         ],
     )
     styles = ["report.css", "series.css"]
-    page = report_document(body, title=", ".join(tables), styles=styles, viewed=bool(attention))
+    owners = [_settings_digest(folder) for folder in folders]
+    page = report_document(body, title=", ".join(tables), owners=owners, styles=styles, viewed=bool(attention))
     return page, {name: png for name, (_svg, png) in drawn.items()}
+
+
+def _settings_digest(folder: SeriesFolder) -> str:
+    """Of what a series was begun with, however many of its checkpoints are measured by now."""
+    return digest(json.dumps({**folder.settings, "format": None}, sort_keys=True).encode())
 
 
 CAPTIONS = {
