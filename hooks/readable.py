@@ -5,7 +5,8 @@ A row of a bidirectional model may read every key.
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -149,6 +150,18 @@ class TakenKeys:
         # By hook point: the forward, the maps of those that acted in it, and those that were found to leave a key.
         self._maps: dict[str, tuple[int, list[Tensor]]] = {}
         self._allowed: dict[str, list[Tensor]] = {}
+        self._sharing = 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """One more edit takes from rows while the context is open; as long as there is one alone no map is kept."""
+        self._sharing += 1
+        try:
+            yield
+        finally:
+            self._sharing -= 1
+            self._maps.clear()
+            self._allowed.clear()
 
     def take(
         self,
@@ -167,6 +180,8 @@ class TakenKeys:
         Raises:
             ValueError: if a row has none left, naming it.
         """
+        if self._sharing < 2:
+            return
         forward, maps = self._maps.get(name, (running.forwards, []))
         maps = [*maps, forbidden] if forward == running.forwards else [forbidden]
         self._maps[name] = running.forwards, maps
@@ -176,11 +191,6 @@ class TakenKeys:
         whole = functools.reduce(operator.or_, maps).expand(-1, -1, scores.shape[-2], scores.shape[-1])
         check_keys_left(whole, model, layer, layout=running.layout(scores.device), together=True)
         self._allowed[name] = maps
-
-    def forget(self) -> None:
-        """Keep no map."""
-        self._maps.clear()
-        self._allowed.clear()
 
 
 def _refuse(row: int, *, together: bool = False) -> None:

@@ -5,7 +5,7 @@ The ready-made ones are in `plateau_interp.hooks.targeted_attention`; one of you
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -102,6 +102,7 @@ class TargetedEdit(ABC):
         targets = self.resolve(model)
         with following(model) as running, reading_maps(targets, model) as read:
             taken = session(model).slot(TakenKeys)
+            taking = taken.shared() if targets.leaves_a_key else nullcontext()
 
             def edit(act: Tensor, *, hook: Any) -> Tensor:
                 layer = targets.layer_of[hook.name]
@@ -115,11 +116,8 @@ class TargetedEdit(ABC):
 
             places = {"rows": self.rows, "keys": self.keys}
             edits = dict.fromkeys(targets.layer_of, edit)
-            try:
-                with editing(model, self, edits, places=places, varies=varies) as attached:
-                    yield attached
-            finally:
-                taken.forget()
+            with taking, editing(model, self, edits, places=places, varies=varies) as attached:
+                yield attached
 
     def resolve(self, model: HookedModel) -> Targets:
         """What it means in a model; of the model's task, if that has the targets, one sample is drawn.

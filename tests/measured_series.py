@@ -21,7 +21,9 @@ def measured_series(
     tokens: tuple[int, ...] = (),
     same: tuple[int, ...] = (),
     failed: tuple[int, ...] = (),
-    interventions: tuple[str, ...] = (),
+    interventions: tuple[str | dict[str, object], ...] = (),
+    told: dict[str, float] | None = None,
+    dtype: str = "float32",
     own: dict[str, float] | None = None,
     attention: dict[int, KeptAttention] | None = None,
     held_out: tuple[str, str] | None = None,
@@ -30,7 +32,7 @@ def measured_series(
     """A series with a cosine a step; ``same`` steps share their weights, ``failed`` ones were not to be had.
 
     Attention is kept of the steps for which there is one. Without ``tokens`` each piece is a token. ``held_out`` is the
-    name of a text and its digest.
+    name of a text and its digest; ``told`` are columns of interventions.
     """
     settings = {
         "source": source,
@@ -40,9 +42,9 @@ def measured_series(
         "held_out": held_out and held_out[0],
         "held_out_sha256": held_out and held_out[1],
         "n_new": len(pieces),
-        "interventions": [{"name": name} for name in interventions],
+        "interventions": [{"name": each} if isinstance(each, str) else each for each in interventions],
         "measures": sorted(own or {}),
-        "dtype": "float32",
+        "dtype": dtype,
         "versions": {},
         "trained_under": [{"name": name} for name in trained_under],
     }
@@ -54,7 +56,7 @@ def measured_series(
             folder.add(Record(step, name, "", 0.5, error=f"{source}: the hub cannot be reached"), pd.DataFrame())
             continue
         weights = "f" * 64 if step in same else f"{step:064x}"
-        measures = {"cosine": cosine, "repetition": cosine / 2, "entropy": -0.0, **(own or {})}
+        measures = {"cosine": cosine, "repetition": cosine / 2, "entropy": -0.0, **(told or {}), **(own or {})}
         rows = {"step": step, "prompt": range(len(prompts)), "pieces": [list(pieces)] * len(prompts)}
         rows["tokens"] = [list(tokens)] * len(prompts)
         answers = pd.DataFrame({**rows, "text": "".join(pieces), "cosine": cosine})

@@ -453,6 +453,25 @@ def test_a_mixture_tells_the_accuracy_of_its_tasks_kinds_of_answers() -> None:
     assert expected <= step.metrics.keys()
 
 
+def test_the_accuracy_of_a_finite_task_that_is_filled_in_is_that_of_its_whole_sets_and_of_each_group(monkeypatch):
+    sets = [FilledTokens().sample(40, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    for name, batch in zip(("train_set", "validation_set"), sets, strict=True):
+        monkeypatch.setattr(FilledTokens, name, batch, raising=False)
+    monkeypatch.setattr(FilledTokens, "groups", lambda _, batch: {"hidden first": batch.tokens[:, 0] == 0})
+    task = FilledTokens()
+    model = toy_model(task, d_model=16)
+    for rows in (slice(0, 8), slice(0, 40)):
+        meter, batch = Meter(task), Batch(sets[0].tokens[rows], sets[0].labels[rows])
+        with meter.watching(model):
+            model(batch.inputs)
+        measured = meter.measure(model, batch, generator=torch.Generator().manual_seed(0))
+        for start, whole in zip(("", "validation_"), sets, strict=True):
+            right, scored = model(whole.inputs).argmax(dim=-1) == whole.labels, whole.labels != IGNORE
+            first = (whole.tokens[:, 0] == 0)[:, None] & scored
+            assert float(measured[f"{start}accuracy"]) == pytest.approx(float(right[scored].float().mean()))
+            assert float(measured[f"{start}accuracy_hidden_first"]) == pytest.approx(float(right[first].float().mean()))
+
+
 @pytest.mark.parametrize("kind", [FilledNumbers, FilledTokens])
 def test_a_finite_task_that_is_filled_in_is_validated_in_one_forward(kind, monkeypatch):
     sets = [kind().sample(8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]

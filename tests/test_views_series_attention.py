@@ -144,7 +144,9 @@ def test_two_series_are_side_by_side_and_a_third_is_not(tmp_path):
     ]
     assert len({spec["group"] for spec in specs(page)}) == 1
     old = folder(tmp_path / "old", attention={})
-    assert len(specs(attention_section({"old": old, **three})[0])) == 2
+    section, remarks = attention_section({"old": old, **three})
+    assert len(specs(section)) == 2
+    assert remarks[0] == f"A page has room for the attention of 2 series: {[*three][2]} left out."
 
 
 def test_series_of_one_model_are_told_apart(tmp_path):

@@ -209,6 +209,35 @@ def test_what_a_run_was_trained_under_and_is_measured_without_is_told(tmp_path):
     assert "measured without" not in text
 
 
+def test_what_an_intervention_measures_is_no_function_of_the_users(tmp_path):
+    """Both have columns that are none of ours; the settings name the user's."""
+    folder = measured_series(tmp_path / "series", COLLAPSE, own={"norm": 1.0}, told={"qk_capacity_0_0": 2.0})
+    source = page(folder)[1].read_text()
+    assert "norm, measured by a function of your own." in source
+    assert "qk_capacity_0_0, measured by an intervention." in source
+
+
+def test_interventions_of_one_name_are_told_apart_by_their_settings(tmp_path):
+    both = [
+        measured_series(
+            tmp_path / name, COLLAPSE, interventions=({"name": "ablate-heads", "heads": [head], "by": "zero"},)
+        )
+        for name, head in (("h0", 0), ("h1", 1))
+    ]
+    text, _ = page(*both, out=tmp_path / "both")
+    assert "Under ablate-heads (heads=[0]), in h0. Under ablate-heads (heads=[1]), in h1." in text
+    assert "Under ablate-heads." in page(both[0])[0]
+
+
+def test_other_precisions_are_told(tmp_path):
+    one, other = (
+        measured_series(tmp_path / name, COLLAPSE, dtype=dtype)
+        for name, dtype in (("one", "float32"), ("other", "bfloat16"))
+    )
+    text, _ = page(one, other, out=tmp_path / "both")
+    assert "The series were not measured in one precision: one: float32, other: bfloat16." in text
+
+
 def test_what_cannot_be_reported_is_refused(tmp_path):
     one, other = (measured_series(tmp_path / name, COLLAPSE) for name in ("one", "other"))
     nothing = measured_series(tmp_path / "nothing", {})

@@ -6,7 +6,6 @@ from sequences of their own random stream. Measuring never changes a run: the we
 unmeasured one.
 """
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from plateau_interp.interventions.measuring import numbered
 from plateau_interp.models.fitting import check_sequences, check_task
 from plateau_interp.positions import answers_in, layer_targets, true_answers
 from plateau_interp.training.settings import MeasuringOptions, MeasuringSettings
-from plateau_interp.training.shares import check_own_columns, column_word, group_names
+from plateau_interp.training.shares import answered_means, check_own_columns, column_word, group_means, group_names
 from plateau_interp.types import IGNORE, Batch, HookedModel, Task, answer_rows, check_model, is_finite
 
 __all__ = ["Meter", "MeterWarning", "unused_sequences"]
@@ -83,8 +82,8 @@ class Meter:
     their states; ``cosine@POINT`` is then that of the training batch's own tokens.
 
     Where sequences are filled in (`Task.lookahead` is 0) nothing is generated: ``accuracy`` is then the share of the
-    scored tokens of the training batch that are the likeliest, and there is no repetition or entropy. Where numbers are
-    predicted there is no accuracy either.
+    scored tokens of the training batch (or of a finite task's training set) that are the likeliest, and there is no
+    repetition or entropy. Where numbers are predicted there is no accuracy either.
 
     Of a finite task, ``accuracy`` is that of the whole training set, so that it and ``validation_accuracy`` are of one
     moment. A task whose answer is one token has none of the measures that compare answers or their states: no
@@ -230,7 +229,7 @@ class Meter:
             **{name: values.mean() for name, values in watched.items()},
             **by_group,
             **self._group_losses("loss", self._seen[OUTPUT], batch, groups),
-            **_group_means(watched, groups),
+            **group_means(watched, groups),
             **self._validation(model, batch.tokens.device),
         }
         self._seen.clear()
@@ -242,10 +241,14 @@ class Meter:
         """What is measured of answers: over all sequences, and over each of the task's groups."""
         if self.task.lookahead:
             return self._answered(model, batch, generator)
-        found = self._filled_in(self._seen[OUTPUT], batch)
-        truth = true_answers(self.task, batch)
-        by_kind = self._by_kind(answers_in(self.task, self._seen[OUTPUT]), truth, batch) if found else {}
-        return {**found, **by_kind}, {}
+        drawn, output = batch, self._seen[OUTPUT]
+        if is_finite(self.task) and len(batch) < len(self.task.train_set):
+            drawn = self.task.train_set.to(batch.tokens.device)
+            output = model(drawn.inputs)
+        found, by_group = self._filled_in(output, drawn)
+        truth = true_answers(self.task, drawn)
+        by_kind = self._by_kind(answers_in(self.task, output), truth, drawn) if found else {}
+        return {**found, **by_kind}, by_group
 
     def _by_kind(
         self, answers: Int[Tensor, "batch answer"], truth: Int[Tensor, "batch answer"], batch: Batch
@@ -259,13 +262,19 @@ class Meter:
             for kind, those in kinds.items()
         }
 
-    def _filled_in(self, output: Tensor, batch: Batch) -> dict[str, Float[Tensor, ""]]:
-        """Of tokens that are filled in, how many of a batch's are right; of numbers nothing."""
+    def _filled_in(
+        self, output: Tensor, batch: Batch
+    ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
+        """Of tokens that are filled in, how many of a batch's and of its groups' are right; of numbers nothing."""
         truth = true_answers(self.task, batch)
         if truth.is_floating_point():
-            return {}
-        right = answers_in(self.task, output) == truth
-        return {"accuracy": right.sum() / (truth != IGNORE).sum()}
+            return {}, {}
+        labelled, right = truth != IGNORE, answers_in(self.task, output) == truth
+        by_group = {
+            f"accuracy_{column_word(group)}": (right & mask[:, None]).sum() / (labelled & mask[:, None]).sum()
+            for group, mask in self.task.groups(batch).items()
+        }
+        return {"accuracy": right.sum() / labelled.sum()}, by_group
 
     def _answered(
         self, model: HookedModel, batch: Batch, generator: torch.Generator
@@ -290,7 +299,7 @@ class Meter:
             decoded["copies_of_first"] = metrics.copies_of_first(written)
         means = {name: values.nanmean() for name, values in decoded.items()}
         by_kind = self._by_kind(answers, truth, drawn)
-        return {**means, **by_position, **by_kind}, _answered_means(decoded, task.groups(drawn))
+        return {**means, **by_position, **by_kind}, answered_means(decoded, task.groups(drawn))
 
     @property
     def _several_answers(self) -> bool:
@@ -312,10 +321,11 @@ class Meter:
         losses = {"validation_loss": self.task.loss(output, batch)}
         of_groups = self._group_losses("validation_loss", output, batch, groups)
         if not self.task.lookahead:
-            filled_in = {f"validation_{name}": value for name, value in self._filled_in(output, batch).items()}
+            found, by_group = self._filled_in(output, batch)
+            filled_in = {f"validation_{name}": value for name, value in (found | by_group).items()}
             return losses | filled_in | of_groups
         accuracy = metrics.token_accuracy(self._answers(model, batch, output), true_answers(self.task, batch))
-        by_group = _answered_means({"validation_accuracy": accuracy}, groups)
+        by_group = answered_means({"validation_accuracy": accuracy}, groups)
         return losses | {"validation_accuracy": accuracy.nanmean()} | of_groups | by_group
 
     def _attention(self, batch: Batch, *, n_layers: int) -> dict[str, Float[Tensor, " batch"]]:
@@ -364,28 +374,6 @@ class Meter:
             f"{name}_{column_word(group)}": self.task.loss(output, batch.scoring(mask))
             for group, mask in groups.items()
         }
-
-
-def _group_means(
-    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
-) -> dict[str, Float[Tensor, ""]]:
-    """The mean of each measure over each group; NaN for a group without a sequence."""
-    return {
-        f"{name}_{column_word(group)}": values.where(mask, 0).sum() / mask.sum()
-        for group, mask in groups.items()
-        for name, values in measures.items()
-    }
-
-
-def _answered_means(
-    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
-) -> dict[str, Float[Tensor, ""]]:
-    """As `_group_means`, over the sequences that have answers to measure; of the others the measures are NaN."""
-    return {
-        f"{name}_{column_word(group)}": values.where(mask, math.nan).nanmean()
-        for group, mask in groups.items()
-        for name, values in measures.items()
-    }
 
 
 def _mean_length(states: Float[Tensor, "batch row width"]) -> Float[Tensor, " batch"]:

@@ -1,13 +1,25 @@
-"""Which sequences of a training are of which of its task's groups, and what is known of each group alone."""
+"""Which sequences of a training are of which of its task's groups, and what is known and measured of each alone."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 from plateau_interp.training.batches import samples_before
 from plateau_interp.types import Levels, Task, is_finite
 
-__all__ = ["OfGroups", "check_own_columns", "column_word", "group_names", "group_samples_before"]
+__all__ = [
+    "OfGroups",
+    "answered_means",
+    "check_own_columns",
+    "column_word",
+    "group_means",
+    "group_names",
+    "group_samples_before",
+]
 
 
 @runtime_checkable
@@ -86,3 +98,25 @@ def group_samples_before(task: Task, group: str, *, step: int, batch_size: int) 
     assert is_finite(task)
     own = int(task.groups(task.train_set)[group].sum())
     return round(samples_before(task, step=step, batch_size=batch_size) * own / len(task.train_set))
+
+
+def group_means(
+    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
+) -> dict[str, Float[Tensor, ""]]:
+    """The mean of each measure over each group; NaN for a group without a sequence."""
+    return {
+        f"{name}_{column_word(group)}": values.where(mask, 0).sum() / mask.sum()
+        for group, mask in groups.items()
+        for name, values in measures.items()
+    }
+
+
+def answered_means(
+    measures: Mapping[str, Float[Tensor, " batch"]], groups: Mapping[str, Bool[Tensor, " batch"]]
+) -> dict[str, Float[Tensor, ""]]:
+    """As `group_means`, over the sequences that have answers to measure; of the others the measures are NaN."""
+    return {
+        f"{name}_{column_word(group)}": values.where(mask, math.nan).nanmean()
+        for group, mask in groups.items()
+        for name, values in measures.items()
+    }

@@ -82,8 +82,12 @@ def attention_section(folders: Mapping[str, SeriesFolder]) -> tuple[str, list[st
         >>> attention_section({})
         ('', [])
     """
-    views, remarks = [], []
-    for name, folder in [(name, folder) for name, folder in folders.items() if _kept(folder)][:MOST_VIEWS]:
+    views: list[AttentionView] = []
+    remarks: list[str] = []
+    kept = [(name, folder) for name, folder in folders.items() if _kept(folder)]
+    if left_out := [name for name, _ in kept[MOST_VIEWS:]]:
+        remarks.append(f"A page has room for the attention of {MOST_VIEWS} series: {listed(left_out)} left out.")
+    for name, folder in kept[:MOST_VIEWS]:
         view, told = _affordable_view(folder, name)
         views += [] if view is None else [view]
         remarks += [f"{name}: {each}" if len(folders) > 1 else each for each in told]

@@ -120,7 +120,7 @@ def _composed(folders: Sequence[SeriesFolder], tables: dict[str, pd.DataFrame]) 
     """The page, and the PNGs by name."""
     import jinja2
 
-    drawings = list(_drawings(tables))
+    drawings = list(_drawings(tables, folders))
     attention, remarks = attention_section(dict(zip(tables, folders, strict=True)))
     drawn = {drawing.name: page_picture(drawing.draw, drawing.name) for drawing in drawings}
     environment = jinja2.Environment(
@@ -169,10 +169,12 @@ NO_MEASURES = {"step", "revision", "weights", "seconds", "duplicate", "error"}
 """Columns of a series' table that are no measures."""
 
 
-def _drawings(tables: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
+def _drawings(tables: dict[str, pd.DataFrame], folders: Sequence[SeriesFolder]) -> Iterator[Drawing]:
     """A figure a measure; of a single series cosine and repetition share one, as in the paper."""
-    own = {str(column) for table in tables.values() for column in table} - NO_MEASURES - set(MEASURES)
-    captions = CAPTIONS | {name: f"{name}, measured by a function of your own." for name in sorted(own)}
+    others = {str(column) for table in tables.values() for column in table} - NO_MEASURES - set(MEASURES)
+    own = {str(name) for folder in folders for name in folder.settings.get("measures", ())}
+    by = {True: "a function of your own", False: "an intervention"}
+    captions = CAPTIONS | {name: f"{name}, measured by {by[name in own]}." for name in sorted(others)}
     panels: dict[str, tuple[str, ...]] = {name: (name,) for name in captions}
     if len(tables) == 1 and len(drawn_rows(_only(tables), "repetition")):
         panels |= {"cosine": ("cosine", "repetition")}
@@ -228,7 +230,7 @@ def _lede(folders: Mapping[str, SeriesFolder]) -> str:
 
 
 def _of_each(folders: Mapping[str, SeriesFolder], setting: str) -> str:
-    each = {name: folder.settings[setting] for name, folder in folders.items()}
+    each = {name: folder.settings.get(setting) for name, folder in folders.items()}
     return ", ".join(f"{name}: {value}" for name, value in each.items() if value is not None)
 
 
@@ -237,11 +239,19 @@ def _edits(folders: Mapping[str, SeriesFolder]) -> str:
     told = ""
     for name, folder in folders.items():
         which = "" if len(folders) == 1 else f", in {name}"
-        if acting := [str(each["name"]) for each in folder.settings["interventions"]]:
+        if acting := [_intervention(each, folders) for each in folder.settings["interventions"]]:
             told += f" Under {listed(acting)}{which}."
         if left_out := trained_under_alone(folder.settings):
             told += f" Trained under {listed(left_out)} and measured without{which}."
     return told
+
+
+def _intervention(given: Mapping[str, Any], folders: Mapping[str, SeriesFolder]) -> str:
+    """Its name, and in what it differs from those of the same name in the other series."""
+    alike = [each for folder in folders.values() for each in folder.settings["interventions"]]
+    others = [each for each in alike if each["name"] == given["name"]]
+    own = [f"{key}={value}" for key, value in given.items() if any(each.get(key) != value for each in others)]
+    return f"{given['name']} ({', '.join(own)})" if own else str(given["name"])
 
 
 def _facts(table: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -269,6 +279,8 @@ def _facts_of_several(tables: dict[str, pd.DataFrame]) -> list[tuple[str, str, s
 def _warnings(tables: dict[str, pd.DataFrame], folders: Mapping[str, SeriesFolder]) -> Iterator[str]:
     if len({folder.settings.get("held_out_sha256") for folder in folders.values()} - {None}) > 1:
         yield f"The texts that are read differ, and with them what a loss is of: {_of_each(folders, 'held_out')}."
+    if len({folder.settings.get("dtype") for folder in folders.values()}) > 1:
+        yield f"The series were not measured in one precision: {_of_each(folders, 'dtype')}."
     for name, table in tables.items():
         of = f"{name}: " if len(tables) > 1 else ""
         yield from (of + told for told in (*duplicates_told(table), *failures_told(table)))

@@ -8,7 +8,7 @@ from plateau_interp.folders import lies_in_ours
 
 __all__ = ["check_same_owners", "owners_mark"]
 
-MARK = re.compile(r"<!-- of the recipes ((?:[0-9a-f]{64} ?)+) -->")
+RECIPES = re.compile(r"<!-- of the recipes ((?:[0-9a-f]{64} ?)+) -->")
 
 
 def owners_mark(digests: Sequence[str]) -> str:
@@ -38,6 +38,6 @@ def check_same_owners(folder: Path, digests: Sequence[str], *, written: str) -> 
     page = folder / "index.html"
     if not page.is_file() or lies_in_ours(folder):
         return
-    found = MARK.search(page.read_text(encoding="utf-8", errors="replace"))
+    found = RECIPES.search(page.read_text(encoding="utf-8", errors="replace"))
     if found is not None and not {*found[1].split()} <= {*digests}:
         raise ValueError(f"{folder} holds {written}: take another folder, or remove that one")
