@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
+from plateau_interp.interventions.derivatives import are_gradients_edited
 from plateau_interp.types import HookedModel
 
 __all__ = ["SiteGradientEdit", "edited_in_backward", "editing_parameters", "reaching", "unreached"]
@@ -48,12 +49,17 @@ def edited_in_backward(act: Tensor, name: str, edit: SiteGradientEdit) -> Tensor
     for each would have them act in reverse, as a gradient comes to the last one first. A TransformerLens backward hook
     would be slower, and would have to be there when the forward is made all the same.
 
+    Of a forward that is made to measure a derivative the gradient stays as it is, and this gives the very tensor: see
+    `plateau_interp.interventions.derivatives`.
+
     Example:
         >>> act = edited_in_backward(torch.ones(1, requires_grad=True) * 1, "hook_embed", lambda g, name: 10 * g)
         >>> again = edited_in_backward(act, "hook_embed", lambda g, name: g + 1)
         >>> again is act
         True
     """
+    if not are_gradients_edited():
+        return act
     seen: Any = act
     # The next hook point may be given the very tensor that this one gave: what is edited there comes before.
     if getattr(act, MARK, None) != name:
@@ -70,7 +76,8 @@ def reaching(model: HookedModel, tensors: Callable[[], Sequence[Tensor]]) -> Ite
 
     For terms of a loss that are added as gradients: where an edit cuts the graph, by putting something else in the
     place of all that depends on a tensor, there would be no gradient to add to. The output keeps its values, and where
-    all is reached it is the very tensor it was. What a forward does not finish, as with ``stop_at_layer``, is left.
+    all is reached it is the very tensor it was. What a forward does not finish, as with ``stop_at_layer``, is left, and
+    so is one that is made to measure a derivative.
 
     Args:
         model: any HookedTransformer.
@@ -81,8 +88,8 @@ def reaching(model: HookedModel, tensors: Callable[[], Sequence[Tensor]]) -> Ite
 
     def tie(module: Any, args: Any, output: Tensor) -> Tensor | None:
         wanted = tensors()
-        if module is not unembed or not torch.is_grad_enabled():  # a copy of the model has the same hook
-            return None
+        if module is not unembed or not (torch.is_grad_enabled() and are_gradients_edited()):
+            return None  # a copy of the model has the same hook
         missed = unreached(output, wanted)
         if not missed:
             return None

@@ -34,9 +34,8 @@ class VillaniDiagnostic:
     is no larger than ``n_sequences``, else as many drawn sequences. At its first measurement it tells the log what one
     costs. The formula, and what is proved of it and what not: `plateau_interp.analysis.villani`.
 
-    Edits of activations that act are part of F. Edits of the gradient at hook points are not, and yet act on what is
-    differentiated: beside `CosinePenalty`, or `ScaleGradient` and `ClipGradient` with ``at=``, the numbers are those of
-    no function. Edits of parameters' gradients do not act on them.
+    Edits of activations that act are part of F. Edits of gradients, of parameters and at hook points, are not, and do
+    not act on what is measured; so of penalties F has but its own.
 
     Args:
         step_size: s, the learning rate of the SGD that is asked about; it is not read from the optimiser.

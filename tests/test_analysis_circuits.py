@@ -15,7 +15,7 @@ from typecheck import unchecked
 from plateau_interp.analysis.circuits import Circuit, answer_difference, circuit, label_difference, task_roles
 from plateau_interp.analysis.edges import cutting, graph_of
 from plateau_interp.analysis.pruning import agreement
-from plateau_interp.hooks import BiasAttention
+from plateau_interp.hooks import BiasAttention, ClipGradient, CosinePenalty, FrobeniusPenalty, ScaleGradient
 from plateau_interp.interventions.attaching import intervening
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import ModularArithmetic, MovingWindowSum
@@ -297,6 +297,33 @@ def test_interventions_belong_to_the_model() -> None:
         assert found.ablated == pytest.approx(metric(model(corrupted)).item(), abs=1e-12)
     assert receipt.fired > 2
     assert found.clean != plain.clean
+
+
+STREAM = "blocks.0.hook_resid_post"
+EDITS_OF_GRADIENTS = (
+    (ScaleGradient(0.0, at=STREAM),),
+    (ClipGradient(1e-3, at="unembed.hook_in"), CosinePenalty(1.0)),
+    (CosinePenalty(1.0, at=STREAM), ScaleGradient(2.0, where="*"), FrobeniusPenalty(0.1)),
+)
+"""They change no activation."""
+
+
+@pytest.mark.parametrize("edits", EDITS_OF_GRADIENTS)
+@pytest.mark.parametrize("scoring", ["attributed", "integrated"])
+def test_edits_of_gradients_change_no_score_and_do_not_count_it(edits: Any, scoring: Any) -> None:
+    model = model_of("linear", 2)
+    clean, corrupted = pair()
+    asked: Any = {"clean": clean, "corrupted": corrupted, "metric": metric, "scoring": scoring}
+    plain = circuit(model, **asked)
+    with intervening(model, *edits) as receipts:
+        metric(model(clean)).backward()
+        fired = [receipt.fired for receipt in receipts]
+        found = circuit(model, **asked)
+        assert torch.equal(found.scores.nan_to_num(), plain.scores.nan_to_num())
+        assert [receipt.fired for receipt in receipts] == fired
+        metric(model(clean)).backward()
+        assert [receipt.fired for receipt in receipts] == [2 * before for before in fired]
+    assert min(fired) > 0
 
 
 def test_a_frozen_model_and_one_without_gradients_are_scored_as_others() -> None:

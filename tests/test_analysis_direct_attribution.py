@@ -2,9 +2,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_analysis_circuits import KINDS, SHAPES, host_model, linear, metric, model_of, pair
+from test_analysis_circuits import EDITS_OF_GRADIENTS, KINDS, SHAPES, host_model, linear, metric, model_of, pair
 
 from plateau_interp.analysis.direct_attribution import direct_attribution
+from plateau_interp.hooks import CosinePenalty
+from plateau_interp.interventions.attaching import intervening
 
 
 @pytest.mark.parametrize(("attention", "n_layers"), KINDS)
@@ -55,3 +57,16 @@ def test_it_says_what_is_left_over() -> None:
     words = repr(direct_attribution(model_of("linear", 1), tokens, linear))
     assert words.startswith("DirectAttribution of ")
     assert "to 6 parts" in words
+
+
+@pytest.mark.parametrize("edits", [EDITS_OF_GRADIENTS[1], (CosinePenalty(1.0, at="ln_final.hook_normalized"),)])
+def test_edits_of_gradients_change_no_part_and_do_not_count_it(edits: Any) -> None:
+    model = model_of("linear", 2)
+    tokens, _ = pair()
+    plain = direct_attribution(model, tokens, linear)
+    with intervening(model, *edits) as receipts:
+        linear(model(tokens)).backward()
+        fired = [receipt.fired for receipt in receipts]
+        found = direct_attribution(model, tokens, linear)
+        assert [receipt.fired for receipt in receipts] == fired
+    assert found.parts.to_dict() == plain.parts.to_dict()

@@ -40,6 +40,16 @@ def test_with_no_edge_kept_nothing_is_left_also_where_roles_hold_some_positions_
     assert abs(curve.metric.iloc[0] - found.ablated) > 1e-3 * abs(found.clean - found.ablated)
 
 
+def test_roles_that_share_positions_can_be_scored_and_not_pruned() -> None:
+    """An edge kept in one role would be cut by the other at the positions of both."""
+    model = model_of("softmax", 2)
+    found = circuit(model, **asked(), roles={"most": range(1, 7), "tail": [6, 7], "first": 0})
+    assert found.scores[found.exists].isfinite().all()
+    words = "^roles that share positions cannot be pruned, as one would cut what another keeps: most, tail$"
+    with pytest.raises(ValueError, match=words):
+        pruned(model, found, **asked())
+
+
 def test_by_default_there_are_64_sizes_closer_together_where_circuits_are_small() -> None:
     model = model_of("softmax", 2)
     found = circuit(model, **asked(), roles=task_roles(TASK))

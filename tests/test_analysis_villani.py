@@ -8,9 +8,9 @@ from hook_cases import gpt_neox, local_softmax
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 
 from plateau_interp.analysis.villani import probes_for, villani_diagnostic
-from plateau_interp.hooks import AmplifySlowGradient
+from plateau_interp.hooks import AmplifySlowGradient, ClipGradient, CosinePenalty, ScaleGradient
 from plateau_interp.interventions.attached import attached_state
-from plateau_interp.interventions.attaching import attaching
+from plateau_interp.interventions.attaching import attaching, intervening
 from plateau_interp.models import toy_model
 from plateau_interp.tasks import DepthTwoNet, MovingWindowSum
 
@@ -117,6 +117,32 @@ def test_it_leaves_everything_alone():
     assert model.blocks[0].mlp.W_in.grad is gradient
     assert torch.get_rng_state().equal(state)
     assert all(parameter.equal(before[name]) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("probes", [None, 4])
+@pytest.mark.parametrize("activation", ["tanh", "softplus"])
+def test_edits_of_the_gradient_at_hook_points_are_no_part_of_it(activation, probes):
+    task = DepthTwoNet(d=3, n=8, activation=activation)
+    model = net(task)
+    point = "blocks.0.mlp.hook_post"
+    asked = {"step_size": 0.1, "radii": (1.0, 2.0), "probes": probes}
+    plain = villani_diagnostic(model, task, task.train_set, **asked)
+    with intervening(model, ScaleGradient(3.0, at=point), ClipGradient(1e-3, at=point)) as receipts:
+        task.loss(model(task.train_set.inputs), task.train_set).backward()
+        assert villani_diagnostic(model, task, task.train_set, **asked) == plain
+        assert [receipt.fired for receipt in receipts] == [1, 1]
+
+
+def test_nor_is_a_penalty_on_states():
+    task = MovingWindowSum(n=4)
+    sizes = {"n_layers": 1, "n_heads": 1, "d_model": 8, "d_head": 8, "d_mlp": 8, "n_ctx": 16, "d_vocab": task.d_vocab}
+    model = HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", device="cpu", dtype=torch.float64))
+    batch = task.sample(4, generator=torch.Generator().manual_seed(0))
+    plain = villani_diagnostic(model, task, batch, step_size=0.1, probes=2)
+    with intervening(model, CosinePenalty(1.0)) as (receipt,):
+        task.loss(model(batch.inputs), batch).backward()
+        assert villani_diagnostic(model, task, batch, step_size=0.1, probes=2) == plain
+        assert receipt.fired == 1
 
 
 def relu_model():

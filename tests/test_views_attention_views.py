@@ -402,6 +402,33 @@ def test_captured_steps_of_different_shapes_are_refused(tmp_path):
         attention_view(Captured(tmp_path), steps=[0, 1])
 
 
+def labelled(folder, *labels):
+    (folder / "3").mkdir()
+    for number, label in enumerate(labels):
+        file = folder / "3" / f"blocks.0.attn.hook_pattern@{label}.safetensors"
+        save_file({"activation": torch.ones(2, 1, 3, 3) * (number + 1)}, file)
+
+
+def test_captures_that_have_labels_are_named_where_one_is_missing(tmp_path):
+    labelled(tmp_path, "before", "after")
+    with pytest.raises(
+        ValueError, match=r"without a label; without one it holds nothing; labels are \['after', 'before'\]"
+    ):
+        attention_view(Captured(tmp_path))
+    expected = (
+        r"no blocks.1.attn.hook_pattern labelled 'after'; with that label it holds blocks.0.attn.hook_pattern; lab"
+    )
+    with pytest.raises(ValueError, match=expected):
+        attention_view(Captured(tmp_path, label="after"), layer=1)
+
+
+def test_views_of_two_labels_say_which_they_are_of(tmp_path):
+    labelled(tmp_path, "before", "after")
+    views = [attention_view(Captured(tmp_path, label=label)) for label in ("before", "after")]
+    for view, label in zip(views, ("before", "after"), strict=True):
+        assert view.title.endswith(f": captured attention ({label}), layer 0")
+
+
 def recording(folder, sizes):
     """Captured patterns [size, 1, 3, 3] of ones, times the step + 1."""
     for step, size in enumerate(sizes):

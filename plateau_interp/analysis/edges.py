@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from plateau_interp.checks import one_of, shown
+from plateau_interp.interventions.derivatives import gradients_as_they_are
 from plateau_interp.interventions.hook_points import has_hooks
 from plateau_interp.interventions.padding import layout_of
 from plateau_interp.types import HookedModel
@@ -218,6 +219,8 @@ def cutting(
 ) -> Iterator[CutModel]:
     """Make ready to cut a model's edges; hook points that readers need are on while the context is open.
 
+    What is attached acts, but for edits of gradients: see `plateau_interp.interventions.derivatives`.
+
     Args:
         model: any HookedTransformer whose residual stream is the sum of its parts.
         clean: tokens.
@@ -235,7 +238,7 @@ def cutting(
     if corrupted is None and ablation == "resample":
         raise ValueError('ablation="resample" needs corrupted tokens: what cut edges carry')
     options = {} if attention_mask is None else {"attention_mask": attention_mask.to(clean.device).int()}
-    with _gates_open(model):
+    with _gates_open(model), gradients_as_they_are():
         with torch.no_grad():
             cut = _measured(model, clean, corrupted, metric, ablation, freeze_norms=freeze_norms, options=options)
         yield cut

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from plateau_interp.analysis.circuits import Circuit, Scoring, check_comparison, circuit
 from plateau_interp.analysis.edges import CutModel, EdgeAblation, Metric, cutting
-from plateau_interp.checks import seed_number, whole_number, whole_numbers
+from plateau_interp.checks import listed, seed_number, whole_number, whole_numbers
 from plateau_interp.types import HookedModel
 
 __all__ = ["agreement", "pruned", "robustness", "smallest_faithful"]
@@ -58,7 +58,8 @@ def pruned(
         ``random`` and ``random_max``, mean and largest faithfulness of random circuits.
 
     Raises:
-        ValueError: for what does not fit together, and if cutting every edge does not change the metric.
+        ValueError: for what does not fit together, for roles that share positions, and if cutting every edge does not
+            change the metric.
 
     Example:
         >>> from plateau_interp import toy_model
@@ -200,6 +201,12 @@ def _as_measured(
     check_comparison(model, clean=clean, corrupted=corrupted, metric=metric, attention_mask=attention_mask)
     if clean.shape[1] != found.positions.shape[1]:
         raise ValueError(f"the circuit is of {found.positions.shape[1]} positions; clean has {clean.shape[1]}")
+    shared = found.positions.sum(dim=0) > 1
+    if shared.any():  # `circuit` scores each by itself; here an edge is cut at a position, or is not
+        names = [role for role, row in zip(found.roles, found.positions & shared, strict=True) if row.any()]
+        raise ValueError(
+            f"roles that share positions cannot be pruned, as one would cut what another keeps: {listed(names)}"
+        )
     with cutting(
         model,
         clean=clean,

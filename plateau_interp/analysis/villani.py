@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from plateau_interp.checks import seed_number, shown, whole_number
+from plateau_interp.interventions.derivatives import gradients_as_they_are
 from plateau_interp.models.fitting import check_fits, check_task
 from plateau_interp.types import Batch, HookedModel, Task, check_model
 
@@ -75,9 +76,9 @@ def villani_diagnostic(
     """Psi of ``F(theta) = task.loss + penalty/2 |theta|²`` on a batch, at ``r theta`` for each radius r.
 
     theta is all that is trained now. The model, its gradients and random states stay as they are. What is attached acts
-    on the forwards: F is the loss as training sees it, apart from edits of parameters' gradients, which are no part of
-    any F; edits of activations' gradients would falsify the Hessian. The penalty's share of gradient and trace is added
-    exactly. Use float64: a trace is a difference of large numbers.
+    on the forwards: F is the loss as training sees it. Edits of gradients, of parameters and at hook points, are no
+    part of any F and do not act (`plateau_interp.interventions.derivatives`). The penalty's share of gradient and trace
+    is added exactly. Use float64: a trace is a difference of large numbers.
 
     Cost a radius: one forward, one backward, and a product with the Hessian for each probe, or for each parameter where
     the trace is exact. A product is the arithmetic of about 3 backward passes; those of an exact trace are made many at
@@ -187,7 +188,7 @@ def _reading(
     # New leaves, not the parameters: hooks on the parameters' gradients, which remember and count, hear nothing of it.
     theta = {name: (radius * parameter.detach()).requires_grad_() for name, parameter in trained.items()}
     leaves = list(theta.values())
-    with torch.enable_grad():
+    with torch.enable_grad(), gradients_as_they_are():
         module: torch.nn.Module = model  # type: ignore[assignment]  # `check_model` has asked
         value = task.loss(functional_call(module, theta, (batch.inputs,)), batch)
         slopes = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)

@@ -228,8 +228,7 @@ def _captured_view(
     name = pattern_name(layer)
     recorded = [step for step in captured.steps if name in captured.names(step)]
     if not recorded:
-        there = sorted({name for step in captured.steps for name in captured.names(step)})
-        raise ValueError(f"{captured.path} holds no {name}; it holds {', '.join(there) or 'nothing'}")
+        raise ValueError(_not_captured(captured, name))
     at_steps = there_steps(recorded[-1:] if steps is None else steps, recorded, "captured step")
     shape = captured[at_steps[0], name].shape
     chosen = _chosen(heads, shape[1])
@@ -247,6 +246,7 @@ def _captured_view(
         firsts.append(pattern[0, chosen])
         shares.append(mean_share(pattern)[chosen])
     targets = None if run is None else _targets_of(run, layer, (shape[2], shape[3]))
+    label = "" if captured.label is None else f" ({captured.label})"
     size = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     readings = (
         reading(f"share of attention, mean of {size}", shares, texts, targets, kind=SHARE_KIND),
@@ -254,7 +254,7 @@ def _captured_view(
     )
     return checked_view(
         AttentionView(
-            title=f"{readable(captured.path.name)}: captured attention, layer {layer}",
+            title=f"{readable(captured.path.name)}: captured attention{label}, layer {layer}",
             note=f"Captured in training, after the edits that came before. {_explained(f'{size} sequences')}"
             f"Each step has sequences of its own. {ROWS}",
             heads=head_names(chosen),
@@ -264,6 +264,18 @@ def _captured_view(
             layer=layer,
         )
     )
+
+
+def _not_captured(captured: Captured, name: str) -> str:
+    """That a hook point was not recorded under the label that was asked for, and what was."""
+    there = ", ".join(sorted({name for step in captured.steps for name in captured.names(step)})) or "nothing"
+    if captured.label is not None:
+        which, with_it = f" labelled {captured.label!r}", "with that label it holds"
+    elif captured.labels:
+        which, with_it = " without a label", "without one it holds"
+    else:
+        return f"{captured.path} holds no {name}; it holds {there}"
+    return f"{captured.path} holds no {name}{which}; {with_it} {there}; labels are {captured.labels}"
 
 
 def _targets_of(run: Checkpointed, layer: int, size: tuple[int, int]) -> Bool[Tensor, "query key"] | None:
