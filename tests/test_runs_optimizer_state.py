@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,18 +113,33 @@ def test_a_run_that_takes_the_state_goes_on_with_its_numbers(tmp_path: Path) -> 
     assert trained(cut.fork(at=0, out=tmp_path / "fork")).metrics.equals(run.metrics)
 
 
+def groups_of(run: Run) -> list[list[str]]:
+    """The trained parameters of each group, in the model's order."""
+    model = run.model()
+    trained_ones = trained_where(model, "*").items()
+    groups = run.recipe.optimizer.build(model.named_parameters()).param_groups
+    return [[name for name, own in trained_ones if any(own is each for each in group["params"])] for group in groups]
+
+
 def test_of_a_group_all_is_taken_or_nothing(tmp_path: Path) -> None:
     donor = trained(Run.create(tmp_path / "donor", recipe_of(Drift())))
     where = InitFrom(str(donor.path), optimizer="taken", where="mlp")
-    told = r"^init_from: the donor's Drift keeps '\w+' for all of its parameter group 0, .* take all of them with where"
+    groups = groups_of(donor)
+    taken = trained_where(donor.model(), "mlp").keys()
+    assert taken & {*groups[0]}
+    left_out = ", ".join(name for name in groups[0] if name not in taken)
+    told = (
+        r"^init_from: the donor's Drift keeps '\w+' for all of its parameter group 0, and where leaves out "
+        rf"{re.escape(left_out)}: take all of the group, or the state fresh$"
+    )
     with pytest.raises(RunError, match=told):
         Run.create(tmp_path / "run", recipe_of(Drift(), init_from=where))
+    deeper = ModelOptions(d_model=8, n_layers=2)
+    every = InitFrom(str(donor.path), optimizer="taken", where=tuple(groups[0] + groups[1]))
+    with pytest.raises(RunError, match=r"of its parameter group \d, which is no group here: take the state fresh$"):
+        Run.create(tmp_path / "run", replace(recipe_of(Drift(), init_from=every), model=deeper))
     assert not (tmp_path / "run").exists()
-    model = donor.model()
-    group = Drift().build(model.named_parameters()).param_groups[1]
-    trained_ones = trained_where(model, "*").items()
-    names = tuple(name for name, own in trained_ones if any(own is each for each in group["params"]))
-    part = InitFrom(str(donor.path), optimizer="taken", where=names)
+    part = InitFrom(str(donor.path), optimizer="taken", where=tuple(groups[1]))
     run = stopped(Run.create(tmp_path / "part", recipe_of(Drift(), init_from=part)), after=0)
     state = RunFolder(run.path).load(0).optimizer
     theirs = RunFolder(donor.path).load(8).optimizer
