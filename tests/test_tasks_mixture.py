@@ -397,7 +397,7 @@ def test_a_thousand_sequences_of_the_suites_own_tasks_tell_what_32_told(task: Ta
     assert len(separator) == 1
     mixed = Mixture((task,))
     assert mixed.first_separator == task.d_vocab - frees_last
-    assert mixed._scores_prompts == is_scored
+    assert mixed.levels.floor == (None if is_scored else task.levels.floor)
     assert [facts(task, 1024)[i] for i in (1, 2)] == [frees_last, is_scored]
     mixed.sample(5000, generator=generator(1))
 

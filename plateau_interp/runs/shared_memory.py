@@ -9,10 +9,8 @@ from torch import Tensor
 
 __all__ = ["sharing"]
 
-Named = tuple[str, Tensor]
 
-
-def sharing(kept: Iterable[Named], others: Iterable[Named] = ()) -> tuple[str, str] | None:
+def sharing(kept: Iterable[tuple[str, Tensor]], others: Iterable[tuple[str, Tensor]] = ()) -> tuple[str, str] | None:
     """The names of one of the kept tensors and of another, or one of the others, that have an element in common.
 
     Views that lie in one storage beside each other have none, nor have empty tensors. Work is done only where several
@@ -23,7 +21,7 @@ def sharing(kept: Iterable[Named], others: Iterable[Named] = ()) -> tuple[str, s
         >>> sharing([("flat", flat), ("its end", flat[2:])]), sharing([("even", flat[::2]), ("odd", flat[1::2])])
         (('its end', 'flat'), None)
     """
-    by_storage = defaultdict[Any, tuple[list[Named], list[Named]]](lambda: ([], []))
+    by_storage = defaultdict[Any, tuple[list[tuple[str, Tensor]], list[tuple[str, Tensor]]]](lambda: ([], []))
     for is_kept, several in enumerate((others, kept)):
         for name, tensor in several:
             if tensor.layout is torch.strided and tensor.device.type != "meta" and tensor.numel():
@@ -35,7 +33,7 @@ def sharing(kept: Iterable[Named], others: Iterable[Named] = ()) -> tuple[str, s
     return None
 
 
-def _met(others: list[Named], kept: list[Named]) -> tuple[str, str] | None:
+def _met(others: list[tuple[str, Tensor]], kept: list[tuple[str, Tensor]]) -> tuple[str, str] | None:
     """As `sharing`, of tensors in one storage: each writes its number where its elements are."""
     named = [*others, *kept]
     unit = min(tensor.element_size() for _, tensor in named)
