@@ -15,10 +15,14 @@ from torch import Tensor
 from plateau_interp.checks import shown
 from plateau_interp.positions import layer_targets
 from plateau_interp.tasks._layouts import below_diagonal, check_draw
+from plateau_interp.tasks._separators import Separator, ids_elsewhere
 from plateau_interp.tasks.window import MovingWindowDifference, MovingWindowProduct, MovingWindowSum
 from plateau_interp.types import IGNORE, Batch, Defaults, Levels, Task
 
 __all__ = ["Mixture"]
+
+N_FIRST = 1024
+"""Sequences of each task by which a mixture knows it; what they do not tell is refused when it is drawn."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Mixture(Task):
             separator = sample.tokens[:, self.separator_position]
             if (separator != separator[0]).any():
                 raise ValueError(f"tasks must end their prompts with a separator; in {task.name} it varies")
+        self._check_drawn(self._samples)
 
     @property
     def defaults(self) -> Defaults:
@@ -128,7 +133,11 @@ class Mixture(Task):
         return self.tasks[0].answer
 
     def sample(self, n: int, *, generator: torch.Generator) -> Batch:
-        """Draw ``n`` sequences, each task its share of them, in random order."""
+        """Draw ``n`` sequences, each task its share of them, in random order.
+
+        Raises:
+            ValueError: if a task draws a separator's id, or another end of its prompt than before; naming both.
+        """
         check_draw(n, generator)
         batches = [
             task.sample(count, generator=generator) for task, count in zip(self.tasks, self.counts(n), strict=True)
@@ -146,7 +155,9 @@ class Mixture(Task):
         index = self.task_index(batch.tokens)
         rows = [(index == i).nonzero().flatten() for i in range(len(self.tasks))]
         batches = [
-            task.corrupt(Batch(self._own_tokens(batch.tokens[some], i), batch.labels[some]), generator=generator)
+            task.corrupt(
+                self._foretelling(self._own_tokens(batch.tokens[some], i), batch.labels[some]), generator=generator
+            )
             if len(some)
             else batch.take(some)
             for i, (task, some) in enumerate(zip(self.tasks, rows, strict=True))
@@ -155,6 +166,7 @@ class Mixture(Task):
 
     def _joined(self, batches: Sequence[Batch]) -> Batch:
         """What the tasks drew, one after the other, with the separators that tell them."""
+        self._check_drawn(batches)
         tokens = torch.cat([self._with_separator(batch.tokens, i) for i, batch in enumerate(batches)])
         labels = torch.cat([batch.labels for batch in batches])
         return self._foretelling(tokens, labels)
@@ -189,7 +201,7 @@ class Mixture(Task):
         drawn = zip(self.group_names, self.tasks, self._shares, strict=True)
         return {name: task.levels if known else Levels() for name, task, share in drawn if share}
 
-    @property
+    @cached_property
     def _scores_prompts(self) -> bool:
         return any((sample.labels[:, : self.answer.start - 1] != IGNORE).any() for sample in self._samples)
 
@@ -303,15 +315,38 @@ class Mixture(Task):
 
     @cached_property
     def _samples(self) -> list[Batch]:
-        """A few sequences of each task, to see where it has a separator and what it scores."""
-        return [task.sample(32, generator=torch.Generator().manual_seed(0)) for task in self.tasks]
+        """Some sequences of each task, to see where it has a separator and what it scores."""
+        return [task.sample(N_FIRST, generator=torch.Generator().manual_seed(0)) for task in self.tasks]
+
+    @cached_property
+    def _own_separators(self) -> list[int]:
+        return [int(sample.tokens[0, self.separator_position]) for sample in self._samples]
 
     def _alphabet(self, index: int) -> int:
         """Ids that a task uses apart from its separator, if that is the last id and stands nowhere else."""
-        tokens, last = self._samples[index].tokens, self.tasks[index].d_vocab - 1
-        elsewhere = torch.arange(tokens.shape[1]) != self.separator_position
-        frees_last = (tokens[:, self.separator_position] == last).all() and (tokens[:, elsewhere] < last).all()
+        last, elsewhere = self.tasks[index].d_vocab - 1, ids_elsewhere(self._samples[index], self.separator_position)
+        frees_last = self._own_separators[index] == last and (elsewhere < last).all()
         return last if frees_last else last + 1
+
+    @cached_property
+    def _separators(self) -> list[Separator]:
+        first, is_scored = self.first_separator, self._scores_prompts
+        return [Separator(self.separator_position, own, first, is_scored) for own in self._own_separators]
+
+    def _check_drawn(self, batches: Sequence[Batch]) -> None:
+        """Refuse sequences of the tasks that are not as their first ones.
+
+        They are looked at once, all tasks together, since asking waits for their device.
+        """
+        unfit = [own.is_unfit(batch) for own, batch in zip(self._separators, batches, strict=True)]
+        if not torch.cat(unfit).any():
+            return
+        for task, own, batch, rows in zip(self.tasks, self._separators, batches, unfit, strict=True):
+            if rows.any():
+                raise ValueError(
+                    f"tasks must be as their first {N_FIRST} sequences are; {task.name} has drawn "
+                    f"{own.oddity(batch.take(rows.nonzero()[0]))}"
+                )
 
     def _with_separator(self, tokens: Int[Tensor, "batch pos"], index: int) -> Int[Tensor, "batch pos"]:
         tokens = tokens.clone()

@@ -102,6 +102,15 @@ class Spoilt(torch.optim.SGD):
             self.register_state_dict_post_hook(lambda _, state: {**state, "k": 3})
         if what == "at first":
             self.param_groups[0]["odd"] = object()
+        if what == "flat that is built":
+            self.param_groups[0]["flat"] = torch.zeros(100)
+
+    def keep_views(self, flat: torch.Tensor) -> None:
+        """A flat buffer in the group, and a view of it for each of two parameters."""
+        group = self.param_groups[0]
+        group["flat"] = flat
+        for parameter, view in zip(group["params"], flat.split(50)[:2], strict=False):
+            self.state[parameter]["momentum"] = view
 
     def step(self) -> None:  # type: ignore[override]  # without a closure
         super().step()
@@ -124,6 +133,19 @@ class Spoilt(torch.optim.SGD):
                 self.state[parameter] = [1]
             case "nested":
                 self.state[parameter] = {"odd": [torch.zeros(1), {1}]}
+            case "flat":
+                self.keep_views(torch.zeros(100))
+            case "flat that is built":
+                self.keep_views(group["flat"])
+            case "parameter":
+                self.state[parameter]["matrix"] = parameter.detach().view(parameter.shape[0], -1)
+            case "itself":
+                group["odd"] = [parameter.detach()]
+            case "twice":
+                flat = torch.zeros(4)
+                self.state[parameter]["odd"] = [flat, flat[:2]]
+            case "gradient's":
+                self.state[parameter]["before"] = parameter.grad
             case "attribute":
                 self.calls = getattr(self, "calls", 0) + 1
                 self.what_else = self.what_else + 1

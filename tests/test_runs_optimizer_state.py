@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,18 +113,33 @@ def test_a_run_that_takes_the_state_goes_on_with_its_numbers(tmp_path: Path) -> 
     assert trained(cut.fork(at=0, out=tmp_path / "fork")).metrics.equals(run.metrics)
 
 
+def groups_of(run: Run) -> list[list[str]]:
+    """The trained parameters of each group, in the model's order."""
+    model = run.model()
+    trained_ones = trained_where(model, "*").items()
+    groups = run.recipe.optimizer.build(model.named_parameters()).param_groups
+    return [[name for name, own in trained_ones if any(own is each for each in group["params"])] for group in groups]
+
+
 def test_of_a_group_all_is_taken_or_nothing(tmp_path: Path) -> None:
     donor = trained(Run.create(tmp_path / "donor", recipe_of(Drift())))
     where = InitFrom(str(donor.path), optimizer="taken", where="mlp")
-    told = r"^init_from: the donor's Drift keeps '\w+' for all of its parameter group 0, .* take all of them with where"
+    groups = groups_of(donor)
+    taken = trained_where(donor.model(), "mlp").keys()
+    assert taken & {*groups[0]}
+    left_out = ", ".join(name for name in groups[0] if name not in taken)
+    told = (
+        r"^init_from: the donor's Drift keeps '\w+' for all of its parameter group 0, and where leaves out "
+        rf"{re.escape(left_out)}: take all of the group, or the state fresh$"
+    )
     with pytest.raises(RunError, match=told):
         Run.create(tmp_path / "run", recipe_of(Drift(), init_from=where))
+    deeper = ModelOptions(d_model=8, n_layers=2)
+    every = InitFrom(str(donor.path), optimizer="taken", where=tuple(groups[0] + groups[1]))
+    with pytest.raises(RunError, match=r"of its parameter group \d, which is no group here: take the state fresh$"):
+        Run.create(tmp_path / "run", replace(recipe_of(Drift(), init_from=every), model=deeper))
     assert not (tmp_path / "run").exists()
-    model = donor.model()
-    group = Drift().build(model.named_parameters()).param_groups[1]
-    trained_ones = trained_where(model, "*").items()
-    names = tuple(name for name, own in trained_ones if any(own is each for each in group["params"]))
-    part = InitFrom(str(donor.path), optimizer="taken", where=names)
+    part = InitFrom(str(donor.path), optimizer="taken", where=tuple(groups[1]))
     run = stopped(Run.create(tmp_path / "part", recipe_of(Drift(), init_from=part)), after=0)
     state = RunFolder(run.path).load(0).optimizer
     theirs = RunFolder(donor.path).load(8).optimizer
@@ -200,6 +216,21 @@ def test_checkpoints_of_the_suites_own_optimisers_are_as_they_were(
         ("nobody", r"Spoilt has state of 'all', which is no parameter of the model, .*: have it in param_groups"),
         ("no dict", r"Spoilt has state of embed.W_E that is no dict, which no checkpoint keeps"),
         ("nested", r"Spoilt: 'odd' of embed.W_E is a set, which no checkpoint keeps"),
+        ("flat", r"^Spoilt: 'flat' of parameter group 0 shares memory with 'momentum' of \w+.W_\w+, which no "),
+        (
+            "flat that is built",
+            r"^Spoilt: 'flat' of parameter group 0 shares memory with 'momentum' of \w+.W_\w+, which no ",
+        ),
+        (
+            "parameter",
+            r"^Spoilt: 'matrix' of embed.W_E shares memory with the parameter embed.W_E, which no checkpoint",
+        ),
+        ("itself", r"^Spoilt: 'odd' of parameter group 0 shares memory with the parameter embed.W_E, which no checkp"),
+        (
+            "twice",
+            r"^Spoilt: 'odd' of embed.W_E shares memory with 'odd' of embed.W_E, .* a view anew at each step\(\)$",
+        ),
+        ("gradient's", r"^Spoilt: 'before' of embed.W_E shares memory with the gradient of embed.W_E, which no checkp"),
         ("groups", r"Spoilt has other parameter groups than it was built with, which no checkpoint keeps"),
     ],
 )
@@ -342,6 +373,46 @@ def test_what_parameters_share_they_share_again() -> None:
     values = [fresh.state[parameter] for parameter in weights.values()]
     assert len({id(value["counter"]) for value in values} | {id(fresh.param_groups[0]["all"])}) == 1
     assert len({id(value["seen"]) for value in values}) == 1
+
+
+TORCHS = (
+    *(torch.optim.Adadelta, torch.optim.Adafactor, torch.optim.Adagrad, torch.optim.Adam, torch.optim.Adamax),
+    *(torch.optim.AdamW, torch.optim.ASGD, torch.optim.NAdam, torch.optim.RAdam, torch.optim.RMSprop),
+    *(torch.optim.Rprop, torch.optim.SGD),
+)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("kind", TORCHS)
+def test_no_state_of_torchs_own_optimisers_shares_memory(kind: Any, foreach: bool) -> None:
+    model = toy_model(TASK, d_model=8)
+    momentum = {torch.optim.SGD: {"momentum": 0.9}, torch.optim.RMSprop: {"momentum": 0.9, "centered": True}}
+    optimizer = kind(model.parameters(), lr=0.01, foreach=foreach, **momentum.get(kind, {}))
+    built = BuiltGroups.of(optimizer)
+    for _ in train(model, TASK, steps=3, batch_size=4, optimizer=optimizer):
+        state = optimizer_state(optimizer, model, built)
+        assert any(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def test_views_of_a_buffer_that_nobody_keeps_are_kept() -> None:
+    model = toy_model(TASK, d_model=8)
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    built = BuiltGroups.of(optimizer)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    for parameter, view in zip(model.parameters(), torch.rand(sum(sizes)).split(sizes), strict=True):
+        optimizer.state[parameter] = {"momentum": view.view_as(parameter), "column": torch.rand(3, 2)[:, 1]}
+    state = optimizer_state(optimizer, model, built)
+    assert torch.equal(state["embed.W_E/momentum"], optimizer.state[model.W_E]["momentum"])
+
+
+def test_one_tensor_of_two_parameters_that_asks_for_gradients_is_one_again() -> None:
+    model = toy_model(TASK, d_model=8)
+    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.1)
+    shared = Parameter(torch.zeros(2))
+    for parameter in model.parameters():
+        optimizer.state[parameter] = {"shared": shared}
+    state = optimizer_state(optimizer, model, BuiltGroups.of(optimizer))
+    assert len({id(value) for value in state.values()}) == 1
 
 
 def test_what_is_changed_is_told_by_bits_and_type() -> None:

@@ -19,13 +19,17 @@ from plateau_interp.tasks import (
     Copy,
     Histogram,
     Mixture,
+    ModularArithmetic,
     MovingWindowDifference,
     MovingWindowProduct,
     MovingWindowQuotient,
     MovingWindowSum,
+    MultiDigitAddition,
     Permutation,
     PrefixSum,
+    Repeat,
     Reverse,
+    WrittenCompletion,
 )
 from plateau_interp.types import IGNORE, Batch, Defaults, Task, answer_rows
 
@@ -60,6 +64,46 @@ class LastIdTwice(PrefixSum):
         batch = PrefixSum().sample(n, generator=generator)
         tokens = batch.tokens.clone()
         tokens[:, 0] = tokens[:, self.answer.start - 1]
+        return Batch(tokens, batch.labels)
+
+
+@dataclass(frozen=True)
+class Rare(Task):
+    """Numbers below 5, reversed after the separator 5; one sequence in so many is odd in a way of its own."""
+
+    odd: str = "token"
+    every: int = 2000
+    d_vocab: int = 6
+
+    name = "rare"
+    n_pos = 5
+    answer = slice(3, 5)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Batch:
+        numbers = torch.randint(5, (n, 2), generator=generator)
+        tokens = torch.cat([numbers, torch.full((n, 1), 5), numbers.flip(1)], dim=1)
+        labels = tokens[:, 1:].clone()
+        labels[:, :2] = IGNORE
+        if self.odd == "foretold":
+            labels[:, 1] = 5
+        for row in range(self.every - 1, n, self.every):
+            match self.odd:
+                case "token":
+                    tokens[row, 4] = labels[row, 3] = 5
+                case "label":
+                    labels[row, 2] = 5
+                case "separator":
+                    tokens[row, 2] = 4
+                case "scored":
+                    labels[row, 0] = tokens[row, 1]
+                case "foretold":
+                    labels[row, 1] = 4
+        return Batch(tokens, labels)
+
+    def corrupt(self, batch: Batch, *, generator: torch.Generator) -> Batch:
+        assert set(batch.labels[:, 1].tolist()) <= {IGNORE, 5}
+        tokens = batch.tokens.clone()
+        tokens[:, 0] = 5 if self.every == 1999 else 0
         return Batch(tokens, batch.labels)
 
 
@@ -272,6 +316,90 @@ class Smoothed(Copy):
 def test_what_does_not_fit_together_is_refused(tasks, shares, text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         Mixture(tasks, shares)
+
+
+TASKS = "tasks must be as their first 1024 sequences are; rare has drawn"
+
+
+@pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        ("token", "the id 5, but separators have those from 5 on: make d_vocab larger"),
+        ("label", "the id 5, but separators have those from 5 on: make d_vocab larger"),
+        ("separator", "the id 4 at the end of a prompt, which is the separator 5 otherwise"),
+        ("foretold", "the label 4 for the end of a prompt, which is the separator 5"),
+        ("scored", "a prompt that is scored"),
+    ],
+)
+def test_what_first_sequences_do_not_tell_is_refused_when_it_is_drawn(odd: str, text: str) -> None:
+    task = Mixture((Copy(n=2, high=4, scored="answer"), Rare(odd)))
+    assert task.first_separator == 5
+    task.sample(3998, generator=generator())
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{TASKS} {text}')}$"):
+        task.sample(4000, generator=generator())
+
+
+def test_what_a_larger_vocabulary_leaves_free_is_drawn() -> None:
+    task = Mixture((Rare(d_vocab=7), Copy(n=2, high=4)))
+    assert task.first_separator == 7
+    assert int((task.sample(4000, generator=generator()).tokens == 5).sum()) == 1
+
+
+def test_a_corrupted_sequence_with_a_separators_id_is_refused_and_a_task_gets_labels_of_its_own() -> None:
+    for every in (2000, 1999):
+        task = Mixture((Rare(every=every), Rare("foretold", every)))
+        batch = task.sample(8, generator=generator())
+        if every == 2000:
+            other = task.corrupt(batch, generator=generator())
+            assert torch.equal(other.labels, batch.labels)
+            assert torch.equal(other.tokens[:, 1:], batch.tokens[:, 1:])
+            continue
+        with pytest.raises(ValueError, match=r"^tasks must be as their first .* rare has drawn the id 5, but"):
+            task.corrupt(batch, generator=generator())
+
+
+@pytest.mark.parametrize("odd", ["token", "label"])
+def test_what_a_thousand_sequences_tell_is_known_from_the_beginning(odd: str) -> None:
+    assert Mixture((Rare(odd, every=500),)).first_separator == 6
+    assert Mixture((Rare("scored", every=500),)).levels.floor is None
+    with pytest.raises(ValueError, match=r"^tasks must end their prompts with a separator; in rare it varies$"):
+        Mixture((Rare("separator", every=500),))
+    with pytest.raises(ValueError, match=f"^{TASKS} the label 4 for the end of a prompt"):
+        Mixture((Rare("foretold", every=500),))
+
+
+def facts(task: Task, n: int) -> tuple[Tensor, bool, bool]:
+    """Separator, whether it frees the last id, and whether prompts are scored, as ``n`` sequences tell: until this
+    was a thousand, 32 of them told it, and no label was asked."""
+    batch, at = task.sample(n, generator=generator()), task.answer.start - 1
+    elsewhere, last = torch.arange(task.n_pos) != at, task.d_vocab - 1
+    frees = bool((batch.tokens[:, at] == last).all() and (batch.tokens[:, elsewhere] < last).all())
+    return batch.tokens[:, at].unique(), frees, bool((batch.labels[:, :at] != IGNORE).any())
+
+
+OWN = [
+    *(Copy(), Copy(scored="answer"), Copy(n=4, high=5), Reverse(), Repeat(), ConcatenatedWindows(), Histogram()),
+    *(MultiDigitAddition(), ModularArithmetic(), ModularArithmetic(operations=("add", "divide")), WrittenCompletion()),
+    *(
+        MovingWindowSum(),
+        MovingWindowSum(k=5, scored="answer"),
+        MovingWindowSum(p=11, high=30),
+        MovingWindowDifference(),
+    ),
+    *(MovingWindowProduct(), MovingWindowQuotient(), PrefixSum(), PrefixSum(scored="answer"), PrefixSum(p=97)),
+    *(Permutation(), Permutation(n=4, n_symbols=16, compose=1), MovingWindowSum(n=64, k=3, p=101)),
+]
+
+
+@pytest.mark.parametrize("task", OWN, ids=str)
+def test_a_thousand_sequences_of_the_suites_own_tasks_tell_what_32_told(task: Task) -> None:
+    separator, frees_last, is_scored = facts(task, 32)
+    assert len(separator) == 1
+    mixed = Mixture((task,))
+    assert mixed.first_separator == task.d_vocab - frees_last
+    assert mixed.levels.floor == (None if is_scored else task.levels.floor)
+    assert [facts(task, 1024)[i] for i in (1, 2)] == [frees_last, is_scored]
+    mixed.sample(5000, generator=generator(1))
 
 
 @dataclass(frozen=True)

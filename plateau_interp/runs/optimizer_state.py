@@ -7,7 +7,7 @@ the recipe's, which builds them again. What could not come back bit for bit and 
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from plateau_interp.runs.kept_values import (
     identical,
     rebuilt,
 )
+from plateau_interp.runs.shared_memory import sharing
 from plateau_interp.types import HookedModel
 
 __all__ = [
@@ -140,7 +141,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: HookedModel, built:
     """
     kind = type(optimizer).__name__
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    live = dict[str, Any]()
+    live, detached = dict[str, Any](), dict[int, Tensor]()
     for parameter, values in optimizer.state.items():
         if id(parameter) not in names:
             whose = f"a tensor {tuple(parameter.shape)}" if isinstance(parameter, Tensor) else repr(parameter)
@@ -154,10 +155,20 @@ def optimizer_state(optimizer: torch.optim.Optimizer, model: HookedModel, built:
             whole = f"{names[id(parameter)]}/{check_is_text(name, kind)}"
             # What a parameter's state asks of autograd is nothing that loading ever gave back.
             is_asking = isinstance(value, Tensor) and (value.requires_grad or isinstance(value, Parameter))
-            live[whole] = value.detach() if is_asking else value
+            live[whole] = detached.setdefault(id(value), value.detach()) if is_asking else value
     live |= built.changed(optimizer)
-    memo = dict[int, Any]()
-    return {place: rebuilt(value, memo, bits_cloned, f"{kind}: {_told(place)}") for place, value in live.items()}
+    memo, tensors = dict[int, Any](), list[tuple[str, Tensor]]()
+    state = {
+        place: rebuilt(value, memo, partial(_noted, bits_cloned, _told(place), tensors), f"{kind}: {_told(place)}")
+        for place, value in live.items()
+    }
+    for number, group in enumerate(optimizer.param_groups):
+        for name, value in _entries(group).items():  # those, too, that are still as they were built
+            told = _told(place_of_entry(number, name))
+            with suppress(ValueError):  # an object of somebody's own
+                rebuilt(value, memo, partial(_noted, Tensor.detach, told, tensors), told)
+    _check_apart(kind, tensors, model)
+    return state
 
 
 def put_optimizer_state(
@@ -258,6 +269,26 @@ class StoredState:
         return bool(self.encoded) or any(
             name != "step" and self.tensors[place].dtype != weights[owner].dtype
             for place, (owner, name) in parts.items()
+        )
+
+
+def _noted(put: Callable[[Tensor], Tensor], told: str, tensors: list[tuple[str, Tensor]], tensor: Tensor) -> Tensor:
+    """A new tensor of an old one, which is written down."""
+    tensors.append((told, tensor))
+    return put(tensor)
+
+
+def _check_apart(kind: str, tensors: Sequence[tuple[str, Tensor]], model: HookedModel) -> None:
+    """Refuse two tensors of which the one would no longer change with the other once they come back."""
+    others = list[tuple[str, Tensor]]()
+    for name, parameter in model.named_parameters():
+        others.append((f"the parameter {name}", parameter))
+        if parameter.grad is not None:
+            others.append((f"the gradient of {name}", parameter.grad))
+    if pair := sharing(tensors, others):
+        raise ValueError(
+            f"{kind}: {pair[0]} shares memory with {pair[1]}, which no checkpoint keeps: have a clone, or make a view "
+            "anew at each step()"
         )
 
 

@@ -137,16 +137,20 @@ def _state_taken(
         return own
     drawn = donor.build_model()
     theirs = _groups(drawn, donor.optimizer.build(drawn.named_parameters()))
-    trained = trained_where(model, "*").keys()
-    ours = [group & trained for group in _groups(model, optimizer)]
+    trained = trained_where(model, "*")
+    ours = [group & trained.keys() for group in _groups(model, optimizer)]
     for place, value in entries.items():
         number, name = entry_of(place)
         members = theirs[number] & set(taken)
         if members and members not in ours:
-            raise ValueError(
-                f"the donor's {type(donor.optimizer).__name__} keeps {name!r} for all of its parameter group {number}, "
-                "whose taken parameters are not one group here: take all of them with where, or the state fresh"
+            left_out = [mine for mine in trained if mine in theirs[number] and mine not in taken]
+            why = (
+                f"and where leaves out {', '.join(left_out)}: take all of the group, or the state fresh"
+                if left_out
+                else "which is no group here: take the state fresh"
             )
+            whose = f"the donor's {type(donor.optimizer).__name__}"
+            raise ValueError(f"{whose} keeps {name!r} for all of its parameter group {number}, {why}")
         if members:
             own[place_of_entry(ours.index(members), name)] = value
     return own
