@@ -99,7 +99,7 @@ def _registry():
     """Leaves what is registered as it was."""
     from plateau_interp.plugins import plugins
 
-    before = {kind: dict(plugins(kind)) for kind in ("tasks", "hooks")}
+    before = {kind: dict(plugins(kind)) for kind in ("tasks", "hooks", "optimizers")}
     yield
     for kind, there in before.items():
         plugins(kind).clear()

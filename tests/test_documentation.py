@@ -77,7 +77,7 @@ def commands(page: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _registry():
     """What a page registers is known on that page alone."""
-    kinds = ("tasks", "hooks")
+    kinds = ("tasks", "hooks", "optimizers")
     before = {kind: dict(plugins(kind)) for kind in kinds}
     yield
     for kind in kinds:
