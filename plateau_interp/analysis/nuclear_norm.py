@@ -46,7 +46,7 @@ def complete_by_nuclear_norm(
         weight: of the norm, above 0, where what is seen need not be met exactly; None where it must.
 
     Returns:
-        The whole matrices, in float32: exact to about 1e-6.
+        The whole matrices, in float32: the objective is exact to about 1e-6, an entry to about 1e-4.
 
     Raises:
         ValueError: for shapes that differ, a weight that is not above 0, a matrix of which nothing is seen, or a
@@ -99,7 +99,7 @@ def _solver(shape: tuple[int, int], weight: float | None) -> Any:
         scale = 1.0 if weight is None else 1 / math.sqrt(seen.sum())
         value.value, known.value = scale * values, scale * seen
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "solution may be inaccurate" at 1e-6, which is what is promised
+            warnings.simplefilter("ignore")  # "solution may be inaccurate" at 1e-6, of the objective
             problem.solve(solver=cvxpy.CLARABEL)
         if whole.value is None:
             raise ValueError(f"the solver found no completion: {problem.status}")
