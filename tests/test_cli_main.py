@@ -352,6 +352,25 @@ def test_forking_and_comparing(run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_what_was_never_measured_is_not_called_not_reached(run, tmp_path, capsys):
+    numbers, finite = tmp_path / "numbers", tmp_path / "finite"
+    small = "--steps 4 --d-model 16 --n-heads 2 --batch-size 4"
+    assert plateau(f"train matrix-completion --shapes 3 3 {small} --out {numbers}") == 0
+    assert plateau(f"train modular-arithmetic --p 5 {small} --out {finite}") == 0
+    capsys.readouterr()
+    assert plateau(f"compare {run} {numbers} {finite} --out {tmp_path / 'page'}") == 0
+    told = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
+    for line in (
+        "steps to 99 % not reached not measured not reached",
+        "samples to 99 % not reached not measured not reached",
+        "validation 95 step not measured not measured not reached",
+        "grokking delay not measured not measured not reached",
+        "peak cosine",
+    ):
+        assert any(each.startswith(line) for each in told), line
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_different_tasks_are_compared_with_a_word(run, tmp_path, capsys):
     other = tmp_path / "other"
     assert plateau(f"train prefix-sum {TINY} --steps 6 --out {other}") == 0

@@ -290,8 +290,17 @@ def _compared(run: Mapping[Any, Any], name: str, *, changed: bool = True) -> str
     value, change = run[name], run[f"{name}_change"]
     is_count = name not in RATIOS
     if value != value:
-        return {"plateau": "none", "peak": "not measured", "final": "not measured"}.get(
-            name.partition("_")[0], "not reached"
-        )
+        return _missing(run, name)
     form = ",.0f" if is_count else ".4f"
     return f"{value:{form}}" if not changed or change != change else f"{value:{form}} ({change:+{form}})"
+
+
+def _missing(run: Mapping[Any, Any], name: str) -> str:
+    """Why a run has no such number: nothing of the kind was measured, or it was, and the run never came there."""
+    kind = name.partition("_")[0]
+    read_off = {"steps": "final_accuracy", "samples": "final_accuracy"}
+    read_off |= dict.fromkeys(("train", "validation", "grokking"), "final_validation_accuracy")
+    is_measured = kind not in read_off or run[read_off[kind]] == run[read_off[kind]]
+    if kind in ("peak", "final") or not is_measured:
+        return "not measured"
+    return "none" if kind == "plateau" else "not reached"
