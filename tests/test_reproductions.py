@@ -24,6 +24,7 @@ from plateau_interp.reproductions.running import collect, outcome, plan, train_s
 from plateau_interp.reproductions.settings import AFTERWARDS, Added, Begins, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
+from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
@@ -292,6 +293,12 @@ def test_what_cannot_be_begun_with_is_told(tmp_path):
         dataclasses.replace(BEGUN, leaves=(BASE, 2))
     with pytest.raises(ValueError, match="left is to leave begun, which begins with others' weights"):
         dataclasses.replace(LEFT, leaves=(BEGUN, 2))
+
+
+def test_a_recipe_that_begins_with_others_weights_by_itself_is_refused():
+    """They were not taken: the run was trained from its own initial weights."""
+    with pytest.raises(ValueError, match=r"given has a recipe with init_from, which would not be used: give begins="):
+        Setting("given", recipe(init_from=InitFrom("runs/donor@4", digest="0" * 64)))
 
 
 def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):

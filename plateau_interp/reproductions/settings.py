@@ -1,10 +1,9 @@
 """Settings: the ways to train that a reproduction compares, and what came out of their runs."""
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,13 +19,13 @@ from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.metrics import as_float32
 from plateau_interp.models.flops import training_flops
+from plateau_interp.reproductions.added import Added
 from plateau_interp.reproductions.same_runs import is_same_run
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.views.panels import Panels
 
 __all__ = [
     "AFTERWARDS",
@@ -102,39 +101,6 @@ class Compared(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Added:
-    """Columns that are measured after training, from a run's checkpoints, and how they are drawn.
-
-    Args:
-        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in.
-        panels: of these columns; one without is drawn under its own name.
-    """
-
-    measure: Callable[[Run], pd.DataFrame]
-    panels: Panels = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Of the file that keeps the columns."""
-        return self.measure.__name__
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """With what it measures, beside the run, as plain data: what `functools.partial` binds, and defaults.
-
-        Example:
-            >>> from functools import partial
-            >>> def measure(run, *, steps, n=64): ...
-            >>> Added(partial(measure, steps=(1, 2))).arguments
-            {'steps': [1, 2], 'n': 64}
-        """
-        _, *others = inspect.signature(self.measure).parameters.values()  # the first is the run
-        given = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
-        plain: dict[str, Any] = json.loads(json.dumps(given, default=repr))
-        return plain
-
-
 def given_and_frozen(run: str, where: str) -> tuple[Intervention, ...]:
     """A component group with the weights that it has in a run, ``"RUN@STEP"``; it is not trained.
 
@@ -186,7 +152,7 @@ class Setting:
 
     Raises:
         ValueError: for a setting that begins with others' weights and takes or leaves something, too, or leaves a run
-            that does.
+            that does; for a recipe with ``init_from``, in whose place is `begins`.
     """
 
     name: str
@@ -204,6 +170,10 @@ class Setting:
 
     def __post_init__(self) -> None:
         parent = None if self.leaves is None else self.leaves[0]
+        if self.recipe.init_from is not None:
+            raise ValueError(
+                f"{self.name} has a recipe with init_from, which would not be used: give begins=Begins(...)"
+            )
         if self.begins is not None and (parent is not None or self.takes is not None):
             raise ValueError(f"{self.name} is to begin with others' weights: it can take or leave nothing beside")
         if parent is not None and parent.begins is not None:
