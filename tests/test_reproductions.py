@@ -11,6 +11,7 @@ import torch
 from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
 
 from plateau_interp.analysis.continuations import WRITING
+from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
@@ -299,6 +300,27 @@ def test_a_recipe_that_begins_with_others_weights_by_itself_is_refused():
     """They were not taken: the run was trained from its own initial weights."""
     with pytest.raises(ValueError, match=r"given has a recipe with init_from, which would not be used: give begins="):
         Setting("given", recipe(init_from=InitFrom("runs/donor@4", digest="0" * 64)))
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_run_with_another_donor_of_the_same_last_name_is_refused(leaves, tmp_path):
+    """Digests keep the last part of a place alone: the numbers of one donor stood under the name of the other."""
+    for name, seed in (("one", 0), ("two", 1)):
+        for _ in Run.create(tmp_path / name / "donor", recipe(seed=seed)).train():
+            pass
+
+    def given(name):
+        taken = (TransplantWeights(f"{tmp_path}/{name}/donor@4", where="mlp"), FreezeWeights("mlp"))
+        setting = Setting("given", recipe(interventions=taken), whole=True)
+        return Setting("fork", recipe(), leaves=(setting, 2)) if leaves else setting
+
+    runs = tmp_path / "runs"
+    for setting, seed in [*given("one").needs(0), (given("one"), 0)]:
+        train_setting(setting, seed, runs)
+    with pytest.raises(RunError, match=r"holds a run with '.*one/donor@4' where '.*' has '.*two/donor@4' now"):
+        outcome(given("two"), 0, runs)
+    runs.rename(tmp_path / "moved")
+    assert train_setting(given("one"), 0, tmp_path / "moved").seed == 0
 
 
 def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):

@@ -1,4 +1,4 @@
-"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`."""
+"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`, `other_place`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from plateau_interp.codec import RecipeError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["is_same_run"]
+__all__ = ["is_same_run", "other_place"]
 
 
 def is_same_run(one: Any, other: Any) -> bool:
@@ -34,3 +34,19 @@ def _as_now(identity: Any) -> Any:
     except (KeyError, TypeError, RecipeError):
         return identity  # no identity, or one that this version cannot read: equal to its own copy alone
     return {"recipe": recipe_digest(recipe), "steps": recipe.steps, "taken": _as_now(taken)}
+
+
+def other_place(there: Any, ours: Any) -> tuple[str, str] | None:
+    """The first text in which the plain data of two recipes of one digest differ: a place, which digests leave out.
+
+    Example:
+        >>> other_place({"run": "one/donor@4", "steps": 6}, {"run": "two/donor@4", "steps": 8})
+        ('one/donor@4', 'two/donor@4')
+    """
+    if isinstance(there, Mapping) and isinstance(ours, Mapping):
+        pairs = [(there[key], ours[key]) for key in there if key in ours]
+    elif isinstance(there, list | tuple) and isinstance(ours, list | tuple):
+        pairs = list(zip(there, ours, strict=False))
+    else:
+        return (there, ours) if isinstance(there, str) and isinstance(ours, str) and there != ours else None
+    return next((found for pair in pairs if (found := other_place(*pair)) is not None), None)

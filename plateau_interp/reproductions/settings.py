@@ -20,7 +20,7 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.metrics import as_float32
 from plateau_interp.models.flops import training_flops
 from plateau_interp.reproductions.added import Added
-from plateau_interp.reproductions.same_runs import is_same_run
+from plateau_interp.reproductions.same_runs import is_same_run, other_place
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with
@@ -261,6 +261,17 @@ class Setting:
         begun = run.recipe.init_from
         return self.whole_recipe(runs, seed, digest=NOT_LOOKED_UP if begun is None else begun.digest)
 
+    def _own_part(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """What a recipe of its says without the folders of what it takes and begins with, which are found from here.
+
+        After it likewise that of the run that it leaves.
+        """
+        given = recipe.interventions[len(recipe.interventions) - len(self.recipe.interventions) :]
+        own = dataclasses.replace(recipe, interventions=given, init_from=None, fork_of=None).to_dict()
+        if self.leaves is None or recipe.fork_of is None:
+            return [own]
+        return [own, *self.leaves[0]._own_part(recipe.fork_of.parent)]
+
     def _new_recipe(self, path: Path, runs: Path, seed: int) -> Recipe:
         if (path / "recipe.json").is_file():
             return self._recipe_as_of(Run(path), runs, seed)
@@ -301,9 +312,15 @@ class Setting:
         if not (path / "recipe.json").is_file():
             return
         run = Run(path)
-        if not goes_on_with(self._recipe_as_of(run, runs, seed), run.recipe):
+        ours = self._recipe_as_of(run, runs, seed)
+        if not goes_on_with(ours, run.recipe):
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
+            )
+        if (places := other_place(self._own_part(run.recipe), self._own_part(ours))) is not None:
+            raise RunError(
+                f"{path} holds a run with {places[0]!r} where {self.name!r} has {places[1]!r} now: "
+                "move it, or use another --out"
             )
         taken = self._taken(seed)
         if taken is not None and self._has_begun(run) and not is_same_run(_read(path / TAKEN), taken):
