@@ -1,14 +1,21 @@
 """What is measured of a run once it has been trained: columns beside those that it measured itself, `Added`."""
 
+import functools
 import inspect
 import json
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from plateau_interp.files import read_table, write_atomically, write_table
+from plateau_interp.runs.errors import RunError
 from plateau_interp.runs.run import Run
+from plateau_interp.series.functions import function_digest
 from plateau_interp.views.panels import Panels
 
 __all__ = ["Added"]
@@ -41,7 +48,61 @@ class Added:
             >>> Added(partial(measure, steps=(1, 2))).arguments
             {'steps': [1, 2], 'n': 64}
         """
-        _, *others = inspect.signature(self.measure).parameters.values()  # the first is the run
+        bound = isinstance(self.measure, functools.partial)  # what it has is told, not what is wrapped by it
+        _, *others = inspect.signature(
+            self.measure, follow_wrapped=not bound
+        ).parameters.values()  # the first is the run
         given = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
-        plain: dict[str, Any] = json.loads(json.dumps(given, default=repr))
+        plain: dict[str, Any] = json.loads(json.dumps(given, default=_told))
         return plain
+
+    def is_kept(self, folder: Path) -> bool:
+        """Whether a run's folder has the table, measured by the function, and with the arguments, of now.
+
+        One without a note, of an earlier version, counts as such; so does one of another version of Python whose
+        arguments are these, where the function's digest tells nothing.
+        """
+        if not self._file(folder).is_file():
+            return False
+        if not self._note(folder).is_file():
+            return True
+        there, ours = json.loads(self._note(folder).read_text(encoding="utf-8")), self._measured_by()
+        same_python = there["python"] == ours["python"]
+        return bool(
+            there["arguments"] == ours["arguments"] and (there["function"] == ours["function"] or not same_python)
+        )
+
+    def keep(self, run: Run) -> None:
+        """Measure a run, and write the table into its folder, with what measured it."""
+        measured_by = self._measured_by()
+        write_table(self._file(run.path), self.measure(run))
+        write_atomically(
+            self._note(run.path), json.dumps(measured_by, indent=1) + "\n"
+        )  # last: or it might be of another
+
+    def beside(self, metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
+        """A run's metrics with the columns that are kept in its folder.
+
+        Raises:
+            RunError: if the run has measured a column of the same name itself.
+        """
+        table = read_table(self._file(folder))
+        if both := sorted({*table} & {*metrics} - {"step"}):
+            told = ", ".join(map(repr, both))
+            raise RunError(f"{self._file(folder)} has {told}, which the run has measured itself: name it otherwise")
+        return metrics.merge(table, on="step", how="left")
+
+    def _file(self, folder: Path) -> Path:
+        return folder / f"{self.name}.parquet"
+
+    def _note(self, folder: Path) -> Path:
+        return folder / f"{self.name}.measured.json"
+
+    def _measured_by(self) -> dict[str, Any]:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return {"arguments": self.arguments, "function": function_digest(self.measure), "python": python}
+
+
+def _told(value: Any) -> Any:
+    """An argument that JSON has no word for, the same in every process."""
+    return sorted(map(_told, value)) if isinstance(value, set | frozenset) else re.sub(r" at 0x\w+", "", repr(value))
