@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from tiny_paper import recipe
 
+from plateau_interp.reproductions.added import AddedWarning
 from plateau_interp.reproductions.running import outcome, train_setting
 from plateau_interp.reproductions.settings import Added, Setting
 from plateau_interp.runs.run import RunError
@@ -63,6 +64,16 @@ def test_under_another_python_arguments_alone_tell_whether_it_is_the_same(tmp_pa
 def test_arguments_are_told_alike_in_every_process():
     adds = Added(functools.partial(weigh, names={"b", "a"}, factor=weigh))
     assert adds.arguments == {"factor": "<function weigh>", "names": ["'a'", "'b'"]}
+
+
+def test_what_was_measured_where_the_run_has_no_row_is_told(tmp_path):
+    """A run of 6 steps has rows from 0 to 5, and the trained model's checkpoint is that of step 6."""
+
+    def everywhere(run):
+        return pd.DataFrame([{"step": step, "norm": float(step)} for step in run.checkpoints])
+
+    with pytest.warns(AddedWarning, match=r"everywhere has rows at steps that the run did not measure, .*: 6; a Study"):
+        assert norms(weighed(everywhere), tmp_path) == [0.0, 2.0, 4.0]
 
 
 def test_a_column_that_the_run_has_measured_itself_is_refused(tmp_path):

@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,11 @@ from plateau_interp.runs.run import Run
 from plateau_interp.series.functions import function_digest
 from plateau_interp.views.panels import Panels
 
-__all__ = ["Added"]
+__all__ = ["Added", "AddedWarning"]
+
+
+class AddedWarning(UserWarning):
+    """Something was measured that no row of the run's curves can hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +31,9 @@ class Added:
     """Columns that are measured after training, from a run's checkpoints, and how they are drawn.
 
     Args:
-        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in.
+        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in. They
+            stand beside the measured steps, of which the trained model's checkpoint is none: there an `AddedWarning`
+            names those that are left out. A `plateau_interp.reproductions.study.Study` keeps every row.
         panels: of these columns; one without is drawn under its own name.
     """
 
@@ -74,8 +81,16 @@ class Added:
 
     def keep(self, run: Run) -> None:
         """Measure a run, and write the table into its folder, with what measured it."""
-        measured_by = self._measured_by()
-        write_table(self._file(run.path), self.measure(run))
+        measured_by, table = self._measured_by(), self.measure(run)
+        if without := sorted({*table["step"]} - {*run.metrics["step"]}):
+            told = ", ".join(map(str, without))
+            warnings.warn(
+                f"{self.name} has rows at steps that the run did not measure, which its curves leave out: {told}; "
+                "a Study keeps them",
+                AddedWarning,
+                stacklevel=2,
+            )
+        write_table(self._file(run.path), table)
         write_atomically(
             self._note(run.path), json.dumps(measured_by, indent=1) + "\n"
         )  # last: or it might be of another
