@@ -31,9 +31,9 @@ class Added:
     """Columns that are measured after training, from a run's checkpoints, and how they are drawn.
 
     Args:
-        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in. They
-            stand beside the measured steps, of which the trained model's checkpoint is none: there an `AddedWarning`
-            names those that are left out. A `plateau_interp.reproductions.study.Study` keeps every row.
+        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in.
+            They stand beside the measured steps, of which the trained model's is none: an `AddedWarning` names what is
+            left out there. A `plateau_interp.reproductions.study.Study` keeps every row.
         panels: of these columns; one without is drawn under its own name.
     """
 
