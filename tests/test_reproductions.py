@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
+from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TASK, TRAINING, recipe, train_all
 
 from plateau_interp.analysis.continuations import WRITING
 from plateau_interp.hooks import FreezeWeights, TransplantWeights
@@ -85,7 +85,7 @@ def test_a_run_of_another_recipe_is_refused_and_told(runs, tmp_path):
 def test_a_fork_of_another_parent_is_refused(runs):
     parent = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
     with pytest.raises(RunError, match="another recipe"):
-        outcome(dataclasses.replace(LEFT, leaves=(parent, 3)), 0, runs)
+        outcome(dataclasses.replace(LEFT, recipe=parent.recipe, leaves=(parent, 3)), 0, runs)
 
 
 def test_what_is_taken_is_found_again_after_the_folders_moved(tmp_path):
@@ -111,6 +111,7 @@ def test_a_recipe_is_told_new_places_only_while_nobody_writes_there(tmp_path):
     assert str(new) in TAKEN.open(new, 0).recipe.to_json()
 
 
+KEPT = {"model": ModelOptions(d_model=16), "training": TRAINING, "checkpoint_every": 2}
 CHANGED = dataclasses.replace(
     SOLUTION, recipe=recipe(training=dataclasses.replace(TRAINING, optimizer=Adam(learning_rate=1e-2)))
 )
@@ -142,7 +143,7 @@ def test_a_run_that_was_killed_before_it_took_anything_goes_on(tmp_path):
     "setting",
     [
         dataclasses.replace(TAKEN, takes=(CHANGED, 9, "attention map")),
-        dataclasses.replace(LEFT, leaves=(dataclasses.replace(CHANGED, name="base"), 3)),
+        dataclasses.replace(LEFT, recipe=CHANGED.recipe, leaves=(dataclasses.replace(CHANGED, name="base"), 3)),
     ],
 )
 def test_nothing_is_trained_from_a_run_of_another_recipe(setting, runs, tmp_path):
@@ -300,6 +301,25 @@ def test_a_recipe_that_begins_with_others_weights_by_itself_is_refused():
     """They were not taken: the run was trained from its own initial weights."""
     with pytest.raises(ValueError, match=r"given has a recipe with init_from, which would not be used: give begins="):
         Setting("given", recipe(init_from=InitFrom("runs/donor@4", digest="0" * 64)))
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("training", {"training": dataclasses.replace(TRAINING, batch_size=8)}),
+        ("training", {"training": dataclasses.replace(TRAINING, optimizer=Adam(learning_rate=1e-2))}),
+        ("task", {"task": dataclasses.replace(TASK, k=3)}),
+        ("model", {"model": ModelOptions(d_model=8)}),
+        ("measuring", {"measuring": MeasuringOptions(every=2)}),
+        ("checkpoint_at", {"checkpoint_at": (5,)}),
+    ],
+)
+def test_a_fork_that_asks_for_what_it_cannot_have_is_refused(field, changes):
+    """It was left out without a word: three settings that were to differ were one."""
+    with pytest.raises(ValueError, match=f"fork has another {field} than base, which it leaves: a fork cannot"):
+        Setting("fork", Recipe(**{"task": TASK, **KEPT, **changes}), leaves=(BASE, 3))
+    own = {"training": dataclasses.replace(TRAINING, steps=8), "checkpoint_every": 4}
+    assert Setting("fork", Recipe(**{"task": TASK, **KEPT, **own}), leaves=(BASE, 3)).recipe.steps == 8
 
 
 @pytest.mark.parametrize("leaves", [False, True])

@@ -1,5 +1,9 @@
-"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`, `other_place`."""
+"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`, `other_place`.
 
+And whether a setting asks of the run that it leaves for what a fork cannot have: `not_as_left`.
+"""
+
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +11,7 @@ from plateau_interp.codec import RecipeError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["is_same_run", "other_place"]
+__all__ = ["is_same_run", "not_as_left", "other_place"]
 
 
 def is_same_run(one: Any, other: Any) -> bool:
@@ -50,3 +54,23 @@ def other_place(there: Any, ours: Any) -> tuple[str, str] | None:
     else:
         return (there, ours) if isinstance(there, str) and isinstance(ours, str) and there != ours else None
     return next((found for pair in pairs if (found := other_place(*pair)) is not None), None)
+
+
+def not_as_left(recipe: Recipe, parent: Recipe) -> str | None:
+    """The first field in which a fork's recipe is to differ from its parent's and cannot; None if there is none.
+
+    Interventions and the number of steps are its own. How often it is kept, its parent says; but checkpoints that it
+    asks for by their steps are compared.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> parent = Recipe(MovingWindowSum(), checkpoint_every=20)
+        >>> not_as_left(Recipe(MovingWindowSum()), parent), not_as_left(Recipe(MovingWindowSum(p=5)), parent)
+        (None, 'task')
+    """
+    training = dataclasses.replace(parent.training, steps=recipe.steps)
+    ours, theirs = recipe.to_dict(), dataclasses.replace(parent, training=training).to_dict()
+    own = {"interventions", "fork_of", "init_from", "checkpoint_every", "state_every"}
+    own |= set() if recipe.checkpoint_at else {"checkpoint_at"}
+    return next((name for name in ours if name not in own and ours[name] != theirs.get(name)), None)

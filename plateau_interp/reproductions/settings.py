@@ -20,7 +20,7 @@ from plateau_interp.interventions.attached import Intervention
 from plateau_interp.metrics import as_float32
 from plateau_interp.models.flops import training_flops
 from plateau_interp.reproductions.added import Added
-from plateau_interp.reproductions.same_runs import is_same_run, other_place
+from plateau_interp.reproductions.same_runs import is_same_run, not_as_left, other_place
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with
@@ -143,7 +143,7 @@ class Setting:
         takes: ``(setting, seed, component group)``: the group's weights come from the end of that run and are frozen
             (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`). Without a seed the run of the same seed.
         taking: what else is taken from there: interventions, given that run as ``"RUN@STEP"``, and the group.
-        leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
+        leaves: ``(setting, step)``: fork that setting's run of the same seed at the step; it is kept as often as that.
         whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
         adds: what is measured afterwards from a run's checkpoints.
         perfect_steps: a run ends 10 steps after all its answers were right for so many steps in a row, in the place of
@@ -152,7 +152,8 @@ class Setting:
 
     Raises:
         ValueError: for a setting that begins with others' weights and takes or leaves something, too, or leaves a run
-            that does; for a recipe with ``init_from``, in whose place is `begins`.
+            that does; for a recipe with ``init_from``, in whose place is `begins`; for one that leaves a run whose
+            recipe differs in more than interventions, steps and how often it is kept.
     """
 
     name: str
@@ -178,6 +179,8 @@ class Setting:
             raise ValueError(f"{self.name} is to begin with others' weights: it can take or leave nothing beside")
         if parent is not None and parent.begins is not None:
             raise ValueError(f"{self.name} is to leave {parent.name}, which begins with others' weights: begin with it")
+        if parent is not None and (other := not_as_left(self.recipe, parent.recipe)) is not None:
+            raise ValueError(f"{self.name} has another {other} than {parent.name}, which it leaves: a fork cannot")
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its run of a seed is."""
