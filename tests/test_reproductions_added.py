@@ -61,6 +61,14 @@ def test_under_another_python_arguments_alone_tell_whether_it_is_the_same(tmp_pa
     assert outcome(scaled(factor=3.0), 0, tmp_path) is None
 
 
+def test_arguments_of_what_is_wrapped_are_those_that_are_bound():
+    """As of a measure under ``torch.no_grad``, whose studies are published."""
+    wrapped = functools.wraps(weigh)(lambda *args, **kwargs: weigh(*args, **kwargs))
+    bound = functools.partial(wrapped, factor=2.0, names=())
+    for measure in (bound, functools.update_wrapper(bound, weigh)):
+        assert Added(measure).arguments == {"factor": 2.0, "names": []}
+
+
 def test_arguments_are_told_alike_in_every_process():
     adds = Added(functools.partial(weigh, names={"b", "a"}, factor=weigh))
     assert adds.arguments == {"factor": "<function weigh>", "names": ["'a'", "'b'"]}

@@ -55,10 +55,10 @@ class Added:
             >>> Added(partial(measure, steps=(1, 2))).arguments
             {'steps': [1, 2], 'n': 64}
         """
-        bound = isinstance(self.measure, functools.partial)  # what it has is told, not what is wrapped by it
-        _, *others = inspect.signature(
-            self.measure, follow_wrapped=not bound
-        ).parameters.values()  # the first is the run
+        measure = self.measure
+        if isinstance(measure, functools.partial):  # without what `update_wrapper` has left: it hides what is bound
+            measure = functools.partial(measure.func, *measure.args, **measure.keywords)
+        _, *others = inspect.signature(measure).parameters.values()  # the first is the run
         given = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
         plain: dict[str, Any] = json.loads(json.dumps(given, default=_told))
         return plain
