@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TRAINING, recipe, train_all
+from tiny_paper import BASE, BIASED, FIRST, LEFT, PAPER, SECOND, SOLUTION, TAKEN, TASK, TRAINING, recipe, train_all
 
 from plateau_interp.analysis.continuations import WRITING
+from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.models.settings import ModelOptions
 from plateau_interp.plugins import plugin, plugins
 from plateau_interp.reproductions import from_checkpoints
@@ -24,6 +25,7 @@ from plateau_interp.reproductions.running import collect, outcome, plan, train_s
 from plateau_interp.reproductions.settings import AFTERWARDS, Added, Begins, Outcome, Setting, first_solved
 from plateau_interp.reproductions.storage import stored
 from plateau_interp.reproductions.study import Study
+from plateau_interp.runs.donors import InitFrom
 from plateau_interp.runs.folder import only_writer
 from plateau_interp.runs.recipe import Recipe
 from plateau_interp.runs.run import Run, RunError
@@ -83,7 +85,7 @@ def test_a_run_of_another_recipe_is_refused_and_told(runs, tmp_path):
 def test_a_fork_of_another_parent_is_refused(runs):
     parent = dataclasses.replace(BASE, recipe=recipe(training=dataclasses.replace(TRAINING, batch_size=8)))
     with pytest.raises(RunError, match="another recipe"):
-        outcome(dataclasses.replace(LEFT, leaves=(parent, 3)), 0, runs)
+        outcome(dataclasses.replace(LEFT, recipe=parent.recipe, leaves=(parent, 3)), 0, runs)
 
 
 def test_what_is_taken_is_found_again_after_the_folders_moved(tmp_path):
@@ -109,6 +111,7 @@ def test_a_recipe_is_told_new_places_only_while_nobody_writes_there(tmp_path):
     assert str(new) in TAKEN.open(new, 0).recipe.to_json()
 
 
+KEPT = {"model": ModelOptions(d_model=16), "training": TRAINING, "checkpoint_every": 2}
 CHANGED = dataclasses.replace(
     SOLUTION, recipe=recipe(training=dataclasses.replace(TRAINING, optimizer=Adam(learning_rate=1e-2)))
 )
@@ -140,7 +143,7 @@ def test_a_run_that_was_killed_before_it_took_anything_goes_on(tmp_path):
     "setting",
     [
         dataclasses.replace(TAKEN, takes=(CHANGED, 9, "attention map")),
-        dataclasses.replace(LEFT, leaves=(dataclasses.replace(CHANGED, name="base"), 3)),
+        dataclasses.replace(LEFT, recipe=CHANGED.recipe, leaves=(dataclasses.replace(CHANGED, name="base"), 3)),
     ],
 )
 def test_nothing_is_trained_from_a_run_of_another_recipe(setting, runs, tmp_path):
@@ -292,6 +295,52 @@ def test_what_cannot_be_begun_with_is_told(tmp_path):
         dataclasses.replace(BEGUN, leaves=(BASE, 2))
     with pytest.raises(ValueError, match="left is to leave begun, which begins with others' weights"):
         dataclasses.replace(LEFT, leaves=(BEGUN, 2))
+
+
+def test_a_recipe_that_begins_with_others_weights_by_itself_is_refused():
+    """They were not taken: the run was trained from its own initial weights."""
+    with pytest.raises(ValueError, match=r"given has a recipe with init_from, which would not be used: give begins="):
+        Setting("given", recipe(init_from=InitFrom("runs/donor@4", digest="0" * 64)))
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        ("training", {"training": dataclasses.replace(TRAINING, batch_size=8)}),
+        ("training", {"training": dataclasses.replace(TRAINING, optimizer=Adam(learning_rate=1e-2))}),
+        ("task", {"task": dataclasses.replace(TASK, k=3)}),
+        ("model", {"model": ModelOptions(d_model=8)}),
+        ("measuring", {"measuring": MeasuringOptions(every=2)}),
+        ("checkpoint_at", {"checkpoint_at": (5,)}),
+    ],
+)
+def test_a_fork_that_asks_for_what_it_cannot_have_is_refused(field, changes):
+    """It was left out without a word: three settings that were to differ were one."""
+    with pytest.raises(ValueError, match=f"fork has another {field} than base, which it leaves: a fork cannot"):
+        Setting("fork", Recipe(**{"task": TASK, **KEPT, **changes}), leaves=(BASE, 3))
+    own = {"training": dataclasses.replace(TRAINING, steps=8), "checkpoint_every": 4}
+    assert Setting("fork", Recipe(**{"task": TASK, **KEPT, **own}), leaves=(BASE, 3)).recipe.steps == 8
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_run_with_another_donor_of_the_same_last_name_is_refused(leaves, tmp_path):
+    """Digests keep the last part of a place alone: the numbers of one donor stood under the name of the other."""
+    for name, seed in (("one", 0), ("two", 1)):
+        for _ in Run.create(tmp_path / name / "donor", recipe(seed=seed)).train():
+            pass
+
+    def given(name):
+        taken = (TransplantWeights(f"{tmp_path}/{name}/donor@4", where="mlp"), FreezeWeights("mlp"))
+        setting = Setting("given", recipe(interventions=taken), whole=True)
+        return Setting("fork", recipe(), leaves=(setting, 2)) if leaves else setting
+
+    runs = tmp_path / "runs"
+    for setting, seed in [*given("one").needs(0), (given("one"), 0)]:
+        train_setting(setting, seed, runs)
+    with pytest.raises(RunError, match=r"holds a run with '.*one/donor@4' where '.*' has '.*two/donor@4' now"):
+        outcome(given("two"), 0, runs)
+    runs.rename(tmp_path / "moved")
+    assert train_setting(given("one"), 0, tmp_path / "moved").seed == 0
 
 
 def test_measures_taken_afterwards_stand_beside_the_others(tmp_path):

@@ -46,6 +46,29 @@ def test_results_of_another_recipe_under_the_same_name_do_not_count_and_are_told
     assert "of another recipe than the setting has now: `base`." in page_of_statements(tmp_path)
 
 
+def test_seeds_that_ended_before_they_may_now_do_not_count_and_are_told(runs, tmp_path, monkeypatch):
+    """They stayed in the medians when `whole` was set later."""
+    short = dataclasses.replace(BASE, whole=False)
+    paper = paper_of(dataclasses.replace(FIRST, settings=(short, BIASED)))
+    publish(PAPER, runs, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("plateau_interp.reproductions.settings.AFTERWARDS", 2)
+        for module in ("settings", "running"):
+            patched.setattr(f"plateau_interp.reproductions.{module}.SOLVED_ACCURACY", 0.0)
+        train_setting(short, 1, tmp_path / "short")
+        publish(paper, tmp_path / "short", tmp_path)
+        assert [one.metrics.step.iloc[-1] for one in stored(paper, tmp_path).outcomes["base"]] == [5, 2]
+    there = stored(PAPER, tmp_path)
+    assert [one.seed for one in there.outcomes["base"]] == [0]
+    assert there.early == ["base"]
+    assert len(there.made) == sum(map(len, there.outcomes.values()))
+    text = publish(PAPER, tmp_path / "none", tmp_path).read_text()
+    assert "Of 1 settings stored runs do not count: they ended before they may now." in text
+    assert "ended before they may now, by `whole` or `perfect_steps`: `base`." in page_of_statements(tmp_path)
+    publish(PAPER, runs, tmp_path)
+    assert stored(PAPER, tmp_path).early == []
+
+
 @pytest.mark.parametrize("setting", [BASE, TAKEN, LEFT])
 def test_results_stored_before_a_recipe_had_all_its_fields_count(setting, runs, tmp_path):
     publish(PAPER, runs, tmp_path)

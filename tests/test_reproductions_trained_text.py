@@ -87,13 +87,13 @@ def test_each_fork_stands_beside_the_text_run():
 
 def test_a_fork_is_the_text_run_with_its_attention_edited(tmp_path):
     def small(setting, **changes):
-        options = {"task": Text(n=8, vocabulary=256), "model": SMALL, "training": SHORT, **changes}
-        return dataclasses.replace(setting, recipe=dataclasses.replace(setting.recipe, **options))
+        options = {"task": Text(n=8, vocabulary=256), "model": SMALL, "training": SHORT}
+        return dataclasses.replace(setting, recipe=dataclasses.replace(setting.recipe, **options), **changes)
 
     trained = small(TEXT.settings[0])
     train_setting(trained, 0, tmp_path)
     for setting in TEXT_ATTENTION.settings[1:2]:
-        fork = dataclasses.replace(small(setting), leaves=(trained, setting.leaves[1]))
+        fork = small(setting, leaves=(trained, setting.leaves[1]))
         rows = train_setting(fork, 0, tmp_path).metrics
         assert rows["above_unigram"].notna().sum() == 3
         assert Run(fork.folder(tmp_path, 0)).recipe.fork_of.step == 8

@@ -1,5 +1,6 @@
 """`function_digest`: a function with other code, or other constants, is another function."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -159,3 +160,23 @@ def test_data_that_holds_itself_is_read_once():
     data = [1]
     data.append(data)
     assert function_digest(lambda model, written: data) == function_digest(lambda model, written: data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cached:
+    """With something that is worked out once."""
+
+    n: int
+
+    @functools.cached_property
+    def doubled(self):
+        """Kept."""
+        return 2 * self.n
+
+
+def test_what_a_dataclass_has_worked_out_already_tells_nothing():
+    cached = Cached(3)
+    before = function_digest(functools.partial(max, cached))
+    assert cached.doubled == 6
+    assert function_digest(functools.partial(max, cached)) == before
+    assert function_digest(functools.partial(max, Cached(4))) != before

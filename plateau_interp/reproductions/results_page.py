@@ -99,6 +99,8 @@ def _in_numbers(results: PaperResults) -> str:
     ]
     if n_others := len(results.there.others):
         sentences.append(f"Stored curves of {n_others} settings do not count: they are of other recipes than now.")
+    if n_early := len(results.there.early):
+        sentences.append(f"Of {n_early} settings stored runs do not count: they ended before they may now.")
     return " ".join(sentences)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from plateau_interp.files import read_table, write_atomically, write_table
+from plateau_interp.files import write_atomically, write_table
 from plateau_interp.interventions.attaching import quietly
 from plateau_interp.metrics import as_float32
 from plateau_interp.reproductions.experiments import Experiment
@@ -68,7 +68,7 @@ def outcome(setting: Compared, seed: int, runs: Path) -> Outcome | None:
     """What came out of a setting's run; None if it has not ended (or not begun).
 
     Raises:
-        RunError: if its folder holds the run of another recipe.
+        RunError: if its folder holds the run of another recipe; as `plateau_interp.reproductions.added.Added.beside`.
     """
     if isinstance(setting, PublishedModel | Study):
         return setting.outcome(runs, seed)
@@ -78,12 +78,9 @@ def outcome(setting: Compared, seed: int, runs: Path) -> Outcome | None:
         return None
     setting.check(runs, seed)
     run = Run(folder)
-    metrics = run.metrics
-    added = _added(setting, folder)
-    if not _ended(setting, run) or (added is not None and not added.is_file()):
+    if not _ended(setting, run) or (setting.adds is not None and not setting.adds.is_kept(folder)):
         return None
-    if added is not None:
-        metrics = metrics.merge(read_table(added), on="step", how="left")
+    metrics = run.metrics if setting.adds is None else setting.adds.beside(run.metrics, folder)
     return Outcome(setting, seed, metrics)
 
 
@@ -144,9 +141,7 @@ def train_setting(
                         break
             write_table(run.path / "metrics.parquet", run.metrics)
         if setting.adds is not None:
-            added = _added(setting, run.path)
-            assert added is not None
-            write_table(added, setting.adds.measure(run))
+            setting.adds.keep(run)
     before = seconds(run.path) or 0.0
     write_atomically(run.path / SECONDS, json.dumps(before + time.monotonic() - begin) + "\n")
     done = outcome(setting, seed, runs)
@@ -160,11 +155,6 @@ def _accuracies(run: Run) -> list[tuple[int, float]]:
         return []
     rows = run.metrics[["step", "accuracy"]].dropna()
     return list(zip(rows["step"].tolist(), rows["accuracy"].tolist(), strict=True))
-
-
-def _added(setting: Setting, folder: Path) -> Path | None:
-    """Where a setting's further measures are: a file named after what measures them."""
-    return None if setting.adds is None else folder / f"{setting.adds.name}.parquet"
 
 
 def _ended(setting: Setting, run: Run) -> bool:

@@ -1,5 +1,9 @@
-"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`."""
+"""Whether two runs of a reproduction are one, by what was written down of them: `is_same_run`, `other_place`.
 
+And whether a setting asks of the run that it leaves for what a fork cannot have: `not_as_left`.
+"""
+
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +11,7 @@ from plateau_interp.codec import RecipeError
 from plateau_interp.runs.identity import recipe_digest
 from plateau_interp.runs.recipe import Recipe
 
-__all__ = ["is_same_run"]
+__all__ = ["is_same_run", "not_as_left", "other_place"]
 
 
 def is_same_run(one: Any, other: Any) -> bool:
@@ -34,3 +38,39 @@ def _as_now(identity: Any) -> Any:
     except (KeyError, TypeError, RecipeError):
         return identity  # no identity, or one that this version cannot read: equal to its own copy alone
     return {"recipe": recipe_digest(recipe), "steps": recipe.steps, "taken": _as_now(taken)}
+
+
+def other_place(there: Any, ours: Any) -> tuple[str, str] | None:
+    """The first text in which the plain data of two recipes of one digest differ: a place, which digests leave out.
+
+    Example:
+        >>> other_place({"run": "one/donor@4", "steps": 6}, {"run": "two/donor@4", "steps": 8})
+        ('one/donor@4', 'two/donor@4')
+    """
+    if isinstance(there, Mapping) and isinstance(ours, Mapping):
+        pairs = [(there[key], ours[key]) for key in there if key in ours]
+    elif isinstance(there, list | tuple) and isinstance(ours, list | tuple):
+        pairs = list(zip(there, ours, strict=False))
+    else:
+        return (there, ours) if isinstance(there, str) and isinstance(ours, str) and there != ours else None
+    return next((found for pair in pairs if (found := other_place(*pair)) is not None), None)
+
+
+def not_as_left(recipe: Recipe, parent: Recipe) -> str | None:
+    """The first field in which a fork's recipe is to differ from its parent's and cannot; None if there is none.
+
+    Interventions and the number of steps are its own. How often it is kept, its parent says; but checkpoints that it
+    asks for by their steps are compared.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from plateau_interp.tasks import MovingWindowSum
+        >>> parent = Recipe(MovingWindowSum(), checkpoint_every=20)
+        >>> not_as_left(Recipe(MovingWindowSum()), parent), not_as_left(Recipe(MovingWindowSum(p=5)), parent)
+        (None, 'task')
+    """
+    training = dataclasses.replace(parent.training, steps=recipe.steps)
+    ours, theirs = recipe.to_dict(), dataclasses.replace(parent, training=training).to_dict()
+    own = {"interventions", "fork_of", "init_from", "checkpoint_every", "state_every"}
+    own |= set() if recipe.checkpoint_at else {"checkpoint_at"}
+    return next((name for name in ours if name not in own and ours[name] != theirs.get(name)), None)

@@ -1,10 +1,9 @@
 """Settings: the ways to train that a reproduction compares, and what came out of their runs."""
 
 import dataclasses
-import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -20,13 +19,13 @@ from plateau_interp.hooks import FreezeWeights, TransplantWeights
 from plateau_interp.interventions.attached import Intervention
 from plateau_interp.metrics import as_float32
 from plateau_interp.models.flops import training_flops
-from plateau_interp.reproductions.same_runs import is_same_run
+from plateau_interp.reproductions.added import Added
+from plateau_interp.reproductions.same_runs import is_same_run, not_as_left, other_place
 from plateau_interp.runs.creating import relocate
 from plateau_interp.runs.donors import InitFrom, OptimizerState
 from plateau_interp.runs.identity import goes_on_with
 from plateau_interp.runs.recipe import Fork, Recipe
 from plateau_interp.runs.run import Run, RunError
-from plateau_interp.views.panels import Panels
 
 __all__ = [
     "AFTERWARDS",
@@ -102,39 +101,6 @@ class Compared(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Added:
-    """Columns that are measured after training, from a run's checkpoints, and how they are drawn.
-
-    Args:
-        measure: rows with ``step`` and columns of its own, of a run; its name is that of the file they are kept in.
-        panels: of these columns; one without is drawn under its own name.
-    """
-
-    measure: Callable[[Run], pd.DataFrame]
-    panels: Panels = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Of the file that keeps the columns."""
-        return self.measure.__name__
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """With what it measures, beside the run, as plain data: what `functools.partial` binds, and defaults.
-
-        Example:
-            >>> from functools import partial
-            >>> def measure(run, *, steps, n=64): ...
-            >>> Added(partial(measure, steps=(1, 2))).arguments
-            {'steps': [1, 2], 'n': 64}
-        """
-        _, *others = inspect.signature(self.measure).parameters.values()  # the first is the run
-        given = {one.name: one.default for one in others if one.default is not inspect.Parameter.empty}
-        plain: dict[str, Any] = json.loads(json.dumps(given, default=repr))
-        return plain
-
-
 def given_and_frozen(run: str, where: str) -> tuple[Intervention, ...]:
     """A component group with the weights that it has in a run, ``"RUN@STEP"``; it is not trained.
 
@@ -177,7 +143,7 @@ class Setting:
         takes: ``(setting, seed, component group)``: the group's weights come from the end of that run and are frozen
             (`plateau_interp.hooks.TransplantWeights` and `FreezeWeights`). Without a seed the run of the same seed.
         taking: what else is taken from there: interventions, given that run as ``"RUN@STEP"``, and the group.
-        leaves: ``(setting, step)``: fork that setting's run of the same seed at the step.
+        leaves: ``(setting, step)``: fork that setting's run of the same seed at the step; it is kept as often as that.
         whole: train all the recipe's steps; otherwise a run ends 10 steps after its answers are 99 % right.
         adds: what is measured afterwards from a run's checkpoints.
         perfect_steps: a run ends 10 steps after all its answers were right for so many steps in a row, in the place of
@@ -186,7 +152,8 @@ class Setting:
 
     Raises:
         ValueError: for a setting that begins with others' weights and takes or leaves something, too, or leaves a run
-            that does.
+            that does; for a recipe with ``init_from``, in whose place is `begins`; for one that leaves a run whose
+            recipe differs in more than interventions, steps and how often it is kept.
     """
 
     name: str
@@ -204,10 +171,16 @@ class Setting:
 
     def __post_init__(self) -> None:
         parent = None if self.leaves is None else self.leaves[0]
+        if self.recipe.init_from is not None:
+            raise ValueError(
+                f"{self.name} has a recipe with init_from, which would not be used: give begins=Begins(...)"
+            )
         if self.begins is not None and (parent is not None or self.takes is not None):
             raise ValueError(f"{self.name} is to begin with others' weights: it can take or leave nothing beside")
         if parent is not None and parent.begins is not None:
             raise ValueError(f"{self.name} is to leave {parent.name}, which begins with others' weights: begin with it")
+        if parent is not None and (other := not_as_left(self.recipe, parent.recipe)) is not None:
+            raise ValueError(f"{self.name} has another {other} than {parent.name}, which it leaves: a fork cannot")
 
     def folder(self, runs: Path, seed: int) -> Path:
         """Where its run of a seed is."""
@@ -291,6 +264,17 @@ class Setting:
         begun = run.recipe.init_from
         return self.whole_recipe(runs, seed, digest=NOT_LOOKED_UP if begun is None else begun.digest)
 
+    def _own_part(self, recipe: Recipe) -> list[dict[str, Any]]:
+        """What a recipe of its says without the folders of what it takes and begins with, which are found from here.
+
+        After it likewise that of the run that it leaves.
+        """
+        given = recipe.interventions[len(recipe.interventions) - len(self.recipe.interventions) :]
+        own = dataclasses.replace(recipe, interventions=given, init_from=None, fork_of=None).to_dict()
+        if self.leaves is None or recipe.fork_of is None:
+            return [own]
+        return [own, *self.leaves[0]._own_part(recipe.fork_of.parent)]
+
     def _new_recipe(self, path: Path, runs: Path, seed: int) -> Recipe:
         if (path / "recipe.json").is_file():
             return self._recipe_as_of(Run(path), runs, seed)
@@ -331,9 +315,15 @@ class Setting:
         if not (path / "recipe.json").is_file():
             return
         run = Run(path)
-        if not goes_on_with(self._recipe_as_of(run, runs, seed), run.recipe):
+        ours = self._recipe_as_of(run, runs, seed)
+        if not goes_on_with(ours, run.recipe):
             raise RunError(
                 f"{path} holds a run of another recipe than {self.name!r} has now: move it, or use another --out"
+            )
+        if (places := other_place(self._own_part(run.recipe), self._own_part(ours))) is not None:
+            raise RunError(
+                f"{path} holds a run with {places[0]!r} where {self.name!r} has {places[1]!r} now: "
+                "move it, or use another --out"
             )
         taken = self._taken(seed)
         if taken is not None and self._has_begun(run) and not is_same_run(_read(path / TAKEN), taken):

@@ -91,10 +91,12 @@ def _not_run(results: PaperResults) -> list[str]:
     if missing:
         listed = "\n".join(_line_not_run(one, results) for one in missing)
         parts += ["## Not run", "Defined, but without results here:", listed]
-    if results.there.others:
-        names = ", ".join(f"`{name}`" for name in results.there.others)
-        parts += ["## Not counted", f"Curves are stored, but of another recipe than the setting has now: {names}."]
-    return parts
+    told = {
+        "Curves are stored, but of another recipe than the setting has now": results.there.others,
+        "Stored runs ended before they may now, by `whole` or `perfect_steps`": results.there.early,
+    }
+    lines = [f"{what}: {', '.join(f'`{name}`' for name in names)}." for what, names in told.items() if names]
+    return [*parts, "## Not counted", *lines] if lines else parts
 
 
 def _line_not_run(experiment: Experiment, results: PaperResults) -> str:

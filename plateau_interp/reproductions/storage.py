@@ -22,7 +22,7 @@ from plateau_interp.files import read_table, write_atomically, write_table
 from plateau_interp.reproductions.experiments import Paper
 from plateau_interp.reproductions.running import made_with
 from plateau_interp.reproductions.same_runs import is_same_run
-from plateau_interp.reproductions.settings import Compared, Outcome
+from plateau_interp.reproductions.settings import Compared, Outcome, Setting
 
 __all__ = ["Stored", "folder_of", "store", "stored", "stored_files"]
 
@@ -81,11 +81,13 @@ class Stored:
         outcomes: by setting name, one a seed; an empty list where there are none.
         made: of every run versions, machine and threads, its ``steps``, and ``seconds`` (None if nobody took them).
         others: names of settings whose stored curves do not count: they are of another recipe than the setting has now.
+        early: names of settings of which some runs do not count: they ended before their settings of now let them.
     """
 
     outcomes: dict[str, list[Outcome]] = field(default_factory=dict)
     made: list[dict[str, Any]] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
 
 
 def stored(paper: Paper, out: Path) -> Stored:
@@ -99,10 +101,16 @@ def stored(paper: Paper, out: Path) -> Stored:
             if (folder / f"{setting.name}.parquet").is_file():
                 there.others.append(setting.name)
             continue
-        there.made.extend(curves.attrs["seeds"].values())
+        made = curves.attrs["seeds"]
         curves.attrs = {}  # pandas copies them, deeply, at every step
         seeds = sorted(map(int, curves["seed"].unique()))
-        there.outcomes[setting.name] = [Outcome(setting, seed, _of_seed(curves, seed)) for seed in seeds]
+        every = [Outcome(setting, seed, _of_seed(curves, seed)) for seed in seeds]
+        ended = [one for one in every if not isinstance(setting, Setting) or setting.ended(one.metrics)]
+        if len(ended) < len(every):
+            there.early.append(setting.name)
+        short = {str(one.seed) for one in every} - {str(one.seed) for one in ended}
+        there.made.extend(one for seed, one in made.items() if seed not in short)
+        there.outcomes[setting.name] = ended
     return there
 
 

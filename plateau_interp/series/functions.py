@@ -71,7 +71,9 @@ def _parts(value: Any, above: list[Any]) -> Any:
     if isinstance(value, Module):
         return [type(value).__qualname__, _parts(dict(value.state_dict()), inner)]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__qualname__, _parts(vars(value), inner)]
+        cached = functools.cached_property  # what it has worked out already tells nothing more
+        own = {k: v for k, v in vars(value).items() if not isinstance(getattr(type(value), k, None), cached)}
+        return [type(value).__qualname__, _parts(own, inner)]
     if isinstance(value, FunctionType):
         return _parts_of_function(value, inner)
     if isinstance(value, MethodType):
