@@ -11,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["LinearReading", "fit_linear", "mean_absolute_cosine", "read_linearly"]
 
-ROUNDING = 10
+EPSILONS = 10
 """Machine epsilons of the states' dtype below which a singular value, as a share of the highest, is rounding: states
 that are sums of few vectors are computed from them with an error of some epsilons in every direction."""
 
@@ -58,7 +58,7 @@ def _check_fit(states: Tensor, targets: Tensor) -> None:
 
 def _fitted(states: Tensor, targets: Tensor) -> Float[Tensor, "feature target"]:
     """In float64, on the processor."""
-    rounding = ROUNDING * torch.finfo(states.dtype).eps if states.is_floating_point() else None
+    rounding = EPSILONS * torch.finfo(states.dtype).eps if states.is_floating_point() else None
     found: Tensor = torch.linalg.lstsq(
         states.double().cpu(), targets.double().cpu(), rcond=rounding, driver="gelsd"
     ).solution
