@@ -35,7 +35,7 @@ from plateau_interp.training.batches import stream_generator, training_batch
 from plateau_interp.training.loop import train
 from plateau_interp.training.meter import Meter, MeterWarning
 from plateau_interp.training.settings import MeasuringOptions, TrainingOptions
-from plateau_interp.types import IGNORE, Batch, answer_rows
+from plateau_interp.types import IGNORE, Batch, Task, answer_rows
 
 TASK = MovingWindowSum(n=5, p=7)
 
@@ -355,13 +355,18 @@ def test_of_an_answer_of_one_token_the_norm_at_a_hook_point_is_measured() -> Non
     assert f"cosine@{point}" not in measured
 
 
-def test_of_tokens_that_are_filled_in_the_scored_ones_are_counted():
-    task = FilledTokens()
+def measured_in_gaps(task: Task) -> tuple[Batch, Tensor, dict[str, Tensor]]:
+    """A batch of a task that is filled in, a model's output for it, and what is measured of it."""
     model, meter = toy_model(task), Meter(task)
     batch = task.sample(20, generator=torch.Generator().manual_seed(0))
     with meter.watching(model):
         output = model(batch.inputs)
-    found = meter.measure(model, batch, generator=torch.Generator())
+    return batch, output, meter.measure(model, batch, generator=torch.Generator())
+
+
+def test_of_tokens_that_are_filled_in_the_scored_ones_are_counted():
+    task = FilledTokens()
+    batch, output, found = measured_in_gaps(task)
     scored = batch.labels != -100
     expected = (output.argmax(dim=-1) == batch.labels)[scored].float().mean()
     assert found["accuracy"].item() == pytest.approx(expected.item())
@@ -387,11 +392,7 @@ def test_groups_of_numbers_have_a_loss_each():
             return {"first is low": batch.labels[:, 0] < 0.5}
 
     task = Grouped()
-    model, meter = toy_model(task), Meter(task)
-    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
-    with meter.watching(model):
-        output = model(batch.inputs)
-    found = meter.measure(model, batch, generator=torch.Generator())
+    batch, output, found = measured_in_gaps(task)
     low = batch.labels[:, 0] < 0.5
     expected = (output[low, :, 0] - batch.labels[low]).square().mean()
     assert found["loss_first_is_low"].item() == pytest.approx(expected.item())
@@ -437,11 +438,7 @@ def test_kinds_of_answers_that_are_filled_in_are_measured() -> None:
             return {"low": batch.labels < 4}
 
     task = Kinds()
-    model, meter = toy_model(task), Meter(task)
-    batch = task.sample(20, generator=torch.Generator().manual_seed(0))
-    with meter.watching(model):
-        output = model(batch.inputs)
-    found = meter.measure(model, batch, generator=torch.Generator())
+    batch, output, found = measured_in_gaps(task)
     low = (batch.labels < 4) & (batch.labels != IGNORE)
     assert found["accuracy_low"].item() == pytest.approx((output.argmax(-1) == batch.labels)[low].float().mean().item())
 

@@ -91,9 +91,8 @@ class Added:
                 stacklevel=2,
             )
         write_table(self._file(run.path), table)
-        write_atomically(
-            self._note(run.path), json.dumps(measured_by, indent=1) + "\n"
-        )  # last: or it might be of another
+        # Last: a kill leaves a table without a note, or with one that is of another and has it measured anew.
+        write_atomically(self._note(run.path), json.dumps(measured_by, indent=1) + "\n")
 
     def beside(self, metrics: pd.DataFrame, folder: Path) -> pd.DataFrame:
         """A run's metrics with the columns that are kept in its folder.

@@ -131,9 +131,9 @@ def train(
     Raises:
         ValueError: at the first ``next``, for an argument that cannot be, a meter of another task, a model too small
             for it or with another tokenizer than a task of text, an optimiser with parameters that are none of its own
-        or that asks for a closure, sizes that need more memory than there is, a precision that weights or device do
-        not have, or sequences that are not as the task says; at a step where every parameter is frozen, or where
-        the optimiser itself changes a rate that the schedule scales.
+            or that asks for a closure, sizes that need more memory than there is, a precision that weights or device do
+            not have, or sequences that are not as the task says; at a step where every parameter is frozen, or where
+            the optimiser itself changes a rate that the schedule scales.
 
     Example:
         >>> from plateau_interp.models import toy_model
